@@ -1,0 +1,335 @@
+"""The closed set of events: what a job tells its watchers, and what each field means.
+
+One event is one JSON object. `seq` counts 1, 2, 3 ... per job without a hole. `EVENTS` documents
+every type and field; docs/events.md is checked against it, and `make_body` refuses what it does
+not name, so an undocumented event cannot be sent.
+"""
+
+import json
+import math
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from ftq_shared.states import Phase
+
+SCHEMA_VERSION = 1
+
+
+class EventType(StrEnum):
+    """Every type of event; `EVENTS` says what each one carries."""
+
+    STATE = "state"
+    WAITING = "waiting"
+    PHASE_STARTED = "phase_started"
+    PHASE_FINISHED = "phase_finished"
+    RESOLVED = "resolved"
+    CHECK = "check"
+    DATASET = "dataset"
+    SAMPLE = "sample"
+    CLEANING = "cleaning"
+    GOLDEN = "golden"
+    PROGRESS = "progress"
+    STEP = "step"
+    EVAL = "eval"
+    CHECKPOINT = "checkpoint"
+    RESUMED = "resumed"
+    GUARD = "guard"
+    VERIFICATION = "verification"
+    PUBLISHED = "published"
+    LOG = "log"
+    WARNING = "warning"
+    ERROR = "error"
+    TRUNCATED = "truncated"
+
+
+@dataclass(frozen=True)
+class EventSpec:
+    """What one event type means: a sentence, and one line for every field of its `data`."""
+
+    meaning: str
+    required: dict[str, str]
+    optional: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """Return all fields with their meanings."""
+        return self.required | self.optional
+
+
+_METRICS = {
+    "loss": "mean loss per trained token (or per example, for classification)",
+    "accuracy": "share of correct labels, 0 to 1; classification only",
+    "tokens_accuracy": "share of trained tokens predicted right, 0 to 1",
+    "loss_low": "lower end of the 95 % confidence interval of the loss",
+    "loss_high": "upper end of the 95 % confidence interval of the loss",
+    "accuracy_low": "lower end of the 95 % Wilson interval of the accuracy",
+    "accuracy_high": "upper end of the 95 % Wilson interval of the accuracy",
+    "f1_macro": "mean F1 over the labels, 0 to 1; classification only",
+    "rows": "rows that were scored",
+    "seconds": "time it took",
+}
+
+EVENTS: dict[EventType, EventSpec] = {
+    EventType.STATE: EventSpec(
+        "The job changed state.",
+        {"state": "the new state"},
+        {
+            "reason": "why, in words, where it is not the usual way",
+            "outcome": "on a terminal state: succeeded, failed or cancelled",
+            "exit_code": "on a terminal state: what `ftq tail` exits with",
+            "gpus": "the GPU ids that were given to the phase",
+            "next": "the phase that follows",
+        },
+    ),
+    EventType.WAITING: EventSpec(
+        "The job cannot be placed at the moment.",
+        {"reason": "what is missing", "unblock": "what would let it go on"},
+        {"position": "place in the queue, 1 is next"},
+    ),
+    EventType.PHASE_STARTED: EventSpec(
+        "A child process has begun to work on a phase.",
+        {"pid": "process id on the host"},
+        {"devices": "devices the phase may use", "warm": "true when forked from a warm zygote"},
+    ),
+    EventType.PHASE_FINISHED: EventSpec(
+        "A phase has done its work.", {"seconds": "time since the phase started"}
+    ),
+    EventType.RESOLVED: EventSpec(
+        "A field that was `auto` now has its value.",
+        {
+            "field": "dotted name in the spec",
+            "value": "the value that is used",
+            "reason": "the rule and the facts behind it",
+        },
+    ),
+    EventType.CHECK: EventSpec(
+        "The result of one validation.",
+        {
+            "name": "what was looked at",
+            "ok": "true, or false when the job is refused for it",
+            "message": "what was found",
+        },
+        {"hint": "what to do, where it failed", "seconds": "time it took"},
+    ),
+    EventType.DATASET: EventSpec(
+        "What the dataset looks like.",
+        {"rows": "rows in the split that is used, null while unknown", "columns": "column names"},
+        {
+            "splits": "rows per split, null while unknown",
+            "shape": "how the columns were understood, for example question/answer",
+            "task": "the task that follows from them",
+            "labels": "number of labels, for classification",
+            "tokens": "percentiles of the row length in tokens: p50, p90, p99, max",
+            "source": "where it was read from",
+        },
+    ),
+    EventType.SAMPLE: EventSpec(
+        "A row to look at, as the model will see it.",
+        {"row": "index in the source split", "text": "the rendered row, cut to 2,000 characters"},
+        {
+            "trained": "the part of the text that the loss counts",
+            "label": "its label, for classification",
+            "tokens": "length in tokens",
+            "set": "train, validation or golden",
+        },
+    ),
+    EventType.CLEANING: EventSpec(
+        "What one cleaning rule did.",
+        {"rule": "name of the rule", "rows_in": "rows before it", "rows_out": "rows after it"},
+        {
+            "examples": "up to three findings: file, row, field, what was wrong",
+            "reason": "why the rule is there",
+        },
+    ),
+    EventType.GOLDEN: EventSpec(
+        "The golden set is chosen and frozen: it judges the model, before and after.",
+        {
+            "rows": "its size",
+            "source": "the split it was taken from",
+            "sha256": "hash of its texts, in order",
+            "reason": "how size and rows were chosen",
+        },
+        {
+            "strata": "rows per stratum (label, or length bucket)",
+            "validation_rows": "size of the validation set that was chosen beside it",
+            "removed_from_train": "training rows that were equal to one of them",
+        },
+    ),
+    EventType.PROGRESS: EventSpec(
+        "How far a piece of work has come.",
+        {"task": "what is being done", "done": "units done", "unit": "rows, bytes, files ..."},
+        {"total": "units in all, null while unknown"},
+    ),
+    EventType.STEP: EventSpec(
+        "One optimizer step.",
+        {
+            "step": "its number, from 1",
+            "steps": "steps in all",
+            "epoch": "epochs done, as a fraction",
+            "loss": "mean training loss of this step, null when not finite",
+            "lr": "learning rate that was used",
+        },
+        {
+            "grad_norm": "norm of the gradient before clipping, null when not finite",
+            "tokens_per_s": "tokens per second over the recent steps, padding not counted",
+            "examples_per_s": "examples per second over the recent steps",
+            "tokens_accuracy": "share of trained tokens predicted right in this step",
+            "step_s": "seconds that this step took",
+            "eta_s": "seconds until training ends, from recent steps, evaluations and saves",
+            "nonfinite": "names of the fields that were not finite numbers",
+        },
+    ),
+    EventType.EVAL: EventSpec(
+        "The model was scored on a held-out set.",
+        {"set": "validation or golden", "when": "before, during or after training"},
+        {"step": "the optimizer step", "best": "true when it is the best so far"} | _METRICS,
+    ),
+    EventType.CHECKPOINT: EventSpec(
+        "Everything that an exact resume needs is on disk.",
+        {"step": "the optimizer step", "path": "directory, relative to the job's folder"},
+        {"bytes": "size on disk", "seconds": "time the save took", "best": "true when best so far"},
+    ),
+    EventType.RESUMED: EventSpec(
+        "Training goes on from a checkpoint; steps after it are computed again.",
+        {"step": "the step of the checkpoint"},
+        {"path": "directory of the checkpoint", "reason": "why there was an interruption"},
+    ),
+    EventType.GUARD: EventSpec(
+        "A guard acted: a non-finite loss, a deadline, a lost lease.",
+        {"name": "which guard", "message": "what it saw", "action": "what it did"},
+    ),
+    EventType.VERIFICATION: EventSpec(
+        "The saved or pushed model was checked.",
+        {"name": "what was checked", "ok": "the result", "message": "what was found"},
+        {"before": "figure of the base model", "after": "figure of the trained model"},
+    ),
+    EventType.PUBLISHED: EventSpec(
+        "The model is on the Hub.",
+        {"repo": "its id", "revision": "the commit", "url": "where to look at it"},
+        {"private": "whether only its owners see it", "files": "number of files"},
+    ),
+    EventType.LOG: EventSpec(
+        "A line that the phase's process printed.",
+        {"line": "the text, control characters escaped, cut to 2,000 characters"},
+        {"stream": "stdout or stderr"},
+    ),
+    EventType.WARNING: EventSpec(
+        "Something to know that does not stop the job.",
+        {"message": "what was found"},
+        {"hint": "what to do about it", "code": "stable name, for programs"},
+    ),
+    EventType.ERROR: EventSpec(
+        "What ended the phase.",
+        {"code": "stable name, for programs", "message": "what was found"},
+        {
+            "hint": "what to do about it",
+            "exit_code": "what `ftq tail` exits with",
+            "file": "the file it was found in",
+            "row": "the row, counted from 0",
+            "line": "the line of the file, counted from 1",
+            "field": "the field",
+            "nearest": "names that come near the one that was not found",
+            "traceback": "for an unexpected error: where it was raised",
+        },
+    ),
+    EventType.TRUNCATED: EventSpec(
+        "Older events are no longer held one by one; made by the reader, never stored.",
+        {"first": "first missing seq", "last": "last missing seq"},
+        {"kept": "how many of the range follow as milestones"},
+    ),
+}
+
+# Types that are dropped first when a job's log grows beyond its limit: everything else stays.
+BULK_TYPES = frozenset({EventType.STEP, EventType.PROGRESS, EventType.LOG})
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event as a reader gets it. `seq` 0 means that the broker has not numbered it yet."""
+
+    job: str
+    seq: int
+    attempt: int
+    host: str
+    time: str  # RFC 3339, UTC, milliseconds
+    phase: Phase | None
+    type: EventType
+    data: dict[str, Any]
+
+    def to_json(self) -> str:
+        """Return the event as one line of JSON, without the line's end."""
+        return json.dumps(
+            {
+                "v": SCHEMA_VERSION,
+                "job": self.job,
+                "seq": self.seq,
+                "attempt": self.attempt,
+                "host": self.host,
+                "time": self.time,
+                "phase": self.phase,
+                "type": self.type,
+                "data": self.data,
+            },
+            separators=(",", ":"),
+            ensure_ascii=False,
+            allow_nan=False,
+        )
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> "Event":
+        """Read one event; raises ValueError when it is not one or of an unknown type."""
+        raw = json.loads(line)
+        return cls(
+            job=raw["job"],
+            seq=int(raw["seq"]),
+            attempt=int(raw["attempt"]),
+            host=raw.get("host") or "",
+            time=raw["time"],
+            phase=Phase(raw["phase"]) if raw.get("phase") else None,
+            type=EventType(raw["type"]),
+            # Lua's cjson cannot tell an empty object from an empty list.
+            data=raw["data"] or {},
+        )
+
+
+def utc_now() -> str:
+    """Return the time as events carry it: RFC 3339, UTC, milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def finite(data: dict[str, Any]) -> dict[str, Any]:
+    """Return `data` with every non-finite number as None, named in `nonfinite`."""
+    bad = [k for k, v in data.items() if isinstance(v, float) and not math.isfinite(v)]
+    if not bad:
+        return data
+    return data | dict.fromkeys(bad) | {"nonfinite": bad}
+
+
+def make_body(
+    type_: EventType, data: dict[str, Any], *, attempt: int, host: str, phase: Phase | None
+) -> str:
+    """Return an event's JSON without `v`, `job` and `seq`, which the append script adds.
+
+    Raises ValueError when a field is missing or not documented in `EVENTS`.
+    """
+    spec = EVENTS[type_]
+    data = finite(data)
+    missing = spec.required.keys() - data.keys()
+    unknown = data.keys() - spec.fields.keys() - {"nonfinite"}
+    if missing or unknown:
+        raise ValueError(f"event {type_}: missing {sorted(missing)}, unknown {sorted(unknown)}")
+    return json.dumps(
+        {
+            "attempt": attempt,
+            "host": host,
+            "time": utc_now(),
+            "phase": phase,
+            "type": type_,
+            "data": data,
+        },
+        separators=(",", ":"),
+        ensure_ascii=False,
+        allow_nan=False,
+    )

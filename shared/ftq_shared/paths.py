@@ -1,0 +1,176 @@
+"""Every file path of a job, in one class, and the marker that tells storages apart.
+
+FTQ_STORAGE/
+  storage_id                  which hosts share this storage
+  jobs/<id>/
+    marker                    written when the job is bound to this storage
+    spec.json                 the spec as submitted
+    inputs/                   the client's own files, as they arrived
+    validated.json            what validate found
+    prepared/                 data sets ready to train (datasets' Arrow folders)
+    prepared.json             what prepare found and decided
+    resolved.json             every `auto` with its value and reason
+    attempts/<n>/             one folder per token: events.jsonl, output.log, checkpoints/
+    checkpoint.json           the newest good checkpoint, switched by os.replace
+    model/                    the trained model
+    train.json                figures of the training
+    published.json            repo, revision, url
+    result.json               the terminal state
+"""
+
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftq_shared.errors import UsageError
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a file so that a reader sees the old or the new content, never a part of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with part.open("wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write `data` as indented JSON, atomically."""
+    write_atomic(path, json.dumps(data, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; returns None when it is not there."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+
+
+@dataclass(frozen=True)
+class JobPaths:
+    """The files of one job under the storage's root."""
+
+    storage: Path
+    job: str
+
+    @property
+    def root(self) -> Path:
+        """The job's folder."""
+        return self.storage / "jobs" / self.job
+
+    @property
+    def marker(self) -> Path:
+        """Proof that this storage is the one the job was bound to."""
+        return self.root / "marker"
+
+    @property
+    def spec(self) -> Path:
+        """The spec as submitted."""
+        return self.root / "spec.json"
+
+    @property
+    def inputs(self) -> Path:
+        """The client's own files."""
+        return self.root / "inputs"
+
+    @property
+    def validated(self) -> Path:
+        """What validate found."""
+        return self.root / "validated.json"
+
+    @property
+    def prepared(self) -> Path:
+        """Folder of the prepared data sets: train, validation, golden."""
+        return self.root / "prepared"
+
+    @property
+    def prepared_report(self) -> Path:
+        """What prepare found and decided."""
+        return self.root / "prepared.json"
+
+    @property
+    def resolved(self) -> Path:
+        """Every `auto` with its value and reason."""
+        return self.root / "resolved.json"
+
+    @property
+    def model(self) -> Path:
+        """The trained model."""
+        return self.root / "model"
+
+    @property
+    def train_report(self) -> Path:
+        """Figures of the training."""
+        return self.root / "train.json"
+
+    @property
+    def published(self) -> Path:
+        """Repo, revision and URL."""
+        return self.root / "published.json"
+
+    @property
+    def result(self) -> Path:
+        """The terminal state; repair believes it over a record that went back in time."""
+        return self.root / "result.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Names the newest good checkpoint."""
+        return self.root / "checkpoint.json"
+
+    def attempt(self, token_number: int) -> Path:
+        """The folder of one claim; only the holder of that token writes there."""
+        return self.root / "attempts" / str(token_number)
+
+    def events(self, token_number: int) -> Path:
+        """The events of one claim, one JSON body a line, from the first on."""
+        return self.attempt(token_number) / "events.jsonl"
+
+    def output(self, token_number: int) -> Path:
+        """What the phase's process printed."""
+        return self.attempt(token_number) / "output.log"
+
+    def checkpoints(self, token_number: int) -> Path:
+        """Checkpoints that this claim wrote."""
+        return self.attempt(token_number) / "checkpoints"
+
+
+def open_storage(location: str) -> tuple[Path, str]:
+    """Return the storage's root and its id, making both where they are missing.
+
+    Raises UsageError for a URL that is not a folder that this host can see.
+    """
+    if "://" in location and not location.startswith("file://"):
+        raise UsageError(
+            f"FTQ_STORAGE: {location!r} is not a folder",
+            hint="this version needs a local or mounted (NFS, FUSE) folder; mount the bucket",
+        )
+    root = Path(location.removeprefix("file://")).expanduser().absolute()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        marker = root / "storage_id"
+        if not marker.exists():
+            _write_once(marker, secrets.token_hex(8))
+        return root, marker.read_text().strip()
+    except OSError as error:
+        raise UsageError(
+            f"FTQ_STORAGE: {root}: {error.strerror}", hint="choose a folder you can write to"
+        ) from error
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Create a file unless somebody else just did; the first one wins."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    part.write_text(text)
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        pass  # another host was faster; its id is the storage's
+    finally:
+        part.unlink()

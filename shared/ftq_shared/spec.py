@@ -1,0 +1,242 @@
+"""The job spec: one schema for flags, YAML, the questions and the SDK.
+
+`JobSpec` is the schema; every field has one line that says what it means, and docs/spec.md is
+checked against it. Reading input, with all errors at once and the right names for wrong keys,
+is in `spec_input`.
+"""
+
+import hashlib
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+SPEC_VERSION = 1
+
+Auto = Literal["auto"]
+
+
+class Task(StrEnum):
+    """What kind of fine-tune it is."""
+
+    AUTO = "auto"  # follow from the columns and the model
+    SFT = "sft"  # prompt and completion, or a conversation
+    CLASSIFICATION = "classification"  # text and label
+    PREFERENCE = "preference"  # prompt, chosen, rejected
+    TEXT = "text"  # plain text, every token trained
+
+
+class Priority(StrEnum):
+    """The order in the queue; within one priority, first come first served."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+def parse_duration(value: Any) -> Any:
+    """Turn '90', '10m', '2h' or '1d' into seconds; leaves anything else to the schema.
+
+    Raises ValueError for a string that is neither.
+    """
+    if not isinstance(value, str) or value == "auto":
+        return value
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    number, unit = (value[:-1], value[-1]) if value[-1:] in units else (value, "s")
+    try:
+        return float(number) * units[unit]
+    except ValueError:
+        raise ValueError(f"{value!r} is no duration; write 90s, 10m, 2h or 1d") from None
+
+
+Duration = Annotated[float, Field(gt=0), BeforeValidator(parse_duration)]
+
+
+class Section(BaseModel):
+    """Base of all parts: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_enum_values=False)
+
+
+class Columns(Section):
+    """Which column plays which part; null where the column is found by its name."""
+
+    prompt: str | None = Field(None, description="column with the prompt")
+    completion: str | None = Field(None, description="column with the answer that is trained")
+    text: str | None = Field(None, description="column with plain text, or the text to classify")
+    label: str | None = Field(None, description="column with the label")
+    messages: str | None = Field(None, description="column with a list of chat messages")
+    system: str | None = Field(None, description="column with the system prompt")
+    chosen: str | None = Field(None, description="column with the preferred answer")
+    rejected: str | None = Field(None, description="column with the answer that is not preferred")
+
+
+class Golden(Section):
+    """The golden set: chosen first, scored only before and after training."""
+
+    size: Auto | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="rows; auto is 5 %, 100 to 500, and up to 1,000 from a test split"
+    )
+
+
+class Data(Section):
+    """Which rows are used and how they are read."""
+
+    split: str = Field("train", description="split that is trained on")
+    validation: str = Field("auto", description="split for validation; auto, none or a name")
+    test: str = Field("auto", description="split the golden set is taken from; auto, none, a name")
+    columns: Columns = Field(default_factory=Columns, description="which column plays which part")
+    row_template: str | None = Field(
+        None, description="prompt built from columns, for example 'Q: {question}'"
+    )
+    format: Literal["auto", "chat", "plain"] = Field(
+        "auto", description="chat where the tokenizer has a template, else plain"
+    )
+    chat_template: str | None = Field(None, description="Jinja template that replaces the model's")
+    max_rows: Annotated[int, Field(ge=1)] | None = Field(None, description="read at most so many")
+    group_by: str | None = Field(None, description="column whose values stay on one side of splits")
+    dedupe: Literal["exact", "none"] = Field("exact", description="drop equal rows, or keep them")
+    on_bad_row: Literal["drop", "fail"] = Field(
+        "drop", description="what happens to a row that cannot be used"
+    )
+    golden: Golden = Field(default_factory=Golden, description="the set that judges the model")
+    select: None = Field(None, description="reserved for choosing a training subset")
+
+
+class Lora(Section):
+    """LoRA's own settings; Hu et al. 2021, https://arxiv.org/abs/2106.09685."""
+
+    r: Annotated[int, Field(ge=1, le=1024)] = Field(16, description="rank")
+    alpha: Annotated[float, Field(gt=0)] = Field(32, description="scale, divided by the rank")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.05, description="dropout before A")
+    target_modules: Auto | list[str] = Field(
+        "auto", description="names of the layers; auto is every linear layer but the head"
+    )
+
+
+SaveEvery = Auto | Annotated[int, Field(ge=1)] | str
+
+
+def check_every(value: Any) -> Any:
+    """Accept auto, a number of steps, or a duration such as 10m; raises ValueError."""
+    if isinstance(value, str) and value != "auto":
+        if value.isdigit():
+            return int(value)
+        parse_duration(value)
+    return value
+
+
+class Train(Section):
+    """How it is trained; `auto` is resolved by the phase that knows enough."""
+
+    method: Literal["auto", "full", "lora", "qlora"] = Field(
+        "auto", description="auto: full for encoders, LoRA for decoders"
+    )
+    epochs: Auto | Annotated[float, Field(gt=0)] = Field("auto", description="passes over the rows")
+    max_steps: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="stop after so many optimizer steps"
+    )
+    learning_rate: Auto | Annotated[float, Field(gt=0, lt=1)] = Field(
+        "auto", description="peak learning rate"
+    )
+    batch_size: Auto | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="examples per optimizer step, over all GPUs, packed or not"
+    )
+    micro_batch: Auto | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="examples per forward pass on one device"
+    )
+    max_length: Auto | Annotated[int, Field(ge=8)] = Field(
+        "auto", description="tokens per row; longer rows are dropped and counted"
+    )
+    packing: Auto | bool = Field("auto", description="several short rows in one sequence")
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto", description="number format of the computation"
+    )
+    lora: Lora = Field(default_factory=Lora, description="LoRA's own settings")
+    save_every: Annotated[SaveEvery, BeforeValidator(check_every)] = Field(
+        "auto", description="steps (500) or time (10m) between checkpoints"
+    )
+    eval_every: Auto | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="steps between evaluations on the validation set"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(42, description="seed of everything random")
+    args: dict[str, Any] = Field(
+        default_factory=dict, description="any field of the trainer that ftq does not own"
+    )
+
+
+class Resources(Section):
+    """What the train phase needs, and when to give up."""
+
+    gpus: Auto | Annotated[int, Field(ge=0, le=64)] | str = Field(
+        "auto", description="2, or h100:2 for a kind of card; 0 forces the CPU"
+    )
+    min_vram_gb: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="memory that each GPU must have, in GB"
+    )
+    max_runtime: Duration | None = Field(
+        None, description="time that training may take, for example 2h"
+    )
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
+        3, description="how often an interrupted phase is started"
+    )
+    priority: Priority = Field(Priority.NORMAL, description="high, normal or low")
+
+
+class Publish(Section):
+    """Where the model goes."""
+
+    repo: str | None = Field(None, description="Hub repo, for example me/qwen-gsm8k; null: nowhere")
+    private: bool = Field(True, description="make a new repo private")
+    format: Literal["auto", "adapter", "merged"] = Field(
+        "auto", description="auto: an adapter for LoRA, the whole model otherwise"
+    )
+    overwrite: bool = Field(False, description="push into a repo that holds something else")
+    card_samples: bool = Field(False, description="show sample rows in the model card")
+
+
+class JobSpec(Section):
+    """Everything a person decides about a job."""
+
+    name: str | None = Field(None, description="a name for people; shown in lists")
+    model: str = Field(
+        description="Hub id, id@revision; ./path is the client's, worker:/path theirs"
+    )
+    dataset: str = Field(description="Hub id[:config][@revision], or a file, folder or glob")
+    task: Task = Field(Task.AUTO, description="auto, sft, classification, preference or text")
+    data: Data = Field(default_factory=Data, description="which rows, and how they are read")
+    train: Train = Field(default_factory=Train, description="how it is trained")
+    resources: Resources = Field(default_factory=Resources, description="what training needs")
+    publish: Publish = Field(default_factory=Publish, description="where the model goes")
+    report_to: list[Literal["wandb", "trackio", "mlflow"]] = Field(
+        default_factory=list, description="trackers that get the metrics as well"
+    )
+
+    def canonical(self) -> str:
+        """Return the spec as JSON with every default filled in; equal specs give equal text."""
+        return self.model_dump_json()
+
+    def sha256(self) -> str:
+        """Return the hash that the record, the secrets and the model card name."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()
+
+
+class GpuRequest(Section):
+    """`resources.gpus` taken apart."""
+
+    count: int
+    kind: str | None = None  # lower-case part of the card's name, for example h100
+
+    @classmethod
+    def parse(cls, value: int | str) -> "GpuRequest":
+        """Read 2, '2', 'h100' or 'h100:2'; `auto` means one. Raises ValueError."""
+        if isinstance(value, int):
+            return cls(count=value)
+        if value == "auto":
+            return cls(count=1)
+        kind, _, count = value.rpartition(":")
+        if not count.isdigit():
+            kind, count = value, "1"
+        if not kind and not count.isdigit():
+            raise ValueError(f"{value!r} is no GPU request; write 2 or h100:2")
+        return cls(count=int(count), kind=kind.lower() or None)

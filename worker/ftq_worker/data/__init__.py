@@ -1,0 +1,1 @@
+"""Reading, understanding, cleaning, splitting and tokenizing rows."""

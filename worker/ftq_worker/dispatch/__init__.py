@@ -1,0 +1,1 @@
+"""Which phase runs on which host."""

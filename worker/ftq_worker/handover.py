@@ -1,0 +1,125 @@
+"""What each phase leaves for the next, as files in the job's folder.
+
+validate -> validated.json (Validated)
+prepare  -> prepared/{train,validation,golden} (datasets on disk) + prepared.json (Prepared)
+train    -> model/ + train.json (Trained)
+publish  -> published.json (Published)
+"""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from ftq_shared.errors import FtqError
+from ftq_shared.paths import read_json, write_json
+from ftq_shared.sources import Place
+from ftq_shared.spec import Columns, Task
+
+
+class Report(BaseModel):
+    """Base: written atomically, read back with its schema checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    def save(self, path: Path) -> None:
+        """Write the report to `path`."""
+        write_json(path, self.model_dump(mode="json"))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a report; raises FtqError (code `missing_handover`) when it is not there."""
+        data = read_json(path)
+        if data is None:
+            raise FtqError(
+                f"{path.name} is missing",
+                code="missing_handover",
+                hint="an earlier phase left nothing here; retry the job with --from validate",
+            )
+        return cls.model_validate(data)
+
+
+class ModelFacts(Report):
+    """The base model, pinned."""
+
+    place: Place
+    name: str  # Hub id, or the path the phases load from
+    revision: str | None = None  # commit, Hub only
+    architecture: str  # for example LlamaForCausalLM
+    model_type: str  # for example llama
+    kind: Literal["decoder", "encoder"]
+    parameters: int | None = None
+    weight_bytes: int | None = None
+    hidden_size: int
+    layers: int
+    vocab_size: int
+    max_positions: int | None = None  # longest input in tokens
+    has_chat_template: bool = False
+    license: str | None = None
+    gated: bool = False
+    private: bool = False
+
+
+class DatasetFacts(Report):
+    """The dataset, pinned."""
+
+    place: Place
+    name: str  # Hub id, or where its files lie
+    config: str | None = None
+    revision: str | None = None  # commit, Hub only
+    files: list[str] = []  # absolute paths, for files
+    splits: dict[str, int | None]  # rows per split, None while unknown
+    columns: list[str]
+    license: str | None = None
+    private: bool = False
+
+
+class Validated(Report):
+    """What validate found: both sources pinned, and how they fit together."""
+
+    model: ModelFacts
+    dataset: DatasetFacts
+    task: Task  # never auto
+    shape: str  # for example question/answer, messages, text/label
+    columns: Columns  # every column that the shape needs, by its part
+    split: str
+    validation_split: str | None = None  # None: rows are held out
+    test_split: str | None = None  # None: the golden set comes from the training rows
+
+
+class Prepared(Report):
+    """What prepare made and decided."""
+
+    rows: dict[str, int]  # per set: train, validation, golden
+    labels: list[str] = []  # classification: names in id order
+    format: Literal["chat", "plain"] = "plain"
+    max_length: int  # tokens of the longest row that was kept
+    tokens: dict[str, int]  # of the training rows: total, p50, p90, p99, max
+    cleaning: list[dict[str, Any]]  # one entry per rule: rule, rows_in, rows_out
+    golden_sha256: str
+    golden_source: str
+    samples: list[dict[str, Any]] = []  # a few rendered rows, for people and the card
+
+
+class Trained(Report):
+    """Figures of a finished training."""
+
+    method: Literal["full", "lora", "qlora"]
+    steps: int
+    epochs: float
+    seconds: float
+    best_step: int | None = None
+    train_loss: float | None = None  # of the last step
+    golden_before: dict[str, float]
+    golden_after: dict[str, float]
+    validation: list[dict[str, float]] = []  # one entry per evaluation
+    settings: dict[str, Any]  # every value that was used
+    versions: dict[str, str]  # libraries
+
+
+class Published(Report):
+    """Where the model is now."""
+
+    repo: str
+    revision: str
+    url: str

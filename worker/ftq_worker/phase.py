@@ -1,0 +1,137 @@
+"""What a phase gets to work with, and how it is told to stop.
+
+A phase is a module in `phases/` with one function `run(ctx: PhaseContext) -> None`. It reads what
+earlier phases left (`handover`), emits events, writes its own results atomically, and raises an
+FtqError to end the job or Interrupted when it stopped because it was asked to.
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from ftq_shared.errors import FtqError, JobCancelled
+from ftq_shared.events import EventType
+from ftq_shared.paths import JobPaths, read_json, write_json
+from ftq_shared.spec import JobSpec
+from ftq_shared.states import Phase
+
+
+class StopReason(StrEnum):
+    """Why a phase is asked to stop."""
+
+    CANCEL = "cancel"  # somebody cancelled the job
+    DRAIN = "drain"  # the host goes down; the job goes on elsewhere
+    DEADLINE = "timeout"  # max_runtime is over
+
+
+class Interrupted(FtqError):
+    """Raised at a safe point after a stop was asked for; the phase can be resumed."""
+
+    default_code = "interrupted"
+
+
+class Emit(Protocol):
+    """Sends one event. Cheap (one line to a pipe); safe to call from any thread."""
+
+    def __call__(self, type_: EventType, /, **data: Any) -> None:
+        """Send it; raises ValueError for fields that ftq_shared.events does not document."""
+
+
+class Control:
+    """How the agent talks to a running phase: stop it, pause it, let it go on."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._go = threading.Event()
+        self._go.set()
+        self.stop_reason: StopReason | None = None
+
+    def stop(self, reason: StopReason) -> None:
+        """Ask the phase to stop at its next safe point; the first reason stays."""
+        self.stop_reason = self.stop_reason or reason
+        self._stop.set()
+        self._go.set()
+
+    def pause(self) -> None:
+        """Hold the phase at its next safe point."""
+        self._go.clear()
+
+    def resume(self) -> None:
+        """Let a paused phase go on."""
+        self._go.set()
+
+    def check(self) -> None:
+        """Be a safe point: wait while paused, raise when asked to stop.
+
+        Raises JobCancelled after a cancel, Interrupted after any other stop.
+        """
+        self._go.wait()
+        if not self._stop.is_set():
+            return
+        if self.stop_reason is StopReason.CANCEL:
+            raise JobCancelled("the job was cancelled")
+        raise Interrupted(f"stopped: {self.stop_reason}", code=str(self.stop_reason))
+
+    def stop_requested(self) -> bool:
+        """Wait while paused; return whether the phase was asked to stop.
+
+        For code that must first save its work, such as a trainer at a step boundary.
+        """
+        self._go.wait()
+        return self._stop.is_set()
+
+
+@dataclass(frozen=True)
+class Devices:
+    """What the phase may compute on. One child per rank when there are several GPUs."""
+
+    gpus: tuple[str, ...] = ()  # GPU UUIDs, in rank order; empty means the CPU
+    rank: int = 0
+    cpu_threads: int = 1  # threads that torch may use
+
+    @property
+    def world_size(self) -> int:
+        """The number of ranks: one on the CPU."""
+        return max(1, len(self.gpus))
+
+
+@dataclass(frozen=True)
+class PhaseContext:
+    """Everything a phase needs; nothing of it comes from the environment."""
+
+    job: str
+    phase: Phase
+    attempt: int
+    token_number: int  # names this claim's own folder: paths.attempt(token_number)
+    spec: JobSpec
+    paths: JobPaths
+    emit: Emit
+    secrets: Mapping[str, str] = field(default_factory=dict)  # HF_TOKEN and others, by name
+    endpoint: str | None = None  # the Hub's URL; None is the public one
+    devices: Devices = field(default_factory=Devices)
+    control: Control = field(default_factory=Control)
+    created: str = ""  # when the job was submitted, RFC 3339
+
+    @property
+    def hub_token(self) -> str | bool:
+        """The Hub token, or False: never a token that happens to lie on the host."""
+        return self.secrets.get("HF_TOKEN") or False
+
+    def resolve(self, field_name: str, value: Any, reason: str) -> None:
+        """Store the value of a field that was `auto`, once, and say why."""
+        known = read_json(self.paths.resolved) or {}
+        known[field_name] = {"value": value, "reason": reason}
+        write_json(self.paths.resolved, known)
+        self.emit(EventType.RESOLVED, field=field_name, value=value, reason=reason)
+
+    def check(self, name: str, ok: bool, message: str, hint: str = "") -> None:
+        """Send the result of one validation."""
+        self.emit(
+            EventType.CHECK, name=name, ok=ok, message=message, **({"hint": hint} if hint else {})
+        )
+
+    def warn(self, message: str, hint: str = "") -> None:
+        """Send something to know that does not stop the job."""
+        self.emit(EventType.WARNING, message=message, **({"hint": hint} if hint else {}))

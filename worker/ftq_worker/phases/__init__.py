@@ -1,0 +1,1 @@
+"""The four phases; each module has one `run(ctx)`."""

@@ -1,0 +1,1 @@
+"""The model card, the push and the proof that it arrived."""

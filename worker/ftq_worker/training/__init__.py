@@ -1,0 +1,1 @@
+"""Choosing settings, training and scoring a model."""
