@@ -1,0 +1,61 @@
+"""The local Hub as a command.
+
+python -m ftq_worker.hub_server --dir ./hub --port 8080 --token hf_me=me:write:my-org
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from ftq_shared.errors import Exit
+from ftq_worker.hub_server.app import INLINE_LIMIT_BYTES, HubApp
+from ftq_worker.hub_server.errors import HubError
+from ftq_worker.hub_server.serve import run
+from ftq_worker.hub_server.store import HubStore
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ftq hub", description="A local Hub for demos and tests.")
+    parser.add_argument("--dir", type=Path, required=True, help="where repos and users are kept")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument(
+        "--token",
+        action="append",
+        default=[],
+        metavar="TOKEN=USER[:ROLE[:ORG,ORG]]",
+        help="add a user; the role is read or write (the default)",
+    )
+    parser.add_argument(
+        "--inline-limit",
+        type=int,
+        default=INLINE_LIMIT_BYTES,
+        metavar="BYTES",
+        help="larger files come by LFS, for which the client needs HF_HUB_DISABLE_XET=1",
+    )
+    return parser
+
+
+def _add_token(store: HubStore, text: str) -> None:
+    token, _, rest = text.partition("=")
+    user, _, rest = rest.partition(":")
+    role, _, orgs = rest.partition(":")
+    store.add_token(token, user, role or "write", [org for org in orgs.split(",") if org])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve until SIGTERM or Ctrl-C and return the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        store = HubStore(args.dir)
+        for text in args.token:
+            _add_token(store, text)
+        run(HubApp(store, inline_limit=args.inline_limit), args.host, args.port)
+    except (HubError, OSError) as error:
+        sys.stderr.write(f"ftq hub: {error}\n")
+        return Exit.USAGE
+    return Exit.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""HubApp: the ASGI application that puts the parts together."""
+
+import base64
+import binascii
+import logging
+import secrets
+from dataclasses import asdict
+from urllib.parse import unquote
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ftq_worker.hub_server import api_read, api_write, download, faults, lfs, pages
+from ftq_worker.hub_server.errors import EntryNotFound, HubError, RepoNotFound, Unauthorized
+from ftq_worker.hub_server.faults import Fault, FaultBoard
+from ftq_worker.hub_server.records import User
+from ftq_worker.hub_server.routing import Call, Routes, error_response
+from ftq_worker.hub_server.store import HubStore
+
+log = logging.getLogger(__name__)
+INLINE_LIMIT_BYTES = 256 << 20  # above it a client's memory, not ours, would become the problem
+_ROUTES = Routes()
+_ROUTES.extend([api_read.routes, api_write.routes, lfs.routes, download.routes, pages.routes])
+
+
+class HubApp:
+    """Serves a HubStore. `faults` makes it misbehave; `admin_token` guards `/_faults`.
+
+    Large files up to `inline_limit` bytes are asked for inside the commit rather than by LFS,
+    because a client with hf_xet can only send LFS files to a xet server. 0 means always LFS.
+    """
+
+    def __init__(
+        self,
+        store: HubStore,
+        *,
+        admin_token: str | None = None,
+        inline_limit: int = INLINE_LIMIT_BYTES,
+    ) -> None:
+        self.store = store
+        self.faults = FaultBoard()
+        self.admin_token = admin_token or secrets.token_urlsafe(24)
+        self.inline_limit = inline_limit
+        self.upload_key = secrets.token_bytes(32)  # signs upload URLs; they end with the process
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; lifespan events need no answer here."""
+        if scope["type"] != "http":
+            return
+        scope["app"] = self
+        fault = None
+        if scope["raw_path"] != b"/_faults":
+            fault = self.faults.strike(scope["method"], _target(scope))
+        if fault is None:
+            await self._serve(scope, receive, send)
+        else:
+            await faults.answer_with(fault, self._serve, scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            answer = await self._answer(request)
+        except HubError as error:
+            answer = error_response(error)
+        except ClientDisconnect:
+            return  # nobody is left to be told
+        except Exception:
+            log.exception("%s %s failed", request.method, request.url.path)
+            answer = error_response(HubError("Internal error of the local hub, see its log"))
+        await answer(scope, receive, send)
+
+    async def _answer(self, request: Request) -> ASGIApp:
+        path = request.scope["raw_path"].decode("ascii")
+        if path == "/_faults":
+            return await self._admin(request)
+        user = self._user(request)
+        found = _ROUTES.find(request.method, path)
+        if found is None:
+            raise _no_route(path)
+        handler, params = found
+        return await handler(Call(request, self.store, params, user))
+
+    def _user(self, request: Request) -> User | None:
+        """Return who sent the request, None without a token; raises Unauthorized."""
+        token = _token(request)
+        if token is None:
+            return None
+        user = self.store.find_user(token)
+        if user is None:
+            # These words are what keeps the client from reporting a missing repo.
+            raise Unauthorized("Invalid credentials in Authorization header")
+        return user
+
+    async def _admin(self, request: Request) -> Response:
+        if not secrets.compare_digest(_token(request) or "", self.admin_token):
+            raise Unauthorized("the admin token is needed here")
+        if request.method == "POST":
+            fields = await Call(request, self.store, {}, None).json()
+            self.faults.add(Fault.from_json(fields))
+        elif request.method == "DELETE":
+            self.faults.clear()
+        return JSONResponse([asdict(fault) for fault in self.faults.list()])
+
+
+def _target(scope: Scope) -> str:
+    query = scope["query_string"].decode("latin-1")
+    return unquote(scope["raw_path"].decode("ascii")) + (f"?{query}" if query else "")
+
+
+def _token(request: Request) -> str | None:
+    """Return the token of a client (Bearer) or of a browser (the password of Basic)."""
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(value).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return ""
+    return None
+
+
+def _no_route(path: str) -> HubError:
+    """A repo id without a namespace, or a Space, is a repo that is not here."""
+    if path.startswith(("/api/models/", "/api/datasets/", "/api/spaces/")) or "/resolve/" in path:
+        return RepoNotFound(f"Repository not found: {unquote(path)}")
+    return EntryNotFound(f"this hub has nothing at {unquote(path)}")

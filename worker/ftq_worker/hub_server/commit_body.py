@@ -1,0 +1,136 @@
+"""The body of a commit: one JSON object a line, of which a `file` line can be gigabytes long.
+
+The body is spooled to disk first. A long line is then read in pieces: base64 holds no quote and
+no backslash, so its content runs from `"content": "` to the next quote, and what stands around
+it is a small JSON object.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from ftq_worker.hub_server.blobs import Blobs, BlobWriter
+from ftq_worker.hub_server.errors import BadRequest, EntryNotFound
+from ftq_worker.hub_server.files import CHUNK_BYTES, check_path, check_sha256, file_entry
+from ftq_worker.hub_server.records import FileEntry
+
+_CONTENT = b'"content": "'
+Tree = dict[str, FileEntry]
+Edit = Callable[[Tree], None]
+
+
+class CommitBody:
+    """A parsed body: the header, and the edits in their order. File contents are stored."""
+
+    def __init__(self) -> None:
+        self.header: dict[str, Any] = {}
+        self.edits: list[Edit] = []
+
+    def apply(self, tree: Tree) -> None:
+        """Make all edits; raises EntryNotFound when something to delete is not there."""
+        for edit in self.edits:
+            edit(tree)
+
+
+def parse(spool: Path, blobs: Blobs) -> CommitBody:
+    """Read a spooled body; raises BadRequest for what it cannot be."""
+    body = CommitBody()
+    with spool.open("rb") as handle:
+        for row, sha256 in _rows(handle, blobs):
+            value = row["value"]
+            if row["key"] == "header":
+                body.header = value
+            else:
+                body.edits.append(_edit(row["key"], value, sha256, blobs))
+    if not str(body.header.get("summary", "")).strip():
+        raise BadRequest("the commit has no summary")
+    return body
+
+
+def _edit(key: str, value: dict[str, Any], sha256: str | None, blobs: Blobs) -> Edit:
+    path = str(value.get("path", ""))
+    if key == "deletedFolder":
+        return lambda tree: _delete_folder(tree, check_path(path.strip("/")))
+    check_path(path)
+    if key == "deletedFile":
+        return lambda tree: _delete_file(tree, path)
+    if key == "lfsFile":
+        sha256 = check_sha256(str(value.get("oid", "")))
+        if not blobs.has(sha256):
+            raise BadRequest(f"{path}: no LFS object {sha256} was uploaded to this repo")
+    if sha256 is None:
+        raise BadRequest(f"unknown kind of line in the commit: {key!r}")
+    entry = file_entry(path, blobs.path(sha256), sha256)
+    return lambda tree: tree.__setitem__(path, entry)
+
+
+def _delete_file(tree: Tree, path: str) -> None:
+    if tree.pop(path, None) is None:
+        raise EntryNotFound(f"A file with this name doesn't exist: {path}")
+
+
+def _delete_folder(tree: Tree, folder: str) -> None:
+    found = [path for path in tree if path.startswith(f"{folder}/")]
+    if not found:
+        raise EntryNotFound(f"A file with this name doesn't exist: {folder}/")
+    for path in found:
+        del tree[path]
+
+
+def _rows(handle: IO[bytes], blobs: Blobs) -> Iterator[tuple[dict[str, Any], str | None]]:
+    """Yield each line and the sha256 of its content, where it carries one."""
+    while start := handle.readline(CHUNK_BYTES):
+        if start.endswith(b"\n") or len(start) < CHUNK_BYTES:
+            text, sha256 = start, None
+        else:
+            text, sha256 = _long_line(start, handle, blobs)
+        if text.strip():
+            yield _row(text, sha256, blobs)
+
+
+def _row(text: bytes, sha256: str | None, blobs: Blobs) -> tuple[dict[str, Any], str | None]:
+    try:
+        row = json.loads(text)
+        value = row["value"]
+        if row["key"] == "file" and sha256 is None:
+            sha256 = blobs.add([_decode(value)])
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadRequest(f"a line of the commit is malformed: {error}") from error
+    return row, sha256
+
+
+def _decode(value: dict[str, Any]) -> bytes:
+    if value.get("encoding", "utf-8") == "base64":
+        return base64.b64decode(value["content"], validate=True)
+    return str(value["content"]).encode()
+
+
+def _long_line(start: bytes, handle: IO[bytes], blobs: Blobs) -> tuple[bytes, str]:
+    """Store the content of a long `file` line; return the line without it, and its sha256."""
+    before, mark, content = start.partition(_CONTENT)
+    if not mark:
+        raise BadRequest("a line of the commit is too long and has no content at its start")
+    with blobs.writer() as writer:
+        after = _copy_base64(content, handle, writer)
+        sha256 = writer.commit()
+    return before + _CONTENT + b'"' + after, sha256
+
+
+def _copy_base64(piece: bytes, handle: IO[bytes], writer: BlobWriter) -> bytes:
+    """Decode up to the closing quote; return what stands behind it on the line."""
+    carry = b""
+    while True:
+        text, quote, after = (carry + piece).partition(b'"')
+        whole = len(text) if quote else len(text) - len(text) % 4
+        try:
+            writer.write(binascii.a2b_base64(text[:whole], strict_mode=True))
+        except binascii.Error as error:
+            raise BadRequest(f"the content of a file is not base64: {error}") from error
+        if quote:
+            return after if after.endswith(b"\n") else after + handle.readline(CHUNK_BYTES)
+        carry, piece = text[whole:], handle.readline(CHUNK_BYTES)
+        if not piece:
+            raise BadRequest("the commit ends inside the content of a file")

@@ -1,0 +1,102 @@
+"""The errors of the local Hub: each is one answer of the HTTP protocol.
+
+    HubError                what a handler or the store raises; becomes a JSON answer
+    ├── RepoNotFound        404  missing, or private and you are a stranger
+    ├── RevisionNotFound    404  no such branch, tag or commit
+    ├── EntryNotFound       404  no such file or folder at that revision
+    ├── GatedRepo           403  (401 without a token) access was not granted
+    ├── BadRequest          400  a malformed name, path or body
+    ├── Unauthorized        401  no token, or an unknown one
+    ├── Forbidden           403  a known user without the right to do this
+    ├── Conflict            409  it exists already
+    └── StaleParent         412  the branch moved since `parent_commit`
+
+`error_code` is the X-Error-Code header, which is what the client tells its exceptions by.
+"""
+
+from typing import ClassVar
+
+from ftq_shared.errors import FtqError
+
+
+class HubError(FtqError):
+    """Base: an answer with a status and a message; `headers` are added to the answer."""
+
+    status: ClassVar[int] = 500
+    error_code: ClassVar[str] = ""
+
+    def __init__(self, message: str, *, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message, code=self.error_code or f"hub_{self.status}")
+        self.headers = headers or {}
+
+    @property
+    def http_status(self) -> int:
+        """The status of the answer."""
+        return self.status
+
+
+class RepoNotFound(HubError):
+    """Raised for a repo that is missing, or private to others."""
+
+    status = 404
+    error_code = "RepoNotFound"
+
+
+class RevisionNotFound(HubError):
+    """Raised for an unknown branch, tag or commit."""
+
+    status = 404
+    error_code = "RevisionNotFound"
+
+
+class EntryNotFound(HubError):
+    """Raised for a path that the revision does not hold."""
+
+    status = 404
+    error_code = "EntryNotFound"
+
+
+class GatedRepo(HubError):
+    """Raised for the files of a gated repo; anonymous readers are told 401, as the Hub does."""
+
+    status = 403
+    error_code = "GatedRepo"
+
+    def __init__(self, message: str, *, anonymous: bool) -> None:
+        super().__init__(message)
+        self.anonymous = anonymous
+
+    @property
+    def http_status(self) -> int:
+        """401 without a token, 403 with one."""
+        return 401 if self.anonymous else 403
+
+
+class BadRequest(HubError):
+    """Raised for a malformed name, path or body."""
+
+    status = 400
+
+
+class Unauthorized(HubError):
+    """Raised when a token is needed and missing, or when it is unknown."""
+
+    status = 401
+
+
+class Forbidden(HubError):
+    """Raised when the user is known but may not do this."""
+
+    status = 403
+
+
+class Conflict(HubError):
+    """Raised when what shall be created exists."""
+
+    status = 409
+
+
+class StaleParent(HubError):
+    """Raised when a commit names a parent that is no longer the head of its branch."""
+
+    status = 412

@@ -1,0 +1,127 @@
+"""Files on disk: atomic writes, locks, hashes, and which names are allowed."""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ftq_worker.hub_server.errors import BadRequest
+from ftq_worker.hub_server.records import FileEntry
+
+CHUNK_BYTES = 1 << 20  # large files pass through in pieces of this size, both ways
+LFS_MIN_BYTES = 10 << 20  # the Hub takes plain files up to 10 MiB
+_LFS_WORDS = """
+7z arrow bin bz2 ckpt gguf gz h5 joblib model msgpack npy npz onnx parquet
+pb pickle pkl pt pth rar safetensors tar tgz wasm xz zip zst
+"""
+LFS_SUFFIXES = frozenset(f".{word}" for word in _LFS_WORDS.split())
+_REPO_ID = re.compile(r"[A-Za-z0-9](?:[\w.-]*[\w])?/[A-Za-z0-9_](?:[\w.-]*[\w])?", re.ASCII)
+_REF_NAME = re.compile(r"[\w][\w./-]{0,199}", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def check_repo_id(repo_id: str) -> str:
+    """Return `namespace/name`, or raise BadRequest; it becomes a folder name."""
+    if len(repo_id) > 192 or ".." in repo_id or not _REPO_ID.fullmatch(repo_id):
+        raise BadRequest(f"{repo_id!r} is not a repo id of the form namespace/name")
+    return repo_id
+
+
+def check_path(path: str) -> str:
+    """Return a path inside a repo, or raise BadRequest; clients make file names of it."""
+    parts = path.split("/")
+    if not path or any(part in ("", ".", "..") for part in parts) or "\0" in path:
+        raise BadRequest(f"{path!r} is not a path inside a repo")
+    return path
+
+
+def check_ref(name: str) -> str:
+    """Return a branch or tag name, or raise BadRequest."""
+    if ".." in name or not _REF_NAME.fullmatch(name):
+        raise BadRequest(f"{name!r} is not a branch or tag name")
+    return name
+
+
+def check_sha256(oid: str) -> str:
+    """Return a sha256 in hex, or raise BadRequest; it becomes a file name."""
+    if not _SHA256.fullmatch(oid):
+        raise BadRequest(f"{oid!r} is not a sha256")
+    return oid
+
+
+def is_lfs(path: str, size: int) -> bool:
+    """Whether the Hub would keep this file in large file storage."""
+    return Path(path).suffix.lower() in LFS_SUFFIXES or size > LFS_MIN_BYTES
+
+
+def write_json(path: Path, data: object, *, mode: int = 0o644) -> None:
+    """Replace a file with JSON in one step; readers see the old or the new one."""
+    with temp_beside(path) as temp:
+        temp.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        temp.chmod(mode)
+        os.replace(temp, path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the object in a JSON file; None when there is no such file."""
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return data
+
+
+@contextmanager
+def temp_beside(path: Path) -> Iterator[Path]:
+    """Yield a new empty file in the same folder; it is removed unless it was renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+    os.close(handle)
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file, against other threads and other processes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def file_digest(path: Path, name: str, prefix: bytes = b"") -> str:
+    """Return the hex digest of `prefix` and a file, read in chunks."""
+    digest = hashlib.new(name, prefix, usedforsecurity=False)
+    with path.open("rb") as handle:
+        while chunk := handle.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def git_blob_oid(path: Path) -> str:
+    """Return git's id of a file's content."""
+    return file_digest(path, "sha1", f"blob {path.stat().st_size}\0".encode())
+
+
+def pointer_text(sha256: str, size: int) -> str:
+    """Return the LFS pointer that git would hold in place of the file."""
+    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n"
+
+
+def file_entry(path: str, blob: Path, sha256: str) -> FileEntry:
+    """Describe a stored blob as the file `path` of a commit."""
+    size = blob.stat().st_size
+    if not is_lfs(path, size):
+        return FileEntry(sha256, size, git_blob_oid(blob), lfs=False)
+    pointer = pointer_text(sha256, size).encode()
+    oid = hashlib.sha1(b"blob %d\0" % len(pointer) + pointer, usedforsecurity=False).hexdigest()
+    return FileEntry(sha256, size, oid, lfs=True)

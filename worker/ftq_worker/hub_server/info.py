@@ -1,0 +1,173 @@
+"""The JSON that the Hub's info, tree and search endpoints answer with."""
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ftq_worker.hub_server import card, safetensors
+from ftq_worker.hub_server.files import pointer_text
+from ftq_worker.hub_server.records import Commit, FileEntry, Repo, RepoType
+from ftq_worker.hub_server.repo_files import RepoFiles, dir_paths
+
+_CARD_BYTES = 1 << 20  # a longer README is text pasted by mistake; it is not parsed
+_Json = dict[str, Any]
+
+
+class RepoInfo:
+    """One repo at one commit; every property is computed only when it is asked for."""
+
+    def __init__(self, repo: Repo, files: RepoFiles, commit: Commit) -> None:
+        self.repo, self.files, self.commit = repo, files, commit
+        self._card: _Json | None = None
+
+    def card(self) -> _Json:
+        """Return the README's front matter; empty without one."""
+        if self._card is None:
+            self._card = card.card_data(self.text("README.md"))
+        return self._card
+
+    def text(self, path: str) -> str:
+        """Return a small text file of the commit; empty when it is missing or large."""
+        entry = self.commit.files.get(path)
+        if entry is None or entry.size > _CARD_BYTES:
+            return ""
+        return self.files.blobs.path(entry.sha256).read_text("utf-8", errors="replace")
+
+    def full(self, *, blobs: bool = False) -> _Json:
+        """Return everything that info endpoints answer without `expand`."""
+        names = [name for name in _PROPERTIES if name not in _EXPAND_ONLY]
+        return self.base() | self._some(names) | {"siblings": self.siblings(blobs)}
+
+    def listed(self, *, full: bool) -> _Json:
+        """Return what a search answers for each repo."""
+        names = _LISTED if not full else [*_LISTED, "sha", "lastModified", "cardData", "siblings"]
+        return self.base() | self._some(names)
+
+    def expanded(self, names: Iterable[str]) -> _Json:
+        """Return the id and only the properties that were asked for; unknown ones are absent."""
+        return self.base() | self._some(names)
+
+    def base(self) -> _Json:
+        """Return what every answer holds."""
+        ident = {"_id": self.commit.sha[:24], "id": self.repo.id}
+        return ident | ({"modelId": self.repo.id} if self.repo.type is RepoType.MODEL else {})
+
+    def siblings(self, blobs: bool) -> list[_Json]:
+        """Return the file list, with sizes and hashes when `blobs`."""
+        return [_sibling(path, entry, blobs) for path, entry in sorted(self.commit.files.items())]
+
+    def tags(self) -> list[str]:
+        """Return the tags a search filters by."""
+        tags = card.card_tags(self.card())
+        if any(path.endswith(".safetensors") for path in self.commit.files):
+            tags.append("safetensors")
+        if model_type := self.config().get("model_type"):
+            tags.append(str(model_type))
+        return list(dict.fromkeys(tags))
+
+    def config(self) -> _Json:
+        """Return the part of config.json that the Hub shows; empty for datasets."""
+        try:
+            config = json.loads(self.text("config.json") or "{}")
+        except ValueError:
+            return {}
+        keys = ("architectures", "model_type", "auto_map", "quantization_config")
+        return {key: config[key] for key in keys if isinstance(config, dict) and key in config}
+
+    def _some(self, names: Iterable[str]) -> _Json:
+        known = [name for name in names if name in _PROPERTIES]
+        if self.repo.type is RepoType.DATASET:
+            known = [name for name in known if name not in _MODEL_ONLY]
+        values = {name: _PROPERTIES[name](self) for name in known}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+_PROPERTIES: dict[str, Callable[[RepoInfo], Any]] = {
+    "author": lambda info: info.repo.namespace,
+    "cardData": lambda info: info.card() or None,
+    "config": lambda info: info.config() or None,
+    "createdAt": lambda info: info.repo.created_at,
+    "disabled": lambda info: False,
+    "downloads": lambda info: info.repo.downloads,
+    "downloadsAllTime": lambda info: info.repo.downloads,
+    "gated": lambda info: info.repo.gated,
+    "lastModified": lambda info: info.commit.date,
+    "library_name": lambda info: info.card().get("library_name"),
+    "likes": lambda info: 0,
+    "pipeline_tag": lambda info: info.card().get("pipeline_tag"),
+    "private": lambda info: info.repo.private,
+    "safetensors": lambda info: safetensors.parameter_counts(info.files, info.commit),
+    "sha": lambda info: info.commit.sha,
+    "siblings": lambda info: info.siblings(blobs=False),
+    "tags": lambda info: info.tags(),
+    "trendingScore": lambda info: 0,
+    "usedStorage": lambda info: sum(entry.size for entry in info.commit.files.values()),
+}
+_MODEL_ONLY = {"config", "library_name", "pipeline_tag", "safetensors"}
+_EXPAND_ONLY = {"downloadsAllTime", "trendingScore", "siblings"}
+_LISTED = ["author", "createdAt", "downloads", "gated", "lastModified", "library_name", "likes"]
+_LISTED += ["pipeline_tag", "private", "tags", "trendingScore"]
+
+
+def _lfs(entry: FileEntry, key: str) -> _Json:
+    pointer = len(pointer_text(entry.sha256, entry.size))
+    return {key: entry.sha256, "size": entry.size, "pointerSize": pointer}
+
+
+def _sibling(path: str, entry: FileEntry, blobs: bool) -> _Json:
+    if not blobs:
+        return {"rfilename": path}
+    row: _Json = {"rfilename": path, "size": entry.size, "blobId": entry.oid}
+    return row | ({"lfs": _lfs(entry, "sha256")} if entry.lfs else {})
+
+
+def file_row(path: str, entry: FileEntry) -> _Json:
+    """Return a file as tree and paths-info answer it."""
+    row: _Json = {"type": "file", "oid": entry.oid, "size": entry.size, "path": path}
+    return row | ({"lfs": _lfs(entry, "oid")} if entry.lfs else {})
+
+
+def dir_row(path: str, sha: str) -> _Json:
+    """Return a folder as tree and paths-info answer it; its id only has to be stable."""
+    return {"type": "directory", "oid": sha, "size": 0, "path": path}
+
+
+def path_rows(commit: Commit, paths: Iterable[str]) -> list[_Json]:
+    """Return files and folders by path; what does not exist is left out."""
+    folders = dir_paths(commit.files)
+    rows = []
+    for path in paths:
+        if path in commit.files:
+            rows.append(file_row(path, commit.files[path]))
+        elif path in folders:
+            rows.append(dir_row(path, commit.sha))
+    return rows
+
+
+def tree_paths(commit: Commit, folder: str, recursive: bool) -> list[str] | None:
+    """Return the paths below a folder ("" is the root), None when there is no such folder."""
+    folders = dir_paths(commit.files)
+    if folder and folder not in folders:
+        return None
+    start = f"{folder}/" if folder else ""
+    found = sorted(path for path in (*folders, *commit.files) if path.startswith(start))
+    return found if recursive else [path for path in found if "/" not in path[len(start) :]]
+
+
+def with_last_commit(row: _Json, files: RepoFiles, commit: Commit) -> _Json:
+    """Add what `expand` asks for: the commit that last changed a path, and a scan result."""
+    newest = commit
+    for older in files.history(commit.sha):
+        if _state(older, row["path"]) != _state(commit, row["path"]):
+            break
+        newest = older
+    last = {"id": newest.sha, "title": newest.title, "date": newest.date}
+    scan = {"status": "unscanned", "avScan": None, "pickleImportScan": None}
+    return row | {"lastCommit": last} | ({"securityFileStatus": scan} if "lfs" in row else {})
+
+
+def _state(commit: Commit, path: str) -> object:
+    if path in commit.files:
+        return commit.files[path]
+    start = f"{path}/"
+    return {name: entry for name, entry in commit.files.items() if name.startswith(start)}

@@ -1,0 +1,218 @@
+"""From a request to a handler: routes on the raw path, who is asking, what they may do."""
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+from urllib.parse import unquote
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp
+
+from ftq_worker.hub_server.errors import (
+    BadRequest,
+    Forbidden,
+    GatedRepo,
+    HubError,
+    RepoNotFound,
+    Unauthorized,
+)
+from ftq_worker.hub_server.records import Repo, RepoType, Role, User
+from ftq_worker.hub_server.repo_files import MAIN, RepoFiles
+from ftq_worker.hub_server.store import HubStore
+
+MAX_JSON_BYTES = 64 << 20  # bodies that are read whole: preupload samples, LFS batches, cards
+
+
+@dataclass
+class Call:
+    """One request: its parts, its user, and the store."""
+
+    request: Request
+    store: HubStore
+    params: dict[str, str]  # the named parts of the path, unquoted
+    user: User | None  # None: no token was sent
+
+    @property
+    def kind(self) -> RepoType:
+        """The repo type of the path; a download path names only datasets."""
+        word = self.params.get("kind") or "models"
+        return RepoType(word.strip("/").removesuffix("s"))
+
+    @property
+    def repo_id(self) -> str:
+        """The repo id of the path."""
+        return f"{self.params['ns']}/{self.params['name']}"
+
+    @property
+    def revision(self) -> str:
+        """The revision of the path, main without one."""
+        return self.params.get("rev") or MAIN
+
+    def flag(self, name: str) -> bool:
+        """Whether a query parameter is set to something true."""
+        return self.request.query_params.get(name, "").lower() in ("1", "true", "yes")
+
+    def number(self, name: str, default: int) -> int:
+        """Return a query parameter as a whole number; raises BadRequest."""
+        text = self.request.query_params.get(name)
+        if text is None:
+            return default
+        if not text.isdecimal():
+            raise BadRequest(f"{name} must be a whole number, not {text!r}")
+        return int(text)
+
+    def listed(self, name: str) -> list[str]:
+        """All values of a query parameter, which clients repeat, or write with `[]`."""
+        query = self.request.query_params
+        return [*query.getlist(name), *query.getlist(f"{name}[]")]
+
+    def href(self, path: str) -> str:
+        """An absolute URL of this server, under the name the client used."""
+        return f"{str(self.request.base_url).rstrip('/')}/{path.lstrip('/')}"
+
+    # Access. The order matters: existence, then privacy, then the gate, then writing.
+
+    def open(self) -> tuple[Repo, RepoFiles]:
+        """Return the repo of the path if the user may know it; raises RepoNotFound."""
+        files = self.store.files(self.kind, self.repo_id)
+        repo = files.repo()
+        if not may_see(repo, self.user):
+            raise RepoNotFound(f"Repository not found: {self.repo_id}")
+        return repo, files
+
+    def open_files(self) -> tuple[Repo, RepoFiles]:
+        """Return the repo if the user may read its files; raises GatedRepo too."""
+        repo, files = self.open()
+        if repo.gated and not may_pass_gate(repo, self.user):
+            self._refuse_gate(repo)
+        return repo, files
+
+    def open_write(self) -> tuple[Repo, RepoFiles]:
+        """Return the repo if the user may change it; raises Unauthorized or Forbidden."""
+        repo, files = self.open()
+        self.check_write(repo.namespace)
+        return repo, files
+
+    def check_write(self, namespace: str) -> User:
+        """Return the user if they may write in a namespace; raises Unauthorized, Forbidden."""
+        if self.user is None:
+            raise Unauthorized("Invalid username or password.")
+        if self.user.role is not Role.WRITE:
+            raise Forbidden("This token has role 'read'; a token with role 'write' is needed")
+        if not self.user.owns(namespace):
+            raise Forbidden(f"{self.user.name} has no rights in the namespace {namespace!r}")
+        return self.user
+
+    def _refuse_gate(self, repo: Repo) -> NoReturn:
+        what = f"Access to {repo.type.value} {repo.id} is restricted"
+        if self.user is None:
+            raise GatedRepo(
+                f"{what}. You must have access to it and be authenticated.", anonymous=True
+            )
+        raise GatedRepo(f"{what} and {self.user.name} is not in the list.", anonymous=False)
+
+    # Bodies
+
+    async def body(self) -> bytes:
+        """Return the whole body; raises BadRequest when it is too large to be read whole."""
+        body = bytearray()
+        async for chunk in self.request.stream():
+            body += chunk
+            if len(body) > MAX_JSON_BYTES:
+                raise BadRequest(f"the body is larger than {MAX_JSON_BYTES} bytes")
+        return bytes(body)
+
+    async def json(self) -> dict[str, Any]:
+        """Return the body as a JSON object; raises BadRequest."""
+        try:
+            data = json.loads(await self.body() or b"{}")
+        except ValueError as error:
+            raise BadRequest(f"the body is not JSON: {error}") from error
+        if not isinstance(data, dict):
+            raise BadRequest("the body must be a JSON object")
+        return data
+
+
+def may_see(repo: Repo, user: User | None) -> bool:
+    """Whether the user may know that the repo exists."""
+    if not repo.private:
+        return True
+    return user is not None and (user.owns(repo.namespace) or user.name in repo.granted)
+
+
+def may_pass_gate(repo: Repo, user: User | None) -> bool:
+    """Whether the user may read the files of a gated repo."""
+    return user is not None and (user.owns(repo.namespace) or user.name in repo.granted)
+
+
+Handler = Callable[[Call], Awaitable[ASGIApp]]
+
+
+@dataclass(frozen=True)
+class Route:
+    """A method, a pattern over the raw path, and what answers."""
+
+    method: str
+    pattern: re.Pattern[str]
+    handler: Handler
+
+
+class Routes:
+    """Routes in order of registration; the first that fits wins."""
+
+    def __init__(self) -> None:
+        self._routes: list[Route] = []
+
+    def on(self, method: str, pattern: str) -> Callable[[Handler], Handler]:
+        """Register a handler; `{x}` is one part of the path, `{x:path}` the rest of it.
+
+        Parts are unquoted after the match, because a revision may hold a quoted slash.
+        """
+
+        def register(handler: Handler) -> Handler:
+            self._routes.append(Route(method, _compile(pattern), handler))
+            return handler
+
+        return register
+
+    def extend(self, others: Iterable["Routes"]) -> None:
+        """Append the routes of other tables."""
+        for other in others:
+            self._routes += other._routes
+
+    def find(self, method: str, raw_path: str) -> tuple[Handler, dict[str, str]] | None:
+        """Return the handler and the path's parts; a HEAD is served by a GET route too."""
+        methods = (method, "GET") if method == "HEAD" else (method,)
+        for route in self._routes:
+            if route.method in methods and (match := route.pattern.fullmatch(raw_path)):
+                parts = {key: unquote(text or "") for key, text in match.groupdict().items()}
+                return route.handler, parts
+        return None
+
+
+_API = "/api/{kind:models|datasets}/{ns}/{name}"
+_FILES = "/{kind:datasets/|}{ns}/{name}"
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    pattern = pattern.replace("{api}", _API).replace("{files}", _FILES)
+
+    def group(match: re.Match[str]) -> str:
+        name, _, form = match[1].partition(":")
+        return f"(?P<{name}>{'.+' if form == 'path' else form or '[^/]+'})"
+
+    return re.compile(re.sub(r"\{([^}]+)\}", group, pattern))
+
+
+def error_response(error: HubError) -> JSONResponse:
+    """Return an error as the Hub words it: a JSON body and the X-Error headers."""
+    headers = dict(error.headers)
+    # A header is one line of ASCII; a message may quote a path that is not.
+    text = error.message.encode("ascii", "backslashreplace").decode()
+    headers["X-Error-Message"] = " ".join(text.split())
+    if error.error_code:
+        headers["X-Error-Code"] = error.error_code
+    return JSONResponse({"error": error.message}, error.http_status, headers)

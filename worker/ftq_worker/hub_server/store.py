@@ -1,0 +1,202 @@
+"""HubStore: a folder that holds a Hub's repos and users, readable by a person.
+
+    store = HubStore(Path("hub"))
+    store.add_token("hf_me", "me", "write")
+    store.create_repo("dataset", "demo/intents", private=True)
+    store.commit_folder("dataset", "demo/intents", Path("data"), "first rows")
+
+A running server sees at once what another process writes here.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ftq_worker.hub_server.errors import BadRequest, Conflict, RepoNotFound
+from ftq_worker.hub_server.files import (
+    check_path,
+    check_ref,
+    check_repo_id,
+    file_entry,
+    locked,
+)
+from ftq_worker.hub_server.records import Commit, FileEntry, Refs, Repo, RepoType, User, now_iso
+from ftq_worker.hub_server.repo_files import MAIN, RepoFiles
+from ftq_worker.hub_server.users import Users
+
+_FIRST_FILE = ".gitattributes"
+_ATTRIBUTES = "".join(
+    f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n"
+    for suffix in (".bin", ".parquet", ".safetensors")
+)
+
+
+class HubStore:
+    """The repos and users under one folder; the folder is made when it is missing."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._users = Users(self.folder)
+
+    # Users
+
+    def add_token(
+        self, token: str, user: str, role: str = "write", orgs: Sequence[str] = ()
+    ) -> None:
+        """Let `token` act as `user` with role "read" or "write"; raises BadRequest."""
+        self._users.add_token(token, user, role, orgs)
+
+    def find_user(self, token: str) -> User | None:
+        """Return the user of a token, None when the token is unknown."""
+        return self._users.find(token)
+
+    def grant_access(self, repo: str, user: str, repo_type: RepoType | str | None = None) -> None:
+        """Let a user read a gated or private repo: the model, the dataset, or both of that id.
+
+        Raises RepoNotFound when there is neither.
+        """
+        types = [RepoType(repo_type)] if repo_type else list(RepoType)
+        found = [kind for kind in types if self.has_repo(kind, repo)]
+        if not found:
+            raise RepoNotFound(f"Repository not found: {repo}")
+        for kind in found:
+            granted = (*self.repo(kind, repo).granted, user)
+            self.update_repo(kind, repo, granted=tuple(dict.fromkeys(granted)))
+
+    # Repos
+
+    def files(self, repo_type: RepoType | str, repo_id: str) -> RepoFiles:
+        """Return the repo's folder; raises RepoNotFound when there is no such repo."""
+        folder = self._repo_folder(repo_type, repo_id)
+        if not (folder / "repo.json").is_file():
+            raise RepoNotFound(f"Repository not found: {repo_id}")
+        return RepoFiles(folder)
+
+    def repo(self, repo_type: RepoType | str, repo_id: str) -> Repo:
+        """Return the repo's record; raises RepoNotFound."""
+        return self.files(repo_type, repo_id).repo()
+
+    def has_repo(self, repo_type: RepoType | str, repo_id: str) -> bool:
+        """Whether the repo exists."""
+        return (self._repo_folder(repo_type, repo_id) / "repo.json").is_file()
+
+    def repos(self, repo_type: RepoType | str) -> Iterator[Repo]:
+        """Yield all repos of a type, by id."""
+        root = self.folder / RepoType(repo_type).plural
+        for path in sorted(root.glob("*/*/repo.json")):
+            yield RepoFiles(path.parent).repo()
+
+    def create_repo(
+        self,
+        repo_type: RepoType | str,
+        repo_id: str,
+        private: bool = False,
+        gated: bool | str = False,
+    ) -> Repo:
+        """Make a repo with a first commit, as the Hub does; raises Conflict when it exists."""
+        check_repo_id(repo_id)
+        kind = RepoType(repo_type)
+        folder = self._repo_folder(kind, repo_id)
+        gate: str | bool = "auto" if gated is True else gated
+        repo = Repo(kind, repo_id, private=private, gated=gate, created_at=now_iso())
+        with locked(self.folder / ".lock"):
+            if (folder / "repo.json").exists():
+                raise Conflict(f"You already created this {kind.value} repo: {repo_id}")
+            files = RepoFiles(folder)
+            sha256 = files.blobs.add([_ATTRIBUTES.encode()])
+            first = {_FIRST_FILE: file_entry(_FIRST_FILE, files.blobs.path(sha256), sha256)}
+            files.add_commit(MAIN, lambda tree: tree.update(first), title="initial commit")
+            files.save_repo(repo)  # last: a repo without it does not exist
+        return repo
+
+    def update_repo(
+        self,
+        repo_type: RepoType | str,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        gated: bool | str | None = None,
+        granted: tuple[str, ...] | None = None,
+    ) -> Repo:
+        """Change what is given of a repo's record; raises RepoNotFound."""
+        files = self.files(repo_type, repo_id)
+        with files.lock():
+            repo = files.repo()
+            repo = replace(
+                repo,
+                private=repo.private if private is None else private,
+                gated=repo.gated if gated is None else ("auto" if gated is True else gated),
+                granted=repo.granted if granted is None else granted,
+            )
+            files.save_repo(repo)
+        return repo
+
+    def delete_repo(self, repo_type: RepoType | str, repo_id: str) -> None:
+        """Remove a repo and all its content; raises RepoNotFound."""
+        files = self.files(repo_type, repo_id)
+        (files.folder / "repo.json").unlink()  # first: from here on it does not exist
+        shutil.rmtree(files.folder)
+
+    # Content
+
+    def commit_folder(
+        self,
+        repo_type: RepoType | str,
+        repo_id: str,
+        folder: str | Path,
+        message: str = "Upload folder",
+        *,
+        author: str = "hub",
+    ) -> Commit:
+        """Commit every file below a folder to main, over what is there; raises RepoNotFound."""
+        files = self.files(repo_type, repo_id)
+        root = Path(folder)
+        added: dict[str, FileEntry] = {}
+        for source in sorted(path for path in root.rglob("*") if path.is_file()):
+            path = check_path(source.relative_to(root).as_posix())
+            sha256 = files.blobs.add_file(source)
+            added[path] = file_entry(path, files.blobs.path(sha256), sha256)
+        return files.add_commit(MAIN, lambda tree: tree.update(added), title=message, author=author)
+
+    def set_ref(
+        self, repo_type: RepoType | str, repo_id: str, kind: str, name: str, revision: str
+    ) -> None:
+        """Make a branch or tag (`kind` is "branches" or "tags").
+
+        Raises RevisionNotFound, Conflict when the name is taken, BadRequest for a bad name.
+        """
+        files = self.files(repo_type, repo_id)
+        check_ref(name)
+        with files.lock():
+            refs, sha = files.refs(), files.resolve(revision)
+            if name in (refs.branches if kind == "branches" else refs.tags):
+                raise Conflict(f"Reference already exists: {name}")
+            files.save_refs(_with_ref(refs, kind, name, sha))
+
+    def delete_ref(self, repo_type: RepoType | str, repo_id: str, kind: str, name: str) -> None:
+        """Remove a branch or tag; raises RevisionNotFound, and BadRequest for main."""
+        files = self.files(repo_type, repo_id)
+        if kind == "branches" and name == MAIN:
+            raise BadRequest("The branch main cannot be deleted")
+        with files.lock():
+            refs = files.refs()
+            files.resolve(name)
+            files.save_refs(_with_ref(refs, kind, name, None))
+
+    def _repo_folder(self, repo_type: RepoType | str, repo_id: str) -> Path:
+        try:
+            check_repo_id(repo_id)
+        except BadRequest as error:
+            raise RepoNotFound(f"Repository not found: {repo_id}") from error
+        namespace, name = repo_id.split("/")
+        return self.folder / RepoType(repo_type).plural / namespace / name
+
+
+def _with_ref(refs: Refs, kind: str, name: str, sha: str | None) -> Refs:
+    old = refs.branches if kind == "branches" else refs.tags
+    new = {key: value for key, value in old.items() if key != name}
+    if sha is not None:
+        new[name] = sha
+    return replace(refs, branches=new) if kind == "branches" else replace(refs, tags=new)
