@@ -55,7 +55,7 @@ def parse_source(text: str, *, what: str) -> Source:
         raise UsageError(
             f"{what}: {text!r} is neither a Hub id nor a path",
             code="bad_source",
-            hint="a Hub id looks like org/name, a path like ./rows.jsonl or worker:/data/rows.jsonl",
+            hint="a Hub id looks like org/name, a path like ./rows.jsonl or worker:/data/x.jsonl",
             field=what,
         )
     return Source(Place.HUB, name, config or None, revision or None)

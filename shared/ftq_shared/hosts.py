@@ -1,0 +1,112 @@
+"""Host records: what each worker offers, refreshed by its heartbeat."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ftq_shared import keys, scripts
+from ftq_shared.errors import UsageError
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One card."""
+
+    uuid: str
+    name: str  # for example NVIDIA H100 80GB HBM3
+    memory_gb: float  # total, in GB of 10^9 bytes
+
+
+@dataclass(frozen=True)
+class HostRecord:
+    """One worker, as the dispatcher and `ftq workers` see it."""
+
+    name: str
+    instance: str  # changes with every start
+    slots: int  # CPU slots
+    gpus: tuple[Gpu, ...]
+    storage_id: str
+    draining: bool
+    beat_ms: int  # server time of the last heartbeat
+    age_s: float  # since then, by the server's clock
+    version: str  # of ftq
+    endpoint: str  # the Hub that its phases use
+
+    @property
+    def online(self) -> bool:
+        """Whether it was heard of lately."""
+        return self.age_s < keys.HOST_LOST_S
+
+    @property
+    def queue(self) -> str:
+        """Its own Celery queue."""
+        return keys.host_queue(self.name, self.instance)
+
+    @classmethod
+    def from_hash(cls, raw: Mapping[str, str], now_ms: float) -> "HostRecord":
+        """Read a Redis hash."""
+        return cls(
+            name=raw["name"],
+            instance=raw["instance"],
+            slots=int(raw["slots"]),
+            gpus=tuple(Gpu(**gpu) for gpu in json.loads(raw["gpus"])),
+            storage_id=raw["storage_id"],
+            draining=raw.get("draining") == "1",
+            beat_ms=int(raw["beat_ms"]),
+            age_s=max(0.0, (now_ms - int(raw["beat_ms"])) / 1000),
+            version=raw.get("version", ""),
+            endpoint=raw.get("endpoint", ""),
+        )
+
+
+class HostStore:
+    """Host records in Redis."""
+
+    def __init__(self, redis: "Redis") -> None:
+        self.redis = redis
+        self._beat = redis.register_script(scripts.source("beat"))
+
+    def beat(self, name: str, instance: str, replaces: str, fields: Mapping[str, Any]) -> bool:
+        """Say that the host lives; return whether somebody asked it to drain.
+
+        `replaces` is the instance of a predecessor that is known to be dead.
+        Raises UsageError when another live worker has the name.
+        """
+        text = json.dumps(
+            {k: v if isinstance(v, str) else json.dumps(v) for k, v in fields.items()}
+        )
+        status, detail = self._beat(
+            keys=[keys.host(name), keys.HOSTS],
+            args=[name, instance, replaces, text, keys.HOST_TTL_S, keys.HOST_LOST_S],
+        )
+        if status == "taken":
+            raise UsageError(
+                f"another worker is called {name!r}",
+                code="name_taken",
+                hint="give this one another name: ftq worker --name NAME",
+            )
+        return bool(detail == "1")
+
+    def leave(self, name: str, instance: str) -> None:
+        """Remove the record of a worker that stops in order."""
+        if self.redis.hget(keys.host(name), "instance") == instance:
+            self.redis.delete(keys.host(name))
+            self.redis.srem(keys.HOSTS, name)
+
+    def all(self) -> list[HostRecord]:
+        """Return every host that is known; forgets names whose record has expired."""
+        members: Any = self.redis.smembers(keys.HOSTS)
+        names: list[str] = sorted(members)
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.time()
+        for name in names:
+            pipe.hgetall(keys.host(name))
+        (seconds, micros), *found = pipe.execute()
+        now_ms = seconds * 1000 + micros / 1000
+        if gone := [n for n, raw in zip(names, found, strict=True) if not raw.get("instance")]:
+            self.redis.srem(keys.HOSTS, *gone)
+        return [HostRecord.from_hash(raw, now_ms) for raw in found if raw.get("instance")]

@@ -1,0 +1,141 @@
+"""The job record as Python sees it: a frozen copy of the Redis hash."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ftq_shared.errors import ErrorInfo
+from ftq_shared.spec import JobSpec
+from ftq_shared.states import JobState, Phase
+
+RECORD_VERSION = 1  # a worker neither places, claims nor repairs a newer one
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One file of the client's own that travels with the job."""
+
+    path: str  # relative to the job's inputs folder, for example dataset/rows.jsonl
+    size: int  # bytes
+    sha256: str  # of the whole file
+    chunks: tuple[str, ...] = ()  # SHA-256 of each 1 MiB chunk; empty: it lies in the storage
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """One job. Empty strings stand for what is not there."""
+
+    id: str
+    record_version: int
+    name: str
+    owner: str  # user@machine that submitted it
+    state: JobState
+    phase: Phase
+    attempt: int  # 1, and one more for each interruption that cost an attempt, and each retry
+    version: int  # counts changes; place checks it
+    token: str  # "<number>:<64 random bits>"; '' when nobody owns the job
+    token_number: int  # names the owner's folder; never goes down
+    host: str
+    instance: str
+    gpus: tuple[str, ...]
+    slot: str  # cpu or gpu
+    beat: int  # renewals of the lease under this token
+    cancel: bool
+    priority: str
+    storage_id: str  # the storage group that the job is bound to
+    seq: int  # number of the newest event
+    created_ms: int
+    ended_ms: int
+    exit_code: int
+    endpoint: str  # the Hub that the job is for
+    spec_json: str
+    summary: Mapping[str, str]  # everything else: step, steps, loss, eta_s, url, waiting ...
+
+    @property
+    def spec(self) -> JobSpec:
+        """The spec; raises ValueError when it is from another version."""
+        return JobSpec.model_validate_json(self.spec_json)
+
+    @property
+    def error(self) -> ErrorInfo | None:
+        """What ended the job, None when nothing did."""
+        raw = self.summary.get("error")
+        return ErrorInfo.from_json(json.loads(raw)) if raw else None
+
+    @property
+    def inputs(self) -> tuple[InputFile, ...]:
+        """The files that travel with the job."""
+        raw = json.loads(self.summary.get("inputs") or "[]")
+        return tuple(InputFile(f["path"], f["size"], f["sha256"], tuple(f["chunks"])) for f in raw)
+
+    @classmethod
+    def from_hash(cls, raw: Mapping[str, str]) -> "JobRecord":
+        """Read a Redis hash; raises ValueError or KeyError when it is not a job's."""
+        get = raw.get
+        return cls(
+            id=raw["id"],
+            record_version=int(raw["v"]),
+            name=get("name", ""),
+            owner=get("owner", ""),
+            state=JobState(raw["state"]),
+            phase=Phase(raw["phase"]),
+            attempt=int(raw["attempt"]),
+            version=int(raw["version"]),
+            token=get("token", ""),
+            token_number=int(get("token_number", "0")),
+            host=get("host", ""),
+            instance=get("instance", ""),
+            gpus=tuple(json.loads(get("gpus") or "[]")),
+            slot=get("slot", ""),
+            beat=int(get("beat") or 0),
+            cancel=get("cancel") == "1",
+            priority=get("priority", "normal"),
+            storage_id=get("storage_id", ""),
+            seq=int(get("seq", "0")),
+            created_ms=int(get("created_ms", "0")),
+            ended_ms=int(get("ended_ms") or 0),
+            exit_code=int(get("exit_code") or 0),
+            endpoint=get("endpoint", ""),
+            spec_json=get("spec", "{}"),
+            summary={k: v for k, v in raw.items() if k not in _OWN_FIELDS},
+        )
+
+    def to_row(self) -> dict[str, Any]:
+        """Return what `ftq list` and `ftq show` print, as plain data."""
+        spec = json.loads(self.spec_json)
+        row: dict[str, Any] = {
+            "id": self.id,
+            "name": self.name,
+            "state": str(self.state),
+            "phase": str(self.phase),
+            "attempt": self.attempt,
+            "model": spec.get("model"),
+            "dataset": spec.get("dataset"),
+            "host": self.host,
+            "gpus": list(self.gpus),
+            "priority": self.priority,
+            "owner": self.owner,
+            "created": self.created_ms / 1000,
+            "ended": self.ended_ms / 1000 or None,
+            "events": self.seq,
+        }
+        for key, kind in _SUMMARY.items():
+            if self.summary.get(key):
+                row[key] = kind(self.summary[key])
+        if self.state.terminal:
+            row["exit_code"] = self.exit_code
+        return row
+
+
+_SUMMARY: dict[str, Any] = {
+    "step": int,
+    "steps": int,
+    "loss": float,
+    "eta_s": float,
+    "url": str,
+    "waiting": str,
+    "error": json.loads,
+}
+# What the record holds by name; the rest is its summary.
+_OWN_FIELDS = frozenset({field.name for field in fields(JobRecord)} | {"v", "spec"})

@@ -1,0 +1,87 @@
+"""Every Redis key and channel, its owner and its time to live.
+
+owned by a job (deleted or given a time to live at its end): job, events, kept, secret, inputs
+owned by the fleet (bounded by its size): jobs, queue, leases, hosts, host, fleet
+expiring by themselves: submit, dirty, inputs before the submit
+"""
+
+import secrets
+
+# Times are seconds.
+LEASE_S = 30.0  # a lease that was not renewed for so long may be reaped
+RENEW_S = 5.0  # between two renewals of a lease
+PAUSE_S = 18.0  # a child without a renewal pauses at its next step boundary
+CHILD_S = 25.0  # a child without a renewal is ended by the kernel's timer
+CLAIM_S = 20.0  # a placed phase that nobody claims goes back to the queue
+BEAT_S = 3.0  # between two heartbeats of a host
+HOST_LOST_S = 15.0  # a host without a heartbeat for so long gets no work
+HOST_TTL_S = 86_400  # the record of a host that is gone
+JOB_TTL_S = 30 * 86_400  # record and events of a job after its end
+SUBMIT_TTL_S = 86_400  # how long a repeated submit is recognised
+DIRTY_TTL_S = 10  # a dispatch doorbell that got lost may be rung again after this
+INPUTS_TTL_S = 3_600  # chunks whose submit never came
+SECRET_TTL_S = 30 * 86_400  # belt: the end of the job deletes it
+
+EVENTS_EXACT = 20_000  # newest events of a job that are held one by one
+
+JOBS = "ftq:jobs"  # sorted set: job id by time of submit (ms)
+QUEUE = "ftq:queue"  # sorted set: queued job id by priority and time
+LEASES = "ftq:leases"  # set: ids of placed and running jobs
+HOSTS = "ftq:hosts"  # set: names of hosts
+FLEET = "ftq:fleet"  # hash: the fleet's public key
+DIRTY = "ftq:dirty"  # string: a dispatch pass has been asked for
+
+DISPATCH_QUEUE = "ftq"  # Celery queue of `ftq.dispatch`
+
+
+def job(job_id: str) -> str:
+    """Hash: the job record."""
+    return f"ftq:job:{job_id}"
+
+
+def events(job_id: str) -> str:
+    """Stream: the newest events, ids `<seq>-0`."""
+    return f"ftq:events:{job_id}"
+
+
+def kept(job_id: str) -> str:
+    """Stream: milestones and a thinned series, for readers that come late."""
+    return f"ftq:kept:{job_id}"
+
+
+def live(job_id: str) -> str:
+    """Channel: events as they happen."""
+    return f"ftq:live:{job_id}"
+
+
+def secret(job_id: str) -> str:
+    """String: the sealed box with the job's secrets."""
+    return f"ftq:secret:{job_id}"
+
+
+def inputs(job_id: str) -> str:
+    """Hash: chunks of the client's own files, by their SHA-256."""
+    return f"ftq:inputs:{job_id}"
+
+
+def submit(client_key: str) -> str:
+    """String: the job that a submit with this key made."""
+    return f"ftq:submit:{client_key}"
+
+
+def host(name: str) -> str:
+    """Hash: a host's record."""
+    return f"ftq:host:{name}"
+
+
+def host_queue(name: str, instance: str) -> str:
+    """Celery queue of one host instance."""
+    return f"ftq.host.{name}.{instance}"
+
+
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # base32, lower case: no 0/o, 1/l
+
+
+def new_job_id() -> str:
+    """Return a fresh job id, `ft-` and 8 characters (40 bits)."""
+    return "ft-" + "".join(secrets.choice(_ALPHABET) for _ in range(8))

@@ -1,0 +1,20 @@
+-- claim: the host that was chosen takes the phase. ARGV: id, token, nonce, instance, storage id.
+-- Returns 'ok', 'cancelled' or 'stale'. The same nonce gets the same answer again.
+local id, token, nonce = ARGV[1], ARGV[2], ARGV[3]
+if job('last_token') == token then
+  return job('last_answer') == 'cancelled' and 'cancelled' or 'stale'
+end
+if token == '' or job('token') ~= token or job('instance') ~= ARGV[4] then
+  return 'stale'
+end
+if job('state') == 'running' then
+  return job('nonce') == nonce and 'ok' or 'stale'
+end
+if job('cancel') == '1' then
+  release(id, token, 'cancelled')
+  to_end(id, 'cancelled', 4, 'cancelled before it started')
+  return 'cancelled'
+end
+set('state', 'running', 'nonce', nonce, 'storage_id', ARGV[5], 'claimed_ms', now_ms())
+state_event(id, {state = 'running'})
+return 'ok'

@@ -1,0 +1,25 @@
+-- finish: the holder reports how the phase ended. ARGV: id, token, outcome (next, succeeded,
+-- failed, cancelled), next phase or '', fields for the record as JSON, exit code.
+-- Returns 'ok' or 'stale'. Repeating the call is harmless.
+local id, token, outcome = ARGV[1], ARGV[2], ARGV[3]
+if job('last_token') == token then
+  return job('last_answer') == outcome and 'ok' or 'stale'
+end
+if token == '' or job('token') ~= token or job('state') ~= 'running' then
+  return 'stale'
+end
+for field, value in pairs(cjson.decode(ARGV[5])) do
+  redis.call('HSET', JOB, field, value)
+end
+if outcome == 'next' and job('cancel') == '1' then
+  release(id, token, outcome)
+  to_end(id, 'cancelled', 4, 'cancelled')
+elseif outcome == 'next' then
+  release(id, token, outcome)
+  set('tries', 0)
+  to_queue(id, ARGV[4], nil)
+else
+  release(id, token, outcome)
+  to_end(id, outcome, tonumber(ARGV[6]), nil)
+end
+return 'ok'

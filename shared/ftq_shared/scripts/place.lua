@@ -1,0 +1,48 @@
+-- place: give a queued job a place on a host, if everything that the plan assumed still holds.
+-- KEYS[6] the host's record. ARGV: id, record version, instance, host name, slot (cpu or gpu),
+-- GPU ids as JSON, 64 random bits as hex, seconds after which a silent host is lost.
+-- Returns {token, ''} or {'', why not}.
+local id, version, instance, name, slot = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local wanted, random = cjson.decode(ARGV[6]), ARGV[7]
+local token = job('token')
+if token and token ~= '' and string.sub(token, -16) == random then
+  return {token, ''} -- the same call, repeated: its answer was lost
+end
+if job('state') ~= 'queued' or job('version') ~= version then
+  return {'', 'the job moved on'}
+end
+local h = redis.call('HMGET', KEYS[6], 'instance', 'draining', 'slots', 'beat_ms', 'gpus')
+if h[1] ~= instance then
+  return {'', 'the host restarted'}
+end
+if h[2] == '1' or now_ms() - tonumber(h[4]) > tonumber(ARGV[8]) * 1000 then
+  return {'', 'the host takes no work'}
+end
+local used, busy = 0, {}
+for _, other in ipairs(redis.call('SMEMBERS', LEASES)) do
+  local o = redis.call('HMGET', 'ftq:job:' .. other, 'host', 'slot', 'gpus')
+  if o[1] == name then
+    if o[2] == 'cpu' then
+      used = used + 1
+    end
+    for _, gpu in ipairs(cjson.decode(o[3] or '[]')) do
+      busy[gpu] = true
+    end
+  end
+end
+if slot == 'cpu' and used >= tonumber(h[3]) then
+  return {'', 'no free slot'}
+end
+for _, gpu in ipairs(wanted) do
+  if busy[gpu] then
+    return {'', 'a GPU was taken'}
+  end
+end
+local number = redis.call('HINCRBY', JOB, 'token_number', 1)
+token = number .. ':' .. random
+redis.call('ZREM', QUEUE, id)
+redis.call('SADD', LEASES, id)
+set('state', 'placed', 'token', token, 'host', name, 'instance', instance, 'slot', slot,
+  'gpus', ARGV[6], 'beat', 0, 'ordinal', 0, 'placed_ms', now_ms(), 'waiting', '')
+state_event(id, {state = 'placed', gpus = #wanted > 0 and wanted or nil})
+return {token, ''}

@@ -1,0 +1,8 @@
+-- renew: prove that the owner lives. ARGV: id, token.
+-- Returns 'ok', 'cancel' (go on holding it, but stop) or 'stale'.
+local token = ARGV[2]
+if token == '' or job('token') ~= token then
+  return 'stale'
+end
+redis.call('HINCRBY', JOB, 'beat', 1)
+return job('cancel') == '1' and 'cancel' or 'ok'

@@ -1,0 +1,14 @@
+-- requeue: the holder gives the phase back. ARGV: id, token, reason in words, attempts burnt (0, 1),
+-- the phase to start from or '' for the same.
+-- Returns 'queued', 'failed' (no attempt left), 'cancelled' or 'stale'.
+local id, token = ARGV[1], ARGV[2]
+if job('last_token') == token then
+  return job('last_answer')
+end
+if token == '' or job('token') ~= token then
+  return 'stale'
+end
+if ARGV[5] ~= '' then
+  set('phase', ARGV[5], 'storage_id', '')
+end
+return interrupted(id, token, ARGV[3], tonumber(ARGV[4]))

@@ -1,0 +1,25 @@
+-- retry: start a failed or cancelled job again. ARGV: id, phase, sealed secrets or '', nonce.
+-- Returns the new state, or the old one when there is nothing to retry, or '' for no such job.
+local id, state = ARGV[1], job('state')
+if not state then
+  return ''
+end
+if job('retry_nonce') == ARGV[4] then
+  return 'queued'
+end
+if state ~= 'failed' and state ~= 'cancelled' then
+  return state
+end
+for _, key in ipairs({JOB, EVENTS, KEPT}) do
+  redis.call('PERSIST', key)
+end
+redis.call('HDEL', JOB, 'error', 'ended_ms', 'exit_code')
+set('cancel', '0', 'tries', 0, 'attempt', tonumber(job('attempt')) + 1, 'retry_nonce', ARGV[4])
+if ARGV[2] == 'validate' then
+  set('storage_id', '')
+end
+if ARGV[3] ~= '' then
+  redis.call('SET', SECRET, ARGV[3], 'EX', 2592000)
+end
+to_queue(id, ARGV[2], 'retried')
+return 'queued'

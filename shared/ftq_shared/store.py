@@ -1,0 +1,255 @@
+"""The job store: every change of a job is one call here, and one Lua script there.
+
+All calls are atomic and may be repeated. Connection errors come as redis-py raises them; the
+edges (`Client`, agent, dispatcher) translate them with `broker.translated`.
+"""
+
+import json
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from ftq_shared import keys, scripts
+from ftq_shared.errors import ErrorInfo, NoSuchJob
+from ftq_shared.job_record import RECORD_VERSION, InputFile, JobRecord
+from ftq_shared.spec import JobSpec
+from ftq_shared.states import Phase
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+Interruption = Literal["queued", "failed", "cancelled", "stale"]
+Outcome = Literal["next", "succeeded", "failed", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One decision of the dispatcher: this job's phase goes to that host."""
+
+    job: str
+    version: int  # of the record that the decision saw
+    host: str
+    instance: str
+    slot: str  # cpu or gpu
+    gpus: tuple[str, ...] = ()
+
+
+class JobStore:
+    """Jobs in Redis. Shares its connection pool; safe to use from several threads."""
+
+    def __init__(self, redis: "Redis") -> None:
+        self.redis = redis
+        self._scripts = {
+            name: redis.register_script(scripts.source(name)) for name in scripts.NAMES
+        }
+
+    def _run(self, name: str, job: str, *args: Any, extra_keys: Sequence[str] = ()) -> Any:
+        """Run a script on one job's keys."""
+        names = [keys.job(job), keys.events(job), keys.kept(job), keys.secret(job)]
+        return self._scripts[name](keys=[*names, keys.inputs(job), *extra_keys], args=[job, *args])
+
+    # -- the client's calls
+
+    def submit(
+        self,
+        job: str,
+        spec: JobSpec,
+        *,
+        client_key: str,
+        owner: str,
+        endpoint: str,
+        sealed: str = "",
+        inputs: Iterable[InputFile] = (),
+    ) -> str:
+        """Make a job and its first event; return its id.
+
+        A second call with the same `client_key` changes nothing and returns the first one's id.
+        """
+        record = {
+            "v": RECORD_VERSION,
+            "spec": spec.canonical(),
+            "name": spec.name or "",
+            "owner": owner,
+            "phase": Phase.VALIDATE,
+            "priority": spec.resources.priority,
+            "max_attempts": spec.resources.max_attempts,
+            "gpu_request": spec.resources.gpus,
+            "min_vram_gb": spec.resources.min_vram_gb or 0,
+            "max_runtime_s": spec.resources.max_runtime or 0,
+            "endpoint": endpoint,
+            "inputs": json.dumps([vars(f) for f in inputs]),
+        }
+        text = json.dumps({field: str(value) for field, value in record.items()})
+        return str(
+            self._run(
+                "submit", job, text, keys.SUBMIT_TTL_S, sealed, extra_keys=[keys.submit(client_key)]
+            )
+        )
+
+    def cancel(self, job: str) -> str:
+        """Ask for a cancel; return the state afterwards, '' when there is no such job."""
+        return str(self._run("cancel", job))
+
+    def retry(self, job: str, phase: Phase, *, sealed: str = "", nonce: str = "") -> str:
+        """Queue a failed or cancelled job again; return its state, '' for no such job."""
+        return str(self._run("retry", job, phase, sealed, nonce or secrets.token_hex(8)))
+
+    # -- reading
+
+    def get(self, job: str) -> JobRecord:
+        """Return a job's record; raises NoSuchJob."""
+        raw: dict[str, str] = self.redis.hgetall(keys.job(job))  # type: ignore[assignment]
+        if not raw.get("state"):
+            raise NoSuchJob(f"there is no job {job}", hint="`ftq list -a` shows all jobs")
+        return JobRecord.from_hash(raw)
+
+    def find(self, prefix: str) -> str:
+        """Return the one job id that begins with `prefix`; the `ft-` may be left out.
+
+        Raises NoSuchJob when none does, or several do (with the candidates).
+        """
+        wanted = prefix if prefix.startswith("ft-") else f"ft-{prefix}"
+        if self.redis.exists(keys.job(wanted)):
+            return wanted
+        pattern = "".join(c for c in wanted if c.isalnum() or c == "-") + "*"
+        found = sorted({name for name, _ in self.redis.zscan_iter(keys.JOBS, pattern, count=5000)})
+        if len(found) == 1:
+            return str(found[0])
+        if not found:
+            raise NoSuchJob(f"there is no job {prefix}", hint="`ftq list -a` shows all jobs")
+        raise NoSuchJob(
+            f"{prefix} fits {len(found)} jobs: {', '.join(found[:10])}",
+            code="ambiguous_job",
+            hint="give more characters of the id",
+        )
+
+    def newest_first(self, *, page: int = 200) -> Iterator[JobRecord]:
+        """Yield all jobs, newest first, reading a page at a time."""
+        start = 0
+        while ids := self.redis.zrevrange(keys.JOBS, start, start + page - 1):
+            yield from self.get_many(ids)  # type: ignore[arg-type]
+            start += page
+
+    def get_many(self, jobs: Sequence[str]) -> list[JobRecord]:
+        """Return the records that exist, in the order of `jobs`, in one round trip."""
+        pipe = self.redis.pipeline(transaction=False)
+        for job in jobs:
+            pipe.hgetall(keys.job(job))
+        return [JobRecord.from_hash(raw) for raw in pipe.execute() if raw.get("state")]
+
+    def queued(self, start: int, stop: int) -> list[str]:
+        """Return ids from the queue, front first, both ends included."""
+        return list(self.redis.zrange(keys.QUEUE, start, stop))  # type: ignore[arg-type]
+
+    def queue_position(self, job: str) -> int | None:
+        """Return a job's place in the queue, 1 is next; None when it is not queued."""
+        rank = self.redis.zrank(keys.QUEUE, job)
+        return None if rank is None else int(rank) + 1  # type: ignore[arg-type]
+
+    def leased(self) -> list[JobRecord]:
+        """Return the records of all placed and running jobs."""
+        leased: Any = self.redis.smembers(keys.LEASES)
+        return self.get_many(sorted(leased))
+
+    # -- the dispatcher's calls
+
+    def place(self, plan: Placement, random: str = "") -> tuple[str, str]:
+        """Carry out a placement; return (token, '') or ('', why it no longer holds)."""
+        token, why = self._run(
+            "place",
+            plan.job,
+            plan.version,
+            plan.instance,
+            plan.host,
+            plan.slot,
+            json.dumps(plan.gpus),
+            random or secrets.token_hex(8),
+            keys.HOST_LOST_S,
+            extra_keys=[keys.host(plan.host)],
+        )
+        return str(token), str(why)
+
+    def say_waiting(self, job: str, reason: str, unblock: str) -> None:
+        """Tell watchers why a job is not placed; says nothing twice in a row."""
+        self._run("wait", job, reason, unblock)
+
+    def ring_wanted(self) -> bool:
+        """Return whether the caller should send a dispatch doorbell: nobody else has."""
+        return bool(self.redis.set(keys.DIRTY, "1", nx=True, ex=keys.DIRTY_TTL_S))
+
+    def clear_dirty(self) -> None:
+        """Take notice of the doorbell; before reading what changed, never after."""
+        self.redis.delete(keys.DIRTY)
+
+    # -- the owner's calls; all take the token and are refused when it is stale
+
+    def claim(
+        self, job: str, token: str, *, nonce: str, instance: str, storage_id: str
+    ) -> Literal["ok", "cancelled", "stale"]:
+        """Take the phase that was placed here; the same nonce gets the same answer."""
+        answer: Literal["ok", "cancelled", "stale"] = self._run(
+            "claim", job, token, nonce, instance, storage_id
+        )
+        return answer
+
+    def renew(self, leases: Mapping[str, str]) -> dict[str, str]:
+        """Renew leases (job -> token) in one round trip; return 'ok', 'cancel' or 'stale' each."""
+        pipe = self.redis.pipeline(transaction=False)
+        for job, token in leases.items():
+            names = [keys.job(job), keys.events(job), keys.kept(job), keys.secret(job)]
+            self._scripts["renew"](keys=[*names, keys.inputs(job)], args=[job, token], client=pipe)
+        return dict(zip(leases, pipe.execute(), strict=True))
+
+    def append(
+        self,
+        job: str,
+        token: str,
+        first: int,
+        bodies: Sequence[str],
+        *,
+        milestones: Sequence[bool],
+        fields: Mapping[str, str] | None = None,
+    ) -> tuple[int, Literal["ok", "stale", "gap"]]:
+        """Store events `first`, `first`+1 ... of this token; return (last stored, status)."""
+        flags = "".join("k" if keep else "-" for keep in milestones)
+        stored, status = self._run(
+            "append", job, token, first, flags, json.dumps(fields or {}), *bodies
+        )
+        return int(stored), status
+
+    def finish(
+        self,
+        job: str,
+        token: str,
+        outcome: Outcome,
+        *,
+        next_phase: Phase | None = None,
+        error: ErrorInfo | None = None,
+        fields: Mapping[str, str] | None = None,
+    ) -> Literal["ok", "stale"]:
+        """End the phase, or the job."""
+        stored = dict(fields or {})
+        if error:
+            stored["error"] = json.dumps(error.to_json())
+        exit_code = {"succeeded": 0, "cancelled": 4}.get(outcome, error.exit_code if error else 1)
+        answer: Literal["ok", "stale"] = self._run(
+            "finish", job, token, outcome, next_phase or "", json.dumps(stored), int(exit_code)
+        )
+        return answer
+
+    def requeue(
+        self, job: str, token: str, reason: str, *, burn: bool, phase: Phase | None = None
+    ) -> Interruption:
+        """Give the phase back; `burn` counts it as an attempt, `phase` starts over from there."""
+        answer: Interruption = self._run("requeue", job, token, reason, int(burn), phase or "")
+        return answer
+
+    def reap(self, job: str, token: str, beat: int, reason: str) -> Interruption:
+        """Take a phase from an owner that was silent for a whole lease time."""
+        answer: Interruption = self._run("reap", job, token, beat, reason)
+        return answer
+
+    def sealed_secrets(self, job: str) -> str:
+        """Return the job's sealed box, '' when it has none."""
+        return str(self.redis.get(keys.secret(job)) or "")

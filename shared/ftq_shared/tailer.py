@@ -1,0 +1,127 @@
+"""Follow a job's events: every one, in order, once, whatever breaks in between.
+
+Subscribe first; on every acknowledgement (the first and after each reconnect) read the Stream
+from where we are; then follow the channel, drop what we have, fill what we lack; on silence read
+the Stream, because a connection can be dead without an error.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ftq_shared import keys
+from ftq_shared.errors import BrokerUnreachable
+from ftq_shared.events import Event, EventType, utc_now
+from ftq_shared.states import JobState
+
+if TYPE_CHECKING:
+    from redis import Redis
+    from redis.client import PubSub
+
+SILENCE_S = 1.0  # after so long without a message the Stream is read
+OUTAGE_S = 60.0  # a broker that is away for longer ends the tail
+PAGE = 1000  # events per read
+
+
+class Tailer:
+    """One reader of one job. Not thread-safe; make one for each."""
+
+    def __init__(
+        self,
+        redis: "Redis",
+        job: str,
+        *,
+        after: int = 0,
+        on_outage: Callable[[str], None] = lambda _: None,
+        outage_s: float = OUTAGE_S,
+    ) -> None:
+        self._redis = redis
+        self._job = job
+        self._last = after
+        self._on_outage = on_outage
+        self._outage_s = outage_s
+
+    def replay(self) -> Iterator[Event]:
+        """Yield what is stored now and not yet yielded."""
+        while page := self._read(keys.events(self._job), f"({self._last}-0", "+"):
+            first = page[0][0]
+            if first > self._last + 1:
+                yield from self._milestones(self._last + 1, first - 1)
+            for seq, line in page:
+                self._last = seq
+                yield Event.from_json(line)
+
+    def follow(self) -> Iterator[Event]:
+        """Yield events until the job has ended, and its end is the last one.
+
+        Raises BrokerUnreachable when the broker stays away for longer than `outage_s`.
+        """
+        from redis.exceptions import ConnectionError, TimeoutError
+
+        down_since: float | None = None
+        while True:
+            try:
+                for event in self._session():
+                    down_since = None
+                    yield event
+                    if self._ended(event):
+                        return
+            except (ConnectionError, TimeoutError, OSError) as error:
+                now = time.monotonic()
+                down_since = down_since or now
+                if now - down_since > self._outage_s:
+                    raise BrokerUnreachable(
+                        f"the broker has been away for {self._outage_s:.0f} s: {error}",
+                        hint=f"the job goes on by itself; later: ftq tail {self._job}",
+                    ) from error
+                self._on_outage("the broker does not answer; trying again")
+                time.sleep(0.5)
+
+    def _session(self) -> Iterator[Event]:
+        """Subscribe once and yield until the connection is lost for good."""
+        pubsub = self._redis.pubsub()  # type: ignore[no-untyped-call]
+        try:
+            pubsub.subscribe(keys.live(self._job))
+            yield from self._messages(pubsub)
+        finally:
+            pubsub.close()
+
+    def _messages(self, pubsub: "PubSub") -> Iterator[Event]:
+        """Yield events from the channel and, where it has holes, from the Stream."""
+        while True:
+            message: dict[str, Any] | None = pubsub.get_message(timeout=SILENCE_S)
+            if message is None or message["type"] == "subscribe":
+                yield from self.replay()
+            elif message["type"] == "message":
+                yield from self._from_channel(message["data"])
+
+    def _from_channel(self, line: str) -> Iterator[Event]:
+        """Yield a published event, after what is missing before it; nothing if it is known."""
+        seq = int(json.loads(line)["seq"])
+        if seq == self._last + 1:
+            self._last = seq
+            yield Event.from_json(line)
+        elif seq > self._last:
+            yield from self.replay()
+
+    def _milestones(self, first: int, last: int) -> Iterator[Event]:
+        """Say that a range is thinned out, then yield what was kept of it."""
+        page = self._read(keys.kept(self._job), f"{first}-0", f"{last}-0", count=10_000)
+        data = {"first": first, "last": last, "kept": len(page)}
+        yield Event(self._job, last, 0, "", utc_now(), None, EventType.TRUNCATED, data)
+        for _, line in page:
+            yield Event.from_json(line)
+
+    def _read(self, key: str, start: str, stop: str, count: int = PAGE) -> list[tuple[int, str]]:
+        """Return (seq, line) pairs of a stream, in order."""
+        found: Any = self._redis.xrange(key, start, stop, count=count)
+        return [(int(entry_id.split("-")[0]), fields["e"]) for entry_id, fields in found]
+
+    def _ended(self, event: Event) -> bool:
+        """Return whether `event` ends the job for good: a retried one has ends in the middle."""
+        if event.type is not EventType.STATE or "outcome" not in event.data:
+            return False
+        record: Any = self._redis.hmget(keys.job(self._job), "state", "seq")
+        state, seq = record
+        return state is None or (JobState(state).terminal and int(seq) <= event.seq)

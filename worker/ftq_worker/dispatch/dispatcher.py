@@ -1,0 +1,56 @@
+"""One dispatch pass: read, plan, place, ring the hosts."""
+
+import logging
+from typing import Protocol
+
+from ftq_shared.hosts import HostStore
+from ftq_shared.store import JobStore
+from ftq_worker.dispatch.policy import HostRoom, Waiting, free_room, plan
+
+log = logging.getLogger(__name__)
+
+WINDOW = 500  # queued jobs that are read at a time
+
+
+class RingHost(Protocol):
+    """Tells a host's agent that a phase was placed with it."""
+
+    def __call__(self, queue: str, job: str, token: str) -> None:
+        """Send the message; losing it is repaired by the reaper."""
+
+
+def dispatch(store: JobStore, hosts: HostStore, ring_host: RingHost) -> int:
+    """Place what fits now; return how many phases were placed.
+
+    The dirty flag is cleared first: a change that comes while we read rings again.
+    """
+    store.clear_dirty()
+    known = hosts.all()
+    rooms = free_room(known, store.leased())
+    placed, start = 0, 0
+    while ids := store.queued(start, start + WINDOW - 1):
+        plans, waiting = plan(store.get_many(ids), rooms)
+        for one in plans:
+            token, why = store.place(one)
+            if not token:
+                log.info("place %s on %s: %s", one.job, one.host, why)
+                continue
+            queue = next(h.queue for h in known if h.name == one.host)
+            ring_host(queue, one.job, token)
+            placed += 1
+        _say_waiting(store, waiting)
+        start += WINDOW - len(plans)
+        if not _any_room(rooms):
+            break
+    return placed
+
+
+def _any_room(rooms: list[HostRoom]) -> bool:
+    """Return whether reading on can place anything."""
+    return any(room.slots > 0 or room.gpus for room in rooms)
+
+
+def _say_waiting(store: JobStore, waiting: list[Waiting]) -> None:
+    """Tell the first jobs of the queue what they wait for; those behind them wait for these."""
+    for one in waiting[:20]:
+        store.say_waiting(one.job, one.reason, one.unblock)

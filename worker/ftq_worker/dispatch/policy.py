@@ -1,0 +1,153 @@
+"""Which waiting phase goes to which host: a pure function of what was read.
+
+Order: priority, then first come (the queue's own order). A phase that does not fit does not hold
+up those behind it. Among the hosts that fit, a GPU phase takes the tightest one, so that large
+requests find room; a CPU phase the one with most free slots.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ftq_shared.hosts import Gpu, HostRecord
+from ftq_shared.job_record import RECORD_VERSION, JobRecord
+from ftq_shared.spec import GpuRequest
+from ftq_shared.states import Phase
+from ftq_shared.store import Placement
+
+
+@dataclass
+class HostRoom:
+    """What is free on one host, as the plan fills it."""
+
+    host: HostRecord
+    slots: int
+    gpus: list[Gpu] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Why a job was not placed."""
+
+    job: str
+    reason: str
+    unblock: str
+
+
+def free_room(hosts: Iterable[HostRecord], leased: Sequence[JobRecord]) -> list[HostRoom]:
+    """Return what each usable host has left, computed from the live leases."""
+    rooms = []
+    for host in hosts:
+        if not host.online or host.draining:
+            continue
+        mine = [job for job in leased if job.host == host.name]
+        busy = {gpu for job in mine for gpu in job.gpus}
+        slots = host.slots - sum(job.slot == "cpu" for job in mine)
+        rooms.append(HostRoom(host, slots, [gpu for gpu in host.gpus if gpu.uuid not in busy]))
+    return rooms
+
+
+def plan(
+    queue: Iterable[JobRecord], rooms: list[HostRoom]
+) -> tuple[list[Placement], list[Waiting]]:
+    """Place what fits, in order; say of the rest what it waits for. Changes `rooms`."""
+    placed: list[Placement] = []
+    waiting: list[Waiting] = []
+    for job in queue:
+        if job.record_version > RECORD_VERSION:
+            continue  # a newer worker will know what to do with it
+        found = _place(job, rooms)
+        if isinstance(found, Placement):
+            placed.append(found)
+        else:
+            waiting.append(found)
+    return placed, waiting
+
+
+def wanted_gpus(job: JobRecord, rooms: Sequence[HostRoom]) -> GpuRequest:
+    """Return what the job's next phase needs: only train takes GPUs.
+
+    `auto` is one GPU, or the CPU where the fleet has none at all.
+    """
+    asked = job.summary.get("gpu_request", "auto")
+    if job.phase is not Phase.TRAIN or asked == "0":
+        return GpuRequest(count=0)
+    if asked == "auto" and not any(room.host.gpus for room in rooms):
+        return GpuRequest(count=0)
+    return GpuRequest.parse(asked)
+
+
+def _place(job: JobRecord, rooms: list[HostRoom]) -> Placement | Waiting:
+    """Take a place for one job, or say why there is none."""
+    usable = [r for r in rooms if not job.endpoint or r.host.endpoint == job.endpoint]
+    if not usable:
+        return _nobody(job, rooms)
+    bound = [r for r in usable if not job.storage_id or r.host.storage_id == job.storage_id]
+    if not bound:
+        return Waiting(
+            job.id,
+            "the hosts that hold this job's files are not online",
+            "start `ftq worker` again on the host, or where its storage is mounted",
+        )
+    request = wanted_gpus(job, rooms)
+    return _on_gpus(job, request, bound) if request.count else _on_slot(job, bound)
+
+
+def _nobody(job: JobRecord, rooms: Sequence[HostRoom]) -> Waiting:
+    """Say that no worker can take the job at all."""
+    if rooms:
+        return Waiting(
+            job.id,
+            f"no worker uses the Hub at {job.endpoint}",
+            "start a worker with the same HF_ENDPOINT as the client",
+        )
+    return Waiting(
+        job.id, "no worker is online", "start one: `ftq worker` on a host, or `ftq up` here"
+    )
+
+
+def _on_slot(job: JobRecord, rooms: list[HostRoom]) -> Placement | Waiting:
+    """Place a phase that needs a CPU slot."""
+    best = max(rooms, key=lambda room: room.slots)
+    if best.slots < 1:
+        return Waiting(job.id, "all CPU slots are taken", "a running phase has to end")
+    best.slots -= 1
+    return Placement(job.id, job.version, best.host.name, best.host.instance, "cpu")
+
+
+def _on_gpus(job: JobRecord, request: GpuRequest, rooms: list[HostRoom]) -> Placement | Waiting:
+    """Place a phase that needs GPUs, all on one host."""
+    fits = [(room, _matching(room.gpus, request, job)) for room in rooms]
+    best = min(
+        ((room, gpus) for room, gpus in fits if len(gpus) >= request.count),
+        key=lambda pair: len(pair[0].gpus),
+        default=None,
+    )
+    if best is None:
+        return _no_gpus(job, request, rooms)
+    room, gpus = best
+    taken = tuple(gpu.uuid for gpu in gpus[: request.count])
+    room.gpus = [gpu for gpu in room.gpus if gpu.uuid not in taken]
+    return Placement(job.id, job.version, room.host.name, room.host.instance, "gpu", taken)
+
+
+def _no_gpus(job: JobRecord, request: GpuRequest, rooms: Sequence[HostRoom]) -> Waiting:
+    """Tell apart a fleet that is busy from one that can never run the job."""
+    what = f"{request.count} {request.kind or ''} GPU".replace("  ", " ")
+    what += "s" if request.count > 1 else ""
+    if any(len(_matching(room.host.gpus, request, job)) >= request.count for room in rooms):
+        return Waiting(job.id, f"waits for {what} on one host", "a running job has to end")
+    return Waiting(
+        job.id,
+        f"no host online has {what}",
+        "start a worker on a host that has them, or submit with another --gpus",
+    )
+
+
+def _matching(gpus: Iterable[Gpu], request: GpuRequest, job: JobRecord) -> list[Gpu]:
+    """Return the cards that are of the kind and size that was asked for."""
+    least = float(job.summary.get("min_vram_gb") or 0)
+    return [
+        gpu
+        for gpu in gpus
+        if (not request.kind or request.kind in gpu.name.lower()) and gpu.memory_gb >= least
+    ]
