@@ -1,0 +1,22 @@
+"""Reading a job spec from YAML, flags, `--set` and plain mappings.
+
+    raw = merge(load_yaml("job.yaml"), {"model": "org/name"})
+    spec = parse_spec(apply_sets(raw, ["train.epochs=2"]))
+
+All errors are found at once and told with the right names.
+"""
+
+from ftq_shared.spec_input.aliases import ALIASES
+from ftq_shared.spec_input.layers import apply_sets, load_yaml, merge
+from ftq_shared.spec_input.parse import Finding, find_problems, parse_spec, show
+
+__all__ = [
+    "ALIASES",
+    "Finding",
+    "apply_sets",
+    "find_problems",
+    "load_yaml",
+    "merge",
+    "parse_spec",
+    "show",
+]
