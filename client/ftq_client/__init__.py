@@ -1,0 +1,1 @@
+"""The `ftq` command and the Python SDK."""

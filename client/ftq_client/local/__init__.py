@@ -1,0 +1,1 @@
+"""One machine for itself: the embedded broker and who looks after it."""

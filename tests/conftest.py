@@ -1,0 +1,51 @@
+"""What all tests share: the real data's place, and a broker of their own."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ftq_client.local.valkey import EmbeddedBroker
+from ftq_shared.broker import connect
+from ftq_shared.store import JobStore
+from redis import Redis
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder with the real data sets; skips where it is absent."""
+    folder = Path(os.environ.get("FTQ_TEST_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set FTQ_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
+    """A real Valkey server for the whole run."""
+    with EmbeddedBroker(tmp_path_factory.mktemp("broker")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis(broker: EmbeddedBroker) -> Iterator[Redis]:
+    """An empty database on the real server."""
+    client = connect(broker.url)
+    client.flushall()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def store(redis: Redis) -> JobStore:
+    """A job store on the empty database."""
+    return JobStore(redis)
+
+
+@pytest.fixture
+def nonce() -> str:
+    """Random text that no other test has."""
+    return secrets.token_hex(8)
