@@ -1,4 +1,4 @@
-"""A real hub process for each test module, its store, and real clients of it."""
+"""A real hub process, its store, and real clients of it."""
 
 import json
 import os
@@ -39,10 +39,9 @@ class HubProcess:
         """End the process and return its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        code = self.process.wait(READY_S)
         assert self.process.stdout is not None
         self.process.stdout.close()
-        return code
+        return self.process.wait(READY_S)
 
 
 @dataclass
@@ -84,36 +83,47 @@ class Hub:
             "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # datasets would ask a host outside
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         }
-        command = [sys.executable, "-c", code]
-        done = subprocess.run(command, env=fresh | env, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=fresh | env,
+            cwd=self.work,
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
         assert done.returncode == 0, done.stderr[-4000:]
         return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.fixture(scope="module")
-def start_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Hub]]:
-    """Start hubs; all of them end with the module."""
+@pytest.fixture
+def start_process() -> Iterator[Callable[..., HubProcess]]:
+    """Start hubs on a given folder; what still runs ends with the test."""
     running: list[HubProcess] = []
 
-    def start(*flags: str) -> Hub:
-        work = tmp_path_factory.mktemp("hub")
-        store = HubStore(work / "store")
-        for token, (user, role, orgs) in TOKENS.items():
-            store.add_token(token, user, role, orgs)
-        process = HubProcess(store.folder, *flags)
-        running.append(process)
-        secret = (store.folder / "admin-token").read_text().strip()
-        return Hub(process.url, store, secret, work)
+    def start(folder: Path) -> HubProcess:
+        running.append(HubProcess(folder))
+        return running[-1]
 
     yield start
     for process in running:
         process.stop()
 
 
-@pytest.fixture(scope="module")
-def hub(start_hub: Callable[..., Hub]) -> Hub:
-    """The module's hub."""
-    return start_hub()
+@pytest.fixture(scope="session")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """One hub for all tests of this folder; each test makes repos of its own."""
+    work = tmp_path_factory.mktemp("hub")
+    store = HubStore(work / "store")
+    for token, (user, role, orgs) in TOKENS.items():
+        store.add_token(token, user, role, orgs)
+    process = HubProcess(store.folder)
+    secret = (store.folder / "admin-token").read_text().strip()
+    with pytest.MonkeyPatch.context() as patch:
+        # hf_xet, inside this process, keeps notes of what it sent; not in the user's own cache.
+        patch.setenv("HF_HOME", str(work / "hf-home"))
+        patch.setenv("HF_XET_CACHE", str(work / "hf-home" / "xet"))
+        yield Hub(process.url, store, secret, work)
+    process.stop()
 
 
 def write_files(folder: Path, files: dict[str, str | bytes]) -> Path:

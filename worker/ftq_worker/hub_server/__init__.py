@@ -5,10 +5,8 @@ internet can submit, train and publish with the unmodified huggingface_hub and d
 
     python -m ftq_worker.hub_server --port 0 --dir ./hub --token hf_me=me:write
 
-No xet server stands behind it. Downloads carry no xet header, so they are plain HTTP. For an
-upload the client alone decides: with `hf_xet` installed it ignores what the server offers for
-large files, unless HF_HUB_DISABLE_XET=1 is set. So files up to `inline_limit` are asked for
-inside the commit, which always works; larger ones go by LFS and need that variable.
+Downloads carry no xet header, so they are plain HTTP with ranges. Uploads of large files come
+by LFS, or by xet from clients that have hf_xet (they do not ask what the server prefers).
 """
 
 from ftq_worker.hub_server.app import HubApp

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from ftq_shared.errors import Exit
-from ftq_worker.hub_server.app import INLINE_LIMIT_BYTES, HubApp
+from ftq_worker.hub_server.app import HubApp
 from ftq_worker.hub_server.errors import HubError
 from ftq_worker.hub_server.serve import run
 from ftq_worker.hub_server.store import HubStore
@@ -25,13 +25,6 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="TOKEN=USER[:ROLE[:ORG,ORG]]",
         help="add a user; the role is read or write (the default)",
-    )
-    parser.add_argument(
-        "--inline-limit",
-        type=int,
-        default=INLINE_LIMIT_BYTES,
-        metavar="BYTES",
-        help="larger files come by LFS, for which the client needs HF_HUB_DISABLE_XET=1",
     )
     return parser
 
@@ -50,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         store = HubStore(args.dir)
         for text in args.token:
             _add_token(store, text)
-        run(HubApp(store, inline_limit=args.inline_limit), args.host, args.port)
+        run(HubApp(store), args.host, args.port)
     except (HubError, OSError) as error:
         sys.stderr.write(f"ftq hub: {error}\n")
         return Exit.USAGE

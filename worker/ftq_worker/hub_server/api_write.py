@@ -10,8 +10,8 @@ from starlette.types import ASGIApp
 
 from ftq_worker.hub_server import card, commit_body
 from ftq_worker.hub_server.errors import BadRequest, Conflict, Unauthorized
-from ftq_worker.hub_server.files import git_blob_oid, is_lfs, temp_beside
-from ftq_worker.hub_server.records import Commit, FileEntry, RepoType
+from ftq_worker.hub_server.files import is_lfs, temp_beside
+from ftq_worker.hub_server.records import Commit, RepoType
 from ftq_worker.hub_server.repo_files import RepoFiles
 from ftq_worker.hub_server.routing import Call, Routes
 
@@ -85,32 +85,21 @@ async def validate_yaml(call: Call) -> ASGIApp:
 
 @routes.on("POST", "{api}/preupload/{rev}")
 async def preupload(call: Call) -> ASGIApp:
-    """Say how each file is to come: inside the commit, or by LFS when it is very large."""
+    """Say how each file is to come: inside the commit, or as a large file before it."""
     _, files = call.open_write()
     commit = files.commit(call.revision)
-    limit: int = call.request.app.inline_limit
     asked = (await call.json()).get("files", [])
-    rows = [(str(row["path"]), int(row.get("size", 0))) for row in asked]
-    return JSONResponse({"files": [_mode(files, commit, *row, limit) for row in rows]})
+    rows = [_mode(commit, str(row["path"]), int(row.get("size", 0))) for row in asked]
+    return JSONResponse({"files": rows})
 
 
-def _mode(files: RepoFiles, commit: Commit, path: str, size: int, limit: int) -> dict[str, Any]:
-    by_lfs = is_lfs(path, size) and size > limit
+def _mode(commit: Commit, path: str, size: int) -> dict[str, Any]:
     known = commit.files.get(path)
-    oid = _known_oid(files, known, by_lfs) if known and known.size == size else None
-    mode = "lfs" if by_lfs else "regular"
+    lfs = is_lfs(path, size) and size > 0  # the client sends empty files inside the commit
+    # The client compares this id with its file's, to leave out what did not change.
+    oid = (known.sha256 if lfs else known.oid) if known and known.lfs == lfs else None
+    mode = "lfs" if lfs else "regular"
     return {"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": oid}
-
-
-def _known_oid(files: RepoFiles, known: FileEntry, by_lfs: bool) -> str:
-    """Return the id that the client compares its file with, to skip what did not change.
-
-    By LFS it computes a sha256, else git's id of the content, which for a large file differs
-    from the id in the tree.
-    """
-    if by_lfs:
-        return known.sha256
-    return git_blob_oid(files.blobs.path(known.sha256)) if known.lfs else known.oid
 
 
 @routes.on("POST", "{api}/commit/{rev}")

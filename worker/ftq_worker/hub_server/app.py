@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ftq_worker.hub_server import api_read, api_write, download, faults, lfs, pages
+from ftq_worker.hub_server import api_read, api_write, download, faults, lfs, pages, xet
 from ftq_worker.hub_server.errors import EntryNotFound, HubError, RepoNotFound, Unauthorized
 from ftq_worker.hub_server.faults import Fault, FaultBoard
 from ftq_worker.hub_server.records import User
@@ -19,29 +19,18 @@ from ftq_worker.hub_server.routing import Call, Routes, error_response
 from ftq_worker.hub_server.store import HubStore
 
 log = logging.getLogger(__name__)
-INLINE_LIMIT_BYTES = 256 << 20  # above it a client's memory, not ours, would become the problem
 _ROUTES = Routes()
-_ROUTES.extend([api_read.routes, api_write.routes, lfs.routes, download.routes, pages.routes])
+_ROUTES.extend([api_read.routes, api_write.routes, lfs.routes, xet.routes])
+_ROUTES.extend([download.routes, pages.routes])  # last: their patterns are the widest
 
 
 class HubApp:
-    """Serves a HubStore. `faults` makes it misbehave; `admin_token` guards `/_faults`.
+    """Serves a HubStore. `faults` makes it misbehave; `admin_token` guards `/_faults`."""
 
-    Large files up to `inline_limit` bytes are asked for inside the commit rather than by LFS,
-    because a client with hf_xet can only send LFS files to a xet server. 0 means always LFS.
-    """
-
-    def __init__(
-        self,
-        store: HubStore,
-        *,
-        admin_token: str | None = None,
-        inline_limit: int = INLINE_LIMIT_BYTES,
-    ) -> None:
+    def __init__(self, store: HubStore, *, admin_token: str | None = None) -> None:
         self.store = store
         self.faults = FaultBoard()
         self.admin_token = admin_token or secrets.token_urlsafe(24)
-        self.inline_limit = inline_limit
         self.upload_key = secrets.token_bytes(32)  # signs upload URLs; they end with the process
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,7 +63,8 @@ class HubApp:
         path = request.scope["raw_path"].decode("ascii")
         if path == "/_faults":
             return await self._admin(request)
-        user = self._user(request)
+        # An xet session has a token of its own, which its handlers check.
+        user = None if path.startswith("/_xet/") else self._user(request)
         found = _ROUTES.find(request.method, path)
         if found is None:
             raise _no_route(path)

@@ -28,7 +28,7 @@ def _signature(call: Call, oid: str, size: int, until: int) -> str:
 async def batch(call: Call) -> ASGIApp:
     """Say where each object goes; one that is stored already has no action.
 
-    The answer is always `basic`: neither multipart nor xet is served.
+    The answer is always `basic`, a plain PUT; multipart is not served.
     """
     _, files = call.open_write()
     data = await call.json()

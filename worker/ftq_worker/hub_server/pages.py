@@ -6,7 +6,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.types import ASGIApp
 
 from ftq_worker.hub_server import card
-from ftq_worker.hub_server.errors import RepoNotFound
+from ftq_worker.hub_server.errors import GatedRepo, RepoNotFound
 from ftq_worker.hub_server.info import RepoInfo
 from ftq_worker.hub_server.records import Commit, Repo, RepoType
 from ftq_worker.hub_server.routing import Call, Routes, may_see
@@ -42,12 +42,12 @@ async def repo_page(call: Call) -> ASGIApp:
     """Show a repo's README and files; a browser is asked for a token where one is needed."""
     try:
         repo, files = call.open_files()
-    except RepoNotFound:
+    except (RepoNotFound, GatedRepo):
         if call.user is not None:
             raise
         # Missing and private look the same, and the browser's own dialog takes the token.
         return PlainTextResponse(
-            f"{call.repo_id}: not here, or private. Log in with a token as the password.\n",
+            f"{call.repo_id}: not here, private or gated. Log in with a token as the password.\n",
             401,
             {"WWW-Authenticate": 'Basic realm="ftq hub: token as password"'},
         )

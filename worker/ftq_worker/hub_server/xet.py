@@ -1,0 +1,114 @@
+"""Uploads by xet: what a client with hf_xet insists on for large files, whatever is offered.
+
+The client asks for a token, posts xorbs, then a shard that says which files they make. The
+files are put together at once and stored as plain blobs; downloads never use xet. Each token
+opens a session with an address of its own, so that a client, which remembers by address what
+it has sent, never leaves out what this hub no longer has.
+"""
+
+import hashlib
+import hmac
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio.to_thread
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
+
+from ftq_worker.hub_server.errors import BadRequest, Forbidden
+from ftq_worker.hub_server.files import check_sha256, temp_beside
+from ftq_worker.hub_server.repo_files import RepoFiles
+from ftq_worker.hub_server.routing import Call, Routes
+from ftq_worker.hub_server.xet_format import ShardFile, parse_shard, read_chunks
+
+routes = Routes()
+SESSION_S = 6 * 3600  # how long a session may upload, and how long its xorbs are kept
+MAX_XORB_BYTES = 128 << 20  # clients fill them to 64 MiB
+_CAS = "/_xet/{kind:models|datasets}/{ns}/{name}/{session}"
+
+
+@routes.on("GET", "{api}/xet-write-token/{rev}")
+async def write_token(call: Call) -> ASGIApp:
+    """Open a session: an address and a token for it."""
+    _, files = call.open_write()
+    _remove_old_sessions(files)
+    until = int(time.time()) + SESSION_S
+    session = f"{until}-{secrets.token_hex(8)}"
+    cas = call.href(f"_xet/{call.kind.plural}/{call.repo_id}/{session}")
+    return JSONResponse({"casUrl": cas, "exp": until, "accessToken": _token(call, session)})
+
+
+def _token(call: Call, session: str) -> str:
+    text = f"xet\n{call.kind}\n{call.repo_id}\n{session}"
+    key: bytes = call.request.app.upload_key
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+
+
+def _remove_old_sessions(files: RepoFiles) -> None:
+    for folder in (files.folder / "xet").glob("*-*"):
+        until = folder.name.partition("-")[0]
+        if until.isdecimal() and int(until) < time.time():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _open_session(call: Call) -> tuple[RepoFiles, Path]:
+    """Return the repo and the session's folder; raises Forbidden without its token."""
+    session = call.params["session"]
+    sent = call.request.headers.get("authorization", "").removeprefix("Bearer ")
+    until = session.partition("-")[0]
+    genuine = hmac.compare_digest(sent.encode(), _token(call, session).encode())
+    if not genuine or int(until) < time.time():
+        raise Forbidden("this xet session is not, or no longer, open")
+    files = call.store.files(call.kind, call.repo_id)
+    return files, files.folder / "xet" / session
+
+
+@routes.on("POST", _CAS + "/v1/xorbs/default/{xorb}")
+async def put_xorb(call: Call) -> ASGIApp:
+    """Keep a xorb for the shards of its session. Its hash is not checked; each file's is."""
+    _, folder = _open_session(call)
+    target = folder / check_sha256(call.params["xorb"])  # as long as a sha256, though none
+    size = 0
+    with temp_beside(target) as temp:
+        with temp.open("wb") as handle:
+            async for chunk in call.request.stream():
+                handle.write(chunk)
+                size += len(chunk)
+                if size > MAX_XORB_BYTES:
+                    raise BadRequest(f"a xorb is larger than {MAX_XORB_BYTES} bytes")
+        temp.replace(target)
+    return JSONResponse({"was_inserted": True})
+
+
+@routes.on("POST", _CAS + "/v1/shards")
+async def put_shard(call: Call) -> ASGIApp:
+    """Put the shard's files together and store them; raises BadRequest when a part is missing."""
+    files, folder = _open_session(call)
+    shard = parse_shard(await call.body())
+    await anyio.to_thread.run_sync(_store_files, files, folder, shard)
+    return JSONResponse({"result": 1})
+
+
+def _store_files(files: RepoFiles, folder: Path, shard: list[ShardFile]) -> None:
+    for file in shard:
+        with files.blobs.writer() as writer:
+            for piece in _content(folder, file):
+                writer.write(piece)
+            writer.commit(expected=file.sha256)
+
+
+def _content(folder: Path, file: ShardFile) -> Iterator[bytes]:
+    for segment in file.segments:
+        xorb = folder / segment.xorb
+        if not xorb.is_file():
+            raise BadRequest(f"the xet shard needs xorb {segment.xorb}, which was not uploaded")
+        yield from read_chunks(xorb, segment.first, segment.stop)
+
+
+@routes.on("POST", "/v1/telemetry")
+async def telemetry(call: Call) -> ASGIApp:
+    """Take the usage ping of hf_xet and keep nothing."""
+    return Response(status_code=204)
