@@ -1,0 +1,40 @@
+"""How events are shown to people and programs: a live terminal, plain lines, or JSON lines."""
+
+import os
+from collections.abc import Mapping
+from typing import TextIO
+
+from ftq_client.view.base import View
+from ftq_client.view.plain import JsonView, PlainView
+
+__all__ = ["View", "make_view"]
+
+
+def make_view(
+    stream: TextIO,
+    *,
+    json: bool = False,
+    tty: bool | None = None,
+    many: bool = False,
+    names: Mapping[str, str] | None = None,
+) -> View:
+    """Return the view for `stream`: JSON lines when asked, live on a terminal, else plain lines.
+
+    `tty` says what the stream is; None looks, and takes a dumb terminal for a file. `many` puts
+    the job's id in front of every line; `names` are the names that people gave their jobs.
+    """
+    if json:
+        return JsonView(stream)
+    if not (_can_redraw(stream) if tty is None else tty):
+        return PlainView(stream, many=many, names=names)
+    # rich takes a tenth of a second to import; a log file needs none of it.
+    from rich.console import Console
+
+    from ftq_client.view.live import LiveView
+
+    console = Console(file=stream, force_terminal=True, highlight=False, markup=False, emoji=False)
+    return LiveView(console, many=many, names=names)
+
+
+def _can_redraw(stream: TextIO) -> bool:
+    return stream.isatty() and os.environ.get("TERM", "").lower() not in ("", "dumb", "unknown")

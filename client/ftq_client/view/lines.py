@@ -1,0 +1,153 @@
+"""Lines of text in inks: what every view is made of, before a terminal or a file shows them.
+
+A line is a tuple of (text, ink) pairs. Only `live` turns inks into colours, so nothing here
+needs rich, and text from outside can never be read as markup.
+"""
+
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ftq_shared.redaction import escape_control
+
+
+class Ink(StrEnum):
+    """How a piece of text looks; each value is the rich style of that look."""
+
+    PLAIN = ""  # most text
+    STRONG = "bold"  # what the eye should find first
+    DIM = "dim"  # what it may skip
+    GOOD = "green"  # went well
+    BAD = "bold red"  # ended something
+    WARN = "yellow"  # to know about
+    ACCENT = "cyan"  # what goes on now
+
+
+Span = tuple[str, Ink]
+Line = tuple[Span, ...]
+
+
+@dataclass(frozen=True)
+class Glyphs:
+    """The signs that a terminal can show."""
+
+    good: str
+    bad: str
+    warn: str
+    point: str  # in front of a line that is neither
+    now: str  # the phase that runs
+    later: str  # a phase to come
+    then: str  # between two phases
+    to: str  # from one figure to another
+    sep: str  # between facts on one line
+    rule: str
+    quote: str  # in front of a sample's context
+    trained: str  # in front of what the loss counts
+    full: str  # a bar's done part
+    tip: str  # its end
+    empty: str  # its rest
+    spark: str  # eight heights, low to high
+    hole: str  # a value that is not a finite number
+    cut: str  # text goes on here
+
+
+UNICODE = Glyphs(
+    good="✓", bad="✗", warn="!", point="·", now="●", later="○", then="▸", to="→", sep="·",
+    rule="─", quote="│", trained="┃", full="━", tip="╸", empty="─", spark="▁▂▃▄▅▆▇█", hole="✗",
+    cut="…",
+)  # fmt: skip
+ASCII = Glyphs(
+    good="+", bad="x", warn="!", point="-", now="*", later=".", then=">", to="->", sep="|",
+    rule="-", quote="|", trained=">", full="=", tip=">", empty=".", spark="_.-~=+*#", hole="x",
+    cut="...",
+)  # fmt: skip
+
+
+def glyphs_for(encoding: str | None) -> Glyphs:
+    """Return the signs that text in `encoding` can carry; None means it takes any."""
+    return UNICODE if encoding is None or encoding.lower().startswith("utf") else ASCII
+
+
+def shown(value: object) -> str:
+    """Return text from outside as it is shown on one line: what steers a terminal is escaped."""
+    return escape_control(str(value).replace("\t", "    "), keep_newlines=False)
+
+
+def cells(text: str) -> int:
+    """Return how many columns `text` takes on a terminal."""
+    return len(text) if text.isascii() else sum(map(_cells_of, text))
+
+
+def _cells_of(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def text_of(line: Iterable[Span]) -> str:
+    """Return a line without its inks."""
+    return "".join(text for text, _ in line)
+
+
+def width_of(line: Iterable[Span]) -> int:
+    """Return how many columns a line takes."""
+    return sum(cells(text) for text, _ in line)
+
+
+def crop(line: Line, width: int, cut: str = "…") -> Line:
+    """Return a line of at most `width` columns; `cut` stands where something is missing."""
+    if width_of(line) <= width:
+        return line
+    room, kept = max(width - cells(cut), 0), []
+    for char, ink in _chars(line):
+        room -= _cells_of(char)
+        if room < 0:
+            break
+        kept.append((char, ink))
+    return _joined([*kept, (cut[:width], Ink.DIM)])
+
+
+def wrap(line: Line, width: int, indent: int = 0) -> list[Line]:
+    """Return a line as lines of at most `width` columns; all but the first are indented.
+
+    Breaks at spaces where there are any in the second half, else anywhere.
+    """
+    lines: list[Line] = []
+    rest = list(_chars(line))
+    margin = indent if width > 2 * indent else 0
+    while rest:
+        room = max(width - (margin if lines else 0), 2)
+        end = _break(rest, room)
+        pad: list[Span] = [(" " * margin, Ink.PLAIN)] if lines and margin else []
+        lines.append(_joined([*pad, *rest[:end]]))
+        while end < len(rest) and rest[end][0] == " ":
+            end += 1
+        rest = rest[end:]
+    return lines or [()]
+
+
+def _break(chars: list[Span], room: int) -> int:
+    """Return how many characters go on a line of `room` columns; at least one."""
+    used = 0
+    for end, (char, _) in enumerate(chars):
+        used += _cells_of(char)
+        if used > room:
+            space = next((i for i in range(end, end // 2, -1) if chars[i][0] == " "), 0)
+            return space or max(end, 1)
+    return len(chars)
+
+
+def _chars(line: Iterable[Span]) -> Iterator[Span]:
+    return ((char, ink) for text, ink in line for char in text)
+
+
+def _joined(chars: Iterable[Span]) -> Line:
+    """Return the spans with neighbours of one ink put together."""
+    spans: list[Span] = []
+    for text, ink in chars:
+        if spans and spans[-1][1] is ink:
+            spans[-1] = (spans[-1][0] + text, ink)
+        else:
+            spans.append((text, ink))
+    return tuple(spans)

@@ -1,0 +1,110 @@
+"""Events as plain lines, for logs, pipes and terminals that can do no more; and as JSON lines."""
+
+import json
+from collections.abc import Mapping
+from typing import TextIO
+
+from ftq_client.view.base import write_line, write_note
+from ftq_client.view.facts import Phrase
+from ftq_client.view.format import clock, number, seconds_of
+from ftq_client.view.lines import ASCII, Ink, shown, text_of
+from ftq_client.view.model import JobView
+from ftq_client.view.summary import summary_lines
+from ftq_client.view.wording import phrase
+from ftq_shared.events import Event, EventType
+
+_INDENT = " " * 18  # clock, space, phase, space: where the words begin
+_RESULTS = {Ink.GOOD: " ok", Ink.BAD: " FAILED"}
+# A log needs no line for every 0.1 %: one for each tenth, and one after so much silence.
+_PROGRESS_SHARE = 0.1
+_PROGRESS_S = 10.0
+
+
+def plain_lines(event: Event) -> list[str]:
+    """Return an event as lines of text: one, and indented ones below for samples and traces."""
+    words = phrase(event, ASCII)
+    start = f"{clock(event.time)} {event.phase or '-':<8} "
+    first = start + _head(words) + text_of(words.line)
+    if words.hint:
+        first += f"  -> {words.hint}"
+    return [first.rstrip(), *(_INDENT + text_of(line).rstrip() for line in words.more)]
+
+
+def _head(words: Phrase) -> str:
+    """Return the first words of a line: the type, and for a result also how and what."""
+    if not words.subject:
+        return f"{words.head} "
+    return f"{words.head}{_RESULTS.get(words.ink, '')}: {words.subject}: "
+
+
+class PlainView:
+    """Writes plain lines; with several jobs, each line begins with its job's id."""
+
+    def __init__(
+        self, stream: TextIO, *, many: bool = False, names: Mapping[str, str] | None = None
+    ) -> None:
+        self._stream = stream
+        self._many = many
+        self._names = names or {}
+        self._jobs: dict[str, JobView] = {}
+        self._told: dict[tuple[str, str], tuple[float, float]] = {}  # progress: share, time
+        self._closed = False
+
+    def event(self, event: Event) -> None:
+        """Write one event."""
+        view = self._jobs.setdefault(event.job, JobView(event.job, self._names.get(event.job, "")))
+        view.apply(event)
+        if event.type is EventType.PROGRESS and not self._due(event):
+            return
+        prefix = f"{shown(event.job)} " if self._many else ""
+        for line in plain_lines(event):
+            write_line(self._stream, prefix + line)
+
+    def _due(self, event: Event) -> bool:
+        """Return whether a progress event says enough that is new to be a line of a log."""
+        key = (event.job, str(event.data.get("task")))
+        done, total = number(event.data.get("done")) or 0.0, number(event.data.get("total"))
+        share, now = (done / total if total else 0.0), seconds_of(event.time)
+        last = self._told.get(key)
+        if last is not None and share < 1.0:
+            before, then = last
+            if 0 <= share - before < _PROGRESS_SHARE and now - then < _PROGRESS_S:
+                return False
+        self._told[key] = (share, now)
+        return True
+
+    def note(self, text: str) -> None:
+        """Write words for people to stderr."""
+        write_note(text)
+
+    def close(self) -> None:
+        """Write how each job ended that has ended."""
+        if self._closed:
+            return
+        self._closed = True
+        for view in self._jobs.values():
+            for line in summary_lines(view, ASCII):
+                write_line(self._stream, text_of(line).rstrip())
+
+
+class JsonView:
+    """Writes each event as one line of JSON and nothing else."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def event(self, event: Event) -> None:
+        """Write one event."""
+        line = event.to_json()
+        try:
+            line.encode(getattr(self._stream, "encoding", None) or "utf-8")
+        except UnicodeEncodeError:  # JSON has escapes of its own for what does not fit
+            line = json.dumps(json.loads(line), separators=(",", ":"))
+        write_line(self._stream, line)
+
+    def note(self, text: str) -> None:
+        """Write words for people to stderr."""
+        write_note(text)
+
+    def close(self) -> None:
+        """Do nothing: the last event carries the outcome."""

@@ -1,0 +1,161 @@
+"""The live region at the foot of the terminal, as lines: a pure picture of one `JobView`."""
+
+from ftq_client.view import format as fmt
+from ftq_client.view.facts import percent_of, said
+from ftq_client.view.lines import Glyphs, Ink, Line, Span, cells, crop, shown, width_of
+from ftq_client.view.model import JobView, Mark, Task
+from ftq_client.view.steps import step_line
+from ftq_shared.states import JobState, Phase
+
+_TASKS = 4  # progress bars shown at once
+_BAR = 60  # columns of a bar or curve, at most: longer ones say no more
+_INKS = {Mark.PENDING: Ink.DIM, Mark.CURRENT: Ink.ACCENT, Mark.DONE: Ink.GOOD, Mark.FAILED: Ink.BAD}
+
+
+def region_lines(view: JobView, *, now: float, width: int, glyphs: Glyphs) -> list[Line]:
+    """Return the live lines of a job, each at most `width` columns."""
+    lines = [_header(view, now, width, glyphs), phase_line(view, now, width, glyphs)]
+    if view.waiting or view.state in (JobState.QUEUED, JobState.PLACED):
+        lines.append(_waiting(view, glyphs))
+    lines += _tasks(view, width, glyphs)
+    if view.step and view.phase is Phase.TRAIN:
+        lines += _training(view, width, glyphs)
+    return [crop(line, width, glyphs.cut) for line in lines]
+
+
+def compact_lines(view: JobView, *, now: float, width: int, glyphs: Glyphs) -> list[Line]:
+    """Return one line of a job, for a region that several share."""
+    phase, state = view.phase or "-", view.state or "unknown"
+    lead: Line = (
+        (f"{shown(view.job)} ", Ink.STRONG),
+        (f"{phase:<8} ", Ink.ACCENT),
+        (f"{state:<9} ", Ink.PLAIN),
+    )
+    room = max(width - width_of(lead), 20)
+    figures = step_line(view.step, width=room) if view.step else ()
+    return [crop((*lead, *figures), width, glyphs.cut)]
+
+
+def _header(view: JobView, now: float, width: int, glyphs: Glyphs) -> Line:
+    """Return a rule with the job on its left and where it runs on its right."""
+    facts = [shown(view.host)] if view.host else []
+    facts += [f"attempt {view.attempt}"] if view.attempt > 1 else []
+    facts += [fmt.duration(now - view.started)] if view.started is not None else []
+    right = f" {glyphs.sep} ".join(facts)
+    name = f" {shown(view.name)}" if view.name else ""
+    left: Line = (
+        (glyphs.rule * 2 + " ", Ink.DIM),
+        (shown(view.job), Ink.STRONG),
+        (
+            crop(((name, Ink.PLAIN),), max(width // 3, 8), glyphs.cut)[0][0] if name else "",
+            Ink.PLAIN,
+        ),
+        (" ", Ink.PLAIN),
+    )
+    gap = width - width_of(left) - cells(right) - 4
+    return (
+        *left,
+        (glyphs.rule * max(gap, 1), Ink.DIM),
+        (f" {right} ", Ink.PLAIN),
+        (glyphs.rule * 2, Ink.DIM),
+    )
+
+
+def phase_line(view: JobView, now: float, width: int, glyphs: Glyphs) -> Line:
+    """Return the four phases with their marks, and their times where there is room."""
+    for times in (True, False):
+        line = _phases(view, now, glyphs, times)
+        if width_of(line) <= width:
+            return line
+    return line
+
+
+def _phases(view: JobView, now: float, glyphs: Glyphs, times: bool) -> Line:
+    signs = {
+        Mark.PENDING: glyphs.later,
+        Mark.CURRENT: glyphs.now,
+        Mark.DONE: glyphs.good,
+        Mark.FAILED: glyphs.bad,
+    }
+    spans: list[Span] = []
+    for phase, mark in view.phases.items():
+        spans += [(f" {glyphs.then} ", Ink.DIM)] if spans else []
+        spans.append((f"{signs[mark.mark]} {phase}", _INKS[mark.mark]))
+        seconds = mark.seconds
+        if mark.mark is Mark.CURRENT and mark.started is not None:
+            seconds = now - mark.started
+        if seconds is not None and (times or mark.mark is Mark.CURRENT):
+            spans.append((f" {fmt.duration(max(seconds, 0))}", Ink.DIM))
+    return tuple(spans)
+
+
+def _waiting(view: JobView, glyphs: Glyphs) -> Line:
+    if not view.waiting:
+        host = f" on {shown(view.host)}" if view.state is JobState.PLACED and view.host else ""
+        return ((f"{view.state}{host}", Ink.WARN),)
+    position = said(view.waiting, "position", f" {glyphs.sep} position ")
+    unblock = said(view.waiting, "unblock", f" {glyphs.to} ")
+    return (
+        (f"waiting{position}: {said(view.waiting, 'reason')}", Ink.WARN),
+        (unblock, Ink.STRONG),
+    )
+
+
+def _tasks(view: JobView, width: int, glyphs: Glyphs) -> list[Line]:
+    tasks = [task for task in view.tasks.values() if not task.finished]
+    hidden = len(tasks) - _TASKS
+    lines = [_task(task, width, glyphs) for task in tasks[-_TASKS:]]
+    return [((f"and {hidden} more", Ink.DIM),), *lines] if hidden > 0 else lines
+
+
+def _task(task: Task, width: int, glyphs: Glyphs) -> Line:
+    name = crop(((shown(task.name), Ink.PLAIN),), max(width // 4, 10), glyphs.cut)
+    lead: Line = (*name, (" " * (max(width // 4, 10) - width_of(name) + 1), Ink.PLAIN))
+    facts = fmt.amount(task.done, task.unit)
+    if task.total:
+        facts = f"{percent_of(task.done, task.total):>4} of {fmt.amount(task.total, task.unit)}"
+    facts += f" {glyphs.sep} {fmt.amount(task.rate, task.unit)}/s" if task.rate else ""
+    facts += f" {glyphs.sep} eta {fmt.duration(task.eta_s)}" if task.eta_s is not None else ""
+    if not task.total:
+        return (*lead, (facts, Ink.PLAIN))
+    return (
+        *lead,
+        *_bar(task.done, task.total, width - width_of(lead) - cells(facts) - 1, glyphs),
+        (f" {facts}", Ink.PLAIN),
+    )
+
+
+def _bar(done: object, total: object, width: int, glyphs: Glyphs) -> Line:
+    full, rest = fmt.bar(done, total, min(max(width, 4), _BAR), glyphs)
+    return ((full, Ink.ACCENT), (rest, Ink.DIM))
+
+
+def _training(view: JobView, width: int, glyphs: Glyphs) -> list[Line]:
+    """Return the bar of the steps, the figures of the latest, and the curve of the loss."""
+    step, steps = fmt.number(view.step.get("step")), fmt.number(view.step.get("steps"))
+    eta = view.step.get("eta_s")
+    facts = f" {percent_of(step, steps):>4}" + (
+        f" {glyphs.sep} eta {fmt.duration(eta)}" if eta is not None else ""
+    )
+    bar = _bar(step, steps, width - 9 - cells(facts), glyphs)
+    figures = step_line({k: v for k, v in view.step.items() if k != "eta_s"}, width=width - 9)
+    return [
+        (("steps    ", Ink.DIM), *bar, (facts, Ink.PLAIN)),
+        (("latest   ", Ink.DIM), *figures),
+        _curve(view, width, glyphs),
+    ]
+
+
+def _curve(view: JobView, width: int, glyphs: Glyphs) -> Line:
+    """Return the loss as a curve, with the figures that people compare it to."""
+    low = view.losses.low
+    facts = [f"low {fmt.figure(low)}"] if low is not None else []
+    scores = [e for e in view.evals if e.get("set") == "validation" and e.get("loss") is not None]
+    facts += [f"validation {fmt.figure(scores[-1]['loss'])}"] if scores else []
+    facts += [said(view.checkpoint, "step", "saved at ")] if view.checkpoint else []
+    text = f" {glyphs.sep} ".join(facts)
+    while facts and width - cells(text) < 40:  # the curve comes first on a narrow terminal
+        facts.pop()
+        text = f" {glyphs.sep} ".join(facts)
+    spark = fmt.sparkline(view.losses.values, min(width - 10 - cells(text), _BAR), glyphs)
+    return (("loss     ", Ink.DIM), (spark, Ink.ACCENT), (f" {text}", Ink.PLAIN))

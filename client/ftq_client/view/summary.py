@@ -1,0 +1,132 @@
+"""The closing block of a job: how it ended, what came of it, and what to type next."""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from ftq_client.view import format as fmt
+from ftq_client.view.facts import METRICS, interval, names, said, where
+from ftq_client.view.lines import ASCII, Glyphs, Ink, Line, Span, shown
+from ftq_client.view.model import JobView
+from ftq_shared.states import JobState, Phase
+
+_LABEL = 11  # columns of the labels on the left
+_OUTCOMES = {
+    JobState.SUCCEEDED: ("succeeded", Ink.GOOD),
+    JobState.FAILED: ("failed", Ink.BAD),
+    JobState.CANCELLED: ("cancelled", Ink.WARN),
+}
+
+
+def summary_lines(view: JobView, glyphs: Glyphs = ASCII) -> list[Line]:
+    """Return the closing block of a job that has ended, an empty list for one that has not."""
+    if not view.terminal:
+        return []
+    lines: list[Line] = [(), _headline(view, glyphs)]
+    lines += _failure(view) if view.state is JobState.FAILED else []
+    lines += _scores(view, glyphs)
+    lines += _times(view, glyphs)
+    if view.state is JobState.SUCCEEDED:
+        lines += _results(view)
+    lines += [_row("next", command, Ink.ACCENT) for command in next_commands(view)]
+    return lines
+
+
+def _row(label: str, text: str, ink: Ink = Ink.PLAIN) -> Line:
+    return ((f"  {label:<{_LABEL}}", Ink.DIM), (text, ink))
+
+
+def _headline(view: JobView, glyphs: Glyphs) -> Line:
+    assert view.state is not None
+    word, ink = _OUTCOMES[view.state]
+    sign = {Ink.GOOD: glyphs.good, Ink.BAD: glyphs.bad}.get(ink, glyphs.warn)
+    name = f" {shown(view.name)}" if view.name else ""
+    total = view.updated - view.started if view.started else None
+    at = f" in {view.phase}" if view.phase and view.state is not JobState.SUCCEEDED else ""
+    after = f" after {fmt.duration(total)}" if total is not None else ""
+    return ((f"{sign} {shown(view.job)}{name} {word}{at}", ink), (after, Ink.DIM))
+
+
+def _failure(view: JobView) -> list[Line]:
+    error = view.error
+    code, message = said(error, "code"), said(error, "message")
+    lines = [_row("error", ": ".join(p for p in (code, message) if p) or shown(view.reason))]
+    if view.reason and message and view.reason not in message:
+        lines.append(_row("reason", shown(view.reason)))
+    if place := where(error):
+        lines.append(_row("where", place))
+    if error.get("nearest"):
+        lines.append(_row("nearest", names(error["nearest"])))
+    if hint := said(error, "hint"):
+        lines.append(_row("hint", hint, Ink.STRONG))
+    return lines
+
+
+def _scores(view: JobView, glyphs: Glyphs) -> list[Line]:
+    """Return a line per figure of the golden set, before and after."""
+    before, after = view.before, view.after
+    lines = [
+        _score(name, key, before, after, word, glyphs)
+        for key, name, word in METRICS
+        if before.get(key) is not None or after.get(key) is not None
+    ]
+    rows = after.get("rows") or before.get("rows")
+    if lines and rows is not None:
+        lines[0] = (*lines[0], (f"  on {fmt.count(rows)} golden rows, 95% intervals", Ink.DIM))
+    return lines
+
+
+def _score(
+    name: str, key: str, before: Mapping[str, Any], after: Mapping[str, Any], word: Any, g: Glyphs
+) -> Line:
+    ends = [
+        interval(side, key, word) if side.get(key) is not None else "?" for side in (before, after)
+    ]
+    first, last = fmt.number(before.get(key)), fmt.number(after.get(key))
+    better: Span = ("", Ink.PLAIN)
+    if first is not None and last is not None and first != last:
+        good = (last < first) == (key == "loss")
+        better = (f"  {_change(first, last, key)}", Ink.GOOD if good else Ink.WARN)
+    label = _row(name if len(name) < _LABEL else name[: _LABEL - 1], f"{ends[0]} {g.to} ")
+    return (*label, (ends[1], Ink.STRONG), better)
+
+
+def _change(first: float, last: float, key: str) -> str:
+    """Return how far a figure moved: a loss in percent of it, a share in points."""
+    if key == "loss":
+        return f"{100 * (last - first) / first:+.0f}%" if first else ""
+    return f"{100 * (last - first):+.1f} points"
+
+
+def _times(view: JobView, glyphs: Glyphs) -> list[Line]:
+    took = [(phase, view.phases[phase].seconds) for phase in Phase]
+    known = [f"{phase} {fmt.duration(s)}" for phase, s in took if s is not None]
+    return [_row("time", f" {glyphs.sep} ".join(known))] if known else []
+
+
+def _results(view: JobView) -> list[Line]:
+    url = said(view.published, "url")
+    if not url:
+        return [_row("model", "saved with the job's files, not published")]
+    revision = said(view.published, "revision")[:12]
+    return [_row("model", url, Ink.STRONG), _row("revision", revision)]
+
+
+def next_commands(view: JobView) -> list[str]:
+    """Return what to type next, ready to be copied."""
+    job = shown(view.job)
+    if view.state is JobState.SUCCEEDED:
+        return [f"ftq fetch {job}"]
+    if view.state is JobState.CANCELLED:
+        return [f"ftq retry {job}"]
+    fix = _fix(view.error)
+    return [f"ftq retry {job} --set {fix}" if fix else f"ftq retry {job}", f"ftq show {job}"]
+
+
+def _fix(error: Mapping[str, Any]) -> str:
+    """Return the setting that would mend the job, as far as the error says it; else empty."""
+    field, nearest = error.get("field"), error.get("nearest")
+    if isinstance(field, str) and field in ("model", "dataset", "publish.repo"):
+        best = nearest[0] if isinstance(nearest, list) and nearest else None
+        return f"{field}={shlex.quote(shown(best))}" if best else f"{field}=..."
+    return "resources.max_runtime=..." if error.get("code") == "timeout" else ""
