@@ -1,0 +1,19 @@
+"""Look-ups on a Hub: repos, searches, access, what a dataset consists of."""
+
+from ftq_shared.hub.client import HubClient
+from ftq_shared.hub.layout import Layout, Split, layout
+from ftq_shared.hub.records import Found, Identity, Kind, RepoRecord, RepoState
+from ftq_shared.hub.transport import Retry
+
+__all__ = [
+    "Found",
+    "HubClient",
+    "Identity",
+    "Kind",
+    "Layout",
+    "RepoRecord",
+    "RepoState",
+    "Retry",
+    "Split",
+    "layout",
+]

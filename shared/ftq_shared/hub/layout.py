@@ -1,0 +1,196 @@
+"""What a dataset repo consists of: configs, their splits, the files of each.
+
+Follows the rules of the datasets library (the card's `configs`, else splits by the names of
+folders and files), from the file list alone: no download, and no import of datasets.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import PurePosixPath
+from typing import Any
+
+from ftq_shared.hub.records import RepoRecord
+
+DEFAULT = "default"
+_KEYWORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "dev", "val"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+_NOT_DATA = frozenset(
+    {"config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json"}
+)
+_NOT_DATA_SUFFIXES = (".md", ".py", ".yaml", ".yml", ".gitattributes", ".gitignore", ".lock")
+_SHARD = re.compile(r"^data/(?P<split>\w+(?:\.\w+)*)-\d{5}-of-\d{5}(?:-\w+)?\.\w+$")
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of one config."""
+
+    files: tuple[str, ...]  # paths in the repo, in order
+    rows: int | None = None  # where the card tells
+    columns: tuple[str, ...] = ()  # where the card tells
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All configs of a dataset."""
+
+    configs: Mapping[str, Mapping[str, Split]] = field(default_factory=dict)
+    default: str | None = None  # what is meant without a name; None: a name is needed
+
+    @property
+    def names(self) -> list[str]:
+        """The configs' names."""
+        return list(self.configs)
+
+
+def layout(dataset: RepoRecord) -> Layout:
+    """Return the configs and splits of a dataset; no configs when it holds no data files."""
+    paths = [path for path in sorted(dataset.files) if _is_data(path)]
+    entries = [entry for entry in _listed(dataset.card.get("configs")) if entry.get("config_name")]
+    infos = _infos(dataset.card)
+    if not entries:
+        # Without `configs` in the card the folder is one config, named by a lone dataset_info.
+        name = next(iter(infos)) if len(infos) == 1 else DEFAULT
+        splits = _described(_by_name(paths), infos.get(name, {}))
+        return Layout({name: splits} if splits else {}, name if splits else None)
+    configs = {}
+    for entry in entries:
+        name = str(entry["config_name"])
+        configs[name] = _described(_of_config(entry, paths), infos.get(name, {}))
+    return Layout(configs, _default(entries))
+
+
+def _default(entries: list[dict[str, Any]]) -> str | None:
+    named = [str(entry["config_name"]) for entry in entries]
+    marked = [str(entry["config_name"]) for entry in entries if entry.get("default")]
+    if marked:
+        return marked[0]
+    if len(named) == 1:
+        return named[0]
+    return DEFAULT if DEFAULT in named else None
+
+
+def _is_data(path: str) -> bool:
+    parts = PurePosixPath(path).parts
+    hidden = any(part.startswith((".", "__")) for part in parts)
+    return not hidden and parts[-1] not in _NOT_DATA and not path.endswith(_NOT_DATA_SUFFIXES)
+
+
+def _listed(value: Any) -> list[dict[str, Any]]:
+    """Return a card's value as a list of mappings, whatever it was written as."""
+    items = value if isinstance(value, list) else [value]
+    return [dict(item) for item in items if isinstance(item, Mapping)]
+
+
+def _infos(card: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        str(info.get("config_name", DEFAULT)): info for info in _listed(card.get("dataset_info"))
+    }
+
+
+def _described(files: Mapping[str, tuple[str, ...]], info: Mapping[str, Any]) -> dict[str, Split]:
+    rows = {
+        str(split.get("name")): split.get("num_examples") for split in _listed(info.get("splits"))
+    }
+    columns = tuple(
+        str(feature["name"]) for feature in _listed(info.get("features")) if "name" in feature
+    )
+    return {name: Split(paths, rows.get(name), columns) for name, paths in files.items()}
+
+
+def _of_config(entry: Mapping[str, Any], paths: list[str]) -> dict[str, tuple[str, ...]]:
+    """Return the files per split of one entry of the card's `configs`."""
+    base = str(entry.get("data_dir") or "").strip("./")
+    data_files = entry.get("data_files")
+    if data_files is None:
+        inside = [path for path in paths if path.startswith(f"{base}/")] if base else paths
+        return _by_name(inside, base)
+    splits: dict[str, list[str]] = {}
+    for split, pattern in _patterns(data_files):
+        full = f"{base}/{pattern}" if base else pattern
+        for path in _matching(full, paths):
+            if path not in splits.setdefault(split, []):
+                splits[split].append(path)
+    return {split: tuple(found) for split, found in splits.items() if found}
+
+
+def _patterns(data_files: Any) -> Iterable[tuple[str, str]]:
+    """Yield (split, pattern) of every way in which the card may write data_files."""
+    items = data_files if isinstance(data_files, list) else [data_files]
+    for item in items:
+        if isinstance(item, str):
+            yield "train", item
+        elif isinstance(item, Mapping) and "path" in item:
+            given = item["path"] if isinstance(item["path"], list) else [item["path"]]
+            yield from ((str(item.get("split", "train")), str(pattern)) for pattern in given)
+        elif isinstance(item, Mapping):
+            for split, pattern in item.items():
+                for one in pattern if isinstance(pattern, list) else [pattern]:
+                    yield str(split), str(one)
+
+
+def _matching(pattern: str, paths: list[str]) -> list[str]:
+    fits = _glob(pattern.removeprefix("./"))
+    return [path for path in paths if fits.match(path)]
+
+
+@lru_cache(maxsize=256)
+def _glob(pattern: str) -> re.Pattern[str]:
+    """Translate a glob: `**` crosses folders, `*` and `?` do not."""
+    words = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", pattern)
+    text = "".join(
+        words.get(part, part if part.startswith("[") else re.escape(part)) for part in parts
+    )
+    return re.compile(rf"^{text}$")
+
+
+def _by_name(paths: list[str], base: str = "") -> dict[str, tuple[str, ...]]:
+    """Return the splits that names tell: shards, then folders, then files, else all is train."""
+    inner = {path: path.removeprefix(f"{base}/") if base else path for path in paths}
+    sharded: dict[str, list[str]] = {}
+    for path, name in inner.items():
+        if shard := _SHARD.match(name):
+            sharded.setdefault(shard["split"], []).append(path)
+    if sharded:
+        return _ordered(sharded)
+    for look in (_folder_split, _file_split):
+        found: dict[str, list[str]] = {}
+        for path, name in inner.items():
+            if split := look(name):
+                found.setdefault(split, []).append(path)
+        if found:
+            return _ordered(found)
+    return {"train": tuple(paths)} if paths else {}
+
+
+def _ordered(splits: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
+    """Return train, validation and test first, as people expect them."""
+    names = [name for name in _KEYWORDS if name in splits]
+    names += [name for name in splits if name not in names]
+    return {name: tuple(sorted(splits[name])) for name in names}
+
+
+def _folder_split(path: str) -> str | None:
+    for part in PurePosixPath(path).parts[:-1]:
+        if split := _keyword(part):
+            return split
+    return None
+
+
+def _file_split(path: str) -> str | None:
+    return _keyword(PurePosixPath(path).name)
+
+
+def _keyword(name: str) -> str | None:
+    """Return the split whose keyword stands in a name as a word of its own."""
+    words = re.split(r"[-._ 0-9]+", name.lower())
+    for split, keywords in _KEYWORDS.items():
+        if any(keyword in words for keyword in keywords):
+            return split
+    return None
