@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
 )
 
-from ftq_worker.hub_server import HubStore
+from ftq_worker.hub_server import Fault, HubApp, HubStore, running
 
 BIG = bytes(range(256)) * 20_000  # 5 MB, five chunks
 NAME = "model.safetensors"
@@ -110,6 +110,20 @@ def test_only_the_admin_sets_faults(hub: Any) -> None:
     assert hub.faults() == []
     token_file = hub.store.folder / "admin-token"
     assert token_file.stat().st_mode & 0o077 == 0
+
+
+def test_a_hub_inside_the_process(tmp_path: Path) -> None:
+    """The form for demos: the app object takes faults without the admin endpoint."""
+    store = HubStore(tmp_path)
+    store.create_repo("model", "demo/inside")
+    app = HubApp(store)
+    with running(app) as url:
+        api = HfApi(endpoint=url, token=False)
+        assert api.model_info("demo/inside").sha
+        app.faults.add(Fault(path="/api/models/demo", status=503))
+        with pytest.raises(HfHubHTTPError, match="503"):
+            api.model_info("demo/inside")
+        assert [fault.hits for fault in app.faults.list()] == [1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])

@@ -13,6 +13,7 @@ from ftq_worker.hub_server.app import HubApp
 from ftq_worker.hub_server.errors import HubError
 from ftq_worker.hub_server.faults import Fault, FaultBoard
 from ftq_worker.hub_server.records import RepoType
+from ftq_worker.hub_server.serve import running
 from ftq_worker.hub_server.store import HubStore
 
-__all__ = ["Fault", "FaultBoard", "HubApp", "HubError", "HubStore", "RepoType"]
+__all__ = ["Fault", "FaultBoard", "HubApp", "HubError", "HubStore", "RepoType", "running"]

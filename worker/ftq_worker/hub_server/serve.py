@@ -4,14 +4,18 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
 
 from ftq_worker.hub_server.app import HubApp
+from ftq_worker.hub_server.errors import HubError
 
 ADMIN_FILE = "admin-token"  # in the hub's folder, of the running server
+_START_S = 10.0  # to start or stop a thread; it takes a tenth of a second
 
 
 class _Server(uvicorn.Server):
@@ -37,9 +41,8 @@ def bind(host: str, port: int) -> tuple[socket.socket, str]:
     return sock, f"http://{name}:{sock.getsockname()[1]}"
 
 
-def serve(app: HubApp, sock: socket.socket, on_ready: Callable[[], None]) -> None:
-    """Serve until SIGTERM or Ctrl-C; returns then, with the answers in flight cut after 1 s."""
-    config = uvicorn.Config(
+def _config(app: HubApp) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
         lifespan="off",
         log_level="critical",  # a cut transfer is wanted here, and uvicorn calls it an error
@@ -47,14 +50,34 @@ def serve(app: HubApp, sock: socket.socket, on_ready: Callable[[], None]) -> Non
         server_header=False,
         timeout_graceful_shutdown=1,
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn raises the signal again once it has stopped: a clean end, no failure.
-        signal.signal(number, lambda *_: sys.exit(0))
-    _Server(config, on_ready).run(sockets=[sock])
+
+
+@contextmanager
+def running(app: HubApp, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """Serve from a thread of this process while the block runs; yields the URL.
+
+    Raises OSError when the port cannot be had, HubError when the server does not come up.
+    """
+    sock, url = bind(host, port)
+    ready = threading.Event()
+    server = _Server(_config(app), ready.set)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
+    thread.start()
+    if not ready.wait(_START_S):
+        raise HubError(f"the local hub did not start listening at {url}")
+    try:
+        yield url
+    finally:
+        server.should_exit = True
+        thread.join(_START_S)
 
 
 def run(app: HubApp, host: str, port: int) -> None:
-    """Serve, and print one line with the URL when the server listens. Raises OSError."""
+    """Serve until SIGTERM or Ctrl-C; print one line, the URL, when the server listens.
+
+    Answers in flight are cut after 1 s. Raises OSError when the port cannot be had, and
+    SystemExit with 0 at the signal. For the main thread only.
+    """
     sock, url = bind(host, port)
     write_admin_token(app)
 
@@ -62,7 +85,10 @@ def run(app: HubApp, host: str, port: int) -> None:
         sys.stdout.write(f"{url}\n")
         sys.stdout.flush()
 
-    serve(app, sock, ready)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn raises the signal again once it has stopped: a clean end, no failure.
+        signal.signal(number, lambda *_: sys.exit(0))
+    _Server(_config(app), ready).run(sockets=[sock])
 
 
 def write_admin_token(app: HubApp) -> Path:

@@ -8,6 +8,7 @@ xorb. What follows the file list in a shard (an index over the xorbs) is not nee
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ftq_worker.hub_server.errors import BadRequest
@@ -83,6 +84,7 @@ def _segment(data: bytes, position: int) -> Segment:
     return Segment(hash_text(raw), first, stop)
 
 
+@lru_cache(maxsize=16)  # a file may take hundreds of segments from one xorb
 def chunk_index(xorb: Path) -> list[Chunk]:
     """Return where the chunks of a xorb lie; raises BadRequest for a cut or foreign file."""
     chunks: list[Chunk] = []
