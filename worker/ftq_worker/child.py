@@ -1,0 +1,180 @@
+"""A child: runs one phase, speaks JSON lines, and dies by the kernel's hand without its agent.
+
+By itself, without broker or Celery, it runs a whole job and prints its events:
+
+    python -m ftq_worker.child SPEC.json [--storage DIR] [--phase train]
+
+Down the control pipe come one line with the secrets, then {"lease": seconds}, {"stop": reason}
+and {"pause": true}. Up the event pipe go {"type", "data"} and, last, {"outcome", "error"}.
+"""
+
+import importlib
+import json
+import os
+import random
+import select
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ftq_shared.errors import ErrorInfo, FtqError, JobCancelled
+from ftq_shared.events import EventType, make_body
+from ftq_shared.keys import CHILD_S, PAUSE_S
+from ftq_shared.paths import JobPaths
+from ftq_shared.spec import JobSpec
+from ftq_shared.states import Phase
+from ftq_worker.host.request import ChildRequest
+from ftq_worker.host.wire import LineReader, to_line
+from ftq_worker.phase import Control, Devices, Interrupted, PhaseContext, StopReason
+
+
+class Leash:
+    """Keeps the child alive while its agent renews the lease, and passes on what it is told."""
+
+    def __init__(self, fd: int, control: Control) -> None:
+        self._reader = LineReader(fd)
+        self._control = control
+        self.secrets: dict[str, str] = {}
+        self._secrets_came = threading.Event()
+
+    def hold(self) -> None:
+        """Arm the kernel's timer and begin to listen; returns once the secrets are here."""
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, CHILD_S)
+        threading.Thread(target=self._listen, name="leash", daemon=True).start()
+        self._secrets_came.wait()
+
+    def _listen(self) -> None:
+        """Read control lines; pause when none comes for too long."""
+        while True:
+            ready, _, _ = select.select([self._reader.fd], [], [], PAUSE_S)
+            if not ready:
+                self._control.pause()
+                continue
+            for line in self._reader.read():
+                self._obey(json.loads(line))
+            if not self._reader.open:
+                return  # the agent is gone: the timer decides
+
+    def _obey(self, message: dict[str, Any]) -> None:
+        """Carry out one control line."""
+        if "secrets" in message:
+            self.secrets = message["secrets"]
+            self._secrets_came.set()
+        if "lease" in message:
+            signal.setitimer(signal.ITIMER_REAL, float(message["lease"]))
+            if message.get("pause"):
+                self._control.pause()
+            else:
+                self._control.resume()
+        if "stop" in message:
+            self._control.stop(StopReason(message["stop"]))
+
+
+class PipeEmitter:
+    """Writes each event as one line, at once; ranks other than 0 stay silent."""
+
+    def __init__(self, fd: int, *, silent: bool = False) -> None:
+        self._fd = fd
+        self._lock = threading.Lock()
+        self._silent = silent
+
+    def __call__(self, type_: EventType, /, **data: Any) -> None:
+        """Send one event; raises ValueError for undocumented fields."""
+        if not self._silent:
+            self.line(make_body(type_, data, attempt=0, host="", phase=None).encode() + b"\n")
+
+    def line(self, line: bytes) -> None:
+        """Write one whole line; a full pipe makes the writer wait, never drops."""
+        with self._lock:
+            view = memoryview(line)
+            while view:
+                view = view[os.write(self._fd, view) :]
+
+
+def run_phase(request: ChildRequest, control_fd: int, event_fd: int) -> int:
+    """Run the phase and report how it ended; returns the exit code of the process."""
+    control = Control()
+    leash = Leash(control_fd, control)
+    if request.watched:
+        leash.hold()
+    emitter = PipeEmitter(event_fd, silent=request.rank > 0)
+    outcome = guarded(lambda: _run(request, control, emitter, leash.secrets), request)
+    emitter.line(to_line(outcome))
+    return 0
+
+
+def guarded(work: Callable[[], None], request: ChildRequest) -> dict[str, Any]:
+    """Run `work`; return {"outcome"} and, where there is one, {"error"}."""
+    try:
+        work()
+    except JobCancelled:
+        return {"outcome": "cancelled"}
+    except Interrupted as error:
+        return {"outcome": "interrupted", "error": error.info().to_json()}
+    except FtqError as error:
+        return {"outcome": "failed", "error": error.info().to_json()}
+    except Exception as error:  # the edge of the process: everything must be told
+        traceback.print_exc()
+        info = ErrorInfo(
+            "unexpected",
+            f"{type(error).__name__}: {error}",
+            f"this is a bug in ftq or in a library it uses; `ftq tail {request.job}` shows where",
+            where={"traceback": traceback.format_exc()[-4000:]},
+        )
+        return {"outcome": "failed", "error": info.to_json()}
+    return {"outcome": "done"}
+
+
+def _run(
+    request: ChildRequest, control: Control, emitter: PipeEmitter, secrets: dict[str, str]
+) -> None:
+    """Build the phase's world from the request, and run it."""
+    _seed(request)
+    ctx = PhaseContext(
+        job=request.job,
+        phase=Phase(request.phase),
+        attempt=request.attempt,
+        token_number=request.token_number,
+        spec=JobSpec.model_validate_json(request.spec),
+        paths=JobPaths(Path(request.storage), request.job),
+        emit=emitter,
+        secrets=secrets,
+        endpoint=request.endpoint,
+        devices=Devices(request.gpus, request.rank, request.cpu_threads),
+        control=control,
+        created=request.created,
+    )
+    importlib.import_module(f"ftq_worker.phases.{request.phase}").run(ctx)
+
+
+def _seed(request: ChildRequest) -> None:
+    """Give a forked child seeds of its own: it would share the zygote's."""
+    seed = JobSpec.model_validate_json(request.spec).train.seed
+    random.seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed)
+    if "torch" in sys.modules:
+        torch = sys.modules["torch"]
+        torch.manual_seed(seed)
+        torch.set_num_threads(request.cpu_threads)
+
+
+def main() -> None:
+    """Be a child in a fresh interpreter (no zygote): request on argv, pipes inherited."""
+    request = ChildRequest.from_json(json.loads(sys.argv[1]))
+    os.environ.update(request.env)
+    sys.exit(run_phase(request, int(sys.argv[2]), int(sys.argv[3])))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 4 and sys.argv[1].startswith("{"):
+        main()
+    else:
+        from ftq_worker.standalone import main as standalone
+
+        standalone()

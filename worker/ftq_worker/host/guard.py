@@ -1,0 +1,274 @@
+"""The guard: tiny, starts and restarts the others, and lets no process escape.
+
+    python -m ftq_worker.host.guard [--name N] [--gpus all|N|LIST] [--slots N] [--cold]
+
+It is the subreaper of all that runs below it. SIGTERM or Ctrl-C drains the host: the agent hands
+its jobs back after a checkpoint, then Celery and the zygote end, then whatever is left is killed.
+A second signal is harmless.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from ftq_shared.broker import connect, ping
+from ftq_shared.errors import FtqError, UsageError
+from ftq_shared.hosts import HostStore
+from ftq_shared.paths import open_storage
+from ftq_shared.settings import Settings, load_settings
+from ftq_worker.host.config import HostConfig
+from ftq_worker.host.fleet import announce_fleet
+from ftq_worker.host.gpus import all_gpus, choose_gpus
+from ftq_worker.host.linux import IS_LINUX, become_subreaper
+from ftq_worker.host.log import setup_logging
+
+log = logging.getLogger("ftq.guard")
+
+DRAIN_S = 90.0  # what the agent gets to hand back its jobs
+END_S = 10.0  # what the others get to end in order
+CALM_S = 60.0  # a process that lived so long is restarted at once
+
+# For every process of the host. Seeds and threads are pinned so that a resumed training computes
+# the same numbers; the first two keep the zygote single-threaded, so that it can fork safely.
+PINNED = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    "OMP_NUM_THREADS": str(os.cpu_count() or 1),
+    "PYTHONHASHSEED": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+SECRET_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_TOKEN", "WANDB_API_KEY")
+
+
+@dataclass
+class Process:
+    """One process that must run."""
+
+    name: str
+    command: list[str]
+    env: Mapping[str, str]
+    popen: "subprocess.Popen[bytes] | None" = None
+    started: float = 0.0
+    delay_s: float = 0.0
+    not_before: float = field(default=0.0)
+
+    def keep(self) -> None:
+        """Start it when it does not run; a process that keeps dying is started ever more slowly."""
+        now = time.monotonic()
+        if self.popen and self.popen.poll() is None:
+            return
+        if self.popen:
+            calm = now - self.started > CALM_S
+            self.delay_s = 0.0 if calm else min(30.0, self.delay_s * 2 or 0.5)
+            self.not_before = now + self.delay_s
+            log.warning("%s ended (%s); starting it again", self.name, self.popen.returncode)
+            self.popen = None
+        if now >= self.not_before:
+            self.started = now
+            self.popen = subprocess.Popen(
+                self.command, env=dict(self.env), stdin=subprocess.DEVNULL, start_new_session=True
+            )
+
+    def end(self, wait_s: float) -> None:
+        """Ask it to end; kill it when it does not."""
+        if not self.popen or self.popen.poll() is not None:
+            return
+        self.popen.terminate()
+        try:
+            self.popen.wait(wait_s)
+        except subprocess.TimeoutExpired:
+            log.warning("%s does not end; killing it", self.name)
+            self.popen.kill()
+            self.popen.wait()
+
+
+class Guard:
+    """Keeps the processes of one worker running until it is told to stop."""
+
+    def __init__(self, config: HostConfig) -> None:
+        env = clean_environment(os.environ) | {HostConfig.ENV: config.dumps()}
+        me = str(os.getpid())
+        python = [sys.executable, "-m"]
+        zygote = [*python, "ftq_worker.host.zygote", str(config.zygote_socket), me]
+        self._agent = Process("agent", [*python, "ftq_worker.host.agent", me], env)
+        self._celery = Process("celery", [*python, "ftq_worker.celery_app", me], env)
+        # The children get GPUs by CUDA_VISIBLE_DEVICES; the zygote itself must not see any.
+        self._zygote = Process("zygote", zygote, env | {"CUDA_VISIBLE_DEVICES": ""})
+        others = [] if config.cold else [self._zygote]
+        self._all = [*others, self._agent, self._celery]
+        self._stop = False
+        self._wake = threading.Event()
+
+    def run(self) -> None:
+        """Keep everything running until SIGTERM or SIGINT, then end it in order."""
+        become_subreaper()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, self._ask_to_stop)
+        signal.signal(signal.SIGCHLD, lambda *_: self._wake.set())
+        while not self._stop:
+            for process in self._all:
+                process.keep()
+            if self._agent_left():
+                break
+            self._reap_orphans()
+            self._wake.wait(0.5)
+            self._wake.clear()
+        log.info("stopping: running jobs save and go back to the queue")
+        self._agent.end(DRAIN_S)
+        self._celery.end(END_S)
+        self._zygote.end(END_S)
+        kill_descendants()
+
+    def _ask_to_stop(self, *_: object) -> None:
+        self._stop = True
+        self._wake.set()
+
+    def _agent_left(self) -> bool:
+        """Return whether the agent ended in order: somebody drained the host."""
+        return bool(self._agent.popen and self._agent.popen.poll() == 0)
+
+    def _reap_orphans(self) -> None:
+        """Collect adopted processes that have ended; ours are left to Popen."""
+        ours = {process.popen.pid for process in self._all if process.popen}
+        for pid in children_of(os.getpid()):
+            if pid not in ours:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the direct children of a process of ours; Linux only."""
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except FileNotFoundError:
+        return []
+    return [int(child) for child in text.split()]
+
+
+def kill_descendants() -> None:
+    """Kill whatever is left below this process, again until nothing comes after."""
+    for _ in range(100):
+        left = children_of(os.getpid())
+        if not left:
+            return
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+
+def clean_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for the host's processes: no secret in it, seeds pinned."""
+    return {k: v for k, v in env.items() if k not in SECRET_VARIABLES} | PINNED
+
+
+@contextlib.contextmanager
+def own_name(settings: Settings, name: str) -> Iterator[tuple[IO[str], str]]:
+    """Hold the lock of this worker's name on this machine; yields (lock, dead predecessor)."""
+    folder = settings.home / "workers"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock: IO[str] = (folder / f"{name}.lock").open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise UsageError(
+            f"a worker called {name!r} runs on this machine already",
+            code="name_taken",
+            hint="give this one another name: ftq worker --name NAME",
+        ) from None
+    with lock:
+        lock.seek(0)
+        yield lock, json.loads(lock.read() or "{}").get("instance", "")
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line; `ftq worker` passes its own options on."""
+    parser = argparse.ArgumentParser(prog="ftq worker")
+    parser.add_argument("--name", default=socket.gethostname().split(".")[0])
+    parser.add_argument("--gpus", default="all")
+    parser.add_argument("--slots", type=int, default=max(2, (os.cpu_count() or 2) // 2))
+    parser.add_argument("--cold", action="store_true", help="no zygote; slow starts")
+    return parser.parse_args(argv)
+
+
+def main() -> int:
+    """Check everything that can be wrong, then guard."""
+    setup_logging("guard")
+    args = parse_args()
+    try:
+        settings = load_settings()
+        with own_name(settings, args.name) as (lock, replaces):
+            return guard(args, settings, lock, replaces)
+    except FtqError as error:
+        print(f"ftq worker: {error.message}", file=sys.stderr)  # noqa: T201  the edge of a process
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr)  # noqa: T201
+        return int(error.exit_code)
+
+
+def guard(args: argparse.Namespace, settings: Settings, lock: IO[str], replaces: str) -> int:
+    """Make the worker's identity and run it; returns the exit code. Raises FtqError."""
+    redis = connect(settings.redis_url)
+    ping(redis, settings.redis_url)
+    announce_fleet(redis, settings)
+    root, storage_id = open_storage(settings.storage)
+    run_dir = tempfile.mkdtemp(prefix="ftq-")
+    config = HostConfig(
+        name=args.name,
+        instance=secrets.token_hex(4),
+        replaces=replaces,
+        run_dir=run_dir,
+        slots=args.slots,
+        gpus=tuple(choose_gpus(all_gpus(), args.gpus)),
+        storage=str(root),
+        storage_id=storage_id,
+        cold=args.cold or not IS_LINUX,
+    )
+    refuse_taken_name(HostStore(redis), config)
+    lock.truncate(0)
+    lock.write(json.dumps({"instance": config.instance, "pid": os.getpid()}))
+    lock.flush()
+    log.info("worker %s: %d CPU slots, %d GPUs", config.name, config.slots, len(config.gpus))
+    try:
+        Guard(config).run()
+    finally:
+        shutil.rmtree(run_dir, ignore_errors=True)
+    return 0
+
+
+def refuse_taken_name(hosts: HostStore, config: HostConfig) -> None:
+    """Raise UsageError before anything is started, when a live worker has the name."""
+    for host in hosts.all():
+        if host.name == config.name and host.online and host.instance != config.replaces:
+            raise UsageError(
+                f"another worker of this fleet is called {config.name!r}",
+                code="name_taken",
+                hint="give this one another name: ftq worker --name NAME",
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

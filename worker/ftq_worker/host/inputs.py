@@ -1,0 +1,54 @@
+"""The client's own files: from the broker's chunks into the job's folder, hash checked."""
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from ftq_shared import keys
+from ftq_shared.errors import FtqError
+from ftq_shared.job_record import InputFile, JobRecord
+from ftq_shared.paths import JobPaths
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+
+def fetch_inputs(binary: "Redis", record: JobRecord, paths: JobPaths) -> None:
+    """Put every input file in place, then free the broker's copy.
+
+    Files that lie in the shared storage already are checked by size. Raises FtqError (code
+    `input_lost`) when a file is neither here nor with the broker, or arrived damaged.
+    """
+    for file in record.inputs:
+        target = paths.inputs / file.path
+        if target.exists() and target.stat().st_size == file.size:
+            continue
+        if not file.chunks and file.size:
+            raise _lost(file, "it is not in this host's storage")
+        _assemble(binary, record.id, file, paths)
+    if record.inputs:
+        binary.delete(keys.inputs(record.id))
+
+
+def _assemble(binary: "Redis", job: str, file: InputFile, paths: JobPaths) -> None:
+    """Write one file from its chunks; it appears whole or not at all."""
+    target = paths.inputs / file.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    whole = hashlib.sha256()
+    with part.open("wb") as out:
+        for name in file.chunks:
+            chunk = binary.hget(keys.inputs(job), name)
+            if not isinstance(chunk, bytes):
+                raise _lost(file, "a part of it is no longer with the broker")
+            whole.update(chunk)
+            out.write(chunk)
+    if whole.hexdigest() != file.sha256:
+        raise _lost(file, "it arrived damaged")
+    part.replace(target)
+
+
+def _lost(file: InputFile, why: str) -> FtqError:
+    """Return the error for an input that cannot be had."""
+    return FtqError(
+        f"input {file.path}: {why}", code="input_lost", hint="submit the job again", file=file.path
+    )

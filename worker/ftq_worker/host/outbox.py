@@ -1,0 +1,146 @@
+"""A claim's events: first into a file, from there to the broker, in order and none twice."""
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ftq_shared.broker import translated
+from ftq_shared.errors import BrokerUnreachable
+from ftq_shared.events import BULK_TYPES, EventType, make_body
+from ftq_shared.redaction import Redactor
+from ftq_shared.states import Phase
+from ftq_shared.store import JobStore
+
+log = logging.getLogger(__name__)
+
+BATCH = 100  # events in one script call
+KEEP_EVERY = 100  # of the bulk events, one in so many stays for good
+# Fields of the record that `ftq list` shows, by the event that brings them.
+SUMMARY = {
+    EventType.STEP: ("step", "steps", "loss", "eta_s"),
+    EventType.PUBLISHED: ("url", "repo", "revision"),
+}
+
+
+class Outbox:
+    """Writes events to the claim's file and sends them to the broker from one thread."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        job: str,
+        token: str,
+        path: Path,
+        *,
+        attempt: int,
+        host: str,
+        phase: Phase,
+        on_stale: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._job, self._token, self._path = job, token, path
+        self._attempt, self._host, self._phase = attempt, host, phase
+        self.redactor = Redactor()  # replaced once the secrets are known
+        self._on_stale = on_stale
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a", encoding="utf-8")
+        self._written = 0  # ordinal of the newest event in the file
+        self._sent = 0  # ordinal that the broker has confirmed
+        self._waiting: list[str] = []  # bodies from ordinal _sent + 1 on
+        self._change = threading.Condition()
+        self._closed = False
+        self.stale = False
+        self._thread = threading.Thread(target=self._send_all, name=f"outbox {job}", daemon=True)
+        self._thread.start()
+
+    def say(self, type_: EventType, /, **data: Any) -> None:
+        """Add an event of the agent's own."""
+        body = make_body(type_, data, attempt=self._attempt, host=self._host, phase=self._phase)
+        self.add(json.loads(body))
+
+    def add(self, body: dict[str, Any]) -> None:
+        """Add an event that a child sent: written first, then on its way."""
+        body |= {"attempt": self._attempt, "host": self._host, "phase": self._phase}
+        text = json.dumps(self.redactor.data(body), separators=(",", ":"), ensure_ascii=False)
+        with self._change:
+            self._file.write(text + "\n")
+            self._file.flush()
+            self._written += 1
+            self._waiting.append(text)
+            self._change.notify_all()
+
+    def flush(self, timeout_s: float | None = None) -> bool:
+        """Wait until the broker has everything; False when the token is stale or time is over."""
+        with self._change:
+            self._change.wait_for(lambda: self.stale or self._sent >= self._written, timeout_s)
+            return not self.stale and self._sent >= self._written
+
+    def close(self) -> None:
+        """Stop sending and close the file."""
+        with self._change:
+            self._closed = True
+            self._change.notify_all()
+        self._thread.join(timeout=10)
+        self._file.close()
+
+    def _send_all(self) -> None:
+        """Send until closed; an outage is waited for, a stale token ends it."""
+        delay_s = 0.1
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: self._closed or self._waiting)
+                if self._closed:
+                    return
+                batch, first = self._waiting[:BATCH], self._sent + 1
+            try:
+                with translated():
+                    stored, status = self._append(first, batch)
+            except BrokerUnreachable as error:
+                log.warning("events of %s wait: %s", self._job, error)
+                with self._change:
+                    self._change.wait_for(lambda: self._closed, delay_s)
+                delay_s = min(2.0, delay_s * 2)
+                continue
+            delay_s = 0.1
+            self._note(stored, status, len(batch))
+
+    def _note(self, stored: int, status: str, count: int) -> None:
+        """Take in the broker's answer to one batch."""
+        with self._change:
+            if status == "stale":
+                self.stale = True
+                self._closed = True
+            elif status == "gap":
+                self._rewind(stored)
+            else:
+                del self._waiting[:count]
+                self._sent += count
+            self._change.notify_all()
+        if status == "stale":
+            self._on_stale()
+
+    def _append(self, first: int, batch: list[str]) -> tuple[int, str]:
+        """Send one batch with what it changes in the record."""
+        bodies = [json.loads(text) for text in batch]
+        fields: dict[str, str] = {}
+        for body in bodies:
+            for name in SUMMARY.get(EventType(body["type"]), ()):
+                if body["data"].get(name) is not None:
+                    fields[name] = str(body["data"][name])
+        keep = [
+            EventType(body["type"]) not in BULK_TYPES or (first + n) % KEEP_EVERY == 0
+            for n, body in enumerate(bodies)
+        ]
+        return self._store.append(
+            self._job, self._token, first, batch, milestones=keep, fields=fields
+        )
+
+    def _rewind(self, stored: int) -> None:
+        """Go back to what the broker really has: it lost events that it had confirmed."""
+        log.warning("the broker lost events of %s after %d; sending them again", self._job, stored)
+        lines = self._path.read_text(encoding="utf-8").splitlines()
+        self._waiting = lines[-self._written :][stored:]
+        self._sent = stored

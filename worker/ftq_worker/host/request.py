@@ -1,0 +1,50 @@
+"""What a child is asked to do: everything but the secrets, which come down its control pipe."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ftq_shared.job_record import JobRecord
+
+
+@dataclass(frozen=True)
+class ChildRequest:
+    """One phase for one child process."""
+
+    job: str
+    phase: str
+    attempt: int
+    token_number: int
+    spec: str  # JSON of the JobSpec
+    storage: str  # root folder
+    endpoint: str | None
+    created: str = ""  # when the job was submitted, RFC 3339
+    gpus: tuple[str, ...] = ()
+    rank: int = 0
+    cpu_threads: int = 1
+    env: dict[str, str] = field(default_factory=dict)  # for the child, never secrets
+    watched: bool = True  # False: no agent renews its lease (stand-alone)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> "ChildRequest":
+        """Read what `to_json` wrote."""
+        return cls(**raw | {"gpus": tuple(raw.get("gpus", ()))})
+
+
+def rank_environment(record: JobRecord, rank: int) -> dict[str, str]:
+    """Return what torch and accelerate read; ids are UUIDs, so a reboot changes nothing."""
+    env = {"CUDA_VISIBLE_DEVICES": ",".join(record.gpus), "FTQ_JOB_ID": record.id}
+    if len(record.gpus) > 1:
+        port = 20_000 + (record.token_number * 1009 + sum(record.id.encode())) % 20_000
+        env |= {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(len(record.gpus)),
+            "LOCAL_WORLD_SIZE": str(len(record.gpus)),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
+    return env

@@ -1,0 +1,290 @@
+"""One claimed phase, from the claim to its end: the life of one child on this host."""
+
+import json
+import logging
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftq_shared.broker import translated
+from ftq_shared.errors import BrokerUnreachable, ErrorInfo, FtqError
+from ftq_shared.events import EventType
+from ftq_shared.job_record import JobRecord
+from ftq_shared.keys import CHILD_S
+from ftq_shared.paths import JobPaths, write_atomic, write_json
+from ftq_shared.redaction import Redactor
+from ftq_shared.states import Phase
+from ftq_shared.store import JobStore
+from ftq_worker.host.children import Child, HostTrouble, Spawn
+from ftq_worker.host.ending import death_in_words, timeout_error
+from ftq_worker.host.outbox import Outbox
+from ftq_worker.host.request import ChildRequest, rank_environment
+from ftq_worker.phase import StopReason
+
+log = logging.getLogger(__name__)
+
+STOP_GRACE_S = 60.0  # for a checkpoint, after a phase was asked to stop
+KILL_GRACE_S = 5.0  # between TERM and KILL
+SETTLE_TRIES_S = 600.0  # how long a result waits for the broker to come back
+LAST_LINES = 20  # of a dead child's output, shown as log events
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every run on this host uses."""
+
+    store: JobStore
+    spawn: Spawn
+    host: str
+    storage: Path
+    endpoint: str
+    warm: bool
+    cpu_threads: int
+    open_secrets: Callable[[JobRecord], dict[str, str]]
+    fetch_inputs: Callable[[JobRecord, JobPaths], None]
+
+
+class PhaseRun:
+    """A phase that this host owns. `work` is its thread; the other methods come from outside."""
+
+    def __init__(self, bench: Bench, record: JobRecord) -> None:
+        self._bench = bench
+        self._record = record
+        self.job, self.token = record.id, record.token
+        self.paths = JobPaths(bench.storage, record.id)
+        self._children: list[Child] = []
+        self._lock = threading.Lock()
+        self._term_at: float | None = None  # monotonic; when patience with a stop is over
+        self._stop_reason: StopReason | None = None
+        self._stale = False
+        self._outcome: dict[str, Any] | None = None
+
+    # -- from other threads
+
+    def feed(self, *, pause: bool = False) -> None:
+        """Let the children live on for another while; `pause` holds them at a step boundary."""
+        for child in self._all():
+            child.send({"lease": CHILD_S, "pause": pause})
+
+    def stop(self, reason: StopReason, grace_s: float = STOP_GRACE_S) -> None:
+        """Ask the phase to save and end; after the grace period it is killed."""
+        with self._lock:
+            if self._stop_reason is not None:
+                return
+            self._stop_reason = reason
+            self._term_at = time.monotonic() + grace_s
+        for child in self._all():
+            child.send({"stop": reason})
+
+    def lose(self) -> None:
+        """End at once and report nothing: somebody else owns the job."""
+        self._stale = True
+        for child in self._all():
+            child.kill_tree()
+
+    def _all(self) -> list[Child]:
+        with self._lock:
+            return list(self._children)
+
+    # -- the run's own thread
+
+    def work(self) -> None:
+        """Run the phase and report its end. Never raises: the host goes on."""
+        try:
+            outbox = self._outbox()
+            try:
+                secrets = self._bench.open_secrets(self._record)
+                outbox.redactor = Redactor(secrets.values())
+                self._run(outbox, secrets)
+            except HostTrouble as error:  # not the job's fault: somebody else may try
+                self._outcome = {"outcome": "died", "reason": error.message}
+            except FtqError as error:
+                self._outcome = {"outcome": "failed", "error": error.info().to_json()}
+            self._settle(outbox)
+            outbox.close()
+        except Exception:  # a bug in one run must not end the agent and with it all other runs
+            log.exception("run of %s", self.job, extra={"action": "run_failed", "job": self.job})
+            self.lose()
+        finally:
+            for child in self._all():
+                child.close()
+
+    def _outbox(self) -> Outbox:
+        """Open the claim's event file."""
+        record = self._record
+        return Outbox(
+            self._bench.store,
+            self.job,
+            self.token,
+            self.paths.events(record.token_number),
+            attempt=record.attempt,
+            host=self._bench.host,
+            phase=record.phase,
+            on_stale=self.lose,
+        )
+
+    def _run(self, outbox: Outbox, secrets: dict[str, str]) -> None:
+        """Start the children, pass on their events, and wait for their end."""
+        started = time.monotonic()
+        self._lay_out()
+        with self.paths.output(self._record.token_number).open("ab") as output:
+            self._start(output.fileno(), secrets)
+        outbox.say(
+            EventType.PHASE_STARTED,
+            pid=self._children[0].pid,
+            devices=list(self._record.gpus) or ["cpu"],
+            warm=self._bench.warm,
+        )
+        self._pump(outbox)
+        if self._outcome and self._outcome["outcome"] == "done":
+            outbox.say(EventType.PHASE_FINISHED, seconds=round(time.monotonic() - started, 3))
+
+    def _lay_out(self) -> None:
+        """Make the job's folder what the phase expects. Raises FtqError."""
+        record = self._record
+        self.paths.attempt(record.token_number).mkdir(parents=True, exist_ok=True)
+        if record.phase is Phase.VALIDATE:
+            write_atomic(self.paths.marker, record.id)
+            write_atomic(self.paths.spec, record.spec_json)
+        self._bench.fetch_inputs(record, self.paths)
+
+    def _start(self, output: int, secrets: dict[str, str]) -> None:
+        """Start one child per rank and hand each its secrets and its lease."""
+        for rank in range(max(1, len(self._record.gpus))):
+            child = self._bench.spawn(self._request(rank), output)
+            with self._lock:
+                self._children.append(child)
+            child.send({"secrets": secrets})
+            child.send({"lease": CHILD_S})
+            if self._stop_reason:  # it was asked to stop before the child was there
+                child.send({"stop": self._stop_reason})
+
+    def _request(self, rank: int) -> ChildRequest:
+        """Describe the phase to one rank."""
+        record = self._record
+        return ChildRequest(
+            job=self.job,
+            phase=record.phase,
+            attempt=record.attempt,
+            token_number=record.token_number,
+            spec=record.spec_json,
+            storage=str(self._bench.storage),
+            endpoint=record.endpoint or None,
+            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created_ms / 1000)),
+            gpus=record.gpus,
+            rank=rank,
+            cpu_threads=self._bench.cpu_threads if record.phase is Phase.TRAIN else 1,
+            env=rank_environment(record, rank),
+        )
+
+    def _pump(self, outbox: Outbox) -> None:
+        """Pass events on until every child is dead, killing when time is over."""
+        deadline = self._deadline()
+        alive = {child.ended_fd: child for child in self._children}
+        while alive:
+            readers = [c.events.fd for c in self._children if c.events.open]
+            ready, _, _ = select.select([*alive, *readers], [], [], self._patience(deadline))
+            for child in self._children:
+                self._read(child, outbox)
+            for fd in [fd for fd in alive if fd in ready]:
+                self._read(alive.pop(fd), outbox)
+                if alive and self._outcome is None:
+                    self.stop(StopReason.DRAIN, KILL_GRACE_S)  # a gang lives and dies together
+            self._mind_time(deadline)
+
+    def _read(self, child: Child, outbox: Outbox) -> None:
+        """Take in the lines that a child has sent."""
+        while child.events.open and (lines := child.events.read()):
+            for line in lines:
+                message = json.loads(line)
+                if "outcome" in message:
+                    self._outcome = self._outcome or message
+                else:
+                    outbox.add(message)
+
+    def _deadline(self) -> float | None:
+        """Return when `max_runtime` is over, monotonic; only training is limited."""
+        limit_s = float(self._record.summary.get("max_runtime_s") or 0)
+        timed = limit_s and self._record.phase is Phase.TRAIN
+        return time.monotonic() + limit_s if timed else None
+
+    def _patience(self, deadline: float | None) -> float:
+        """Return how long the pump may sleep."""
+        longest_s = 1.0  # a stop from another thread can set _term_at while we sleep
+        return min(longest_s, max(0.0, deadline - time.monotonic())) if deadline else longest_s
+
+    def _mind_time(self, deadline: float | None) -> None:
+        """Stop at the deadline; TERM, then KILL, what does not end."""
+        now = time.monotonic()
+        if deadline and now >= deadline and self._stop_reason is None:
+            self.stop(StopReason.DEADLINE)
+        if self._term_at is None or now < self._term_at:
+            return
+        killing = now >= self._term_at + KILL_GRACE_S
+        for child in self._all():
+            child.kill_tree(signal.SIGKILL if killing else signal.SIGTERM)
+
+    # -- the end
+
+    def _settle(self, outbox: Outbox) -> None:
+        """Tell the broker how it ended, for as long as it takes the broker to listen."""
+        if self._stale:
+            return
+        verdict = self._outcome or self._died(outbox)
+        if verdict["outcome"] == "failed":
+            self._tell_error(outbox, verdict["error"])
+        if not outbox.flush(SETTLE_TRIES_S):
+            return
+        deadline = time.monotonic() + SETTLE_TRIES_S
+        while time.monotonic() < deadline and not self._stale:
+            try:
+                with translated():
+                    self._report(verdict)
+                return
+            except BrokerUnreachable as error:
+                log.warning("result of %s waits: %s", self.job, error)
+                time.sleep(1.0)
+
+    def _report(self, verdict: dict[str, Any]) -> None:
+        """Carry out the state change that the outcome calls for."""
+        store, record = self._bench.store, self._record
+        outcome = verdict["outcome"]
+        following = record.phase.next
+        if outcome == "done" and following:
+            store.finish(self.job, self.token, "next", next_phase=following)
+        elif outcome == "done":
+            self._finish("succeeded", None)
+        elif outcome == "cancelled" or self._stop_reason is StopReason.CANCEL:
+            self._finish("cancelled", None)
+        elif self._stop_reason is StopReason.DEADLINE:
+            self._finish("failed", timeout_error(record))
+        elif outcome == "failed" and self._stop_reason is None:
+            self._finish("failed", ErrorInfo.from_json(verdict["error"]))
+        else:
+            reason = verdict.get("reason") or "the host is going down"
+            burn = self._stop_reason is not StopReason.DRAIN
+            store.requeue(self.job, self.token, reason, burn=burn)
+
+    def _finish(self, state: Any, error: ErrorInfo | None) -> None:
+        """End the job, in the record and in the storage."""
+        self._bench.store.finish(self.job, self.token, state, error=error)
+        write_json(self.paths.result, {"state": state, "error": error.to_json() if error else None})
+
+    def _died(self, outbox: Outbox) -> dict[str, Any]:
+        """Say how a child died that reported nothing."""
+        status = self._children[0].status() if self._children else None
+        reason = death_in_words(status)
+        output = self.paths.output(self._record.token_number)
+        for line in output.read_text(errors="replace").splitlines()[-LAST_LINES:]:
+            outbox.say(EventType.LOG, line=line[:2000])
+        outbox.say(EventType.WARNING, message=f"the phase's process {reason}", code="child_died")
+        return {"outcome": "died", "reason": f"the phase's process {reason}"}
+
+    def _tell_error(self, outbox: Outbox, error: dict[str, Any]) -> None:
+        """Send the error event."""
+        outbox.say(EventType.ERROR, **error)
