@@ -1,0 +1,187 @@
+"""The cleaning rules: what each one means, a count for every rule, and the text repairs.
+
+The order of `Rule` is the order in which a row meets them; it counts for the first that it breaks.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from ftq_shared.errors import Refused
+from ftq_shared.events import EventType
+from ftq_worker.data.rows import Row
+from ftq_worker.phase import Emit
+
+EXAMPLES = 3  # findings that are shown per rule
+
+
+class Rule(StrEnum):
+    """Why a row leaves the training rows (or, for control characters, is changed)."""
+
+    UNREADABLE = "unreadable"
+    MISSING = "missing"
+    EMPTY = "empty"
+    WRONG_TYPE = "wrong_type"
+    CONVERSATION = "conversation"
+    CONTROL_CHARACTERS = "control_characters"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflicting_label"
+    UNTRAINABLE = "untrainable"
+    TOO_LONG = "too_long"
+    HELD_OUT = "held_out"
+
+
+REASONS = {
+    Rule.UNREADABLE: "the row is broken in its file",
+    Rule.MISSING: "a column that is needed is absent or null",
+    Rule.EMPTY: "a text that is needed has nothing but white space",
+    Rule.WRONG_TYPE: "a value is neither text nor a number, or not the kind that is needed",
+    Rule.CONVERSATION: "a message lacks role or content, nobody answers, or roles do not alternate",
+    Rule.CONTROL_CHARACTERS: "control characters and broken code points are taken out of the text",
+    Rule.DUPLICATE: "equal rows, but for white space and Unicode form; the first one stays",
+    Rule.CONFLICT: "equal texts with another label; the first one stays",
+    Rule.UNTRAINABLE: "the chat template refuses the row, or no token of it would be trained",
+    Rule.TOO_LONG: "longer than train.max_length; a row is dropped whole, never cut",
+    Rule.HELD_OUT: "part of the validation or golden set, equal to a row of it, or of its group",
+}
+
+# What `data.on_bad_row: fail` means: the rules that a broken row breaks.
+BAD_ROW = frozenset({Rule.UNREADABLE, Rule.MISSING, Rule.EMPTY, Rule.WRONG_TYPE, Rule.CONVERSATION})
+
+
+class RowProblem(Exception):
+    """Raised while a row is read: it breaks a rule."""
+
+    def __init__(self, rule: Rule, field_name: str, what: str) -> None:
+        super().__init__(what)
+        self.rule, self.field, self.what = rule, field_name, what
+
+
+@dataclass
+class _Count:
+    rows: int = 0
+    examples: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Tally:
+    """Counts what every rule did to the rows of one split, with a few examples of each."""
+
+    def __init__(self) -> None:
+        self.read = 0  # rows seen
+        self._counts = {rule: _Count() for rule in Rule}
+
+    def add(self, rule: Rule, row: Row, field_name: str = "", what: str = "") -> None:
+        """Count one row under a rule."""
+        self.count(rule, 1, [finding(row, field_name, what or REASONS[rule])])
+
+    def count(self, rule: Rule, rows: int, examples: Iterable[dict[str, Any]] = ()) -> None:
+        """Count several rows under a rule."""
+        counted = self._counts[rule]
+        counted.rows += rows
+        counted.examples.extend(list(examples)[: EXAMPLES - len(counted.examples)])
+
+    def dropped(self, rule: Rule) -> int:
+        """Return how many rows a rule took away."""
+        return 0 if rule is Rule.CONTROL_CHARACTERS else self._counts[rule].rows
+
+    def changed(self, rule: Rule) -> int:
+        """Return how many rows a rule touched."""
+        return self._counts[rule].rows
+
+    def examples(self) -> list[dict[str, Any]]:
+        """Return a few findings over all rules."""
+        return [e for count in self._counts.values() for e in count.examples][:EXAMPLES]
+
+    def left(self) -> int:
+        """Return how many rows are left."""
+        return self.read - sum(self.dropped(rule) for rule in Rule)
+
+    def report(self) -> list[dict[str, Any]]:
+        """Return the data of one cleaning event per rule, in order, rows counted down."""
+        entries: list[dict[str, Any]] = []
+        rows = self.read
+        for rule, count in self._counts.items():
+            rows_in, rows = rows, rows - self.dropped(rule)
+            entry = {"rule": str(rule), "rows_in": rows_in, "rows_out": rows}
+            entries.append(entry | {"reason": REASONS[rule], "examples": count.examples})
+        return entries
+
+    def emit(self, emit: Emit, rules: Iterable[Rule]) -> None:
+        """Send the cleaning events of some rules."""
+        wanted = {str(rule) for rule in rules}
+        for entry in self.report():
+            if entry["rule"] in wanted:
+                emit(EventType.CLEANING, **entry)
+
+    def summary(self) -> str:
+        """Return the counts in words: `unreadable 3, empty 1`."""
+        used = [f"{rule} {self.dropped(rule)}" for rule in Rule if self.dropped(rule)]
+        return ", ".join(used) or "nothing was dropped"
+
+
+def finding(row: Row, field_name: str, what: str) -> dict[str, Any]:
+    """Return one finding as the cleaning event shows it; keys that do not apply are left out."""
+    place: dict[str, Any] = {"file": row.file, "row": row.number}
+    if row.line is not None:
+        place["line"] = row.line
+    if field_name:
+        place["field"] = field_name
+    return place | {"what": what}
+
+
+def bad_row(row: Row, problem: RowProblem) -> Refused:
+    """Return the error that ends the job under `data.on_bad_row: fail`."""
+    line = f", line {row.line}" if row.line is not None else f", row {row.number}"
+    named = f"{problem.field}: " if problem.field else ""
+    return Refused(
+        f"{row.file}{line}: {named}{problem.what}",
+        code="bad_row",
+        hint="mend the row, or --set data.on_bad_row=drop to leave such rows out",
+        **{k: v for k, v in finding(row, problem.field, "").items() if k != "what"},
+    )
+
+
+def empty_dataset(split: str, tally: Tally) -> Refused:
+    """Return the error for a split of which cleaning left nothing."""
+    if not tally.read:
+        return Refused(
+            f"split {split!r} has no rows",
+            code="empty_dataset",
+            hint="check data.split and the files",
+        )
+    examples = "; ".join(_words(example) for example in tally.examples())
+    return Refused(
+        f"nothing is left of the {tally.read:,} rows of split {split!r}: {tally.summary()}",
+        code="empty_dataset",
+        hint=f"for example {examples}" if examples else "look at the columns",
+    )
+
+
+def _words(example: dict[str, Any]) -> str:
+    line = f" line {example['line']}" if "line" in example else f" row {example['row']}"
+    named = f" {example['field']}" if "field" in example else ""
+    return f"{example['file']}{line}{named}: {example['what']}"
+
+
+# C0 and C1 without tab, line feed and carriage return; and half surrogate pairs, which no
+# tokenizer and no Arrow file takes.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def scrub(text: str) -> str:
+    """Return the text without control characters; broken code points become U+FFFD."""
+    return _SURROGATE.sub("\ufffd", _CONTROL.sub("", text))
+
+
+def text_key(*parts: str) -> int:
+    """Return 64 bits that are equal for texts equal but for white space and Unicode form.
+
+    Two different texts among ten million share a key with probability 3e-6.
+    """
+    normal = "\x1f".join(" ".join(unicodedata.normalize("NFC", part).split()) for part in parts)
+    return int.from_bytes(hashlib.blake2b(normal.encode(), digest_size=8).digest())

@@ -1,0 +1,220 @@
+"""Text becomes tokens, with a label for every token that is trained and -100 for all others.
+
+TRL 1.16 takes a dataset that has `input_ids` and `labels` as it is: it renders nothing, adds no
+eos and builds no mask; it cuts rows to `max_length` (no effect here, longer rows are gone) and
+drops rows without any label (none here). `length` is for grouping by length.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from ftq_shared.errors import Refused
+from ftq_shared.spec import JobSpec, Task
+from ftq_worker.data import arrow
+from ftq_worker.data.cleaning import RowProblem, Rule
+from ftq_worker.data.examples import Example
+from ftq_worker.data.render import (
+    ChatRenderer,
+    Rendered,
+    Renderer,
+    Span,
+    chat_choice,
+    plain_choice,
+    plain_renderer,
+)
+
+IGNORED = -100  # the label of a token that the loss does not count
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """How the examples of one job become records for training."""
+
+    schema: Any  # pyarrow schema of the records
+    # A batch of examples with their label numbers; a RowProblem in the place of a bad one.
+    encode: Callable[[Sequence[Example], Sequence[int]], list[Record | RowProblem]]
+    show: Callable[[Example], dict[str, Any]]  # text and trained, for a sample event
+    format: str  # chat or plain
+
+
+def make_encoder(
+    tokenizer: PreTrainedTokenizerBase, task: Task, format_: str, spec: JobSpec, date: str = ""
+) -> Encoder:
+    """Return the encoder for a task; `format_` is chat or plain; raises Refused."""
+    if task is Task.CLASSIFICATION:
+        return _classes(tokenizer)
+    _require_offsets(tokenizer)
+    chat = ChatRenderer(tokenizer, spec.data.chat_template, date) if format_ == "chat" else None
+    if task is Task.PREFERENCE:
+        return _choices(tokenizer, chat)
+    eos = str(tokenizer.eos_token or "")
+    renderer: Renderer = chat or plain_renderer(task, eos)
+    # A chat template writes its own first token.
+    start = [] if chat else leading_tokens(tokenizer)
+    return _sequences(tokenizer, renderer, start, format_)
+
+
+def leading_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the tokens that this tokenizer puts in front of a text by itself (bos, or none)."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    full = tokenizer("a", add_special_tokens=True)["input_ids"]
+    for start in range(len(full) - len(bare) + 1):
+        if full[start : start + len(bare)] == bare:
+            return list(full[:start])
+    return []
+
+
+def stop_tokens(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Return the tokens that may end a turn: the eos and every control token."""
+    return {tokenizer.eos_token_id, *tokenizer.added_tokens_decoder} - {None}
+
+
+def check_eos(
+    tokenizer: PreTrainedTokenizerBase, encoder: Encoder, sample: Sequence[Example]
+) -> None:
+    """Refuse (`no_eos`) when the trained part of a sample row does not end the turn.
+
+    A model that is trained on such rows never learns to stop.
+    """
+    if encoder.schema is not arrow.SEQUENCES:
+        return
+    stops = stop_tokens(tokenizer)
+    for record in encoder.encode(sample, [-1] * len(sample)):
+        if isinstance(record, RowProblem):
+            continue
+        last = next(label for label in reversed(record["labels"]) if label != IGNORED)
+        if last not in stops:
+            raise _no_eos(encoder.format, tokenizer.decode([last]))
+
+
+def _no_eos(format_: str, last: str) -> Refused:
+    hints = {
+        "chat": "--set data.format=plain, or give a data.chat_template whose assistant turns end"
+        " with the eos token (inside {% generation %} where it has that mark)",
+        "plain": "the tokenizer has no usable eos token: choose another model, or one with a"
+        " chat template",
+    }
+    return Refused(
+        f"the trained part of a row ends with {last!r}, not with an end-of-turn token:"
+        " the model would never learn to stop",
+        code="no_eos",
+        hint=hints[format_],
+        field="data.format",
+    )
+
+
+def _require_offsets(tokenizer: PreTrainedTokenizerBase) -> None:
+    if not tokenizer.is_fast:
+        raise Refused(
+            "the model has only a slow tokenizer, which cannot say where its tokens stand",
+            code="slow_tokenizer",
+            hint="choose a model that has a tokenizer.json",
+        )
+
+
+def _sequences(
+    tokenizer: PreTrainedTokenizerBase, renderer: Renderer, start: list[int], format_: str
+) -> Encoder:
+    def encode(examples: Sequence[Example], _: Sequence[int]) -> list[Record | RowProblem]:
+        rendered = [_attempt(renderer, example) for example in examples]
+        tokens = _tokens(tokenizer, [r.text for r in rendered if isinstance(r, Rendered)])
+        return [
+            r if isinstance(r, RowProblem) else _sequence(start, *next(tokens), r.trained)
+            for r in rendered
+        ]
+
+    def show(example: Example) -> dict[str, Any]:
+        rendered = renderer(example)
+        return {"text": rendered.text, "trained": rendered.trained_text()}
+
+    return Encoder(arrow.SEQUENCES, encode, show, format_)
+
+
+def _attempt(renderer: Renderer, example: Example) -> Rendered | RowProblem:
+    try:
+        return renderer(example)
+    except RowProblem as problem:
+        return problem
+
+
+def _tokens(
+    tokenizer: PreTrainedTokenizerBase, texts: list[str]
+) -> Iterator[tuple[list[int], list[Span]]]:
+    """Yield the tokens of each text, and the characters that each one stands for."""
+    if not texts:
+        return
+    batch = tokenizer(
+        texts,
+        add_special_tokens=False,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,  # no warning about long rows: they are counted and dropped
+    )
+    yield from zip(batch["input_ids"], batch["offset_mapping"], strict=True)
+
+
+def _sequence(
+    start: list[int], tokens: list[int], offsets: list[Span], trained: Sequence[Span]
+) -> Record | RowProblem:
+    """Return ids and labels; a token is trained when all its characters are.
+
+    A token that reaches over the border cannot come out at inference, where the prompt is
+    tokenized alone; it is not trained.
+    """
+    ids = np.asarray(tokens, dtype=np.int32)
+    places = np.asarray(offsets, dtype=np.int64).reshape(-1, 2)  # (tokens, 2)
+    mask = np.zeros(len(ids), dtype=bool)
+    for first, last in trained:
+        mask |= (places[:, 0] >= first) & (places[:, 1] <= last) & (places[:, 0] < places[:, 1])
+    if not mask.any():
+        return RowProblem(Rule.UNTRAINABLE, "", "no token of it would be trained")
+    labels = np.where(mask, ids, IGNORED)
+    return {
+        "input_ids": [*start, *ids.tolist()],
+        "labels": [*([IGNORED] * len(start)), *labels.tolist()],
+        "length": len(start) + len(ids),
+    }
+
+
+def _classes(tokenizer: PreTrainedTokenizerBase) -> Encoder:
+    def encode(examples: Sequence[Example], labels: Sequence[int]) -> list[Record | RowProblem]:
+        batch = tokenizer([e.text for e in examples], return_attention_mask=False, verbose=False)
+        return [
+            {"input_ids": ids, "label": label, "length": len(ids)}
+            for ids, label in zip(batch["input_ids"], labels, strict=True)
+        ]
+
+    def show(example: Example) -> dict[str, Any]:
+        return {"text": example.text, "label": example.label}
+
+    return Encoder(arrow.CLASSES, encode, show, "plain")
+
+
+def _choices(tokenizer: PreTrainedTokenizerBase, chat: ChatRenderer | None) -> Encoder:
+    def render(example: Example) -> tuple[str, str, str]:
+        return chat_choice(chat, example) if chat else plain_choice(example)
+
+    def record(example: Example) -> Record | RowProblem:
+        try:
+            prompt, chosen, rejected = render(example)
+        except RowProblem as problem:
+            return problem
+        pair = tokenizer([prompt + chosen, prompt + rejected], verbose=False)["input_ids"]
+        length = max(len(ids) for ids in pair)
+        return {"prompt": prompt, "chosen": chosen, "rejected": rejected, "length": length}
+
+    def encode(examples: Sequence[Example], _: Sequence[int]) -> list[Record | RowProblem]:
+        return [record(example) for example in examples]
+
+    def show(example: Example) -> dict[str, Any]:
+        prompt, chosen, rejected = render(example)
+        return {"text": f"{prompt}{chosen}\n--- rejected ---\n{rejected}", "trained": chosen}
+
+    return Encoder(arrow.CHOICES, encode, show, "chat" if chat else "plain")
