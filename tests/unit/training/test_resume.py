@@ -1,0 +1,226 @@
+"""Exact resume: interrupted anywhere, the final weights are those of the unbroken run, bit by bit."""
+
+import json
+import random
+import shutil
+
+import pytest
+from ftq_shared.errors import JobCancelled, Stale
+from ftq_shared.events import EventType
+from ftq_worker.phase import Interrupted, StopReason
+from ftq_worker.phases import train
+from ftq_worker.training import checkpoints
+from safetensors.torch import load_file
+
+from tests.support.tiny_jobs import TinyJob, tiny_job
+
+KINDS = [
+    ("sft", "lora"),
+    ("sft", "full"),
+    ("classification", "full"),
+    ("classification", "lora"),
+]
+
+
+def weights(job: TinyJob):
+    (path,) = job.ctx.paths.model.glob("*.safetensors")
+    return load_file(path)
+
+
+def stop_at(job: TinyJob, step: int, reason: StopReason = StopReason.DRAIN) -> None:
+    """Ask for a stop when the event of `step` goes out: it takes effect one step later."""
+
+    def hook(type_, data):
+        if type_ is EventType.STEP and data["step"] == step:
+            job.ctx.control.stop(reason)
+
+    job.events.hook = hook
+
+
+def run_until(job: TinyJob, step: int) -> None:
+    stop_at(job, step)
+    with pytest.raises(Interrupted):
+        train.run(job.ctx)
+
+
+def assert_equal_weights(one: TinyJob, other: TinyJob) -> None:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    differing = [name for name in first if not first[name].equal(second[name])]
+    assert not differing
+
+
+def lines(job: TinyJob) -> dict[int, tuple]:
+    return {
+        d["step"]: (d["loss"], d["lr"], d["grad_norm"], d["epoch"])
+        for d in job.events.of(EventType.STEP)
+    }
+
+
+@pytest.fixture
+def make(tmp_path, llama, bert):
+    def build(name: str, task: str, **spec) -> TinyJob:
+        base = llama if task == "sft" else bert
+        return tiny_job(tmp_path / name, base, task, **spec)
+
+    return build
+
+
+@pytest.mark.parametrize(("task", "method"), KINDS)
+def test_resumed_twice_equals_unbroken(make, task, method):
+    # 3 passes of 12 steps over 48 rows; dropout is on in the models and in LoRA.
+    spec = {"train": {"method": method, "epochs": 3, "batch_size": 4, "micro_batch": 2}}
+    unbroken = make("unbroken", task, **spec)
+    train.run(unbroken.ctx)
+    pick = random.Random(f"{task}{method}")
+    first = pick.randrange(1, 30)
+    second = pick.randrange(first + 2, 34)
+    broken = make("broken", task, **spec)
+    run_until(broken, first)
+    again = broken.again()
+    run_until(again, second)
+    last = again.again()
+    train.run(last.ctx)
+
+    assert_equal_weights(unbroken, last)
+    together = lines(broken) | lines(again) | lines(last)
+    assert together == lines(unbroken)
+    assert [d["step"] for d in again.events.of(EventType.RESUMED)] == [first + 1]
+    report, whole = (json.loads(j.ctx.paths.train_report.read_text()) for j in (last, unbroken))
+    for same in ("golden_before", "golden_after"):
+        report[same].pop("seconds"), whole[same].pop("seconds")
+        assert report[same] == whole[same]
+    assert report["best_step"] == whole["best_step"]
+    assert [v["loss"] for v in report["validation"]] == [v["loss"] for v in whole["validation"]]
+
+
+def test_stopped_at_an_epochs_end(make):
+    spec = {"train": {"epochs": 2, "batch_size": 4, "micro_batch": 4}}
+    unbroken, broken = make("a", "sft", **spec), make("b", "sft", **spec)
+    train.run(unbroken.ctx)
+    run_until(broken, 11)  # takes effect at step 12, the last of the first pass
+    last = broken.again()
+    train.run(last.ctx)
+    assert_equal_weights(unbroken, last)
+
+
+def test_killed_after_training_only_scores_again(make, monkeypatch):
+    job = make("job", "sft")
+    monkeypatch.setattr(train, "keep_best", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train.run(job.ctx)
+    monkeypatch.undo()
+    last = job.again()
+    train.run(last.ctx)
+    assert not last.events.of(EventType.STEP)
+    assert last.ctx.paths.train_report.exists()
+    unbroken = make("unbroken", "sft")
+    train.run(unbroken.ctx)
+    assert_equal_weights(unbroken, last)
+
+
+def test_evaluations_and_saves_do_not_change_what_is_trained(make):
+    often = {"train": {"eval_every": 3, "save_every": 2}}
+    never = {"train": {"eval_every": 12, "save_every": "1h"}}
+    one, other = make("often", "sft", **often), make("never", "sft", **never)
+    for job in (one, other):
+        train.run(job.ctx)
+    assert {k: v[0] for k, v in lines(one).items()} == {k: v[0] for k, v in lines(other).items()}
+
+
+def test_cancel_is_told_apart(sft_job):
+    stop_at(sft_job, 2, StopReason.CANCEL)
+    with pytest.raises(JobCancelled):
+        train.run(sft_job.ctx)
+    assert json.loads(sft_job.ctx.paths.checkpoint.read_text())["step"] == 3
+
+
+def test_deadline_is_told_apart(sft_job):
+    stop_at(sft_job, 2, StopReason.DEADLINE)
+    with pytest.raises(Interrupted) as caught:
+        train.run(sft_job.ctx)
+    assert caught.value.code == "timeout"
+
+
+class TestDamage:
+    """A checkpoint that is not what its manifest says is never resumed from."""
+
+    @pytest.fixture
+    def stopped(self, make) -> TinyJob:
+        job = make("job", "sft", train={"save_every": 2, "eval_every": 100})
+        run_until(job, 6)  # checkpoints of steps 6 and 7 are kept
+        return job
+
+    @pytest.fixture
+    def newest(self, stopped):
+        return checkpoints.candidates(stopped.ctx.paths)[0].path
+
+    def resumed_from(self, job: TinyJob) -> list[int]:
+        again = job.again()
+        stop_at(again, 8)
+        with pytest.raises(Interrupted):
+            train.run(again.ctx)
+        self.warnings = [w["message"] for w in again.events.of(EventType.WARNING)]
+        return [d["step"] for d in again.events.of(EventType.RESUMED)]
+
+    def test_whole(self, stopped):
+        assert self.resumed_from(stopped) == [7]
+        assert not self.warnings
+
+    @pytest.mark.parametrize("name", ["optimizer.pt", "trainer_state.json", "rng_state.pth"])
+    def test_flipped_byte(self, stopped, newest, name):
+        data = bytearray((newest / name).read_bytes())
+        data[len(data) // 2] ^= 0xFF
+        (newest / name).write_bytes(data)
+        assert self.resumed_from(stopped) == [6]
+        assert name in self.warnings[0]
+
+    def test_truncated_file(self, stopped, newest):
+        path = newest / "adapter_model.safetensors"
+        path.write_bytes(path.read_bytes()[:-9])
+        assert self.resumed_from(stopped) == [6]
+
+    def test_missing_file(self, stopped, newest):
+        (newest / "scheduler.pt").unlink()
+        assert self.resumed_from(stopped) == [6]
+
+    def test_unfinished(self, stopped, newest):
+        (newest / checkpoints.MANIFEST).unlink()
+        assert self.resumed_from(stopped) == [6]
+        assert not self.warnings  # cut off while writing is not damage
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", '{"step": "x"}'])
+    def test_broken_manifest(self, stopped, newest, text):
+        (newest / checkpoints.MANIFEST).write_text(text)
+        assert self.resumed_from(stopped) == [6]
+        assert self.warnings
+
+    def test_broken_pointer_hides_nothing(self, stopped):
+        stopped.ctx.paths.checkpoint.write_text('{"step": ')
+        assert self.resumed_from(stopped) == [7]
+
+    def test_all_gone_starts_over_and_says_nothing_false(self, stopped):
+        for found in checkpoints.candidates(stopped.ctx.paths):
+            shutil.rmtree(found.path)
+        assert self.resumed_from(stopped) == []
+
+
+def test_old_claim_cannot_switch_back(sft_job):
+    train.run(sft_job.ctx)
+    newest = checkpoints.candidates(sft_job.ctx.paths)[0]
+    paths = sft_job.ctx.paths
+    checkpoints.switch(paths, checkpoints.Checkpoint(newest.path, 12, 5, {}), None)
+    with pytest.raises(Stale):
+        checkpoints.switch(paths, newest, None)
+
+
+def test_two_newest_and_the_best_are_kept(make):
+    job = make("job", "classification", train={"save_every": 1, "epochs": 3})
+    train.run(job.ctx)
+    best = json.loads(job.ctx.paths.train_report.read_text())["best_step"]
+    kept = {c.step for c in checkpoints.candidates(job.ctx.paths)}
+    assert kept == {18, 17, best}
+    pointer = json.loads(job.ctx.paths.checkpoint.read_text())
+    assert pointer["step"] == 18
+    assert pointer["best"] == {"step": best}
+    assert (job.ctx.paths.root / pointer["path"]).is_dir()

@@ -1,0 +1,75 @@
+"""The train phase: from prepared rows to a saved model, with every step told and resumable."""
+
+import torch
+
+from ftq_worker.handover import Prepared, Trained, Validated
+from ftq_worker.phase import PhaseContext
+from ftq_worker.training.base_model import fetch_base, load_tokenizer
+from ftq_worker.training.facts import look_at_device, run_facts
+from ftq_worker.training.quiet import quiet_libraries
+from ftq_worker.training.run import (
+    build_run,
+    find_resume,
+    keep_best,
+    load_sets,
+    memory_errors,
+    one_voice,
+    report,
+    score_golden,
+    tell_random_head,
+    train,
+)
+from ftq_worker.training.saving import save_model
+from ftq_worker.training.settings import resolve_settings
+
+
+def run(ctx: PhaseContext) -> None:
+    """Train, score before and after, and leave `model/` and `train.json`.
+
+    Raises TrainingFailed, Refused or UsageError to end the job; Interrupted or JobCancelled at a
+    step boundary, after a checkpoint was written.
+    """
+    ctx = one_voice(ctx)
+    quiet_libraries()
+    torch.set_num_threads(ctx.devices.cpu_threads)
+    validated = Validated.load(ctx.paths.validated)
+    prepared = Prepared.load(ctx.paths.prepared_report)
+
+    device = look_at_device(ctx.devices)
+    facts = run_facts(validated.task, validated.model, prepared, device)
+    sets = load_sets(ctx.paths.prepared)
+    settings = resolve_settings(ctx, facts)
+    base = fetch_base(ctx, validated.model)
+    tokenizer = load_tokenizer(base, ctx.spec.data.chat_template)
+
+    with memory_errors(settings):
+        job = build_run(ctx, settings, base, tokenizer, sets, prepared.labels)
+        resume = find_resume(ctx)
+        job.known = dict(resume.facts) if resume else {}
+        if "golden_before" not in job.known:
+            tell_random_head(ctx, validated)
+            job.known["golden_before"] = score_golden(ctx, job, sets.golden, "before")
+        ctx.control.check()
+
+        train(job, resume)
+        ctx.control.check()  # a stop ended the run early: its checkpoint is written
+
+        best = keep_best(ctx, job)
+        after = score_golden(ctx, job, sets.golden, "after")
+        figures = report(job, job.known["golden_before"], after, best)
+
+    if ctx.devices.rank == 0:
+        _leave(ctx, figures, job.trainer.model, tokenizer, validated)
+    job.trainer.end()
+
+
+def _leave(
+    ctx: PhaseContext,
+    figures: Trained,
+    model: torch.nn.Module,
+    tokenizer: object,
+    validated: Validated,
+) -> None:
+    """Write the model, then the report: a report means that the model is there."""
+    save_model(model, tokenizer, ctx.paths.model, validated.model, ctx.token_number)
+    figures.save(ctx.paths.train_report)

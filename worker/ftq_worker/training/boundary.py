@@ -1,0 +1,168 @@
+"""What happens at a step boundary: stop, pause, save, keep the best, end early.
+
+All decisions are made here and only here; the trainer's own save and best-model strategies are
+off, because they cannot save by time, lose the best path when a job moves to a new attempt's
+folder, and overwrite a requested save at an evaluation step.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ftq_shared.events import EventType
+from ftq_worker.phase import PhaseContext
+from ftq_worker.training import checkpoints
+from ftq_worker.training.clock import RunClock
+from ftq_worker.training.events import best_step, evaluations
+from ftq_worker.training.sampling import LengthGroupedOrder
+from ftq_worker.training.settings import SAVE_EVERY_MIN_S, TrainSettings, auto_save_every_s
+
+PATIENCE = 3  # evaluations without a better one that end a run
+FEWEST_EVALS = 5  # below that a run is too short to be ended early
+
+
+class StepBoundary(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+    """Asks the agent at every step, and writes checkpoints that an exact resume needs."""
+
+    def __init__(self, ctx: PhaseContext, settings: TrainSettings, clock: RunClock) -> None:
+        self._ctx, self._settings, self._clock = ctx, settings, clock
+        self._save_every_s = settings.save_every_s
+        self._saved_at = clock.now()
+        self._step = 0
+        self._facts: Callable[[], dict[str, Any]] = dict
+        self._order: LengthGroupedOrder | None = None
+
+    def connect(self, facts: Callable[[], dict[str, Any]], order: LengthGroupedOrder) -> None:
+        """Say what every checkpoint holds beside the trainer's files, and what orders the rows."""
+        self._facts, self._order = facts, order
+
+    def saves_left(self) -> int:
+        """Return about how many saves are still to come, the last one included."""
+        left = self._settings.steps - self._step
+        if every := self._settings.save_every_steps:
+            return max(1, left // every)
+        interval = self._save_every_s or SAVE_EVERY_MIN_S
+        return 1 + int(left * self._clock.step_s() / interval)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Start the time to the first save."""
+        self._saved_at, self._step = self._clock.now(), state.global_step
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Tell the order of the rows which epoch this is, also after a resume within it."""
+        if self._order:
+            self._order.epoch = state.global_step // self._settings.steps_per_epoch
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Wait while paused; stop with a checkpoint when asked to; save when it is time."""
+        self._step = state.global_step
+        stop, save = self._agree(self._stop_requested(), self._save_is_due(state.global_step))
+        if stop:
+            control.should_training_stop = True
+        if stop or save or state.global_step >= self._settings.steps:
+            control.should_save = True
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Keep the best so far, and end a run that has stopped getting better."""
+        if not math.isfinite(evaluations(state)[-1]["eval_loss"]):
+            return  # StepEvents ends the run; broken weights are not kept
+        if best_step(state, self._settings) == state.global_step:
+            control.should_save = True
+        if is_over(state, self._settings):
+            control.should_training_stop = control.should_save = True
+            if state.global_step < self._settings.steps and self._ctx.devices.rank == 0:
+                self._ctx.emit(
+                    EventType.GUARD,
+                    name="early_stopping",
+                    message=f"{PATIENCE} evaluations in a row were not better than step "
+                    f"{best_step(state, self._settings)}",
+                    action="training ends here; the best model is kept",
+                )
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Seal what the trainer has written and make it the job's checkpoint."""
+        if self._settings.world_size > 1:
+            torch.distributed.barrier()  # every rank has written its part
+        if self._ctx.devices.rank == 0:
+            self._seal(state)
+        self._resolve_interval(self._clock.saved())
+        self._saved_at = self._clock.now()
+
+    def _seal(self, state: TrainerState) -> None:
+        ctx, start = self._ctx, time.monotonic()
+        folder = ctx.paths.checkpoints(ctx.token_number) / f"checkpoint-{state.global_step}"
+        done = checkpoints.seal(
+            folder, step=state.global_step, token=ctx.token_number, facts=self._facts()
+        )
+        best = best_step(state, self._settings)
+        checkpoints.switch(ctx.paths, done, {"step": best} if best is not None else None)
+        checkpoints.prune(ctx.paths, ctx.token_number, best)
+        ctx.emit(
+            EventType.CHECKPOINT,
+            step=state.global_step,
+            path=folder.relative_to(ctx.paths.root).as_posix(),
+            bytes=done.bytes,
+            seconds=round(time.monotonic() - start, 3),
+            best=best == state.global_step,
+        )
+
+    def _resolve_interval(self, save_s: float) -> None:
+        """Work out `save_every: auto` from the first save."""
+        if self._settings.save_every_steps or self._save_every_s:
+            return
+        self._save_every_s = round(auto_save_every_s(save_s), 1)
+        if self._ctx.devices.rank == 0:
+            self._ctx.resolve(
+                "train.save_every",
+                f"{self._save_every_s:g}s",
+                f"50 times the {save_s:.1f} s of a save, between 2 and 30 minutes",
+            )
+
+    def _stop_requested(self) -> bool:
+        start = self._clock.now()
+        stop = self._ctx.control.stop_requested()
+        self._clock.skip(self._clock.now() - start)  # a pause is no step time
+        return stop
+
+    def _save_is_due(self, step: int) -> bool:
+        if every := self._settings.save_every_steps:
+            return step % every == 0
+        return self._clock.now() - self._saved_at >= (self._save_every_s or SAVE_EVERY_MIN_S)
+
+    def _agree(self, stop: bool, save: bool) -> tuple[bool, bool]:
+        """Let all ranks do the same: one rank's wish counts for all (clocks and pipes differ)."""
+        if self._settings.world_size == 1:
+            return stop, save
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        wishes = torch.tensor([stop, save], dtype=torch.int32, device=device)
+        torch.distributed.all_reduce(wishes, op=torch.distributed.ReduceOp.MAX)
+        agreed = wishes.tolist()
+        return bool(agreed[0]), bool(agreed[1])
+
+
+def is_over(state: TrainerState, settings: TrainSettings) -> bool:
+    """Return whether nothing is left to train: all steps done, or ended early.
+
+    Depends only on what a checkpoint holds, so that a resumed run ends where an unbroken one does.
+    """
+    if state.global_step >= settings.steps:
+        return True
+    done = evaluations(state)
+    if len(done) < FEWEST_EVALS:
+        return False
+    best = best_step(state, settings)
+    return sum(int(e["step"]) > (best or 0) for e in done) >= PATIENCE

@@ -1,0 +1,176 @@
+"""Checkpoints that are complete or absent, and the choice of the one to resume from.
+
+attempts/<n>/checkpoints/checkpoint-<step>/   written by the trainer
+    manifest.json      written last, with the sha256 of every other file: without it, no checkpoint
+checkpoint.json        the newest and the best one, switched by os.replace
+
+A folder that lacks its manifest was cut off while it was written and is never looked at. One
+whose manifest does not verify is damaged: it is skipped with a warning and an older one is taken.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ftq_shared.errors import Stale
+from ftq_shared.paths import JobPaths, read_json, write_json
+
+MANIFEST = "manifest.json"
+STATE = "trainer_state.json"
+KEEP_NEWEST = 2
+_HASH_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on disk that has a manifest."""
+
+    path: Path
+    step: int
+    token: int  # number of the claim that wrote it
+    files: dict[str, dict[str, Any]]  # by relative name: sha256 and bytes
+    facts: dict[str, Any] = field(default_factory=dict)  # what a later attempt must know
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(int(entry["bytes"]) for entry in self.files.values())
+
+
+def seal(path: Path, *, step: int, token: int, facts: dict[str, Any]) -> Checkpoint:
+    """Hash and sync every file of a freshly written checkpoint, then write its manifest."""
+    names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
+    files = {name: _hash_and_sync(path / name) for name in names if name != MANIFEST}
+    write_json(path / MANIFEST, {"step": step, "token": token, "files": files, "facts": facts})
+    sync_folder(path)
+    sync_folder(path.parent)
+    return Checkpoint(path, step, token, files, facts)
+
+
+def switch(paths: JobPaths, newest: Checkpoint, best: dict[str, Any] | None) -> None:
+    """Make `newest` the job's checkpoint; raises Stale when a later claim has switched already."""
+    current = read_pointer(paths)
+    if int(current.get("token", 0)) > newest.token:
+        raise Stale("another attempt writes this job's checkpoints now")
+    write_json(
+        paths.checkpoint,
+        {
+            "path": newest.path.relative_to(paths.root).as_posix(),
+            "step": newest.step,
+            "token": newest.token,
+            "manifest_sha256": _sha256(newest.path / MANIFEST),
+            "best": best,
+        },
+    )
+
+
+def read_pointer(paths: JobPaths) -> dict[str, Any]:
+    """Return checkpoint.json; empty when it is missing or cannot be read."""
+    try:
+        pointer = read_json(paths.checkpoint)
+    except (ValueError, OSError):
+        return {}
+    return pointer if isinstance(pointer, dict) else {}
+
+
+def candidates(paths: JobPaths) -> list[Checkpoint]:
+    """Return every checkpoint of all attempts that has a readable manifest, newest step first."""
+    found = [c for folder in _folders(paths) if (c := read_manifest(folder))]
+    return sorted(found, key=lambda c: (c.step, c.token), reverse=True)
+
+
+def read_manifest(folder: Path) -> Checkpoint | None:
+    """Read a checkpoint's manifest; None when it is missing or not one of ours."""
+    try:
+        raw = json.loads((folder / MANIFEST).read_text())
+        return Checkpoint(
+            folder, int(raw["step"]), int(raw["token"]), dict(raw["files"]), dict(raw["facts"])
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def damage(checkpoint: Checkpoint) -> str | None:
+    """Return what is wrong with a checkpoint, None when every file has its size and hash."""
+    if STATE not in checkpoint.files:
+        return f"{STATE} is not in its manifest"
+    for name, entry in checkpoint.files.items():
+        path = checkpoint.path / name
+        try:
+            if path.stat().st_size != entry["bytes"]:
+                return f"{name} has {path.stat().st_size} bytes instead of {entry['bytes']}"
+            if _sha256(path) != entry["sha256"]:
+                return f"{name} does not have the hash of its manifest"
+        except (OSError, KeyError, TypeError) as error:
+            return f"{name} cannot be read ({type(error).__name__})"
+    return None
+
+
+def newest_good(paths: JobPaths) -> tuple[Checkpoint | None, list[str]]:
+    """Return the newest checkpoint that verifies, and what was wrong with newer ones."""
+    problems = [f"{f.name}: no readable manifest" for f in _folders(paths) if _looks_broken(f)]
+    for checkpoint in candidates(paths):
+        problem = damage(checkpoint)
+        if problem is None:
+            return checkpoint, problems
+        problems.append(f"checkpoint-{checkpoint.step}: {problem}")
+    return None, problems
+
+
+def prune(paths: JobPaths, token: int, best_step: int | None) -> None:
+    """Remove all but the two newest checkpoints and the best one; never a later claim's."""
+    own = [c for c in candidates(paths) if c.token <= token]
+    kept = {c.path for c in own[:KEEP_NEWEST]}
+    best = find_step(own, best_step)
+    for checkpoint in own:
+        if checkpoint.path in kept or (best and checkpoint.path == best.path):
+            continue
+        # First the manifest: what is half removed is no checkpoint any more.
+        (checkpoint.path / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(checkpoint.path, ignore_errors=True)
+
+
+def find_step(found: list[Checkpoint], step: int | None) -> Checkpoint | None:
+    """Return the newest claim's checkpoint of one step, None when there is none."""
+    return next((c for c in found if c.step == step), None)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder survive a power loss."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _folders(paths: JobPaths) -> Iterator[Path]:
+    return paths.root.glob("attempts/*/checkpoints/checkpoint-*")
+
+
+def _looks_broken(folder: Path) -> bool:
+    """Whether a manifest is there but says nothing: damaged, not merely unfinished."""
+    return (folder / MANIFEST).exists() and read_manifest(folder) is None
+
+
+def _hash_and_sync(path: Path) -> dict[str, Any]:
+    digest = _sha256(path)
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    return {"sha256": digest, "bytes": path.stat().st_size}
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_HASH_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,82 @@
+"""Build the trainer for classification: transformers' Trainer with a sequence head."""
+
+from pathlib import Path
+
+from datasets import Dataset
+from peft import get_peft_model
+from transformers import (
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+
+from ftq_shared.spec import Task
+from ftq_worker.training.base_model import load_base
+from ftq_worker.training.sampling import LengthGroupedOrder
+from ftq_worker.training.scoring import score_labels
+from ftq_worker.training.settings import TrainSettings
+from ftq_worker.training.sft import base_dtype, lengths_of, lora_config, quantization
+from ftq_worker.training.trainer_args import common_args
+from ftq_worker.training.trainers import FtqTrainer
+
+
+def build_classification(
+    settings: TrainSettings,
+    base: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    labels: list[str],
+    train: Dataset,
+    validation: Dataset | None,
+    output: Path,
+    callbacks: list[TrainerCallback],
+) -> FtqTrainer:
+    """Return a trainer that is ready for `train()`; the base model is loaded here.
+
+    `train` has `input_ids`, `label` (class id) and `length`; `labels` are the names by id.
+    """
+    model = load_base(
+        base,
+        Task.CLASSIFICATION,
+        labels,
+        dtype=base_dtype(settings),
+        seed=settings.seed,
+        **quantization(settings),
+    )
+    ensure_padding(model, tokenizer)
+    padding = int(tokenizer.pad_token_id)
+    if settings.lora:
+        set_seed(settings.seed)
+        model = get_peft_model(model, lora_config(settings.lora, "SEQ_CLS"))
+    trainer = FtqTrainer(
+        model=model,
+        args=TrainingArguments(
+            **common_args(settings, output),
+            include_num_input_tokens_seen="non_padding",
+        ),
+        data_collator=DataCollatorWithPadding(tokenizer, padding="longest"),
+        train_dataset=train,
+        eval_dataset=validation,
+        processing_class=tokenizer,
+        callbacks=callbacks,
+    )
+    # Heads for classification average over the micro-batch and ignore the item count; a trainer
+    # that believes otherwise leaves the loss and the gradient `accumulation` times too large.
+    trainer.model_accepts_loss_kwargs = False
+    unit = settings.micro_batch * settings.world_size
+    trainer.add_parts(
+        LengthGroupedOrder(lengths_of(train), unit, settings.seed),
+        lambda model, rows: score_labels(model, rows, pad_id=padding, precision=settings.precision),
+    )
+    return trainer
+
+
+def ensure_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give tokenizer and model one pad token; a decoder's head finds the last token by it."""
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    tokenizer.padding_side = "right"
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    model.config.pad_token_id = tokenizer.pad_token_id

@@ -1,0 +1,188 @@
+"""The trainer's callback that tells about every step and evaluation, and guards the numbers.
+
+Facts about the trainer that this rests on (transformers 5.23, TRL 1.16; tests hold them):
+`on_step_end` comes before that step's `on_log`, so a step is reported from `on_log`; evaluation
+logs share the step's number and have `eval_` names; the last log is a mean over the whole run
+(`train_loss`) and is not a step. Logging every step costs one synchronisation with the device,
+which the loss needs anyway; nothing here adds another.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ftq_shared.errors import TrainingFailed
+from ftq_shared.events import EventType
+from ftq_worker.phase import Emit
+from ftq_worker.training.clock import RunClock
+from ftq_worker.training.settings import TrainSettings
+
+FP16_BAD_NORMS = 20  # gradient overflows in a row that fp16's loss scaling may need to recover
+
+EVAL_FIELDS = (
+    "loss",
+    "loss_low",
+    "loss_high",
+    "accuracy",
+    "accuracy_low",
+    "accuracy_high",
+    "f1_macro",
+    "tokens_accuracy",
+    "rows",
+    "seconds",
+)
+
+
+class StepEvents(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+    """Emits `step` and `eval`, and stops the run on a number that is not finite."""
+
+    def __init__(
+        self, emit: Emit, settings: TrainSettings, clock: RunClock, saves_left: Callable[[], int]
+    ) -> None:
+        self._emit, self._settings, self._clock = emit, settings, clock
+        self._saves_left = saves_left
+        self._tokens_seen = 0.0
+        self._bad_norms = 0
+        self.last_loss: float | None = None
+        self.failure: TrainingFailed | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Begin the clock: loading and scoring before this belong to no step."""
+        # A resumed state goes on counting where it was; TRL's counter starts at 0 again.
+        self._tokens_seen = 0.0 if self._counts_from_zero else float(state.num_input_tokens_seen)
+        self._clock.start()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Report a step; other logs (evaluations, the run's mean) are not steps."""
+        if not logs or "loss" not in logs or "learning_rate" not in logs:
+            return
+        # Kept in memory and in every checkpoint otherwise: only evaluations are looked at later.
+        state.log_history.pop()
+        if self._emit_step(state, logs) or self.failure:
+            self._stop(control)
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Report a score on the validation set."""
+        self._clock.evaluated()
+        scored = metrics or {}
+        figures = {f: scored[f"eval_{f}"] for f in EVAL_FIELDS if f"eval_{f}" in scored}
+        self._emit(
+            EventType.EVAL,
+            set="validation",
+            when="during",
+            step=state.global_step,
+            best=best_step(state, self._settings) == state.global_step,
+            **rounded(figures),
+        )
+        if not math.isfinite(figures["loss"]):
+            self._guard(f"the validation loss is {figures['loss']}", state.global_step)
+            self._stop(control)
+
+    @property
+    def _counts_from_zero(self) -> bool:
+        return self._settings.task != "classification"
+
+    def _emit_step(self, state: TrainerState, logs: dict[str, Any]) -> bool:
+        """Send the event; return whether its numbers end the run."""
+        step, settings, clock = state.global_step, self._settings, self._clock
+        seen = float(logs.get("num_tokens", logs.get("num_input_tokens_seen", 0)))
+        seconds = clock.step(seen - self._tokens_seen)
+        self._tokens_seen = seen
+        self.last_loss = float(logs["loss"])
+        step_s = clock.step_s()
+        optional = {
+            "grad_norm": logs.get("grad_norm"),
+            "tokens_accuracy": logs.get("mean_token_accuracy"),
+            "examples_per_s": settings.batch_size / step_s if step_s else None,
+        }
+        self._emit(
+            EventType.STEP,
+            step=step,
+            steps=settings.steps,
+            epoch=round(float(logs.get("epoch", state.epoch or 0.0)), 4),
+            lr=logs["learning_rate"],
+            step_s=round(seconds, 4),
+            eta_s=round(
+                clock.eta_s(settings.steps - step, self._evals_left(step), self._saves_left()), 1
+            ),
+            tokens_per_s=round(clock.tokens_per_s(), 1),
+            **rounded({"loss": self.last_loss}),
+            **rounded({k: float(v) for k, v in optional.items() if v is not None}),
+        )
+        return self._is_broken(step, self.last_loss, logs.get("grad_norm"))
+
+    def _evals_left(self, step: int) -> int:
+        every = self._settings.eval_every
+        return math.ceil(self._settings.steps / every) - step // every if every else 0
+
+    def _is_broken(self, step: int, loss: float, norm: float | None) -> bool:
+        if not math.isfinite(loss):
+            return self._guard(f"the loss is {loss}", step)
+        if norm is None or math.isfinite(norm):
+            self._bad_norms = 0
+            return False
+        self._bad_norms += 1
+        if self._settings.precision == "fp16" and self._bad_norms < FP16_BAD_NORMS:
+            return False  # loss scaling skips such a step and tries a smaller scale
+        return self._guard(f"the gradient's norm is {norm}", step)
+
+    def _guard(self, what: str, step: int) -> bool:
+        message = f"step {step}: {what}"
+        self._emit(
+            EventType.GUARD, name="nonfinite_loss", message=message, action="training was stopped"
+        )
+        self.failure = TrainingFailed(
+            message,
+            code="nonfinite_loss",
+            hint=f"lower train.learning_rate (it is {self._settings.learning_rate:g}), or look at "
+            "the rows of this step; with fp16, try train.precision bf16 or fp32",
+            step=step,
+        )
+        return True
+
+    @staticmethod
+    def _stop(control: TrainerControl) -> None:
+        control.should_training_stop = True
+        control.should_evaluate = control.should_save = False  # broken weights are not kept
+
+
+def rounded(figures: dict[str, float]) -> dict[str, float]:
+    """Return figures with seven significant digits: float32 has no more, and lines stay short."""
+    return {k: float(f"{v:.7g}") if isinstance(v, float) else v for k, v in figures.items()}
+
+
+def evaluations(state: TrainerState) -> list[dict[str, float]]:
+    """Return the evaluations so far, oldest first; they are part of every checkpoint."""
+    return [entry for entry in state.log_history if "eval_loss" in entry]
+
+
+def metric_of(settings: TrainSettings) -> tuple[str, float]:
+    """Return the figure that decides what is best, and its sign: higher signed is better."""
+    return ("eval_accuracy", 1.0) if settings.task == "classification" else ("eval_loss", -1.0)
+
+
+def best_step(state: TrainerState, settings: TrainSettings) -> int | None:
+    """Return the step of the best evaluation, the earliest of equals; None before the first."""
+    name, sign = metric_of(settings)
+    scored = [
+        (sign * e[name], -int(e["step"])) for e in evaluations(state) if math.isfinite(e[name])
+    ]
+    return -max(scored)[1] if scored else None

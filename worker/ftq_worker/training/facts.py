@@ -1,0 +1,65 @@
+"""The facts that the `auto` rules look at: the device, the model, the data."""
+
+from dataclasses import dataclass
+
+import torch
+
+from ftq_shared.spec import Task
+from ftq_worker.handover import ModelFacts, Prepared
+from ftq_worker.phase import Devices
+
+
+@dataclass(frozen=True)
+class DeviceFacts:
+    """What one rank computes on."""
+
+    kind: str  # cpu or cuda
+    name: str  # for people, for example NVIDIA H100
+    memory_bytes: int = 0  # of one card; 0 on the CPU, where nothing is estimated
+    capability: tuple[int, int] = (0, 0)  # CUDA compute capability
+    world_size: int = 1  # ranks that train together
+
+    @property
+    def bf16(self) -> bool:
+        """Whether bfloat16 runs in hardware: Ampere (8.0) and later."""
+        return self.kind == "cuda" and self.capability >= (8, 0)
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """Everything that the rules may depend on."""
+
+    task: Task
+    model: ModelFacts
+    device: DeviceFacts
+    rows: int  # training rows
+    validation_rows: int
+    max_length: int  # tokens of the longest row
+    labels: int = 0  # classification: number of classes
+
+
+def look_at_device(devices: Devices) -> DeviceFacts:
+    """Return the facts of this rank's device; CUDA is initialised only if GPUs were given."""
+    if not devices.gpus or not torch.cuda.is_available():
+        return DeviceFacts("cpu", "CPU", world_size=devices.world_size)
+    properties = torch.cuda.get_device_properties(0)
+    return DeviceFacts(
+        kind="cuda",
+        name=properties.name,
+        memory_bytes=properties.total_memory,
+        capability=(properties.major, properties.minor),
+        world_size=devices.world_size,
+    )
+
+
+def run_facts(task: Task, model: ModelFacts, prepared: Prepared, device: DeviceFacts) -> RunFacts:
+    """Put the facts of the earlier phases together."""
+    return RunFacts(
+        task=task,
+        model=model,
+        device=device,
+        rows=prepared.rows.get("train", 0),
+        validation_rows=prepared.rows.get("validation", 0),
+        max_length=prepared.max_length,
+        labels=len(prepared.labels),
+    )

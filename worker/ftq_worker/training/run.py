@@ -1,0 +1,243 @@
+"""The pieces of a training run that `phases.train` puts in order."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset, load_from_disk
+from transformers import PreTrainedTokenizerBase, TrainerState
+
+from ftq_shared.errors import TrainingFailed
+from ftq_shared.events import EventType
+from ftq_shared.spec import Task
+from ftq_worker.handover import Trained, Validated
+from ftq_worker.phase import PhaseContext
+from ftq_worker.training import checkpoints
+from ftq_worker.training.boundary import StepBoundary, is_over
+from ftq_worker.training.checkpoints import STATE, Checkpoint
+from ftq_worker.training.classification import build_classification
+from ftq_worker.training.clock import RunClock
+from ftq_worker.training.events import EVAL_FIELDS, StepEvents, best_step, evaluations, rounded
+from ftq_worker.training.settings import TrainSettings, with_packing
+from ftq_worker.training.sft import build_sft, pack
+from ftq_worker.training.trainers import FtqSFTTrainer, FtqTrainer
+
+LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "huggingface_hub")
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The prepared rows; a set without rows is None."""
+
+    train: Dataset
+    validation: Dataset | None
+    golden: Dataset | None
+
+
+@dataclass
+class Run:
+    """A trainer with what watches it, and what is known from earlier attempts."""
+
+    trainer: FtqSFTTrainer | FtqTrainer
+    events: StepEvents
+    clock: RunClock
+    settings: TrainSettings
+    known: dict[str, Any] = field(default_factory=dict)  # golden_before, seconds, train_loss
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a later attempt must know: it goes into every checkpoint."""
+        return self.known | {"seconds": self.seconds(), "train_loss": self.train_loss()}
+
+    def seconds(self) -> float:
+        """Return the time that training took, over all attempts."""
+        spent = float(self.known.get("seconds", 0.0))
+        return round(spent + self.clock.now() - self.clock.started, 3)
+
+    def train_loss(self) -> float | None:
+        """Return the loss of the last step, also when an earlier attempt computed it."""
+        return (
+            self.events.last_loss
+            if self.events.last_loss is not None
+            else self.known.get("train_loss")
+        )
+
+
+def one_voice(ctx: PhaseContext) -> PhaseContext:
+    """Return the context with events from rank 0 only: all ranks see the same."""
+    if ctx.devices.rank == 0:
+        return ctx
+
+    def silent(type_: EventType, /, **data: Any) -> None:
+        """Send nothing."""
+
+    return dataclasses.replace(ctx, emit=silent)
+
+
+def load_sets(folder: Path) -> Sets:
+    """Return the prepared sets, mapped from disk.
+
+    Raises TrainingFailed (code `no_rows`) when there is nothing to train on.
+    """
+
+    def read(name: str) -> Dataset | None:
+        path = folder / name
+        rows = load_from_disk(str(path)) if path.exists() else None
+        return rows if rows is not None and len(rows) else None
+
+    train = read("train")
+    if train is None:
+        raise TrainingFailed(
+            "no rows are left to train on",
+            code="no_rows",
+            hint="look at the cleaning counts of the prepare phase",
+        )
+    return Sets(train, read("validation"), read("golden"))
+
+
+def build_run(
+    ctx: PhaseContext,
+    settings: TrainSettings,
+    base: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    sets: Sets,
+    labels: list[str],
+) -> Run:
+    """Load the base model and put trainer and callbacks together."""
+    train = sets.train
+    if settings.packing:
+        train = pack(train, settings)
+        settings = with_packing(settings, len(sets.train), len(train), ctx.spec.train.max_steps)
+    clock = RunClock()
+    boundary = StepBoundary(ctx, settings, clock)
+    events = StepEvents(ctx.emit, settings, clock, boundary.saves_left)
+    output = ctx.paths.checkpoints(ctx.token_number)
+    callbacks = [events, boundary]
+    if settings.task is Task.CLASSIFICATION:
+        trainer = build_classification(
+            settings, base, tokenizer, labels, train, sets.validation, output, callbacks
+        )
+    else:
+        trainer = build_sft(settings, base, tokenizer, train, sets.validation, output, callbacks)
+    run = Run(trainer, events, clock, settings)
+    boundary.connect(run.facts, trainer.order)
+    return run
+
+
+def find_resume(ctx: PhaseContext) -> Checkpoint | None:
+    """Return the newest checkpoint that verifies, and tell what is resumed or was skipped."""
+    found, problems = checkpoints.newest_good(ctx.paths)
+    for problem in problems:
+        ctx.warn(
+            f"a damaged checkpoint is skipped: {problem}",
+            hint="an older one is used; look at the storage if this happens again",
+        )
+    if found:
+        ctx.emit(
+            EventType.RESUMED,
+            step=found.step,
+            path=found.path.relative_to(ctx.paths.root).as_posix(),
+            reason="an earlier attempt was interrupted",
+        )
+    return found
+
+
+def train(run: Run, resume: Checkpoint | None) -> None:
+    """Train to the end, or to the step where a stop was asked for.
+
+    Raises TrainingFailed when the numbers break. A checkpoint of a finished run is only loaded.
+    """
+    if resume is None:
+        run.trainer.train()
+    else:
+        state = TrainerState.load_from_json(str(resume.path / STATE))
+        if is_over(state, run.settings):
+            run.trainer.state = state
+            run.trainer._load_from_checkpoint(str(resume.path))
+        else:
+            run.trainer.train(resume_from_checkpoint=str(resume.path))
+    if run.events.failure:
+        raise run.events.failure
+
+
+def keep_best(ctx: PhaseContext, run: Run) -> int | None:
+    """Load the weights of the best evaluation; return its step, None without evaluations."""
+    state = run.trainer.state
+    best = best_step(state, run.settings)
+    if best is None or best == state.global_step:
+        return best
+    found = checkpoints.find_step(checkpoints.candidates(ctx.paths), best)
+    problem = checkpoints.damage(found) if found else "it is gone"
+    if found is None or problem:
+        ctx.warn(f"the best checkpoint (step {best}) cannot be used: {problem}; the last one is")
+        return int(state.global_step)
+    run.trainer._load_from_checkpoint(str(found.path))
+    return best
+
+
+def score_golden(
+    ctx: PhaseContext, run: Run, golden: Dataset | None, when: str
+) -> dict[str, float]:
+    """Score the golden set and send it; empty when there is none."""
+    if golden is None:
+        return {}
+    figures = rounded(run.trainer.scorer(run.trainer.model, golden))
+    step = run.trainer.state.global_step if when == "after" else 0
+    ctx.emit(EventType.EVAL, set="golden", when=when, step=step, **figures)
+    return figures
+
+
+def tell_random_head(ctx: PhaseContext, validated: Validated) -> None:
+    """Say that a classification head is new, so that the score before is chance."""
+    if validated.task is not Task.CLASSIFICATION:
+        return
+    if "SequenceClassification" not in validated.model.architecture:
+        ctx.emit(
+            EventType.LOG,
+            line="the base model has no classification head: the score before is a random one's",
+        )
+
+
+def report(
+    run: Run, before: dict[str, float], after: dict[str, float], best: int | None
+) -> Trained:
+    """Return the figures of the finished training."""
+    state, settings = run.trainer.state, run.settings
+    validation = [
+        {"step": float(e["step"])}
+        | {f: float(e[f"eval_{f}"]) for f in EVAL_FIELDS if f"eval_{f}" in e}
+        for e in evaluations(state)
+    ]
+    return Trained(
+        method=settings.method,
+        steps=state.global_step,
+        epochs=round(state.global_step / settings.steps_per_epoch, 4),
+        seconds=run.seconds(),
+        best_step=best,
+        train_loss=run.train_loss(),
+        golden_before=before,
+        golden_after=after,
+        validation=validation,
+        settings=settings.to_json(),
+        versions={name: version(name) for name in LIBRARIES},
+    )
+
+
+@contextlib.contextmanager
+def memory_errors(settings: TrainSettings) -> Iterator[None]:
+    """Turn running out of memory, on the device or the host, into TrainingFailed."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        where = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "the host"
+        raise TrainingFailed(
+            f"{where} ran out of memory with micro_batch {settings.micro_batch} "
+            f"and rows of up to {settings.max_length} tokens",
+            code="out_of_memory",
+            hint=f"set train.micro_batch to {max(1, settings.micro_batch // 2)} (the batch size "
+            "stays the same), lower train.max_length, or use train.method lora or qlora",
+        ) from error

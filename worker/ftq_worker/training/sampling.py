@@ -1,0 +1,56 @@
+"""The order of the training rows: grouped by length, and the same in every attempt.
+
+transformers' own LengthGroupedSampler draws from the global generator, whose state at the start
+of an epoch is unknown to a run that resumes in the middle of it; this one depends on nothing but
+the seed and the epoch, so an interrupted run goes on with exactly the rows that would have come.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch.utils.data import Sampler
+
+BATCHES_PER_GROUP = 50  # batches that are sorted together: enough to find rows of equal length
+
+
+class LengthGroupedOrder(Sampler[int]):
+    """Yields every row once per epoch, rows of similar length in one batch.
+
+    `epoch` is set from outside before each pass; no `set_epoch`, which accelerate would call with
+    a number of its own after a resume.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+        self._lengths = list(lengths)
+        self._batch = batch
+        self._seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(grouped_order(self._lengths, self._batch, self._seed, self.epoch))
+
+
+def grouped_order(lengths: Sequence[int], batch: int, seed: int, epoch: int) -> list[int]:
+    """Return the row numbers of one epoch; a pure function of its arguments.
+
+    Rows are shuffled, cut into groups of 50 batches, sorted by length within a group and cut into
+    batches, which are shuffled again: without that, every group would train long rows first. The
+    longest batch comes first of all, so that running out of memory shows at step 1.
+    """
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    shuffled = torch.randperm(len(lengths), generator=generator).tolist()
+    span = batch * BATCHES_PER_GROUP
+    batches: list[list[int]] = []
+    for start in range(0, len(shuffled), span):
+        group = sorted(shuffled[start : start + span], key=lambda row: -lengths[row])
+        batches += [group[i : i + batch] for i in range(0, len(group), batch)]
+    short = batches.pop() if batches and len(batches[-1]) < batch else []
+    order = torch.randperm(len(batches), generator=generator).tolist()
+    picked = [batches[i] for i in order]
+    if picked:
+        longest = max(range(len(picked)), key=lambda i: lengths[picked[i][0]])
+        picked[0], picked[longest] = picked[longest], picked[0]
+    return [row for rows in [*picked, short] for row in rows]

@@ -1,0 +1,74 @@
+"""The trained model on disk: written aside, then moved into place, without any local path."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from ftq_shared.sources import Place
+from ftq_worker.handover import ModelFacts
+from ftq_worker.training.checkpoints import sync_folder
+
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+def save_model(
+    model: torch.nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    target: Path,
+    base: ModelFacts,
+    token: int,
+) -> None:
+    """Write model (or adapter) and tokenizer to `target`, replacing what was there.
+
+    The model's own save is used, not the trainer's, which adds its arguments with local paths.
+    """
+    aside = target.with_name(f".{target.name}.{token}")
+    shutil.rmtree(aside, ignore_errors=True)
+    saved: Any = model
+    saved.save_pretrained(aside)
+    tokenizer.save_pretrained(aside)
+    (aside / "README.md").unlink(missing_ok=True)  # peft's card names the local base folder
+    name_base(aside, base)
+    swap_in(aside, target)
+
+
+def name_base(folder: Path, base: ModelFacts) -> None:
+    """Make the saved configurations name the base by its Hub id, or not at all."""
+    hub_id = base.name if base.place is Place.HUB else None
+    _edit_json(
+        folder / ADAPTER_CONFIG,
+        {"base_model_name_or_path": hub_id, "revision": base.revision if hub_id else None},
+    )
+    _edit_json(folder / "config.json", {"_name_or_path": hub_id})
+
+
+def swap_in(aside: Path, target: Path) -> None:
+    """Move a finished folder to its place; the old one goes only when the new one is complete."""
+    for path in aside.rglob("*"):
+        if path.is_dir():
+            sync_folder(path)
+    sync_folder(aside)
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.replace(old)
+    aside.replace(target)
+    sync_folder(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _edit_json(path: Path, changes: dict[str, Any]) -> None:
+    """Set keys of a JSON file; a None removes a key that only documents."""
+    if not path.exists():
+        return
+    data = json.loads(path.read_text())
+    for key, value in changes.items():
+        if key in data or value is not None:
+            data[key] = value
+    if data.get("_name_or_path", "") is None:
+        del data["_name_or_path"]
+    path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n")

@@ -1,0 +1,57 @@
+"""ftq's small additions to TRL's SFTTrainer and transformers' Trainer, shared by both."""
+
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback, Trainer
+from trl import SFTTrainer
+
+from ftq_worker.training.sampling import LengthGroupedOrder
+from ftq_worker.training.scoring import Scorer
+
+
+class FtqParts:
+    """Mixed into a trainer: order of rows, scoring, and nothing written but the checkpoint."""
+
+    order: LengthGroupedOrder
+    scorer: Scorer
+
+    def add_parts(self, order: LengthGroupedOrder, scorer: Scorer) -> None:
+        """Set the order of rows and the scorer; to be called before `train`."""
+        self.order, self.scorer = order, scorer
+        # It prints every log to stdout, which belongs to the events.
+        self.remove_callback(PrinterCallback)  # type: ignore[attr-defined]
+
+    def _get_train_sampler(self, *_: Any, **__: Any) -> LengthGroupedOrder:
+        return self.order
+
+    def evaluate(self, eval_dataset: Dataset | None = None, *_: Any, **__: Any) -> dict[str, float]:
+        """Score the validation set with the same code that scores the golden set.
+
+        The trainer's own loop averages batch means instead of tokens and takes random numbers
+        from the generator that training uses, so that the number of evaluations would change what
+        is trained.
+        """
+        me: Any = self
+        rows = me.eval_dataset if eval_dataset is None else eval_dataset
+        figures = self.scorer(me.model, rows)
+        metrics = {f"eval_{name}": value for name, value in figures.items()}
+        me.log(metrics)
+        me.control = me.callback_handler.on_evaluate(me.args, me.state, me.control, metrics)
+        return metrics
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        # TRL writes a model card beside every checkpoint; ftq writes the card at the end.
+        Trainer._save_checkpoint(self, model, trial)
+
+    def _send_telemetry(self) -> None:
+        """Send nothing: what runs here is nobody else's business."""
+
+
+class FtqSFTTrainer(FtqParts, SFTTrainer):  # type: ignore[misc]  # TRL has no types
+    """TRL's SFTTrainer with ftq's parts."""
+
+
+class FtqTrainer(FtqParts, Trainer):  # type: ignore[misc]  # transformers has no types
+    """transformers' Trainer with ftq's parts."""
