@@ -171,8 +171,14 @@ class Transport:
         Raises HubUnreachable or UsageError for what no try and no answer can mend.
         """
         import httpx2
-        from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+        from huggingface_hub.errors import (
+            HfHubHTTPError,
+            LocalEntryNotFoundError,
+            OfflineModeIsEnabled,
+        )
 
+        if isinstance(error, LocalEntryNotFoundError):  # a download that found neither Hub nor copy
+            error = error.__cause__ if isinstance(error.__cause__, Exception) else error
         if isinstance(error, Transient):
             return error
         if isinstance(error, OfflineModeIsEnabled):
