@@ -1,0 +1,224 @@
+"""validate: everything that can be refused in seconds is refused here.
+
+Nothing is downloaded whole and no weight is loaded. Every check is an event; checks that do not
+need each other go on after a failure, so that all failures are known at once.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ftq_shared.events import EventType
+from ftq_shared.hub import HubClient
+from ftq_shared.sources import Place, Source, parse_source
+from ftq_shared.spec import Task
+from ftq_worker.data.shapes import Shape, detect_shape
+from ftq_worker.handover import DatasetFacts, ModelFacts, Validated
+from ftq_worker.phase import PhaseContext
+from ftq_worker.publishing.hub import hub_of
+from ftq_worker.validation import dataset as data
+from ftq_worker.validation import disk, fit, model, target
+from ftq_worker.validation.architecture import Architecture, read_architecture
+from ftq_worker.validation.checks import Checks
+from ftq_worker.validation.files import HubFiles, ModelFiles
+from ftq_worker.validation.rows import Head
+from ftq_worker.validation.tokenizer import read_chat_template
+from ftq_worker.validation.weights import Weights, read_weights
+
+
+@dataclass
+class _Model:
+    """What the checks of the base model found; None where one failed or was not made."""
+
+    source: Source
+    files: ModelFiles | None = None
+    architecture: Architecture | None = None
+    weights: Weights | None = None
+    has_chat_template: bool | None = None
+
+
+@dataclass
+class _Data:
+    """What the checks of the dataset found; None where one failed or was not made."""
+
+    source: Source
+    found: data.Found | None = None
+    splits: data.Chosen | None = None
+    head: Head | None = None
+    shape: Shape | None = None
+    task: Task | None = None
+
+
+def run(ctx: PhaseContext) -> None:
+    """Check model, dataset, target and disk; leave `Validated` for the other phases.
+
+    Raises Refused for the first check that failed, after all have been made; HubUnreachable
+    when the Hub stays away.
+    """
+    checks = Checks(ctx)
+    hub = hub_of(ctx)
+    base = _check_model(ctx, checks, hub)
+    rows = _check_data(ctx, checks, hub)
+    if base.architecture and rows.task:
+        architecture, task = base.architecture, rows.task
+        checks.run("task fit", lambda: fit.check_fit(ctx.spec, architecture, task))
+    if ctx.spec.publish.repo:
+        checks.run("target repo", lambda: target.check_target(hub, ctx.spec))
+    if base.weights and rows.found:
+        _check_disk(ctx, checks, base, rows.found)
+    checks.finish()
+
+    validated = _validated(base, rows)
+    _tell(ctx, validated, rows)
+    validated.save(ctx.paths.validated)
+
+
+def _check_model(ctx: PhaseContext, checks: Checks, hub: HubClient) -> _Model:
+    base = _Model(parse_source(ctx.spec.model, what="model"))
+    base.files = files = checks.run("model", lambda: model.find_model(ctx, hub, base.source))
+    if files is None or not _may_read_model(ctx, checks, hub, files):
+        return base
+    known = files.record.parameters if isinstance(files, HubFiles) else None
+    base.architecture = checks.run("architecture", lambda: _architecture(files))
+    base.weights = checks.run("weights", lambda: _weights(files, known))
+    base.has_chat_template = checks.run("tokenizer", lambda: _template(files, ctx))
+    if architecture := base.architecture:
+        checks.run("length", lambda: model.check_length(ctx.spec, architecture))
+    if base.weights and base.weights.pickled:
+        ctx.warn("the weights are .bin files (pickle); safetensors load faster and run no code")
+    return base
+
+
+def _may_read_model(ctx: PhaseContext, checks: Checks, hub: HubClient, files: ModelFiles) -> bool:
+    if not isinstance(files, HubFiles):
+        return True
+    record = files.record
+    allowed = checks.run("model access", lambda: model.check_access(hub, record))
+    checks.run("model licence", lambda: model.describe_license(record))
+    if warning := model.license_warning(record.id, record.license):
+        ctx.warn(warning)
+    return bool(allowed)
+
+
+def _check_data(ctx: PhaseContext, checks: Checks, hub: HubClient) -> _Data:
+    rows = _Data(parse_source(ctx.spec.dataset, what="dataset"))
+    rows.found = found = checks.run("dataset", lambda: data.find_dataset(ctx, hub, rows.source))
+    if found is None or not _may_read_data(checks, hub, found):
+        return rows
+    rows.splits = splits = checks.run("splits", lambda: data.choose_splits(ctx.spec, found))
+    if splits is None:
+        return rows
+    rows.head = head = checks.run("rows", lambda: data.look_at_rows(hub, found, splits.train))
+    if head is None:
+        return rows
+    rows.shape = shape = checks.run("columns", lambda: _shape(ctx, head))
+    if shape:
+        rows.task = checks.run("task", lambda: fit.check_task(ctx.spec, shape))
+    return rows
+
+
+def _may_read_data(checks: Checks, hub: HubClient, found: data.Found) -> bool:
+    record = found.record
+    if record is None:
+        return True
+    allowed = checks.run("dataset access", lambda: model.check_access(hub, record))
+    checks.run("dataset licence", lambda: model.describe_license(record))
+    return bool(allowed)
+
+
+def _architecture(files: ModelFiles) -> tuple[Architecture, str]:
+    found = read_architecture(files)
+    return found, (
+        f"{found.name}, a {found.kind}: {found.layers} layers of {found.hidden_size}, "
+        f"vocabulary {found.vocab_size:,}"
+    )
+
+
+def _weights(files: ModelFiles, known_parameters: int | None) -> tuple[Weights, str]:
+    found = read_weights(files, known_parameters)
+    count = f"{found.parameters:,} parameters" if found.parameters else "parameters not counted"
+    kind = "pytorch .bin" if found.pickled else "safetensors"
+    return found, f"{kind}, {count}, {found.size_bytes / 1e6:,.1f} MB"
+
+
+def _template(files: ModelFiles, ctx: PhaseContext) -> tuple[bool, str]:
+    has = read_chat_template(files, ctx.spec)
+    return has, "with a chat template" if has else "without a chat template"
+
+
+def _shape(ctx: PhaseContext, head: Head) -> tuple[Shape, str]:
+    shape = detect_shape(head.columns, head.values, ctx.spec)
+    return shape, f"{shape.name}: {shape.reason}"
+
+
+def _check_disk(ctx: PhaseContext, checks: Checks, base: _Model, found: data.Found) -> None:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    assert base.weights
+    method = ctx.spec.train.method
+    encoder = base.architecture is not None and base.architecture.kind == "encoder"
+    full = method == "full" or (method == "auto" and encoder)
+    storage, cache = disk.space_needed(ctx.spec, base.weights, found, full)
+    needs = {ctx.paths.root: storage}
+    if base.source.place is Place.HUB or found.place is Place.HUB:
+        needs[Path(HF_HUB_CACHE)] = cache
+    checks.run("disk", lambda: disk.check_disk(needs))
+
+
+def _validated(base: _Model, rows: _Data) -> Validated:
+    assert rows.task
+    assert rows.shape
+    assert rows.splits
+    return Validated(
+        model=_model_facts(base),
+        dataset=_data_facts(rows),
+        task=rows.task,
+        shape=rows.shape.name,
+        columns=rows.shape.columns,
+        split=rows.splits.train,
+        validation_split=rows.splits.validation,
+        test_split=rows.splits.test,
+    )
+
+
+def _model_facts(base: _Model) -> ModelFacts:
+    assert base.files
+    assert base.architecture
+    assert base.weights
+    return model.model_facts(
+        base.source, base.files, base.architecture, base.weights, bool(base.has_chat_template)
+    )
+
+
+def _data_facts(rows: _Data) -> DatasetFacts:
+    assert rows.found
+    assert rows.splits
+    assert rows.head
+    found, record = rows.found, rows.found.record
+    return DatasetFacts(
+        place=found.place,
+        name=found.name,
+        config=found.config,
+        revision=record.sha if record else None,
+        files=found.files,
+        splits=data.total_rows(found, rows.splits.train, rows.head),
+        columns=rows.head.columns,
+        license=record.license if record else None,
+        # What a person's own disk holds is nobody else's to see.
+        private=record.private if record else True,
+    )
+
+
+def _tell(ctx: PhaseContext, validated: Validated, rows: _Data) -> None:
+    """Send what was resolved and what the dataset looks like."""
+    if ctx.spec.task is Task.AUTO and rows.shape:
+        ctx.resolve("task", str(validated.task), rows.shape.reason)
+    facts = validated.dataset
+    ctx.emit(
+        EventType.DATASET,
+        rows=facts.splits.get(validated.split),
+        columns=facts.columns,
+        splits=facts.splits,
+        shape=validated.shape,
+        task=str(validated.task),
+        source=facts.name + (f" at {facts.revision[:12]}" if facts.revision else ""),
+    )

@@ -1,0 +1,172 @@
+"""What kind of model it is, from its config.json alone: nothing is loaded, no code is run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ftq_shared.errors import Refused
+from ftq_worker.validation.files import ModelFiles, read_json
+
+_HIDDEN = ("hidden_size", "d_model", "n_embd", "dim", "model_dim")
+_LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+_POSITIONS = (
+    "max_position_embeddings",
+    "n_positions",
+    "n_ctx",
+    "max_sequence_length",
+    "seq_length",
+)
+_DECODER_ENDINGS = ("ForCausalLM", "LMHeadModel")
+_OTHER_SENSES = ("vision_config", "audio_config", "image_size", "speech_config", "vision_tower")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The figures of a text model."""
+
+    name: str  # for example LlamaForCausalLM
+    model_type: str
+    kind: Literal["decoder", "encoder"]
+    hidden_size: int
+    layers: int
+    vocab_size: int
+    max_positions: int | None
+
+
+def read_architecture(files: ModelFiles) -> Architecture:
+    """Return what config.json says.
+
+    Raises Refused: no config, an adapter, code of its own, a type that transformers does not
+    know, a quantized model, or one that is not made of text alone.
+    """
+    config = read_json(files, "config.json")
+    if config is None:
+        raise _no_config(files)
+    model_type = str(config.get("model_type") or "")
+    _refuse_unknown(files, config, model_type)
+    _refuse_quantized(files, config)
+    name = str((config.get("architectures") or [""])[0] or "")
+    _refuse_other_kinds(files, config, name, model_type)
+    return Architecture(
+        name=name or model_type,
+        model_type=model_type,
+        kind=_kind(files, name, model_type),
+        hidden_size=_number(files, config, _HIDDEN),
+        layers=_number(files, config, _LAYERS),
+        vocab_size=_number(files, config, ("vocab_size",)),
+        max_positions=_optional(config, _POSITIONS),
+    )
+
+
+def _no_config(files: ModelFiles) -> Refused:
+    adapter = read_json(files, "adapter_config.json")
+    if adapter is not None:
+        base = adapter.get("base_model_name_or_path") or "the model it was trained on"
+        return Refused(
+            f"{files.name} is a LoRA adapter, not a whole model",
+            code="adapter_only",
+            hint=f"name its base model instead: {base}",
+        )
+    if any(path.endswith(".gguf") for path in files.sizes):
+        return Refused(
+            f"{files.name} holds GGUF files, which cannot be fine-tuned",
+            code="gguf_only",
+            hint="name the original model, usually the same id without -GGUF",
+        )
+    return Refused(
+        f"{files.name} has no config.json",
+        code="no_config",
+        hint="a model that transformers can load has one; is it a dataset, or a model of another "
+        "library?",
+    )
+
+
+def _refuse_unknown(files: ModelFiles, config: Mapping[str, Any], model_type: str) -> None:
+    import transformers
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    if model_type in CONFIG_MAPPING_NAMES:
+        return
+    if config.get("auto_map"):
+        raise Refused(
+            f"{files.name} needs code from its own repo (trust_remote_code), which ftq never runs",
+            code="remote_code",
+            hint="choose a model whose architecture is part of transformers; many such models "
+            "have a converted copy, often with -hf in its name",
+        )
+    raise Refused(
+        f"transformers {transformers.__version__} does not know the model type {model_type!r}",
+        code="unknown_architecture",
+        hint="choose another model, or update transformers on the workers",
+    )
+
+
+def _refuse_quantized(files: ModelFiles, config: Mapping[str, Any]) -> None:
+    quantization = config.get("quantization_config")
+    if not quantization:
+        return
+    method = quantization.get("quant_method", "unknown") if isinstance(quantization, dict) else ""
+    raise Refused(
+        f"{files.name} is quantized ({method}); its weights cannot be trained",
+        code="quantized",
+        hint="name the original model; train.method qlora quantizes it while training",
+    )
+
+
+def _refuse_other_kinds(
+    files: ModelFiles, config: Mapping[str, Any], name: str, model_type: str
+) -> None:
+    if sense := next((key for key in _OTHER_SENSES if key in config), None):
+        raise Refused(
+            f"{files.name} is no pure text model (its config has {sense})",
+            code="not_text",
+            hint="choose a text model; pictures and sound are not supported by this version",
+        )
+    if config.get("is_encoder_decoder"):
+        raise Refused(
+            f"{files.name} is an encoder-decoder (seq2seq) model: {name or model_type}",
+            code="seq2seq",
+            hint="choose a decoder such as Qwen, Llama or SmolLM, or an encoder such as BERT "
+            "for classification",
+        )
+
+
+def _kind(files: ModelFiles, name: str, model_type: str) -> Literal["decoder", "encoder"]:
+    """Tell decoders from encoders: by the head the model was saved with, else by its type."""
+    from transformers.models.auto import modeling_auto
+
+    if name.endswith(_DECODER_ENDINGS):
+        return "decoder"
+    if model_type in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        return "encoder"
+    if model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return "decoder"
+    if model_type in modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
+        return "encoder"
+    raise Refused(
+        f"{files.name} is a {name or model_type}, which neither writes nor classifies text",
+        code="not_text",
+        hint="choose a decoder such as Qwen or Llama, or an encoder such as BERT",
+    )
+
+
+def _optional(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
+    for name in names:
+        if isinstance(config.get(name), int):
+            return int(config[name])
+    return None
+
+
+def _number(files: ModelFiles, config: Mapping[str, Any], names: tuple[str, ...]) -> int:
+    inner = config.get("text_config")
+    found = _optional(config, names)
+    if found is None and isinstance(inner, dict):
+        found = _optional(inner, names)
+    if found is None:
+        raise Refused(
+            f"{files.name}: config.json does not say {names[0]}",
+            code="broken_config",
+            hint="the model is damaged, or no text model",
+            file="config.json",
+        )
+    return found

@@ -1,0 +1,231 @@
+"""The dataset: is it there, which config and splits does it have, what do its rows look like?"""
+
+import glob
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ftq_shared.errors import Refused
+from ftq_shared.hub import HubClient, RepoRecord, layout
+from ftq_shared.sources import DATA_SUFFIXES, Place, Source
+from ftq_shared.spec import JobSpec
+from ftq_worker.data.reading import split_files
+from ftq_worker.phase import PhaseContext
+from ftq_worker.validation import rows
+
+_VALIDATION_NAMES = ("validation", "valid", "val", "dev")
+_TEST_NAMES = ("test", "testing")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A dataset before its rows are looked at."""
+
+    place: Place
+    name: str  # Hub id, or where its files lie
+    splits: Mapping[str, Sequence[str]]  # files per split: paths in the repo, or on disk
+    rows: Mapping[str, int | None]  # per split, where something tells
+    size_bytes: int
+    config: str | None = None
+    record: RepoRecord | None = None  # Hub only
+    columns: tuple[str, ...] = ()  # where the card tells
+    files: list[str] = field(default_factory=list)  # on disk: all of them
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The splits that the job uses."""
+
+    train: str
+    validation: str | None  # None: rows are held out
+    test: str | None  # None: the golden set comes from the training rows
+
+
+def find_dataset(ctx: PhaseContext, hub: HubClient, source: Source) -> tuple[Found, str]:
+    """Return the dataset and what to say about it; pins a Hub dataset to its commit.
+
+    Raises Refused when it is not there, empty, of no known format, or needs a config's name.
+    """
+    if source.place is Place.HUB:
+        return _on_hub(hub.dataset_info(source.name, source.revision), source)
+    return _on_disk(ctx, source)
+
+
+def _on_hub(record: RepoRecord, source: Source) -> tuple[Found, str]:
+    parts = layout(record)
+    config = source.config or parts.default
+    if not any(parts.configs.values()):
+        raise _no_data(record)
+    if config is None or config not in parts.configs:
+        raise _which_config(record.id, source.config, parts.names)
+    splits = parts.configs[config]
+    files = {name: split.files for name, split in splits.items()}
+    found = Found(
+        place=Place.HUB,
+        name=record.id,
+        splits=files,
+        rows={name: split.rows for name, split in splits.items()},
+        size_bytes=sum(record.files[path] for paths in files.values() for path in paths),
+        config=config,
+        record=record,
+        columns=next((split.columns for split in splits.values()), ()),
+    )
+    named = f" config {config}" if len(parts.configs) > 1 else ""
+    return found, f"{record.id}{named} at commit {record.sha[:12]}"
+
+
+def _no_data(record: RepoRecord) -> Refused:
+    scripts = [path for path in record.files if path.endswith(".py") and "/" not in path]
+    if scripts:
+        return Refused(
+            f"dataset {record.id} is a loading script ({scripts[0]}), which is never run",
+            code="dataset_script",
+            hint="look for a copy with data files (parquet), for example `ftq search datasets "
+            f"{record.id.rpartition('/')[2]}`, or revision refs/convert/parquet",
+        )
+    return Refused(
+        f"dataset {record.id} holds no data files",
+        code="empty_dataset",
+        hint=f"ftq reads {', '.join(DATA_SUFFIXES)}",
+    )
+
+
+def _which_config(repo: str, asked: str | None, names: list[str]) -> Refused:
+    listed = ", ".join(names)
+    if asked is None:
+        message = f"dataset {repo} has {len(names)} configs and none is named: {listed}"
+        return Refused(
+            message,
+            code="config_missing",
+            hint=f"choose one, for example --dataset {repo}:{names[0]}",
+            field="dataset",
+            nearest=names,
+        )
+    return Refused(
+        f"dataset {repo} has no config {asked!r}; it has {listed}",
+        code="no_such_config",
+        hint=f"write --dataset {repo}:{rows.nearest_name(asked, names)}",
+        field="dataset",
+        nearest=names,
+    )
+
+
+def _on_disk(ctx: PhaseContext, source: Source) -> tuple[Found, str]:
+    paths = find_files(ctx, source)
+    for path in paths:
+        if not os.access(path, os.R_OK):
+            raise Refused(
+                f"dataset: {path.name} cannot be read: permission denied",
+                code="unreadable_file",
+                hint="the user that runs `ftq worker` must be able to read it",
+                file=path.name,
+            )
+    splits = {name: [str(path) for path in part] for name, part in split_files(paths).items()}
+    found = Found(
+        place=source.place,
+        name=source.name,
+        splits=splits,
+        rows=dict.fromkeys(splits),
+        size_bytes=sum(path.stat().st_size for path in paths),
+        files=[str(path) for path in paths],
+    )
+    names = ", ".join(path.name for path in paths[:3]) + (" ..." if len(paths) > 3 else "")
+    return found, f"{len(paths)} file{'s' * (len(paths) > 1)}: {names}"
+
+
+def find_files(ctx: PhaseContext, source: Source) -> list[Path]:
+    """Return the data files of a path, folder or glob; raises Refused when there are none."""
+    if source.place is Place.CLIENT:
+        given = [
+            path for path in sorted((ctx.paths.inputs / "dataset").rglob("*")) if path.is_file()
+        ]
+    else:
+        given = list(_expand(Path(source.name).expanduser()))
+    files = sorted(path for path in given if path.suffix.lower() in DATA_SUFFIXES)
+    if files:
+        return files
+    if given:
+        other = ", ".join(sorted({path.suffix or path.name for path in given})[:5])
+        raise Refused(
+            f"dataset: {source.name} holds no file of a kind that ftq reads (found {other})",
+            code="data_format",
+            hint=f"convert it to one of {', '.join(DATA_SUFFIXES)}",
+            field="dataset",
+        )
+    where = "on this worker" if source.place is Place.WORKER else "among the files that were sent"
+    raise Refused(
+        f"dataset: there is no {source.name} {where}",
+        code="no_such_dataset",
+        hint="worker:/path must exist on every worker; without worker: it is a path of yours"
+        if source.place is Place.WORKER
+        else "check the path, and submit the job again",
+        field="dataset",
+    )
+
+
+def _expand(path: Path) -> Iterable[Path]:
+    if path.is_dir():
+        return (inner for inner in path.rglob("*") if inner.is_file() and inner.name[0] != ".")
+    if path.exists():
+        return [path]
+    return (Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+
+
+def choose_splits(spec: JobSpec, found: Found) -> tuple[Chosen, str]:
+    """Return the splits to use; raises Refused (`no_split`) with those that exist."""
+    names = list(found.splits)
+    train = _require(names, spec.data.split, "data.split")
+    validation = _optional(names, spec.data.validation, "data.validation", _VALIDATION_NAMES, train)
+    test = _optional(names, spec.data.test, "data.test", _TEST_NAMES, train)
+    listed = ", ".join(f"{name} ({rows.count(found.rows.get(name))})" for name in names)
+    uses = f"trains on {train}, validates on {validation or 'held-out rows'}, "
+    uses += f"golden set from {test or train}"
+    return Chosen(train, validation, test), f"{listed}; {uses}"
+
+
+def _require(names: list[str], name: str, field_name: str) -> str:
+    if name in names:
+        return name
+    raise Refused(
+        f"the dataset has no split {name!r}; it has {', '.join(names)}",
+        code="no_split",
+        hint=f"--set {field_name}={rows.nearest_name(name, names)}",
+        field=field_name,
+        nearest=names,
+    )
+
+
+def _optional(
+    names: list[str], wanted: str, field_name: str, usual: tuple[str, ...], train: str
+) -> str | None:
+    if wanted == "none":
+        return None
+    if wanted != "auto":
+        return _require(names, wanted, field_name)
+    return next((name for name in usual if name in names and name != train), None)
+
+
+def look_at_rows(hub: HubClient, found: Found, split: str) -> tuple[rows.Head, str]:
+    """Return the first rows of a split; raises Refused when there are none that can be read."""
+    if found.record is not None:
+        head = rows.read_hub(hub, found.record, found.splits[split], found.columns)
+    else:
+        head = rows.read_disk(split, [Path(path) for path in found.splits[split]])
+    if head.rows_in_split == 0 or not (head.values or head.columns):
+        raise Refused(
+            f"the split {split} of {found.name} is empty",
+            code="empty_dataset",
+            hint="check the file, or name another split with data.split",
+            field="data.split",
+        )
+    return head, f"columns {', '.join(head.columns)}"
+
+
+def total_rows(found: Found, split: str, head: rows.Head) -> dict[str, Any]:
+    """Return the rows per split, as far as they are known without reading everything."""
+    known = dict(found.rows)
+    if known.get(split) is None:
+        known[split] = head.rows_in_split
+    return known

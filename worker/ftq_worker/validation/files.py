@@ -1,0 +1,103 @@
+"""The files of a model, wherever it lives: on the Hub or in a folder."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from ftq_shared.errors import Refused
+from ftq_shared.hub import HubClient, RepoRecord
+
+
+class ModelFiles(Protocol):
+    """What the checks read of a model."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+        ...
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Every file with its size in bytes."""
+        ...
+
+    def head(self, path: str, size_bytes: int) -> bytes | None:
+        """Return the beginning of a file, None when it is not there."""
+        ...
+
+
+@dataclass(frozen=True)
+class HubFiles:
+    """A model repo at a commit."""
+
+    hub: HubClient
+    record: RepoRecord
+
+    @property
+    def name(self) -> str:
+        """The repo's id."""
+        return self.record.id
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Every file with its size in bytes."""
+        return self.record.files
+
+    def head(self, path: str, size_bytes: int) -> bytes | None:
+        """Return the beginning of a file, None when it is not there. Raises as HubClient does."""
+        if path not in self.record.files:
+            return None
+        return self.hub.read_head("model", self.record.id, path, self.record.sha, size_bytes)
+
+
+@dataclass(frozen=True)
+class FolderFiles:
+    """A model folder that this host sees."""
+
+    root: Path
+    name: str
+
+    @cached_property
+    def sizes(self) -> Mapping[str, int]:
+        """Every file with its size in bytes."""
+        paths = [Path(at) / name for at, _, names in os.walk(self.root) for name in names]
+        return {path.relative_to(self.root).as_posix(): path.stat().st_size for path in paths}
+
+    def head(self, path: str, size_bytes: int) -> bytes | None:
+        """Return the beginning of a file, None when it is not there; raises Refused."""
+        try:
+            with (self.root / path).open("rb") as file:
+                return file.read(size_bytes)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise Refused(
+                f"{self.name}: {path} cannot be read: {error.strerror}",
+                code="unreadable_file",
+                hint="the user that runs `ftq worker` must be able to read it",
+                file=path,
+            ) from error
+
+
+_MAX_JSON_BYTES = 32 * 2**20
+
+
+def read_json(files: ModelFiles, path: str) -> dict[str, Any] | None:
+    """Return a JSON object, None when it is not there; raises Refused when it is broken."""
+    content = files.head(path, _MAX_JSON_BYTES)
+    if content is None:
+        return None
+    try:
+        data = json.loads(content)
+    except ValueError as error:
+        raise Refused(
+            f"{files.name}: {path} is not valid JSON: {error}",
+            code="broken_file",
+            hint="the model is damaged; choose another revision, or download it again",
+            file=path,
+        ) from error
+    return data if isinstance(data, dict) else {}

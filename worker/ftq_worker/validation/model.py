@@ -1,0 +1,112 @@
+"""The base model: is it there, may it be used, and what is it?"""
+
+from pathlib import Path
+
+from ftq_shared.errors import Refused
+from ftq_shared.hub import HubClient, RepoRecord
+from ftq_shared.sources import Place, Source
+from ftq_shared.spec import JobSpec
+from ftq_worker.handover import ModelFacts
+from ftq_worker.phase import PhaseContext
+from ftq_worker.validation.architecture import Architecture
+from ftq_worker.validation.files import FolderFiles, HubFiles, ModelFiles
+from ftq_worker.validation.weights import Weights
+
+
+def find_model(ctx: PhaseContext, hub: HubClient, source: Source) -> tuple[ModelFiles, str]:
+    """Return the model's files and what to say about them; pins a Hub model to its commit.
+
+    Raises Refused when there is no such model, revision or folder.
+    """
+    if source.place is Place.HUB:
+        record = hub.model_info(source.name, source.revision)
+        return HubFiles(hub, record), f"{record.id} at commit {record.sha[:12]}"
+    folder = model_folder(ctx, source)
+    files = FolderFiles(folder, source.name)
+    return files, f"folder {source.name}, {len(files.sizes)} files"
+
+
+def model_folder(ctx: PhaseContext, source: Source) -> Path:
+    """Return the folder of a model that is not on the Hub; raises Refused when it is not there."""
+    if source.place is Place.CLIENT:
+        folder = ctx.paths.inputs / "model"
+        inner = [path for path in folder.glob("*/config.json") if path.is_file()]
+        if not (folder / "config.json").exists() and len(inner) == 1:
+            return inner[0].parent  # the folder travelled under its own name
+        hint = "submit the job again, so that the folder travels again"
+    else:
+        folder = Path(source.name).expanduser()
+        hint = "worker:/path must exist on every worker; without worker: it is a path of yours"
+    if folder.is_dir():
+        return folder
+    raise Refused(
+        f"model: there is no folder {source.name} on this worker",
+        code="no_such_model",
+        hint=hint,
+        field="model",
+    )
+
+
+def check_access(hub: HubClient, record: RepoRecord) -> tuple[bool, str]:
+    """Return True when the files may be read; raises Refused (`gated`, `access`)."""
+    if not (record.gated or record.private):
+        return True, f"{record.id} is public"
+    hub.check_access(record.kind, record.id)
+    return True, f"{record.id} is {'gated' if record.gated else 'private'}; this token may read it"
+
+
+def describe_license(record: RepoRecord | None) -> tuple[str | None, str]:
+    """Return the licence and what to say about it; a missing one stops nobody."""
+    name = record.license if record else None
+    return name, f"licence {name}" if name else "no licence is stated"
+
+
+def license_warning(what: str, name: str | None) -> str:
+    """Return what a person should know about a licence, empty when nothing."""
+    if name is None:
+        return f"{what}: no licence is stated; find out whether you may use and publish it"
+    if "nc" in name.lower().replace("_", "-").split("-"):
+        return f"{what}: licence {name} forbids commercial use, of the result as well"
+    return ""
+
+
+def model_facts(
+    source: Source,
+    files: ModelFiles,
+    architecture: Architecture,
+    weights: Weights,
+    has_chat_template: bool,
+) -> ModelFacts:
+    """Return what the other phases need to know about the base model."""
+    record = files.record if isinstance(files, HubFiles) else None
+    return ModelFacts(
+        place=source.place,
+        name=record.id if record else str(files.root if isinstance(files, FolderFiles) else ""),
+        revision=record.sha if record else None,
+        architecture=architecture.name,
+        model_type=architecture.model_type,
+        kind=architecture.kind,
+        parameters=weights.parameters,
+        weight_bytes=weights.size_bytes,
+        hidden_size=architecture.hidden_size,
+        layers=architecture.layers,
+        vocab_size=architecture.vocab_size,
+        max_positions=architecture.max_positions,
+        has_chat_template=has_chat_template,
+        license=record.license if record else None,
+        gated=bool(record and record.gated),
+        private=bool(record and record.private),
+    )
+
+
+def check_length(spec: JobSpec, architecture: Architecture) -> tuple[int | None, str]:
+    """Return the longest input; raises Refused when the spec asks for more."""
+    limit, asked = architecture.max_positions, spec.train.max_length
+    if limit is not None and isinstance(asked, int) and asked > limit:
+        raise Refused(
+            f"train.max_length is {asked}, the model takes up to {limit} tokens",
+            code="too_long",
+            hint=f"--set train.max_length={limit}, or choose a model with a longer input",
+            field="train.max_length",
+        )
+    return limit, f"up to {limit} tokens" if limit else "no limit of the input is stated"

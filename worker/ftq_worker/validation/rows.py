@@ -1,0 +1,159 @@
+"""The first rows of a split, without fetching the rest of it."""
+
+import difflib
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ftq_shared.errors import Refused
+from ftq_shared.hub import HubClient, RepoRecord
+from ftq_shared.sources import DATA_SUFFIXES
+from ftq_worker.data.files import read_file
+from ftq_worker.data.reading import columns_of, open_files, sample_rows
+from ftq_worker.data.rows import Row
+
+_ROWS = 20
+_HEAD_BYTES = 2**18
+# Where a first row is longer than the head (long documents), this much is fetched.
+_LONG_HEAD_BYTES = 2**23
+
+
+@dataclass(frozen=True)
+class Head:
+    """What the beginning of a split shows."""
+
+    columns: list[str]
+    values: list[dict[str, Any]]  # a few rows
+    rows_in_split: int | None  # None while unknown
+
+
+def count(rows: int | None) -> str:
+    """Return a number of rows in words."""
+    return "rows not counted yet" if rows is None else f"{rows:,} rows"
+
+
+def nearest_name(name: str, names: Sequence[str]) -> str:
+    """Return the name of `names` that comes nearest, the first when none does."""
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.3)
+    return near[0] if near else names[0]
+
+
+def read_disk(split: str, paths: Sequence[Path]) -> Head:
+    """Return the head of local files; raises Refused when no row of them can be read."""
+    table = open_files(split, paths)
+    found = sample_rows(table, _ROWS)
+    if not found:
+        _refuse_broken(next(iter(table.read()), None))
+    return _head(found, table.columns, table.rows if found or table.rows else 0)
+
+
+def read_hub(
+    hub: HubClient, record: RepoRecord, paths: Sequence[str], known_columns: Sequence[str]
+) -> Head:
+    """Return the head of a split on the Hub; raises Refused for a format that is not read."""
+    path = next((path for path in paths if record.files[path]), paths[0])
+    suffix = _suffix(path)
+    if suffix == ".parquet":
+        return _parquet_head(hub, record, path, alone=len(paths) == 1)
+    if suffix not in DATA_SUFFIXES:
+        raise Refused(
+            f"dataset {record.id}: {path} is of no kind that ftq reads",
+            code="data_format",
+            hint=f"ftq reads {', '.join(DATA_SUFFIXES)} (text also as .gz)",
+            file=path,
+        )
+    for size_bytes in (_HEAD_BYTES, _LONG_HEAD_BYTES):
+        content = hub.read_head("dataset", record.id, path, record.sha, size_bytes) or b""
+        whole = len(content) < size_bytes
+        found = _rows_of(content, path, suffix, whole=whole)
+        if found or whole:
+            break
+    readable = [row for row in found if not row.problem]
+    if not readable and found:
+        _refuse_broken(found[0])
+    known = None if readable or not whole else 0
+    return _head(readable, list(known_columns), known)
+
+
+def _suffix(path: str) -> str:
+    return PurePosixPath(path.lower().removesuffix(".gz")).suffix
+
+
+def _rows_of(content: bytes, path: str, suffix: str, *, whole: bool) -> list[Row]:
+    """Read a file's beginning with the reader that reads the whole file later."""
+    if path.lower().endswith(".gz"):
+        content, whole = _inflated(content), False
+    if not whole and suffix != ".json":
+        content = content[: content.rfind(b"\n") + 1]  # the last line is cut
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"{PurePosixPath(path).name.removesuffix('.gz')}"
+        file.write_bytes(content)
+        return list(_until_broken(file, whole=whole))
+
+
+def _until_broken(file: Path, *, whole: bool) -> Iterator[Row]:
+    """Yield rows up to the place where the head was cut off."""
+    rows = read_file(file)
+    try:
+        for _, row in zip(range(_ROWS), rows, strict=False):
+            yield row
+    except Refused:
+        if whole:
+            raise
+
+
+def _inflated(content: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(wbits=31).decompress(content, _LONG_HEAD_BYTES)
+    except zlib.error:
+        return b""
+
+
+def _parquet_head(hub: HubClient, record: RepoRecord, path: str, *, alone: bool) -> Head:
+    """Return the head of a parquet file: its footer and the first pages, fetched by range."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from datasets import Features
+
+    def read() -> Head:
+        with hub.open("dataset", record.id, path, record.sha) as raw:
+            file = pq.ParquetFile(raw, pre_buffer=False)
+            columns = list(Features.from_arrow_schema(file.schema_arrow))
+            batches = file.iter_batches(batch_size=_ROWS, use_threads=False)
+            first = next(batches, None)
+            values = first.to_pylist() if first is not None else []
+            total = file.metadata.num_rows
+        return Head(columns, values, total if alone else None)
+
+    try:
+        return hub.call(read, kind="dataset", repo=record.id, what=f"reading {path}")
+    except (pa.ArrowException, ValueError) as error:
+        raise Refused(
+            f"dataset {record.id}: {path} is no parquet file: {error}",
+            code="bad_file",
+            hint="the file is damaged; choose another revision, or tell its owner",
+            file=path,
+        ) from error
+
+
+def _head(found: Sequence[Row], columns: Sequence[str], total: int | None) -> Head:
+    return Head(list(columns) or columns_of(found), [dict(row.values) for row in found], total)
+
+
+def _refuse_broken(row: Row | None) -> None:
+    """Raise Refused for a row that cannot be read, when not one can."""
+    if row is None:
+        return
+    line = {} if row.line is None else {"line": row.line}
+    at = "" if row.line is None else f", line {row.line}"
+    raise Refused(
+        f"{row.file}{at}: {row.problem}; no row of it can be read",
+        code="bad_row",
+        hint="mend the file; each line of a .jsonl file is one JSON object",
+        file=row.file,
+        row=row.number,
+        **line,
+    )

@@ -1,0 +1,119 @@
+"""Are the weights there, in a format that can be loaded, and how many are they?"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from ftq_shared.errors import Refused
+from ftq_worker.validation.files import ModelFiles, read_json
+
+_SAFETENSORS = "model.safetensors"
+_BIN = "pytorch_model.bin"
+_LFS_POINTER = b"version https://git-lfs"
+_MAX_HEADER_BYTES = 16 * 2**20
+# More shards than this are not opened one by one only to count: the count is then left open.
+_MAX_SHARDS = 16
+_OTHER_FORMATS = {
+    ".gguf": "GGUF",
+    ".onnx": "ONNX",
+    ".h5": "TensorFlow",
+    ".msgpack": "Flax",
+    ".pth": "PyTorch checkpoint",
+}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The files that hold a model's weights."""
+
+    files: tuple[str, ...]
+    size_bytes: int
+    parameters: int | None  # None while unknown
+    pickled: bool  # .bin instead of safetensors
+
+
+def read_weights(files: ModelFiles, known_parameters: int | None) -> Weights:
+    """Return the weight files, safetensors before .bin. Raises Refused when there are none."""
+    for single, pickled in ((_SAFETENSORS, False), (_BIN, True)):
+        if found := _weight_files(files, single):
+            size = sum(files.sizes[path] for path in found)
+            _refuse_pointer(files, found[0])
+            parameters = known_parameters or (None if pickled else _count(files, found))
+            return Weights(tuple(found), size, parameters, pickled)
+    raise _no_weights(files)
+
+
+def _weight_files(files: ModelFiles, single: str) -> list[str]:
+    """Return the file `single`, or the shards that its index names; raises Refused for a gap."""
+    if single in files.sizes:
+        return [single]
+    index = f"{single}.index.json"
+    if index not in files.sizes:
+        return []
+    shards = sorted(set(((read_json(files, index) or {}).get("weight_map") or {}).values()))
+    if missing := [shard for shard in shards if shard not in files.sizes]:
+        raise Refused(
+            f"{files.name}: {index} names {len(missing)} files that are not there: {missing[0]}",
+            code="weights_incomplete",
+            hint="the upload or download was not finished; get the model again",
+            file=missing[0],
+        )
+    return shards
+
+
+def _refuse_pointer(files: ModelFiles, path: str) -> None:
+    head = files.head(path, len(_LFS_POINTER)) or b""
+    if head == _LFS_POINTER:
+        raise Refused(
+            f"{files.name}: {path} is a Git LFS pointer, not the weights",
+            code="lfs_pointer",
+            hint="fetch them with `git lfs pull`, or `hf download`",
+            file=path,
+        )
+
+
+def _no_weights(files: ModelFiles) -> Refused:
+    others = {
+        name
+        for suffix, name in _OTHER_FORMATS.items()
+        if any(path.endswith(suffix) for path in files.sizes)
+    }
+    found = f"only {' and '.join(sorted(others))}" if others else "none"
+    return Refused(
+        f"{files.name} has no weights that can be loaded ({found} found)",
+        code="no_weights",
+        hint="ftq loads safetensors (model.safetensors or its shards) and pytorch_model.bin; "
+        "name the original model, or convert it",
+    )
+
+
+def _count(files: ModelFiles, shards: Sequence[str]) -> int | None:
+    """Return the number of parameters from the files' headers, None when they do not tell."""
+    if len(shards) > _MAX_SHARDS:
+        return None
+    counts = [_count_file(files, shard) for shard in shards]
+    return None if None in counts else sum(count for count in counts if count is not None)
+
+
+def _count_file(files: ModelFiles, path: str) -> int | None:
+    """Read a safetensors header: 8 bytes with its length, then JSON with every tensor's shape."""
+    first = files.head(path, 8) or b""
+    length = int.from_bytes(first, "little")
+    if len(first) < 8 or not 2 <= length <= _MAX_HEADER_BYTES:
+        raise _broken(files, path)
+    try:
+        header = json.loads((files.head(path, 8 + length) or b"")[8:])
+        shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
+        return sum(int(prod(shape)) for shape in shapes)
+    except (ValueError, KeyError, TypeError) as error:
+        raise _broken(files, path) from error
+
+
+def _broken(files: ModelFiles, path: str) -> Refused:
+    return Refused(
+        f"{files.name}: {path} is no safetensors file",
+        code="broken_weights",
+        hint="the file is damaged or cut off; get the model again",
+        file=path,
+    )
