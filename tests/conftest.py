@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
+
 from ftq_client.local.valkey import EmbeddedBroker
 from ftq_shared.broker import connect
 from ftq_shared.store import JobStore
-from redis import Redis
 
 ROOT = Path(__file__).resolve().parent.parent
 

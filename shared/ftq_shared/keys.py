@@ -1,7 +1,7 @@
 """Every Redis key and channel, its owner and its time to live.
 
 owned by a job (deleted or given a time to live at its end): job, events, kept, secret, inputs
-owned by the fleet (bounded by its size): jobs, queue, leases, hosts, host, fleet
+owned by the fleet (bounded by its size): jobs, queue, leases, hosts, host, fleet, inputs
 expiring by themselves: submit, dirty, inputs before the submit
 """
 
@@ -22,13 +22,19 @@ DIRTY_TTL_S = 10  # a dispatch doorbell that got lost may be rung again after th
 INPUTS_TTL_S = 3_600  # chunks whose submit never came
 SECRET_TTL_S = 30 * 86_400  # belt: the end of the job deletes it
 
+INPUT_CHUNK = 2**20  # bytes of one chunk of a client's file
+INPUT_JOB_MAX = 64 * 2**20  # bytes that one job may send through the broker
+INPUT_TOTAL_MAX = 2**30  # bytes that all jobs together may hold there
+
 EVENTS_EXACT = 20_000  # newest events of a job that are held one by one
 
 JOBS = "ftq:jobs"  # sorted set: job id by time of submit (ms)
 QUEUE = "ftq:queue"  # sorted set: queued job id by priority and time
 LEASES = "ftq:leases"  # set: ids of placed and running jobs
+CONTROL = "ftq:control"  # channel: what every agent should hear at once, such as a cancel
 HOSTS = "ftq:hosts"  # set: names of hosts
 FLEET = "ftq:fleet"  # hash: the fleet's public key
+INPUT_SIZES = "ftq:inputs"  # sorted set: job id by the bytes of its inputs that the broker holds
 DIRTY = "ftq:dirty"  # string: a dispatch pass has been asked for
 
 DISPATCH_QUEUE = "ftq"  # Celery queue of `ftq.dispatch`
@@ -62,6 +68,11 @@ def secret(job_id: str) -> str:
 def inputs(job_id: str) -> str:
     """Hash: chunks of the client's own files, by their SHA-256."""
     return f"ftq:inputs:{job_id}"
+
+
+def relay(nonce: str) -> str:
+    """List: pieces of a folder on their way to a client."""
+    return f"ftq:relay:{nonce}"
 
 
 def submit(client_key: str) -> str:

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from ftq_shared import keys
 from ftq_shared.errors import ErrorInfo, NoSuchJob
 from ftq_shared.events import Event, EventType, make_body

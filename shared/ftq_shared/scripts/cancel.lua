@@ -11,6 +11,6 @@ if state == 'queued' then
 end
 if state == 'placed' or state == 'running' then
   set('cancel', '1')
-  redis.call('PUBLISH', 'ftq:cancel', id)
+  redis.call('PUBLISH', 'ftq:control', cjson.encode({cancel = id}))
 end
 return state

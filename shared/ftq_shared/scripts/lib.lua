@@ -82,6 +82,7 @@ local function to_end(id, state, exit_code, reason)
   set('state', state, 'ended_ms', now_ms(), 'exit_code', exit_code)
   state_event(id, {state = state, outcome = state, exit_code = exit_code, reason = reason})
   redis.call('DEL', SECRET, INPUTS)
+  redis.call('ZREM', 'ftq:inputs', id)
   for _, key in ipairs({JOB, EVENTS, KEPT}) do
     redis.call('EXPIRE', key, 2592000)
   end

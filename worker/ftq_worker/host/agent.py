@@ -3,9 +3,10 @@
     python -m ftq_worker.host.agent        (started by the guard)
 
 No torch and no Celery in this process: it must live when those do not. One thread per job it runs;
-the others are named for what they do: beat, renew, repair, cancels, socket.
+the others are named for what they do: beat, renew, repair, control, socket.
 """
 
+import json
 import logging
 import os
 import secrets
@@ -16,7 +17,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from ftq_shared import __version__
+from ftq_shared import __version__, keys
 from ftq_shared.broker import connect, translated
 from ftq_shared.errors import BrokerUnreachable, FtqError
 from ftq_shared.hosts import HostStore
@@ -25,7 +26,7 @@ from ftq_shared.keys import BEAT_S, RENEW_S
 from ftq_shared.paths import JobPaths, open_storage
 from ftq_shared.secrets import FleetKey, open_box
 from ftq_shared.settings import Settings
-from ftq_shared.states import JobState
+from ftq_shared.states import JobState, Phase
 from ftq_shared.store import JobStore
 from ftq_worker.host.children import ColdSpawn, ZygoteSpawn
 from ftq_worker.host.config import HostConfig
@@ -33,6 +34,7 @@ from ftq_worker.host.inputs import fetch_inputs
 from ftq_worker.host.leases import LeaseKeeper, Reaper
 from ftq_worker.host.linux import end_with_parent, hide_memory
 from ftq_worker.host.log import setup_logging
+from ftq_worker.host.relay import send_folder
 from ftq_worker.host.run import Bench, PhaseRun
 from ftq_worker.host.wire import lines, listen, to_line
 from ftq_worker.phase import StopReason
@@ -60,11 +62,11 @@ class Agent:
         self._threads: list[threading.Thread] = []
         self._bells: list[socket.socket] = []
         self._lock = threading.Lock()
-        self._bench = self._make_bench()
+        self._bench = self._make_bench()  # also makes _binary
 
     def _make_bench(self) -> Bench:
         """Collect what every run uses."""
-        binary = connect(self.settings.redis_url, binary=True)
+        self._binary = binary = connect(self.settings.redis_url, binary=True)
         root, _ = open_storage(self.config.storage)
         cold = self.config.cold
         return Bench(
@@ -103,7 +105,7 @@ class Agent:
             ("beat", lambda: self._every(BEAT_S, self._beat)),
             ("renew", self._renew_loop),
             ("repair", lambda: self._every(REPAIR_S, self._repair)),
-            ("cancels", self._cancel_loop),
+            ("control", self._control_loop),
             ("socket", lambda: self._accept_loop(server)),
         ):
             threading.Thread(target=work, name=name, daemon=True).start()
@@ -178,20 +180,32 @@ class Agent:
         if self.store.queued(0, 0):
             self.ring()
 
-    def _cancel_loop(self) -> None:
+    def _obey(self, message: dict[str, Any]) -> None:
+        """Act on what was said to all agents."""
+        if message.get("cancel") in self.runs:
+            self._hurry.set()
+        if message.get("storage_id") == self.config.storage_id:
+            threading.Thread(target=self._send_folder, args=(message,), daemon=True).start()
+
+    def _send_folder(self, message: dict[str, Any]) -> None:
+        """Answer a client that wants a job's model and shares no storage with us."""
+        with translated():
+            send_folder(self._binary, JobPaths(self._bench.storage, message["fetch"]), message)
+
+    def _control_loop(self) -> None:
         """Hear of cancels at once; one that is missed is seen at the next renewal."""
         from redis.exceptions import RedisError
 
-        pubsub: Any = connect(self.settings.redis_url).pubsub()
+        pubsub: Any = connect(self.settings.redis_url).pubsub()  # type: ignore[no-untyped-call]
         while not self.stopping.is_set():
             try:
                 if not pubsub.subscribed:
-                    pubsub.subscribe("ftq:cancel")
+                    pubsub.subscribe(keys.CONTROL)
                 message = pubsub.get_message(timeout=1.0)
-                if message and message["data"] in self.runs:
-                    self._hurry.set()
+                if message and message["type"] == "message":
+                    self._obey(json.loads(message["data"]))
             except (RedisError, OSError) as error:
-                log.info("cancels: %s", error)
+                log.info("control: %s", error)
                 self.stopping.wait(1.0)
 
     def _accept_loop(self, server: socket.socket) -> None:
@@ -257,8 +271,6 @@ class Agent:
 
     def _start_over(self, run: PhaseRun) -> bool:
         """Send a job whose files are not in this storage back to its first phase."""
-        from ftq_shared.states import Phase
-
         record = self.store.get(run.job)
         marker = JobPaths(self._bench.storage, run.job).marker
         if record.phase is Phase.VALIDATE or marker.exists():

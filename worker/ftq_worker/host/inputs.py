@@ -27,6 +27,7 @@ def fetch_inputs(binary: "Redis", record: JobRecord, paths: JobPaths) -> None:
         _assemble(binary, record.id, file, paths)
     if record.inputs:
         binary.delete(keys.inputs(record.id))
+        binary.zrem(keys.INPUT_SIZES, record.id)
 
 
 def _assemble(binary: "Redis", job: str, file: InputFile, paths: JobPaths) -> None:

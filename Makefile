@@ -1,0 +1,46 @@
+# Everything a newcomer types. Each target does its own set-up.
+#   make demo    a whole fine-tune on this machine, without network
+#   make test    unit, broker and end-to-end tests
+#   make check   ruff, format, mypy --strict, import contracts
+#   make bench   figures against a bare script, printed as ratios
+#   make chaos   the long chaos runs
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+# The CPU build is enough to develop and test; a host with GPUs installs its own torch first.
+TORCH ?= torch==2.13.0
+PYTEST_ARGS ?=
+
+.PHONY: setup demo test check bench chaos clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]' --group dev
+	touch $@
+
+demo: setup
+	$(BIN)/ftq demo
+
+test: setup
+	$(BIN)/python -m pytest -m "not gpu and not chaos" $(PYTEST_ARGS)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+chaos: setup
+	$(BIN)/python -m pytest -m chaos tests/chaos $(PYTEST_ARGS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,130 @@
+"""The `ftq` command: the table of commands, and the one place where errors become messages.
+
+Importing this module costs little more than click: each command's module is imported when the
+command is used.
+"""
+
+import importlib
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from ftq_shared import __version__
+from ftq_shared.errors import Exit, FtqError
+
+# command -> (module, one line of help); a test holds the lines and the commands together.
+COMMANDS = {
+    "submit": ("submit", "Submit a fine-tune and follow it."),
+    "tail": ("tail", "Show a job's events, live, from any machine."),
+    "list": ("jobs", "List jobs: yours that are active, or all."),
+    "show": ("jobs", "Show one job in full."),
+    "cancel": ("jobs", "Cancel jobs."),
+    "retry": ("jobs", "Start a failed or cancelled job again, where it ended."),
+    "wait": ("jobs", "Wait until jobs have ended."),
+    "fetch": ("fetch", "Bring a finished job's model here."),
+    "search": ("search", "Search models or datasets on the Hub."),
+    "workers": ("fleet", "List the fleet's workers."),
+    "worker": ("fleet", "Run a worker on this host."),
+    "keygen": ("fleet", "Make the fleet's key pair."),
+    "up": ("local", "Start an embedded broker and a worker on this machine."),
+    "down": ("local", "Stop what `ftq up` started."),
+    "hub": ("local", "Run a local Hub server."),
+    "demo": ("demo", "Run a whole fine-tune here, without any network."),
+    "doctor": ("doctor", "Print the effective settings and check that all answers."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is used, and lists all without importing any."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the table: the common ones first."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's module."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"ftq_client.commands.{COMMANDS[cmd_name][0]}")
+        command = getattr(module, cmd_name if cmd_name != "list" else "list_")
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Answer a wrong name with the nearest one."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            near = " or ".join(difflib.get_close_matches(args[0], COMMANDS, n=2))
+            if near:
+                raise click.UsageError(f"{error.message} Did you mean {near}?", ctx) from None
+            raise
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table of commands, from the table above."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "--version", message="ftq %(version)s")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """ftq, the fine-tune queue.
+
+    \b
+    Submit a fine-tune from anywhere, watch every step live, end with a verified
+    model on the Hub.
+
+    \b
+      ftq up -d                       one machine: start a broker and a worker
+      ftq submit --model Qwen/Qwen3-0.6B --dataset openai/gsm8k:main \\
+                 --publish-to me/qwen-gsm8k
+      ftq tail                        watch your newest job, from any machine
+    """  # noqa: D301  \b is click's mark for a paragraph that is not rewrapped
+    ctx.obj = {"debug": debug}
+
+
+def main() -> NoReturn:
+    """Run the command; errors become a short message and their exit code."""
+    debug = "--debug" in sys.argv[1:] or bool(os.environ.get("FTQ_DEBUG"))
+    try:
+        result = cli.main(prog_name="ftq", standalone_mode=False)
+        sys.exit(result if isinstance(result, int) else Exit.OK)
+    except FtqError as error:
+        if debug:
+            raise
+        show_error(error)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(Exit.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("", err=True)
+        sys.exit(Exit.INTERRUPTED)
+    except BrokenPipeError:  # `ftq list | head`: the reader has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(Exit.OK)
+
+
+def show_error(error: FtqError) -> None:
+    """Print what was found and what to do, to people."""
+    from ftq_shared.redaction import Redactor, escape_control
+
+    text = Redactor().text(error.message)
+    click.echo(f"ftq: {escape_control(text)}", err=True)
+    if nearest := error.where.get("nearest"):
+        click.echo(f"  near: {', '.join(map(str, nearest))}", err=True)
+    if error.hint:
+        click.echo(f"  {escape_control(error.hint)}", err=True)
+
+
+if __name__ == "__main__":
+    main()

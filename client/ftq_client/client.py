@@ -1,0 +1,243 @@
+"""The Python SDK: what the commands themselves use.
+
+from ftq_client import Client
+
+client = Client()
+job = client.submit({"model": "Qwen/Qwen3-0.6B", "dataset": "openai/gsm8k:main"})
+for event in client.tail(job):
+    print(event.type, event.data)
+print(client.get(job).state)
+"""
+
+import getpass
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftq_shared import keys
+from ftq_shared.broker import connect, ping, translated, without_password
+from ftq_shared.errors import NoSuchJob, UsageError
+from ftq_shared.events import Event
+from ftq_shared.hosts import HostRecord, HostStore
+from ftq_shared.job_record import JobRecord
+from ftq_shared.settings import Settings, load_settings
+from ftq_shared.spec import JobSpec
+from ftq_shared.states import JobState, Phase
+from ftq_shared.store import JobStore
+from ftq_shared.tailer import OUTAGE_S, Tailer
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+
+class Client:
+    """Talks to one fleet. All calls raise BrokerUnreachable when the broker does not answer."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        """Use `settings`, by default those of the environment; connects at once."""
+        self.settings = settings or load_settings()
+        self.redis: Redis = connect(self.settings.redis_url)
+        ping(self.redis, self.settings.redis_url)
+        self.store = JobStore(self.redis)
+        self.hosts = HostStore(self.redis)
+
+    # -- jobs
+
+    def submit(
+        self,
+        spec: JobSpec | Mapping[str, Any],
+        *,
+        secrets: Mapping[str, str] | None = None,
+        client_key: str | None = None,
+    ) -> str:
+        """Submit a job and return its id; relative paths are read from the working directory.
+
+        `secrets` (HF_TOKEN ...) are sealed for the fleet before they leave this process. A second
+        call with the same `client_key` makes no second job. Raises UsageError for a bad spec or
+        files that cannot travel.
+        """
+        from ftq_client.travel import send_inputs
+        from ftq_shared.spec_input import parse_spec
+
+        parsed = spec if isinstance(spec, JobSpec) else parse_spec(spec)
+        job = keys.new_job_id()
+        with translated(self.settings.redis_url):
+            inputs = send_inputs(self._binary(), self.settings, self.hosts.all(), job, parsed)
+            job = self.store.submit(
+                job,
+                parsed,
+                client_key=client_key or job,
+                owner=whoami(),
+                endpoint=self.settings.hf_endpoint,
+                sealed=self.seal(job, parsed, secrets or {}),
+                inputs=inputs,
+            )
+        self.ring()
+        return job
+
+    def seal(self, job: str, spec: JobSpec, secrets: Mapping[str, str]) -> str:
+        """Seal secrets for the fleet's pinned key; '' for none.
+
+        Raises UsageError when no worker has ever announced a key, or the key has changed.
+        """
+        if not secrets:
+            return ""
+        from ftq_shared.secrets import KnownFleets, seal
+
+        public = self.redis.hget(keys.FLEET, "public_key")
+        if not public:
+            raise UsageError(
+                "the fleet has no key yet, so the token cannot be sealed for it",
+                code="no_fleet_key",
+                hint="start a worker first: `ftq up` here, or `ftq worker` on a host",
+            )
+        broker = without_password(self.settings.redis_url or "")
+        KnownFleets(self.settings.home / "known_fleets.json").verify(broker, str(public))
+        return seal(
+            str(public),
+            secrets,
+            job=job,
+            spec_sha256=spec.sha256(),
+            endpoint=self.settings.hf_endpoint,
+        )
+
+    def ring(self) -> None:
+        """Ask for a dispatch pass now; workers look by themselves every few seconds."""
+        from kombu.exceptions import OperationalError
+
+        from ftq_shared.doorbell import ring, sender
+
+        assert self.settings.redis_url
+        try:
+            ring(self.store, sender(self.settings.redis_url))
+        except OperationalError:
+            # The record stands; the message is a hint that the workers' repair pass replaces.
+            return
+
+    def find(self, prefix: str | None = None) -> str:
+        """Return the job that a prefix names; None is your newest. Raises NoSuchJob."""
+        with translated(self.settings.redis_url):
+            if prefix:
+                return self.store.find(prefix)
+            me = whoami()
+            for record in self.store.newest_first(page=50):
+                if record.owner == me:
+                    return record.id
+        raise NoSuchJob("you have no job yet", hint="ftq submit")
+
+    def get(self, job: str) -> JobRecord:
+        """Return a job's record. Raises NoSuchJob."""
+        with translated(self.settings.redis_url):
+            return self.store.get(job)
+
+    def list_jobs(
+        self, *, mine: bool = True, active: bool = True, state: str | None = None, limit: int = 100
+    ) -> list[JobRecord]:
+        """Return jobs, newest first: by default yours that have not ended."""
+        me, found = whoami(), []
+        with translated(self.settings.redis_url):
+            for record in self.store.newest_first():
+                wrong_state = record.state != state if state else active and record.state.terminal
+                if wrong_state or (mine and record.owner != me):
+                    continue
+                found.append(record)
+                if len(found) >= limit:
+                    break
+        return found
+
+    def tail(
+        self,
+        job: str,
+        *,
+        after: int = 0,
+        follow: bool = True,
+        on_outage: Callable[[str], None] = lambda _: None,
+        outage_s: float = OUTAGE_S,
+    ) -> Iterator[Event]:
+        """Yield a job's events in order, each once, until it ends.
+
+        `after` skips events up to that number; without `follow` it stops at what is there now.
+        """
+        redis = connect(self.settings.redis_url, retries=0)
+        tailer = Tailer(redis, job, after=after, on_outage=on_outage, outage_s=outage_s)
+        try:
+            if follow:
+                yield from tailer.follow()
+            else:
+                with translated(self.settings.redis_url):
+                    yield from tailer.replay()
+        finally:
+            redis.close()
+
+    def wait(self, job: str, *, timeout_s: float | None = None) -> JobRecord:
+        """Wait for the end of a job and return its record. Raises TimeoutError."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not (record := self.get(job)).state.terminal:
+            if deadline and time.monotonic() >= deadline:
+                raise TimeoutError(f"{job} is still {record.state}")
+            time.sleep(0.25)
+        return record
+
+    def cancel(self, job: str) -> JobState:
+        """Ask for a cancel and return the state; a running job ends a moment later."""
+        with translated(self.settings.redis_url):
+            state = self.store.cancel(job)
+        if not state:
+            raise NoSuchJob(f"there is no job {job}", hint="`ftq list -a` shows all jobs")
+        return JobState(state)
+
+    def retry(
+        self, job: str, *, phase: Phase | None = None, secrets: Mapping[str, str] | None = None
+    ) -> JobState:
+        """Queue a failed or cancelled job again, from the phase where it ended.
+
+        Raises UsageError when the job has not ended or has succeeded.
+        """
+        record = self.get(job)
+        with translated(self.settings.redis_url):
+            sealed = self.seal(job, record.spec, secrets or {})
+            state = self.store.retry(job, phase or record.phase, sealed=sealed)
+        if state != JobState.QUEUED:
+            raise UsageError(
+                f"{job} is {state}; only a failed or cancelled job can be retried",
+                code="not_retryable",
+            )
+        self.ring()
+        return JobState(state)
+
+    def fetch(self, job: str, target: Path) -> Path:
+        """Bring a finished job's model to `target` and return it. Raises FtqError."""
+        from ftq_client.travel import fetch_model
+
+        record = self.get(job)
+        if record.phase in (Phase.VALIDATE, Phase.PREPARE) or (
+            record.phase is Phase.TRAIN and record.state is not JobState.SUCCEEDED
+        ):
+            raise UsageError(
+                f"{job} has no model yet (it is {record.state} in {record.phase})",
+                code="no_model",
+                hint=f"ftq tail {job}",
+            )
+        with translated(self.settings.redis_url):
+            return fetch_model(self._binary(), self.settings, job, record.storage_id, target)
+
+    # -- the fleet
+
+    def workers(self) -> list[HostRecord]:
+        """Return every worker that is known, lost ones included."""
+        with translated(self.settings.redis_url):
+            return self.hosts.all()
+
+    def online(self) -> bool:
+        """Return whether any worker could take a job now."""
+        return any(host.online and not host.draining for host in self.workers())
+
+    def _binary(self) -> "Redis":
+        return connect(self.settings.redis_url, binary=True)
+
+
+def whoami() -> str:
+    """Return who submits: user@machine, so that `ftq list` shows yours."""
+    return f"{getpass.getuser()}@{socket.gethostname().split('.')[0]}"

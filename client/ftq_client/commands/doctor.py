@@ -1,0 +1,109 @@
+"""`ftq doctor`: what is set, where it came from, and whether it answers."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import click
+
+from ftq_client.commands.output import json_option, print_json
+from ftq_shared.errors import Exit, FtqError
+from ftq_shared.settings import SETTINGS, Settings, load_settings
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    name: str
+    ok: bool
+    value: str
+    hint: str = ""
+    exit_code: int = Exit.OK
+
+
+@click.command(short_help="Print the effective settings and check that all answers.")
+@json_option
+def doctor(as_json: bool) -> int:
+    """Print the effective settings and where each came from, and check that all answers.
+
+    It exits with 6 when the broker, and with 7 when the Hub, does not answer.
+    """
+    settings = load_settings()
+    values = _values(settings)
+    findings = [Finding(n, True, f"{values[n]}  ({settings.sources[n]})") for n in SETTINGS]
+    findings += [_broker(settings), _hub(settings), _stack()]
+    for finding in findings:
+        if as_json:
+            print_json(asdict(finding))
+            continue
+        click.echo(f"{'ok ' if finding.ok else 'BAD'}  {finding.name:<15} {finding.value}")
+        if finding.hint:
+            click.echo(f"     {'':<15} {finding.hint}")
+    return max(finding.exit_code for finding in findings)
+
+
+def _values(settings: Settings) -> dict[str, str]:
+    """Return every setting as people may see it."""
+    from ftq_client.tokens import find_token
+    from ftq_shared.broker import without_password
+
+    return {
+        "FTQ_REDIS_URL": without_password(settings.redis_url or "not set"),
+        "FTQ_FLEET_KEY": str(settings.fleet_key_file),
+        "FTQ_STORAGE": settings.storage,
+        "FTQ_HOME": str(settings.home),
+        "HF_ENDPOINT": settings.hf_endpoint,
+        "HF_TOKEN": "found, not shown" if find_token() else "not set",
+        "HF_HOME": str(settings.hf_home),
+    }
+
+
+def _checked(name: str, work: Callable[[], str]) -> Finding:
+    """Run one check; its error becomes a finding."""
+    try:
+        return Finding(name, True, work())
+    except FtqError as error:
+        return Finding(name, False, error.message, error.hint, error.exit_code)
+
+
+def _broker(settings: Settings) -> Finding:
+    """Ask the broker what it is, and who works for it."""
+
+    def ask() -> str:
+        from ftq_client.client import Client
+
+        client = Client(settings)
+        info = client.redis.info("server")
+        assert isinstance(info, dict)
+        name = info.get("server_name", "redis")
+        version = info.get(f"{name}_version", info.get("redis_version"))
+        online = sum(host.online for host in client.workers())
+        return f"{name} {version}, {online} workers online"
+
+    return _checked("broker", ask)
+
+
+def _hub(settings: Settings) -> Finding:
+    """Ask the Hub who we are."""
+
+    def ask() -> str:
+        from ftq_client.tokens import find_token
+        from ftq_shared.hub import HubClient, Retry
+
+        hub = HubClient(settings.hf_endpoint, find_token(), retry=Retry(total_s=3.0, request_s=5.0))
+        if hub.token:
+            return f"{settings.hf_endpoint} knows you as {hub.whoami().name}"
+        hub.search_models("gpt2", 1)
+        return f"{settings.hf_endpoint} answers (without a token)"
+
+    return _checked("hub", ask)
+
+
+def _stack() -> Finding:
+    """Say whether this machine could be a worker."""
+    from importlib.util import find_spec
+
+    missing = [name for name in ("torch", "transformers", "trl", "peft") if find_spec(name) is None]
+    if missing:
+        return Finding("worker", True, "client only; for a worker: pip install 'ftq[worker]'")
+    return Finding("worker", True, "the training stack is installed")

@@ -1,0 +1,74 @@
+"""`ftq workers`, `worker` and `keygen`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from ftq_client.commands.output import json_option, print_json, say
+
+
+@click.command(short_help="List the fleet's workers.")
+@json_option
+def workers(as_json: bool) -> None:
+    """List the fleet's workers: what each offers, and what runs on it."""
+    from ftq_client.client import Client
+    from ftq_client.fleet_rows import worker_rows
+    from ftq_client.view.tables import workers_table
+
+    rows = worker_rows(Client())
+    if as_json:
+        for row in rows:
+            print_json(row)
+        return
+    click.echo(workers_table(rows, tty=sys.stdout.isatty()))
+
+
+@click.command(short_help="Run a worker on this host.")
+@click.option("--gpus", default="all", metavar="LIST|N", help="Cards to offer: 0,1 or a number.")
+@click.option("--slots", type=click.IntRange(min=1), help="CPU phases at a time.")
+@click.option("--name", metavar="NAME", help="Name in the fleet; by default the host's.")
+def worker(gpus: str, slots: int | None, name: str | None) -> NoReturn:
+    """Run a worker on this host, in the foreground; SIGTERM or Ctrl-C drains it.
+
+    It needs FTQ_REDIS_URL (the fleet's broker) and FTQ_FLEET_KEY (the fleet's key file), or what
+    `ftq up` made on this machine.
+    """
+    from importlib.util import find_spec
+
+    from ftq_shared.errors import UsageError
+
+    if find_spec("torch") is None or find_spec("trl") is None:
+        raise UsageError(
+            "the training stack is not installed here",
+            code="not_installed",
+            hint="pip install 'ftq[worker]' (for your CUDA version, install torch first)",
+        )
+    options = ["--gpus", gpus]
+    options += ["--slots", str(slots)] if slots else []
+    options += ["--name", name] if name else []
+    env = {k: v for k, v in os.environ.items() if k not in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")}
+    os.execve(  # noqa: S606  the worker takes this process's place: one pid, one Ctrl-C
+        sys.executable, [sys.executable, "-m", "ftq_worker.host.guard", *options], env
+    )
+
+
+@click.command(short_help="Make the fleet's key pair.")
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+def keygen(file: Path | None) -> None:
+    """Make the fleet's key pair in FILE (by default FTQ_HOME/fleet.key), mode 0600.
+
+    Copy the file to every worker and name it in FTQ_FLEET_KEY. Clients need no key: they seal
+    tokens for the fleet's public half and pin its fingerprint at first use.
+    """
+    from ftq_shared.secrets import FleetKey
+    from ftq_shared.settings import load_settings
+
+    path = file or load_settings().fleet_key_file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    key = FleetKey.generate()
+    key.save(path)
+    click.echo(str(path))
+    say(f"fingerprint {key.fingerprint}")

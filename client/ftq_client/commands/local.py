@@ -1,0 +1,97 @@
+"""`ftq up`, `down` and `hub`: one machine for itself."""
+
+import os
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from ftq_client.commands.output import say
+from ftq_shared.errors import UsageError
+from ftq_shared.settings import Settings, load_settings
+
+ONLINE_TIMEOUT_S = 120.0  # a worker's imports, on a cold disk
+
+
+@click.command(short_help="Start an embedded broker and a worker on this machine.")
+@click.option("--detach", "-d", is_flag=True, help="Go to the background once it is ready.")
+@click.option("--gpus", default="all", metavar="LIST|N", help="Cards to offer: 0,1 or a number.")
+@click.option("--slots", type=click.IntRange(min=1), help="CPU phases at a time.")
+@click.option("--name", metavar="NAME", help="The worker's name; by default the host's.")
+def up(detach: bool, gpus: str, slots: int | None, name: str | None) -> int:
+    """Start an embedded broker and a worker on this machine.
+
+    All other commands find it by themselves. For a fleet, run one Redis or Valkey, set
+    FTQ_REDIS_URL everywhere, and start `ftq worker` on each host instead.
+    """
+    from ftq_client.local.supervisor import Supervisor, log_file, start_detached
+
+    settings = load_settings()
+    if os.environ.get("FTQ_REDIS_URL"):
+        raise UsageError(
+            "FTQ_REDIS_URL names a broker already",
+            code="broker_is_set",
+            hint="`ftq worker` starts a worker for it; unset the variable for an embedded broker",
+        )
+    options = ["--gpus", gpus]
+    options += ["--slots", str(slots)] if slots else []
+    options += ["--name", name] if name else []
+    if not detach:
+        return Supervisor(settings, options).run()
+    pid = start_detached(settings, options)
+    say(f"broker is up (process {pid}); the worker is loading, log: {log_file(settings)}")
+    _wait_online(pid, settings)
+    say("ready: ftq submit")
+    return 0
+
+
+def _wait_online(pid: int, settings: Settings) -> None:
+    """Wait until the worker has reported. Raises UsageError with its last words."""
+    from ftq_client.client import Client
+    from ftq_client.local.supervisor import log_file
+
+    client = Client(load_settings())
+    deadline = time.monotonic() + ONLINE_TIMEOUT_S
+    while not client.online():
+        if time.monotonic() > deadline:
+            last = log_file(settings).read_text(errors="replace").splitlines()[-8:]
+            raise UsageError("the worker did not come up:\n" + "\n".join(last))
+        time.sleep(0.1)
+
+
+@click.command(short_help="Stop what `ftq up` started.")
+def down() -> None:
+    """Stop what `ftq up` started. Running jobs save a checkpoint and go on at the next `ftq up`."""
+    from ftq_client.local.supervisor import stop
+
+    if not stop(load_settings()):
+        say("nothing is up")
+        return
+    say("stopped")
+
+
+@click.command(short_help="Run a local Hub server.")
+@click.option("--port", default=8080, show_default=True, help="0 takes a free one.")
+@click.option("--dir", "directory", type=click.Path(path_type=Path), help="Where it keeps repos.")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--token", "tokens", multiple=True, metavar="TOKEN=USER[:read|write][:ORG,...]")
+def hub(port: int, directory: Path | None, host: str, tokens: tuple[str, ...]) -> NoReturn:
+    """Run a local Hub server, for tests, demos and places without internet.
+
+    Point ftq at it with HF_ENDPOINT=http://127.0.0.1:8080.
+    """
+    if find_spec("uvicorn") is None:
+        raise UsageError(
+            "the local Hub is not installed",
+            code="not_installed",
+            hint="pip install 'ftq[embedded]'",
+        )
+    folder = directory or load_settings().home / "hub"
+    command = [sys.executable, "-m", "ftq_worker.hub_server", "--port", str(port)]
+    command += ["--dir", str(folder), "--host", host]
+    for token in tokens:
+        command += ["--token", token]
+    os.execv(sys.executable, command)  # noqa: S606  the server takes this process's place

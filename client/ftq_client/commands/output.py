@@ -1,0 +1,27 @@
+"""What commands share in printing."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+json_option: Callable[[Any], Any] = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, one object a line, and nothing else."
+)
+
+
+def print_json(data: Mapping[str, Any]) -> None:
+    """Print one object on one line of stdout, at once."""
+    click.echo(json.dumps(data, ensure_ascii=False, separators=(",", ":")))
+
+
+def say(text: str) -> None:
+    """Print words for people to stderr."""
+    click.echo(text, err=True)
+
+
+def on_terminal() -> bool:
+    """Return whether a person is at both ends."""
+    return sys.stdin.isatty() and sys.stdout.isatty()

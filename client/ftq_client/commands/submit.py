@@ -1,0 +1,89 @@
+"""`ftq submit`: read the spec, ask for what is missing, submit, follow."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ftq_client.commands.output import json_option, on_terminal, print_json, say
+from ftq_shared.errors import Exit
+
+# Flags that are short for a field of the spec.
+_FLAGS = {
+    "model": "model",
+    "dataset": "dataset",
+    "task": "task",
+    "publish_to": "publish.repo",
+    "gpus": "resources.gpus",
+    "priority": "resources.priority",
+    "name": "name",
+}
+
+
+@click.command(short_help="Submit a fine-tune and follow it.")
+@click.argument("spec", required=False, type=click.Path(path_type=Path))
+@click.option("--model", metavar="ID", help="Base model: Hub id, ./folder or worker:/path.")
+@click.option("--dataset", metavar="ID", help="Hub id[:config], file, folder, glob.")
+@click.option("--task", type=click.Choice(["auto", "sft", "classification", "preference", "text"]))
+@click.option("--publish-to", metavar="REPO", help="Hub repo that gets the model.")
+@click.option("--gpus", metavar="SPEC", help="2, or h100:2; 0 forces the CPU.")
+@click.option("--priority", type=click.Choice(["high", "normal", "low"]))
+@click.option("--name", metavar="NAME", help="A name for people.")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any field of the spec.")
+@click.option("--from", "from_job", metavar="JOB", help="Begin with the spec of another job.")
+@click.option("--detach", "-d", is_flag=True, help="Do not follow the job.")
+@click.option("--yes", "-y", is_flag=True, help="Never ask.")
+@click.option("--token-stdin", is_flag=True, help="Read the Hub token from standard input.")
+@click.option("--secret", "secret_names", multiple=True, metavar="NAME", help="Pass a variable on.")
+@json_option
+def submit(
+    spec: Path | None,
+    sets: tuple[str, ...],
+    from_job: str | None,
+    detach: bool,
+    yes: bool,
+    token_stdin: bool,
+    secret_names: tuple[str, ...],
+    as_json: bool,
+    **flags: str | None,
+) -> int:
+    """Submit a fine-tune and follow it.
+
+    The spec comes from SPEC.yaml, from flags, or from both (flags win). On a terminal ftq asks
+    for a model and a dataset that are missing. Ctrl-C leaves the job running.
+
+    \b
+      ftq submit --model Qwen/Qwen3-0.6B --dataset openai/gsm8k:main --publish-to me/qwen-gsm8k
+      ftq submit job.yaml --set train.epochs=2 --detach
+      ftq submit --model Qwen/Qwen3-0.6B --dataset ./rows.jsonl
+    """  # noqa: D301
+    from ftq_client.client import Client
+    from ftq_client.following import Following, follow
+    from ftq_client.submitting import collect_secrets, complete, read_raw
+    from ftq_shared.spec_input import parse_spec
+
+    client = Client()
+    raw = read_raw(client, spec, from_job, {_FLAGS[k]: v for k, v in flags.items() if v}, sets)
+    asking = on_terminal() and not yes and not token_stdin
+    if asking:
+        raw = complete(raw, client.settings)
+    parsed = parse_spec(raw)
+    secrets = collect_secrets(parsed, client.settings, secret_names, token_stdin, asking=asking)
+    job = client.submit(parsed, secrets=secrets)
+    if detach:
+        return _detached(client, job, as_json)
+    if not as_json:
+        say(f"submitted {job}")
+    return follow(client, Following([job], as_json=as_json))
+
+
+def _detached(client: Any, job: str, as_json: bool) -> int:
+    """Print the id and how to come back."""
+    if as_json:
+        print_json({"job": job})
+        return Exit.OK
+    click.echo(job)
+    if not client.online():
+        say("no worker is online; the job waits. Start one: `ftq worker`, or `ftq up` here")
+    say(f"follow it: ftq tail {job}")
+    return Exit.OK

@@ -1,0 +1,126 @@
+"""Following jobs on a terminal or into a pipe, until they end or the person leaves."""
+
+import queue
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from ftq_client.client import Client
+from ftq_client.view import View, make_view
+from ftq_shared.errors import Exit, FtqError
+from ftq_shared.events import Event
+from ftq_shared.states import JobState
+
+
+@dataclass(frozen=True)
+class Following:
+    """What a person wants to see."""
+
+    jobs: Sequence[str]
+    as_json: bool = False
+    after: int = 0  # events up to this number are left out
+    since_s: float | None = None  # only events that are not older
+    follow: bool = True
+
+
+def follow(client: Client, wanted: Following) -> int:
+    """Show the events and return the exit code; of several jobs, the worst.
+
+    Ctrl-C leaves the jobs running and says how to come back.
+    """
+    many = len(wanted.jobs) > 1
+    names = {job: client.get(job).name for job in wanted.jobs}
+    view = make_view(sys.stdout, json=wanted.as_json, many=many, names=names)
+    try:
+        _say_if_alone(client, wanted, view)
+        for event in _events(client, wanted, view):
+            view.event(event)
+    except KeyboardInterrupt:
+        view.close()
+        _say_how_to_come_back(client, wanted)
+        return Exit.INTERRUPTED
+    finally:
+        view.close()
+    return max(_exit_code(client, job) for job in wanted.jobs)
+
+
+def _say_if_alone(client: Client, wanted: Following, view: View) -> None:
+    """Say at once when there is nobody to do the work."""
+    waiting = any(client.get(job).state is JobState.QUEUED for job in wanted.jobs)
+    if waiting and not client.online():
+        view.note(
+            "no worker is online; the job waits. Start one: `ftq worker` on a host, `ftq up` here"
+        )
+
+
+def _events(client: Client, wanted: Following, view: View) -> Iterator[Event]:
+    """Yield the events of all jobs as they come."""
+    oldest = ""
+    if wanted.since_s is not None:
+        start = datetime.now(UTC) - timedelta(seconds=wanted.since_s)
+        oldest = start.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    streams = [
+        client.tail(job, after=wanted.after, follow=wanted.follow, on_outage=_Once(view))
+        for job in wanted.jobs
+    ]
+    source = streams[0] if len(streams) == 1 else _merged(streams)
+    return (event for event in source if event.time >= oldest)
+
+
+class _Once:
+    """Passes a note on when it is not the one before: an outage is told once."""
+
+    def __init__(self, view: View) -> None:
+        self._view, self._last = view, ""
+
+    def __call__(self, text: str) -> None:
+        if text != self._last:
+            self._view.note(text)
+        self._last = text
+
+
+def _merged(streams: Sequence[Iterator[Event]]) -> Iterator[Event]:
+    """Yield from several streams as their events come; one thread each."""
+    events: queue.Queue[Event | BaseException | None] = queue.Queue(1000)
+
+    def read(stream: Iterator[Event]) -> None:
+        try:
+            for event in stream:
+                events.put(event)
+            events.put(None)
+        except BaseException as error:  # raised again below, in the reader's thread
+            events.put(error)
+
+    for stream in streams:
+        threading.Thread(target=read, args=(stream,), daemon=True).start()
+    left = len(streams)
+    while left:
+        item = events.get()
+        if item is None:
+            left -= 1
+        elif isinstance(item, BaseException):
+            raise item
+        else:
+            yield item
+
+
+def _exit_code(client: Client, job: str) -> int:
+    """Return what a job's state means for a caller; an unfinished job is no failure."""
+    record = client.get(job)
+    return record.exit_code if record.state.terminal else Exit.OK
+
+
+def _say_how_to_come_back(client: Client, wanted: Following) -> None:
+    """Say that leaving has stopped nothing."""
+    for job in wanted.jobs:
+        try:
+            running = not client.get(job).state.terminal
+        except FtqError:
+            running = True
+        if running:
+            print(  # noqa: T201  for people, after Ctrl-C
+                f"\n{job} goes on without you. Back: ftq tail {job}   stop: ftq cancel {job}",
+                file=sys.stderr,
+            )

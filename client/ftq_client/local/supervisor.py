@@ -1,0 +1,154 @@
+"""`ftq up`: an embedded broker and one worker, looked after until `ftq down`.
+
+    python -m ftq_client.local.supervisor [worker options]
+
+The process holds the broker's lock; its pid stands there. It restarts what dies, and on SIGTERM
+stops the worker first (its jobs go back to the queue), then the broker.
+"""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from ftq_client.local.valkey import EmbeddedBroker
+from ftq_shared.errors import FtqError, UsageError
+from ftq_shared.secrets import FleetKey
+from ftq_shared.settings import Settings, load_settings
+
+STOP_TIMEOUT_S = 120.0  # a worker may be writing a checkpoint
+RESTART_S = 1.0  # between two starts of what keeps dying
+
+
+class Supervisor:
+    """Keeps the broker and the worker of one machine running."""
+
+    def __init__(self, settings: Settings, worker_options: list[str]) -> None:
+        self._settings = settings
+        self._options = worker_options
+        self._broker = EmbeddedBroker(settings.broker_dir)
+        self._worker: subprocess.Popen[bytes] | None = None
+        self._stop = threading.Event()
+
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT; returns the exit code. Raises FtqError at the start."""
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, lambda *_: self._stop.set())
+        self._broker.start()
+        make_key(self._settings)
+        try:
+            while not self._stop.wait(RESTART_S if self._worker else 0):
+                self._keep()
+        finally:
+            self._end_worker()
+            self._broker.stop()
+        return 0
+
+    def _keep(self) -> None:
+        """Start what does not run."""
+        assert self._broker.process
+        if self._broker.process.poll() is not None:
+            self._broker.launch()
+        if self._worker is None or self._worker.poll() is not None:
+            self._worker = subprocess.Popen(
+                [sys.executable, "-m", "ftq_worker.host.guard", *self._options],
+                env=dict(os.environ) | {"FTQ_REDIS_URL": self._broker.url},
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    def _end_worker(self) -> None:
+        """Let the worker hand its jobs back."""
+        if self._worker and self._worker.poll() is None:
+            self._worker.terminate()
+            try:
+                self._worker.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._worker.kill()
+                self._worker.wait()
+
+
+def make_key(settings: Settings) -> None:
+    """Make this machine's own fleet key at first use."""
+    if not settings.fleet_key_file.exists():
+        settings.fleet_key_file.parent.mkdir(parents=True, exist_ok=True)
+        FleetKey.generate().save(settings.fleet_key_file)
+
+
+def running_pid(settings: Settings) -> int | None:
+    """Return the process that holds the broker's lock, None when nobody does."""
+    path = settings.broker_dir / "lock"
+    if not path.exists():
+        return None
+    with path.open("r+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return int(lock.read().strip() or 0) or None
+    return None
+
+
+def start_detached(settings: Settings, worker_options: list[str]) -> int:
+    """Start the supervisor as a process of its own and return its pid; output goes to up.log.
+
+    Raises UsageError when it is up already or ends at once.
+    """
+    if pid := running_pid(settings):
+        raise UsageError(
+            f"ftq is up already (process {pid})", code="already_up", hint="`ftq down` stops it"
+        )
+    settings.home.mkdir(parents=True, exist_ok=True)
+    log = log_file(settings)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ftq_client.local.supervisor", *worker_options],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + 30
+    while not (settings.broker_dir / "url").exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            last = log.read_text(errors="replace").splitlines()[-5:]
+            raise UsageError("ftq did not come up:\n" + "\n".join(last), hint=f"look at {log}")
+        time.sleep(0.05)
+    return process.pid
+
+
+def stop(settings: Settings) -> bool:
+    """Stop what `ftq up` started and wait for its end; False when nothing was up."""
+    pid = running_pid(settings)
+    if pid is None:
+        return False
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_TIMEOUT_S + 30
+    while running_pid(settings) == pid:
+        if time.monotonic() > deadline:
+            raise UsageError(f"process {pid} does not end", hint=f"kill -9 {pid}")
+        time.sleep(0.05)
+    return True
+
+
+def log_file(settings: Settings) -> Path:
+    """Where a detached supervisor and its worker write."""
+    return settings.home / "up.log"
+
+
+def main() -> int:
+    """Run in the foreground."""
+    try:
+        return Supervisor(load_settings(), sys.argv[1:]).run()
+    except FtqError as error:
+        print(f"ftq up: {error.message}", file=sys.stderr)  # noqa: T201  the edge of a process
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr)  # noqa: T201
+        return int(error.exit_code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

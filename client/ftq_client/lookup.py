@@ -1,0 +1,1 @@
+"""The questions' look-ups, over the real Hub."""

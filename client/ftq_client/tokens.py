@@ -1,0 +1,51 @@
+"""Where the Hub token of a job comes from; it is never an argument of a command."""
+
+import os
+import sys
+
+import click
+
+from ftq_shared.errors import UsageError
+
+
+def find_token() -> str | None:
+    """Return the token of HF_TOKEN or of `hf auth login`, None when there is neither."""
+    token = os.environ.get("HF_TOKEN", "").strip()
+    if token:
+        return token
+    from huggingface_hub import get_token
+
+    return get_token()
+
+
+def token_from_stdin() -> str:
+    """Read a token from standard input. Raises UsageError when there is none."""
+    token = "" if sys.stdin.isatty() else sys.stdin.readline().strip()
+    if not token:
+        raise UsageError(
+            "--token-stdin: no token came", hint="for example: ftq submit ... --token-stdin < file"
+        )
+    return token
+
+
+def ask_token(purpose: str, endpoint: str) -> str | None:
+    """Ask for a token, hidden, with what it is for; an empty answer is None."""
+    click.echo(f"A Hub token is needed to {purpose}.", err=True)
+    click.echo(f"  Make one at {endpoint}/settings/tokens; it is not shown or stored.", err=True)
+    return (
+        click.prompt("Hub token", hide_input=True, default="", show_default=False, err=True) or None
+    )
+
+
+def secret_values(names: tuple[str, ...]) -> dict[str, str]:
+    """Return the secrets that `--secret NAME` names, from the environment.
+
+    Raises UsageError that names all that are not set.
+    """
+    missing = [name for name in names if not os.environ.get(name)]
+    if missing:
+        raise UsageError(
+            f"--secret: not set in the environment: {', '.join(missing)}",
+            hint="export the variable first; its value never stands on the command line",
+        )
+    return {name: os.environ[name] for name in names}

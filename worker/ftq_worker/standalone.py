@@ -1,0 +1,103 @@
+"""A whole job in one process, without broker, Celery or queue: for GPU checks and debugging.
+
+    python -m ftq_worker.child SPEC.yaml [--storage DIR] [--phase PHASE]... [--gpus N]
+
+Its events go to stdout as JSON lines. The storage folder is kept, so that single phases can be
+run again on what earlier ones left. The Hub token is read from HF_TOKEN.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ftq_shared.errors import Exit, FtqError
+from ftq_shared.events import Event, EventType, make_body
+from ftq_shared.paths import JobPaths
+from ftq_shared.settings import load_settings
+from ftq_shared.sources import Place, parse_source
+from ftq_shared.spec import JobSpec
+from ftq_shared.spec_input import load_yaml, parse_spec
+from ftq_shared.states import Phase
+from ftq_worker.phase import Devices, PhaseContext
+
+JOB = "ft-standalone"
+
+
+class Printer:
+    """Prints each event as one JSON line, at once."""
+
+    def __init__(self, phase: Phase) -> None:
+        self._phase = phase
+        self._seq = 0
+
+    def __call__(self, type_: EventType, /, **data: Any) -> None:
+        """Print one event."""
+        body = make_body(type_, data, attempt=1, host="", phase=self._phase)
+        self._seq += 1
+        line = f'{{"v":1,"job":"{JOB}","seq":{self._seq},{body[1:]}'
+        print(Event.from_json(line).to_json(), flush=True)  # noqa: T201  it is the output
+
+
+def run(spec: JobSpec, storage: Path, phases: Sequence[Phase], gpus: Sequence[str]) -> None:
+    """Run phases one after the other. Raises what they raise."""
+    import importlib
+
+    paths = JobPaths(storage, JOB)
+    _copy_inputs(spec, paths)
+    token = os.environ.get("HF_TOKEN")
+    for phase in phases:
+        ctx = PhaseContext(
+            job=JOB,
+            phase=phase,
+            attempt=1,
+            token_number=1,
+            spec=spec,
+            paths=paths,
+            emit=Printer(phase),
+            secrets={"HF_TOKEN": token} if token else {},
+            endpoint=load_settings().hf_endpoint,
+            devices=Devices(tuple(gpus), 0, os.cpu_count() or 1),
+            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        )
+        started = time.monotonic()
+        importlib.import_module(f"ftq_worker.phases.{phase}").run(ctx)
+        ctx.emit(EventType.PHASE_FINISHED, seconds=round(time.monotonic() - started, 3))
+
+
+def _copy_inputs(spec: JobSpec, paths: JobPaths) -> None:
+    """Put the client's own files where an agent would have put them."""
+    for what, text in (("model", spec.model), ("dataset", spec.dataset)):
+        source = parse_source(text, what=what)
+        if source.place is not Place.CLIENT:
+            continue
+        target = paths.inputs / what
+        if Path(source.name).is_dir():
+            shutil.copytree(source.name, target, dirs_exist_ok=True)
+        else:
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source.name, target)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run from the command line; exits as `ftq tail` would."""
+    parser = argparse.ArgumentParser(prog="python -m ftq_worker.child", description=__doc__)
+    parser.add_argument("spec", type=Path)
+    parser.add_argument("--storage", type=Path)
+    parser.add_argument("--phase", action="append", type=Phase, choices=list(Phase))
+    parser.add_argument("--gpus", type=int, default=0)
+    args = parser.parse_args(argv)
+    storage = args.storage or Path(tempfile.mkdtemp(prefix="ftq-alone-"))
+    print(f"storage: {storage}", file=sys.stderr)  # noqa: T201
+    gpus = [str(n) for n in range(args.gpus)]
+    try:
+        run(parse_spec(load_yaml(args.spec)), storage, args.phase or list(Phase), gpus)
+    except FtqError as error:
+        print(f"{error.code}: {error.message}\n  {error.hint}", file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)
+    sys.exit(Exit.OK)
