@@ -38,6 +38,10 @@ class Progress:
         if self._clock() - self._sent_at >= PERIOD_S:
             self._send()
 
+    def at(self, done: int) -> None:
+        """Set the count, for work that may begin a part again."""
+        self.advance(done - self.done)
+
     def finish(self) -> None:
         """Send the final count."""
         if self._total is None:

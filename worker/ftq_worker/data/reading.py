@@ -95,3 +95,12 @@ def pick_split(
             nearest=list(tables),
         )
     return tables[split]()
+
+
+def file_tables(files: Sequence[str | Path]) -> dict[str, Callable[[], Table]]:
+    """Return what opens each split of a dataset that consists of files."""
+
+    def opener(split: str, paths: Sequence[Path]) -> Callable[[], Table]:
+        return lambda: open_files(split, paths)
+
+    return {split: opener(split, paths) for split, paths in split_files(files).items()}

@@ -26,7 +26,7 @@ class Rows:
 
     index: Indices  # row number in the Arrow file, ascending
     key: Keys  # equal for equal texts
-    group: Keys  # equal for rows that stay together
+    group: Keys  # equal for rows that stay together; the key where there are no groups
     stratum: npt.NDArray[np.int64]  # label, or length bucket
 
     def take(self, chosen: npt.NDArray[np.bool_]) -> "Rows":
@@ -77,7 +77,8 @@ def validation_size(rows: int) -> int:
 def length_strata(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return the length bucket of every row, 0 to 3: quarters of the rows."""
     edges = np.quantile(lengths, (0.25, 0.5, 0.75)) if len(lengths) else np.zeros(3)
-    return np.searchsorted(edges, lengths).astype(np.int64)
+    buckets: npt.NDArray[np.int64] = np.searchsorted(edges, lengths)
+    return buckets
 
 
 def stratum_names(labels: list[str]) -> list[str]:
@@ -85,17 +86,15 @@ def stratum_names(labels: list[str]) -> list[str]:
     return labels or list(_BUCKETS)
 
 
-def choose(rows: Rows, size: int, seed: int) -> npt.NDArray[np.bool_]:
+def choose(rows: Rows, size: int, seed: int, *, grouped: bool) -> npt.NDArray[np.bool_]:
     """Choose at most `size` rows; returns a mask over `rows`.
 
-    Groups stay whole. Where every row is its own group, the strata keep their shares and each one
-    gets a row where `size` allows; else whole groups are taken while they fit.
+    The strata keep their shares, and each one gets a row where `size` allows. With `grouped`,
+    whole groups are taken while they fit, and the strata are left to chance.
     """
-    rank = _shuffle(rows.key, seed)
-    groups = len(np.unique(rows.group))
-    if groups < len(rows):
+    if grouped:
         return _choose_groups(rows, size, seed)
-    return _choose_rows(rank, rows.stratum, size)
+    return _choose_rows(_shuffle(rows.key, seed), rows.stratum, size)
 
 
 def _choose_rows(rank: Keys, strata: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.bool_]:
@@ -111,7 +110,7 @@ def _quotas(counts: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
     """Share out `size` over strata of `counts` rows: in proportion, at least one where it fits."""
     size = min(size, int(counts.sum()))
     exact = counts * (size / counts.sum())
-    quotas = np.floor(exact).astype(np.int64)
+    quotas: npt.NDArray[np.int64] = np.floor(exact).astype(np.int64)
     if size >= len(counts):
         quotas = np.maximum(quotas, 1)
     # The largest remainders get what is left; the largest quotas give back what is too much.

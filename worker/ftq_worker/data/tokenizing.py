@@ -218,3 +218,23 @@ def _choices(tokenizer: PreTrainedTokenizerBase, chat: ChatRenderer | None) -> E
         return {"text": f"{prompt}{chosen}\n--- rejected ---\n{rejected}", "trained": chosen}
 
     return Encoder(arrow.CHOICES, encode, show, "chat" if chat else "plain")
+
+
+def choose_format(
+    asked: str, tokenizer: PreTrainedTokenizerBase, chat_template: str | None
+) -> tuple[str, str]:
+    """Return chat or plain and the reason; raises Refused (`no_chat_template`)."""
+    templated = bool(chat_template or tokenizer.chat_template)
+    if asked == "chat" and not templated:
+        raise Refused(
+            "data.format is chat, but the tokenizer has no chat template",
+            code="no_chat_template",
+            hint="give data.chat_template, or --set data.format=plain",
+            field="data.format",
+        )
+    if asked != "auto":
+        return asked, "as asked for"
+    if templated:
+        where = "the spec gives" if chat_template else "the tokenizer has"
+        return "chat", f"{where} a chat template"
+    return "plain", "the tokenizer has no chat template: prompt, newline, completion, eos"

@@ -1,0 +1,186 @@
+"""From a validated dataset to pools: the splits are opened, read, cleaned and labelled."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ftq_shared.errors import Refused
+from ftq_shared.sources import Place
+from ftq_shared.spec import Task
+from ftq_worker.data.arrow import Indices
+from ftq_worker.data.cleaning import Rule, empty_dataset
+from ftq_worker.data.examples import example_maker
+from ftq_worker.data.hub import Tables, hub_tables
+from ftq_worker.data.limits import MaxLength, max_length
+from ftq_worker.data.pool import LabelBook, Pool, collect, drop_duplicates
+from ftq_worker.data.reading import columns_of, file_tables, pick_split, sample_rows
+from ftq_worker.data.rows import Table
+from ftq_worker.data.shapes import Shape, require_column
+from ftq_worker.handover import Validated
+from ftq_worker.phase import PhaseContext
+
+# Rows that are read of a validation or test split at most; the sets take 2,000 and 1,000 of them.
+HELD_OUT_ROWS = 100_000
+
+
+@dataclass(frozen=True)
+class Pools:
+    """The splits of a job. A held-out split that the dataset lacks, or that is empty, is None."""
+
+    train: Pool
+    validation: Pool | None
+    test: Pool | None
+    labels: list[str]  # classification: names in id order
+    ids: Indices  # the label id of every number in the pools' label column
+
+    def roles(self) -> Iterator[tuple[str, Pool]]:
+        """Yield the pools with what they are for."""
+        yield "train", self.train
+        for role, pool in (("validation", self.validation), ("test", self.test)):
+            if pool is not None:
+                yield role, pool
+
+
+def gather(ctx: PhaseContext, validated: Validated, folder: Path) -> Pools:
+    """Read and clean all splits into Arrow files under `folder`.
+
+    Raises Refused: `no_split`, `wrong_column`, `bad_file`, `bad_row`, `empty_dataset`,
+    `one_label`.
+    """
+    tables = _tables(ctx, validated, folder)
+    table = pick_split(tables, validated.split)
+    names = table.label_names.get(validated.columns.label or "")
+    book = LabelBook(names)
+    train = _pool(ctx, validated, table, book, folder / "train.arrow", ctx.spec.data.max_rows)
+    if not len(train.alive):
+        raise empty_dataset(train.split, train.tally)
+
+    def held_out(split: str | None, field: str) -> Pool | None:
+        if split is None:
+            return None
+        opened = pick_split(tables, split, field)
+        path = folder / f"{field.removeprefix('data.')}.arrow"
+        return _pool(ctx, validated, opened, book, path, HELD_OUT_ROWS)
+
+    validation = held_out(_own_validation(ctx, validated), "data.validation")
+    test = held_out(validated.test_split, "data.test")
+    labels, ids = _labels(ctx, validated.task, train, book)
+    for pool in (validation, test):
+        if pool is not None and labels:
+            _drop_unknown_labels(pool, ids)
+    return Pools(train, _filled(ctx, validation), _filled(ctx, test), labels, ids)
+
+
+def _tables(ctx: PhaseContext, validated: Validated, folder: Path) -> Tables:
+    if validated.dataset.place is Place.HUB:
+        return hub_tables(ctx, validated.dataset, folder)
+    return file_tables(validated.dataset.files)
+
+
+def _own_validation(ctx: PhaseContext, validated: Validated) -> str | None:
+    return None if ctx.spec.data.validation == "none" else validated.validation_split
+
+
+def _pool(
+    ctx: PhaseContext,
+    validated: Validated,
+    table: Table,
+    book: LabelBook,
+    path: Path,
+    limit: int | None,
+) -> Pool:
+    shape = Shape(validated.shape, validated.task, validated.columns, "found by validate")
+    columns = _columns(validated, table)
+    if table.split == validated.split:
+        _require_columns(ctx, shape, columns)
+    make = example_maker(shape, ctx.spec.data.row_template, columns, table.label_names)
+    pool = collect(ctx, table, make, book, path, limit)
+    keep = ctx.spec.data.dedupe == "none"
+    conflicts = drop_duplicates(pool, keep=keep)
+    if conflicts:
+        kept = "all of them are kept" if keep else "the first of each stays"
+        ctx.warn(
+            f"split {pool.split}: {conflicts:,} rows repeat a text with another label; {kept}",
+            hint="look at the labels: a model cannot learn two answers to one text",
+        )
+    return pool
+
+
+def _columns(validated: Validated, table: Table) -> list[str]:
+    """Return the columns of a split; a jsonl file tells them only row by row."""
+    sampled = table.columns or columns_of(sample_rows(table))
+    return list(dict.fromkeys([*sampled, *validated.dataset.columns]))
+
+
+def _require_columns(ctx: PhaseContext, shape: Shape, columns: list[str]) -> None:
+    if not columns:
+        return  # nothing could be read: the counts say why
+    for part, column in shape.columns:
+        if column is not None:
+            require_column(f"data.columns.{part}", column, columns)
+    if ctx.spec.data.group_by:
+        require_column("data.group_by", ctx.spec.data.group_by, columns)
+
+
+def _labels(
+    ctx: PhaseContext, task: Task, train: Pool, book: LabelBook
+) -> tuple[list[str], Indices]:
+    """Return the labels in id order and the id of every number of the book; warns of rare ones."""
+    if task is not Task.CLASSIFICATION:
+        return [], np.zeros(0, dtype=np.int64)
+    used, counts = np.unique(train.column("label"), return_counts=True)
+    labels = book.names(used)
+    if len(used) < 2:
+        raise Refused(
+            f"all {len(train.alive):,} rows have the same label; there is nothing to learn",
+            code="one_label",
+            hint="check data.columns.label; data.max_rows reads the first rows, which may be"
+            " sorted by label",
+            field="data.columns.label",
+        )
+    single = int((counts == 1).sum())
+    if single:
+        ctx.warn(
+            f"{single:,} of {len(labels):,} labels have a single row",
+            hint="a label needs several rows to be learned; merge or drop the rare ones",
+        )
+    return labels, book.ids(labels)
+
+
+def _drop_unknown_labels(pool: Pool, ids: Indices) -> None:
+    unknown = ids[pool.column("label")] < 0
+    pool.drop(Rule.MISSING, unknown, lambda i: "its label is on no training row")
+
+
+def _filled(ctx: PhaseContext, pool: Pool | None) -> Pool | None:
+    """Return the pool, or None with a warning when nothing in it can be used."""
+    if pool is None or len(pool.alive):
+        return pool
+    ctx.warn(
+        f"nothing in split {pool.split} can be used ({pool.tally.summary()});"
+        " training rows are held out in its place"
+    )
+    return None
+
+
+def drop_long(ctx: PhaseContext, pools: Pools, model_limit: int | None) -> MaxLength:
+    """Resolve `train.max_length` and drop longer rows from all pools.
+
+    Raises Refused: `max_length`, `empty_dataset`.
+    """
+    asked = ctx.spec.train.max_length
+    limit = max_length(pools.train.length, None if asked == "auto" else asked, model_limit)
+    if asked == "auto":
+        ctx.resolve("train.max_length", limit.tokens, limit.reason)
+    for _, pool in pools.roles():
+        lengths = pool.length
+
+        def what(i: int, lengths: Indices = lengths) -> str:
+            return f"{lengths[i]:,} tokens, the limit is {limit.tokens:,}"
+
+        pool.drop(Rule.TOO_LONG, lengths > limit.tokens, what)
+    if not len(pools.train.alive):
+        raise empty_dataset(pools.train.split, pools.train.tally)
+    return limit

@@ -1,0 +1,237 @@
+"""Tokenizers and datasets from the Hub: downloaded with endpoint, token and revision given.
+
+`datasets.load_dataset` with a Hub id takes the endpoint from the environment at import, so the
+files are downloaded first (into the host's Hub cache, shared by all jobs) and read from there.
+Formats that ftq reads by itself are read row by row; others by `datasets`' own builders, over a
+folder that looks like the repo.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, DownloadMode, load_dataset
+from huggingface_hub import hf_hub_download
+from huggingface_hub.utils.tqdm import tqdm
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from ftq_shared.errors import Refused
+from ftq_shared.hub import HubClient
+from ftq_shared.hub.layout import Split, layout
+from ftq_shared.hub.records import Kind, RepoRecord
+from ftq_shared.sources import DATA_SUFFIXES, Place
+from ftq_worker.data.files import label_names
+from ftq_worker.data.progress import Progress
+from ftq_worker.data.reading import open_files
+from ftq_worker.data.rows import Row, Table
+from ftq_worker.handover import DatasetFacts, ModelFacts
+from ftq_worker.phase import PhaseContext
+from ftq_worker.publishing.hub import hub_of
+
+Tables = dict[str, Callable[[], Table]]
+
+_TOKENIZER_FILES = (".json", ".txt", ".model", ".jinja")
+_MAX_TOKENIZER_FILE = 64 << 20  # bytes; no tokenizer file is larger, other .json files may be
+# What a config in the card may say without changing how its files are read.
+_PLAIN_CONFIG = {"config_name", "data_files", "data_dir", "default", "drop_labels"}
+
+
+def load_tokenizer(ctx: PhaseContext, model: ModelFacts) -> PreTrainedTokenizerBase:
+    """Return the model's tokenizer, without its weights.
+
+    Raises Refused (`no_tokenizer`) when there is none, and what HubClient.call raises.
+    """
+    folder = Path(model.name).expanduser()
+    if model.place is Place.HUB:
+        repo = hub_of(ctx).model_info(model.name, model.revision)
+        names = [
+            name
+            for name, size in repo.files.items()
+            if name.endswith(_TOKENIZER_FILES) and size <= _MAX_TOKENIZER_FILE
+        ]
+        folder = download(ctx, repo, names, f"download tokenizer of {model.name}")
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise Refused(
+            f"the tokenizer of {model.name} cannot be loaded: {error}",
+            code="no_tokenizer",
+            hint="choose a model with a tokenizer.json",
+            field="model",
+        ) from error
+    return tokenizer
+
+
+def download(ctx: PhaseContext, repo: RepoRecord, names: list[str], task: str) -> Path:
+    """Bring files of a repo to this host, bytes told as progress; returns the snapshot's folder.
+
+    Raises what HubClient.call raises, and stops at a cancel between two chunks.
+    """
+    hub = hub_of(ctx)
+    total = sum(repo.files[name] for name in names)
+    progress = Progress(ctx.emit, ctx.control, task, "bytes", total)
+    folder, done = Path(), 0
+    for name in names:
+        path = _fetch(hub, repo, name, progress)
+        done += repo.files[name]
+        progress.at(done)  # a file that the cache has moves no bar
+        # The snapshot's folder is as many levels up as the name has parts.
+        folder = path.parents[name.count("/")]
+    progress.finish()
+    return folder
+
+
+def _fetch(hub: HubClient, repo: RepoRecord, name: str, progress: Progress) -> Path:
+    start = progress.done
+
+    def fetch() -> str:
+        progress.at(start)
+        return hf_hub_download(
+            repo.id,
+            name,
+            repo_type=repo.kind,
+            revision=repo.sha,
+            token=hub.token,
+            endpoint=hub.endpoint,
+            library_name="ftq",
+            tqdm_class=_bar(progress),
+        )
+
+    kind: Kind = repo.kind
+    return Path(hub.call(fetch, kind=kind, repo=repo.id, what=f"downloading {name}"))
+
+
+def _bar(progress: Progress) -> type[tqdm]:
+    """Return a progress bar that draws nothing and counts bytes."""
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **(kwargs | {"disable": True}))  # type: ignore[no-untyped-call]
+
+        def update(self, n: float | None = 1) -> bool | None:
+            progress.advance(int(n or 0))
+            return None
+
+    return Bar
+
+
+def hub_tables(ctx: PhaseContext, facts: DatasetFacts, folder: Path) -> Tables:
+    """Return the splits of a Hub dataset; a split's files are downloaded when it is opened.
+
+    `folder` is scratch space. Raises Refused (`no_config`) for a config that is not there.
+    """
+    repo = hub_of(ctx).dataset_info(facts.name, facts.revision)
+    known = layout(repo)
+    config = facts.config or known.default
+    if config is None or config not in known.configs:
+        raise Refused(
+            f"dataset {facts.name} has no config {config!r}; it has {', '.join(known.names)}",
+            code="no_config",
+            hint=f"--dataset {facts.name}:{known.names[0] if known.names else 'CONFIG'}",
+            field="dataset",
+            nearest=known.names,
+        )
+    splits = known.configs[config]
+    if not _reads_alone(repo, config, splits):
+        return _built_tables(ctx, repo, config, splits, folder)
+    labels = _card_labels(repo, config)
+    return {name: _opener(ctx, repo, name, split, labels) for name, split in splits.items()}
+
+
+def _reads_alone(repo: RepoRecord, config: str, splits: Mapping[str, Split]) -> bool:
+    """Return whether ftq's own readers know all files and the card sets no options of a reader."""
+    configs = repo.card.get("configs") or []
+    options = {
+        key for entry in configs if entry.get("config_name") == config for key in entry
+    } - _PLAIN_CONFIG
+    files = [file for split in splits.values() for file in split.files]
+    return not options and all(file.endswith(DATA_SUFFIXES) for file in files)
+
+
+def _opener(
+    ctx: PhaseContext, repo: RepoRecord, name: str, split: Split, labels: dict[str, list[str]]
+) -> Callable[[], Table]:
+    def open_() -> Table:
+        folder = download(ctx, repo, list(split.files), f"download {repo.id} {name}")
+        table = open_files(name, [folder / file for file in split.files])
+        return Table(name, table.columns, table.read, table.rows, labels | dict(table.label_names))
+
+    return open_
+
+
+def _card_labels(repo: RepoRecord, config: str) -> dict[str, list[str]]:
+    """Return the label names that the card gives for columns of numbers."""
+    infos = repo.card.get("dataset_info") or []
+    entries = infos if isinstance(infos, list) else [infos]
+    labels: dict[str, list[str]] = {}
+    for info in entries:
+        if info.get("config_name", config) != config:
+            continue
+        for feature in info.get("features") or []:
+            kind = feature.get("dtype")
+            names = kind.get("class_label", {}).get("names") if isinstance(kind, Mapping) else None
+            if isinstance(names, Mapping):
+                by_number = sorted(names.items(), key=lambda pair: int(pair[0]))
+                labels[feature["name"]] = [str(name) for _, name in by_number]
+            elif names:
+                labels[feature["name"]] = [str(name) for name in names]
+    return labels
+
+
+def _built_tables(
+    ctx: PhaseContext,
+    repo: RepoRecord,
+    config: str,
+    splits: Mapping[str, Split],
+    folder: Path,
+) -> Tables:
+    """Let `datasets` read a config, from a folder that links to the downloaded files.
+
+    The files of other configs stand there empty: their names are all that `datasets` looks at.
+    """
+    wanted = {file for split in splits.values() for file in split.files}
+    cards = [name for name in repo.files if name in ("README.md", "dataset_infos.json")]
+    snapshot = download(ctx, repo, [*cards, *sorted(wanted)], f"download {repo.id}")
+    mirror = folder / "repo"
+    for name in repo.files:
+        path = mirror / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name in wanted or name in cards:
+            path.symlink_to((snapshot / name).resolve())
+        else:
+            path.touch()
+
+    def opener(split: str) -> Callable[[], Table]:
+        return lambda: _built_table(mirror, config, split, folder)
+
+    return {split: opener(split) for split in splits}
+
+
+def _built_table(mirror: Path, config: str, split: str, folder: Path) -> Table:
+    try:
+        data = load_dataset(
+            str(mirror),
+            None if config == "default" else config,
+            split=split,
+            cache_dir=str(folder / "cache"),
+            download_mode=DownloadMode.REUSE_DATASET_IF_EXISTS,
+        )
+    except Exception as error:  # `datasets` raises what its builders happen to raise
+        raise Refused(
+            f"split {split!r} cannot be read: {error}",
+            code="bad_file",
+            hint="look at the dataset's own page, or bring it as jsonl or parquet",
+        ) from error
+    return dataset_table(data, split)
+
+
+def dataset_table(data: Dataset, split: str) -> Table:
+    """Return a table over a dataset that is on disk."""
+
+    def read() -> Iterator[Row]:
+        for number, values in enumerate(data):
+            yield Row(split, number, None, values)
+
+    return Table(split, list(data.column_names), read, len(data), label_names(data.features))

@@ -1,0 +1,55 @@
+"""How long a row may be: the rule behind `train.max_length`."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from ftq_shared.errors import Refused
+from ftq_worker.data.arrow import Indices
+from ftq_worker.handover import ModelFacts
+
+SOFT_LIMIT = 2048  # tokens; up to here every row is kept
+PERCENTILE = 99.5  # of the rows are kept where the longest goes beyond
+_UNSET = 10**6  # transformers writes an enormous number where a tokenizer has no limit
+
+
+@dataclass(frozen=True)
+class MaxLength:
+    """The limit that is used, in tokens, and why."""
+
+    tokens: int
+    reason: str
+
+
+def model_limit(model: ModelFacts, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Return the longest input that the model takes, in tokens; None when nothing says so.
+
+    A RoBERTa has more positions than it takes tokens; its tokenizer knows the right number.
+    """
+    known = [model.max_positions, tokenizer.model_max_length]
+    return min((n for n in known if n and n < _UNSET), default=None)
+
+
+def max_length(lengths: Indices, asked: int | None, limit: int | None) -> MaxLength:
+    """Return the limit for rows of these lengths; `asked` is the spec's value, None for auto.
+
+    Raises Refused (`max_length`) when the spec asks for more than the model takes.
+    """
+    if asked is not None:
+        if limit is not None and asked > limit:
+            raise Refused(
+                f"train.max_length is {asked:,}, but the model takes at most {limit:,} tokens",
+                code="max_length",
+                hint=f"--set train.max_length={limit} or less, or auto",
+                field="train.max_length",
+            )
+        return MaxLength(asked, "as asked for")
+    longest = int(lengths.max(initial=1))
+    tokens, reason = longest, f"the longest of {len(lengths):,} rows"
+    if longest > SOFT_LIMIT:
+        tokens = int(np.percentile(lengths, PERCENTILE, method="higher"))
+        reason = f"{PERCENTILE} % of {len(lengths):,} rows fit; the longest has {longest:,} tokens"
+    if limit is not None and tokens > limit:
+        return MaxLength(limit, f"the model takes at most {limit:,} tokens; {reason}")
+    return MaxLength(tokens, reason)

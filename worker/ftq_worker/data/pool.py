@@ -1,0 +1,229 @@
+"""The rows of one split on their way from the source to tokens, on disk the whole time.
+
+What is held in memory per row are a few numbers (position, key, length): about 50 bytes.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from datasets import Dataset
+
+from ftq_worker.data import arrow
+from ftq_worker.data.arrow import ArrowWriter, Indices, numbers, open_arrow
+from ftq_worker.data.cleaning import (
+    BAD_ROW,
+    EXAMPLES,
+    RowProblem,
+    Rule,
+    Tally,
+    bad_row,
+    finding,
+    text_key,
+)
+from ftq_worker.data.examples import Example, Made
+from ftq_worker.data.progress import Progress
+from ftq_worker.data.rows import Row, Table
+from ftq_worker.data.tokenizing import Encoder
+from ftq_worker.phase import PhaseContext
+
+_BATCH = 500  # rows that are tokenized together
+
+Mask = npt.NDArray[np.bool_]
+
+
+class LabelBook:
+    """Numbers labels in the order of their first use, and gives them their ids at the end."""
+
+    def __init__(self, names: list[str] | None = None) -> None:
+        self._fixed = names is not None  # the dataset itself lists its labels
+        self._numbers = {name: i for i, name in enumerate(names or [])}
+
+    def number(self, label: str) -> int:
+        """Return the label's number, a new one where it has none; -1 for "no label"."""
+        return self._numbers.setdefault(label, len(self._numbers)) if label else -1
+
+    def names(self, used: Indices) -> list[str]:
+        """Return the labels in id order: the dataset's own, else those in `used`, sorted.
+
+        Labels that are whole numbers are sorted as numbers.
+        """
+        names = list(self._numbers)
+        if self._fixed:
+            return names
+        chosen = [names[number] for number in used if number >= 0]
+        whole = all(name.removeprefix("-").isdecimal() for name in chosen)
+        return sorted(chosen, key=int) if whole else sorted(chosen)
+
+    def ids(self, names: list[str]) -> Indices:
+        """Return the id of every number, -1 where the label is not in `names`."""
+        place = {name: i for i, name in enumerate(names)}
+        return arrow.as_indices([place.get(name, -1) for name in self._numbers])
+
+
+@dataclass
+class Pool:
+    """The usable rows of one split. The arrays have one entry per usable row."""
+
+    split: str
+    rows: Dataset  # all rows that could be read, as arrow.EXAMPLES
+    tally: Tally
+    alive: Indices  # positions in `rows`, ascending
+    tokens: Dataset | None = None  # one record per row that was usable when it was made
+    position: Indices = field(default_factory=lambda: arrow.as_indices([]))  # in `tokens`
+    length: Indices = field(default_factory=lambda: arrow.as_indices([]))  # in tokens
+
+    def column(self, name: str) -> Any:
+        """Return a column of numbers for the usable rows, shape (rows,)."""
+        return numbers(self.rows, name)[self.alive]
+
+    def example(self, i: int) -> Example:
+        """Return the i-th usable row."""
+        return Example.from_json(self.rows[int(self.alive[i])]["example"])
+
+    def source_row(self, i: int) -> Row:
+        """Return where the i-th usable row came from."""
+        return _place(self.rows[int(self.alive[i])])
+
+    def keep(self, mask: Mask) -> None:
+        """Drop the usable rows where `mask` is false."""
+        self.alive = self.alive[mask]
+        if self.tokens is not None:
+            self.position, self.length = self.position[mask], self.length[mask]
+
+    def drop(self, rule: Rule, mask: Mask, what: Callable[[int], str]) -> None:
+        """Drop and count the usable rows where `mask` is true; `what` describes the i-th."""
+        found = np.flatnonzero(mask)
+        examples = [finding(self.source_row(i), "", what(i)) for i in found[:EXAMPLES]]
+        self.tally.count(rule, len(found), examples)
+        self.keep(~mask)
+
+
+def collect(
+    ctx: PhaseContext,
+    table: Table,
+    make: Callable[[Mapping[str, Any]], Made],
+    book: LabelBook,
+    path: Path,
+    limit: int | None,
+) -> Pool:
+    """Read a split into an Arrow file, leaving out rows that cannot be used.
+
+    Raises Refused (`bad_row`) at the first such row under `data.on_bad_row: fail`.
+    """
+    tally = Tally()
+    total = table.rows if limit is None or table.rows is None else min(table.rows, limit)
+    progress = Progress(ctx.emit, ctx.control, f"read {table.split}", "rows", total)
+    with ArrowWriter(path, arrow.EXAMPLES) as writer:
+        for row in itertools.islice(table.read(), limit):
+            progress.advance()
+            tally.read += 1
+            try:
+                writer.append(_record(row, make, book, tally, ctx.spec.data.group_by))
+            except RowProblem as problem:
+                if ctx.spec.data.on_bad_row == "fail" and problem.rule in BAD_ROW:
+                    raise bad_row(row, problem) from None
+                tally.add(problem.rule, row, problem.field, problem.what)
+    progress.finish()
+    rows = open_arrow(path)
+    return Pool(table.split, rows, tally, np.arange(len(rows), dtype=np.int64))
+
+
+def _record(
+    row: Row,
+    make: Callable[[Mapping[str, Any]], Made],
+    book: LabelBook,
+    tally: Tally,
+    group_by: str | None,
+) -> dict[str, Any]:
+    if row.problem:
+        raise RowProblem(Rule.UNREADABLE, "", row.problem)
+    made = make(row.values)
+    if made.damaged:
+        tally.add(Rule.CONTROL_CHARACTERS, row, made.damaged, "held control characters")
+    key = made.example.key
+    # A row without a group is a group of its own.
+    group = row.values.get(group_by) if group_by else None
+    return {
+        "file": row.file,
+        "line": row.line,
+        "row": row.number,
+        "example": made.example.to_json(),
+        "label": book.number(made.example.label),
+        "key": key,
+        "group": key if group is None else text_key("group", str(group)),
+    }
+
+
+def _place(record: Mapping[str, Any]) -> Row:
+    return Row(record["file"], record["row"], record["line"])
+
+
+def drop_duplicates(pool: Pool, *, keep: bool) -> int:
+    """Drop rows that are equal to an earlier one; returns how many contradict its label.
+
+    With `keep` nothing is dropped. A text stands once, whatever its labels: a model cannot learn
+    two answers to one text, and which one is right nobody here knows.
+    """
+    keys, labels = pool.column("key"), pool.column("label")
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    original = first[inverse]  # for each row the first one with its text
+    repeated = original != np.arange(len(keys))
+    contradicts = repeated & (labels != labels[original])
+    conflicts = int(contradicts.sum())
+    if keep:
+        return conflicts
+    source = pool.column("row")
+
+    def equal(i: int) -> str:
+        return f"equal to row {source[original[i]]}"
+
+    def other(i: int) -> str:
+        return f"equal to row {source[original[i]]}, which has another label"
+
+    pool.drop(Rule.DUPLICATE, repeated & ~contradicts, equal)
+    left = ~(repeated & ~contradicts)
+    kept = np.flatnonzero(left)
+    pool.drop(Rule.CONFLICT, contradicts[left], lambda i: other(int(kept[i])))
+    return conflicts
+
+
+def tokenize(ctx: PhaseContext, pool: Pool, encoder: Encoder, ids: Indices, path: Path) -> None:
+    """Turn the usable rows into records, dropping those that nothing could be trained on.
+
+    `ids` gives the label id for every number of the label book.
+    """
+    progress = Progress(ctx.emit, ctx.control, f"tokenize {pool.split}", "rows", len(pool.alive))
+    made = np.zeros(len(pool.alive), dtype=bool)
+    lengths: list[int] = []
+    bad: dict[int, str] = {}
+    with ArrowWriter(path, encoder.schema) as writer:
+        for i, record in _records(pool, encoder, ids, progress):
+            if isinstance(record, RowProblem):
+                bad[i] = record.what if len(bad) < EXAMPLES else ""
+                continue
+            made[i] = True
+            lengths.append(record["length"])
+            writer.append(record)
+    progress.finish()
+    pool.drop(Rule.UNTRAINABLE, ~made, lambda i: bad[i])
+    pool.tokens = open_arrow(path)
+    pool.length = arrow.as_indices(lengths)
+    pool.position = np.arange(len(lengths), dtype=np.int64)
+
+
+def _records(
+    pool: Pool, encoder: Encoder, ids: Indices, progress: Progress
+) -> Iterator[tuple[int, dict[str, Any] | RowProblem]]:
+    """Yield the number of each usable row with its record, or with what is wrong with it."""
+    for start in range(0, len(pool.alive), _BATCH):
+        batch = pool.rows[pool.alive[start : start + _BATCH]]
+        examples = [Example.from_json(text) for text in batch["example"]]
+        labels = [int(ids[label]) if label >= 0 else -1 for label in batch["label"]]
+        records = encoder.encode(examples, labels)
+        progress.advance(len(records))
+        yield from enumerate(records, start)

@@ -1,0 +1,186 @@
+"""The three sets of a job: golden first, then validation, then what is left to train on."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ftq_shared.errors import Refused
+from ftq_worker.data import splits
+from ftq_worker.data.arrow import Indices
+from ftq_worker.data.cleaning import Rule
+from ftq_worker.data.pool import Mask, Pool
+from ftq_worker.data.splits import Rows
+from ftq_worker.phase import PhaseContext
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Rows of one pool that make up a set."""
+
+    pool: Pool
+    rows: Indices  # numbers of usable rows of the pool, ascending
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def records(self) -> Indices:
+        """Positions in the pool's token file."""
+        return self.pool.position[self.rows]
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The sets, and how the golden one was chosen."""
+
+    train: Chosen
+    validation: Chosen
+    golden: Chosen
+    reason: str
+    sha256: str  # of the golden texts, in order
+    strata: dict[str, int]  # golden rows per label or length bucket
+    leaked: int  # training rows that were equal to one of another split, or of its group
+
+
+def choose_sets(
+    ctx: PhaseContext,
+    train: Pool,
+    validation: Pool | None,
+    test: Pool | None,
+    labels: Sequence[str],
+    ids: Indices,
+) -> Sets:
+    """Choose golden, then validation, and take both out of the training rows.
+
+    All pools are tokenized. Raises Refused: `golden_size`, `group_by`, `too_few_rows`.
+    """
+    rows = _rows_of(train, ids, bool(labels))
+    golden, reason = _golden(ctx, train, rows, test, ids, bool(labels))
+    golden_rows = _rows_of(golden.pool, ids, bool(labels)).take(_mask(golden))
+    free = ~splits.held_out(rows, golden_rows)
+    if validation is not None and len(validation.alive):
+        own = _rows_of(validation, ids, bool(labels))
+        # What steers may not be what judges, even where the dataset's own splits overlap.
+        source, candidates = validation, own.take(~splits.held_out(own, golden_rows))
+    else:
+        source, candidates = train, rows.take(free)
+    chosen = _validation(ctx, source, candidates, held_out=source is train)
+    validation_rows = _rows_of(chosen.pool, ids, bool(labels)).take(_mask(chosen))
+
+    # Whole splits are kept out, not only the rows that were chosen from them.
+    whole = [_rows_of(p, ids, bool(labels)) for p in (validation, test) if p is not None]
+    away = splits.held_out(rows, golden_rows, validation_rows, *whole)
+    left = np.flatnonzero(~away)
+    if not len(left):
+        raise _nothing_left(ctx, len(rows))
+    taken = sum(len(c) for c in (golden, chosen) if c.pool is train)
+    names = splits.stratum_names(list(labels))
+    _count_away(train, away)
+    return Sets(
+        Chosen(train, left),
+        chosen,
+        golden,
+        reason,
+        _sha256(golden),
+        _strata(golden_rows, names),
+        int(away.sum()) - taken,
+    )
+
+
+def _golden(
+    ctx: PhaseContext, train: Pool, rows: Rows, test: Pool | None, ids: Indices, labelled: bool
+) -> tuple[Chosen, str]:
+    asked = ctx.spec.data.golden.size
+    size = None if asked == "auto" else asked
+    by = "label" if labelled else "length"
+    if test is not None and len(test.alive):
+        wanted = splits.golden_size_from_test(len(test.alive), size)
+        # Groups need not stay whole here: all groups of the test split leave the training rows.
+        picked = _pick(test, _rows_of(test, ids, labelled), wanted, ctx.spec.train.seed)
+        rule = "up to 1,000" if size is None else "the size that was asked for"
+        return picked, (
+            f"{len(picked):,} of the {len(test.alive):,} usable rows of the test split,"
+            f" {rule}; stratified by {by}, seed {ctx.spec.train.seed}"
+        )
+    grouped = bool(ctx.spec.data.group_by)
+    wanted = splits.golden_size_from_train(len(rows), size)
+    picked = _pick(train, rows, wanted, ctx.spec.train.seed, grouped=grouped)
+    how = f"whole groups of {ctx.spec.data.group_by}" if grouped else f"stratified by {by}"
+    rule = "5 %, at least 100, at most 500, never above 10 %" if size is None else "as asked for"
+    return picked, (
+        f"{len(picked):,} of {len(rows):,} training rows ({rule}), held out before anything else;"
+        f" {how}, seed {ctx.spec.train.seed}"
+    )
+
+
+def _validation(ctx: PhaseContext, pool: Pool, rows: Rows, *, held_out: bool) -> Chosen:
+    if ctx.spec.data.validation == "none":
+        return Chosen(pool, np.zeros(0, dtype=np.int64))
+    size = splits.validation_size(len(rows)) if held_out else splits.VALIDATION_MOST
+    grouped = held_out and bool(ctx.spec.data.group_by)
+    return _pick(pool, rows, size, ctx.spec.train.seed, grouped=grouped)
+
+
+def _pick(pool: Pool, rows: Rows, size: int, seed: int, *, grouped: bool = False) -> Chosen:
+    if not len(rows):
+        return Chosen(pool, np.zeros(0, dtype=np.int64))
+    return Chosen(pool, rows.index[splits.choose(rows, size, seed, grouped=grouped)])
+
+
+def _rows_of(pool: Pool, ids: Indices, labelled: bool) -> Rows:
+    strata = ids[pool.column("label")] if labelled else splits.length_strata(pool.length)
+    index = np.arange(len(pool.alive), dtype=np.int64)
+    return Rows(index, pool.column("key"), pool.column("group"), strata)
+
+
+def _mask(chosen: Chosen) -> Mask:
+    mask = np.zeros(len(chosen.pool.alive), dtype=bool)
+    mask[chosen.rows] = True
+    return mask
+
+
+def _count_away(train: Pool, away: Mask) -> None:
+    """Count the rows that are held out; they stay in the pool, where the sets find them."""
+    train.tally.count(Rule.HELD_OUT, int(away.sum()))
+
+
+def _strata(rows: Rows, names: list[str]) -> dict[str, int]:
+    numbers, counts = np.unique(rows.stratum, return_counts=True)
+    return {names[n]: int(count) for n, count in zip(numbers, counts, strict=True)}
+
+
+def _sha256(golden: Chosen) -> str:
+    digest = hashlib.sha256()
+    for i in golden.rows:
+        digest.update(golden.pool.example(int(i)).to_json().encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def _nothing_left(ctx: PhaseContext, rows: int) -> Refused:
+    group_by = ctx.spec.data.group_by
+    if group_by:
+        return Refused(
+            f"data.group_by {group_by!r} leaves no training rows: its groups are too large",
+            code="group_by",
+            hint="choose a column with many values, or leave data.group_by out",
+            field="data.group_by",
+        )
+    return Refused(
+        f"{rows:,} usable rows are too few: none is left to train on beside golden and validation",
+        code="too_few_rows",
+        hint="give at least 3 rows that differ, or a test split of their own",
+    )
+
+
+def lengths(chosen: Chosen) -> dict[str, int]:
+    """Return total, p50, p90, p99 and max of the row lengths of a set, in tokens."""
+    values = chosen.pool.length[chosen.rows]
+    p50, p90, p99 = (
+        np.percentile(values, (50, 90, 99), method="nearest") if len(values) else [0] * 3
+    )
+    figures: dict[str, Any] = {"total": values.sum(), "p50": p50, "p90": p90, "p99": p99}
+    return {k: int(v) for k, v in (figures | {"max": values.max(initial=0)}).items()}

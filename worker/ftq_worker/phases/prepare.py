@@ -1,0 +1,139 @@
+"""The prepare phase: rows are read, cleaned, split and tokenized; nothing is trained yet.
+
+Leaves `prepared/{train,validation,golden}`, which `datasets.load_from_disk` reads, and
+`prepared.json`. The columns: `input_ids`, `labels` (-100 where not trained), `length`; for
+classification `input_ids`, `label`, `length`; for preference `prompt`, `chosen`, `rejected`,
+`length`. Running it again gives the same rows.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from datasets import disable_progress_bars
+from transformers import PreTrainedTokenizerBase
+
+from ftq_shared.paths import read_json
+from ftq_shared.spec import Task
+from ftq_worker.data.arrow import replace_folder, save_set
+from ftq_worker.data.gather import Pools, drop_long, gather
+from ftq_worker.data.hub import load_tokenizer
+from ftq_worker.data.limits import model_limit
+from ftq_worker.data.pool import tokenize
+from ftq_worker.data.sets import Sets, choose_sets, lengths
+from ftq_worker.data.telling import (
+    EARLY_RULES,
+    LATE_RULES,
+    tell_cleaning,
+    tell_damage,
+    tell_dataset,
+    tell_held_out_cleaning,
+    tell_sets,
+)
+from ftq_worker.data.tokenizing import Encoder, check_eos, choose_format, make_encoder
+from ftq_worker.handover import Prepared, Validated
+from ftq_worker.phase import PhaseContext
+
+CHECKED_ROWS = 20  # rows that the end-of-turn check looks at
+
+
+def run(ctx: PhaseContext) -> None:
+    """Prepare the data sets of a job.
+
+    Raises Refused for data that cannot be used, HubUnreachable, JobCancelled and Interrupted.
+    """
+    disable_progress_bars()  # events tell it; bars would land in the job's log
+    validated = Validated.load(ctx.paths.validated)
+    tokenizer = load_tokenizer(ctx, validated.model)
+    _resolve_task(ctx, validated)
+
+    with _scratch(ctx) as folder:
+        pools = gather(ctx, validated, folder)
+        tell_dataset(ctx, validated, pools)
+        tell_cleaning(ctx, pools, EARLY_RULES)
+        tell_damage(ctx, pools)
+
+        encoder = _encoder(ctx, validated, tokenizer, pools)
+        for role, pool in pools.roles():
+            tokenize(ctx, pool, encoder, pools.ids, folder / f"{role}.tokens.arrow")
+        drop_long(ctx, pools, model_limit(validated.model, tokenizer))
+
+        sets = choose_sets(ctx, pools.train, pools.validation, pools.test, pools.labels, pools.ids)
+        tell_cleaning(ctx, pools, LATE_RULES)
+        tell_held_out_cleaning(ctx, pools)
+        samples = tell_sets(ctx, sets, encoder)
+        tell_dataset(ctx, validated, pools, lengths(sets.train))
+
+        _save(ctx, sets, folder / "prepared")
+        _report(sets, pools, encoder, samples).save(ctx.paths.prepared_report)
+
+
+@contextmanager
+def _scratch(ctx: PhaseContext) -> Iterator[Path]:
+    """Give a folder that only this claim writes to, on the storage's own disk."""
+    folder = ctx.paths.attempt(ctx.token_number) / "prepare"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _resolve_task(ctx: PhaseContext, validated: Validated) -> None:
+    """Say the task where the spec left it open, unless validate has said it."""
+    if ctx.spec.task is Task.AUTO and "task" not in (read_json(ctx.paths.resolved) or {}):
+        ctx.resolve("task", str(validated.task), f"the columns are {validated.shape}")
+
+
+def _encoder(
+    ctx: PhaseContext, validated: Validated, tokenizer: PreTrainedTokenizerBase, pools: Pools
+) -> Encoder:
+    """Return the encoder, after a look at what it makes of the first rows."""
+    data, format_ = ctx.spec.data, "plain"
+    if validated.task in (Task.SFT, Task.PREFERENCE):
+        format_, reason = choose_format(data.format, tokenizer, data.chat_template)
+        if data.format == "auto":
+            ctx.resolve("data.format", format_, reason)
+    encoder = make_encoder(tokenizer, validated.task, format_, ctx.spec, _date(ctx))
+    count = min(CHECKED_ROWS, len(pools.train.alive))
+    check_eos(tokenizer, encoder, [pools.train.example(i) for i in range(count)])
+    return encoder
+
+
+def _date(ctx: PhaseContext) -> str:
+    """Return the day of the submit, for chat templates that write a date."""
+    if not ctx.created:
+        return ""
+    return datetime.fromisoformat(ctx.created).strftime("%d %b %Y")
+
+
+def _save(ctx: PhaseContext, sets: Sets, folder: Path) -> None:
+    """Write the sets beside `prepared/` and put them in its place.
+
+    The report goes first and comes last: while it is there, it belongs to the folder.
+    """
+    for name in ("train", "validation", "golden"):
+        ctx.control.check()
+        chosen = getattr(sets, name)
+        save_set(chosen.pool.tokens, chosen.records, folder / name)
+    ctx.paths.prepared_report.unlink(missing_ok=True)
+    replace_folder(folder, ctx.paths.prepared)
+
+
+def _report(sets: Sets, pools: Pools, encoder: Encoder, samples: list[dict[str, Any]]) -> Prepared:
+    all_sets = {"train": sets.train, "validation": sets.validation, "golden": sets.golden}
+    return Prepared(
+        rows={name: len(chosen) for name, chosen in all_sets.items()},
+        labels=pools.labels,
+        format=cast(Literal["chat", "plain"], encoder.format),
+        max_length=max(lengths(chosen)["max"] for chosen in all_sets.values()),
+        tokens=lengths(sets.train),
+        cleaning=pools.train.tally.report(),
+        golden_sha256=sets.sha256,
+        golden_source=sets.golden.pool.split,
+        samples=samples,
+    )
