@@ -115,6 +115,14 @@ def clock(time: str) -> str:
         return "--:--:--"
 
 
+def moment(seconds: float) -> str:
+    """Return seconds since 1970 as date and time where the reader is."""
+    try:
+        return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return UNKNOWN
+
+
 def bar(done: Any, total: Any, width: int, glyphs: Glyphs = ASCII) -> tuple[str, str]:
     """Return a bar's done part and its rest, together `width` characters."""
     part, whole = number(done), number(total)

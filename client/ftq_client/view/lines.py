@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from ftq_shared.redaction import escape_control
 
@@ -79,6 +80,7 @@ def cells(text: str) -> int:
     return len(text) if text.isascii() else sum(map(_cells_of, text))
 
 
+@lru_cache(4096)  # a few characters stand in almost every line
 def _cells_of(char: str) -> int:
     if unicodedata.category(char) in ("Mn", "Me", "Cf"):
         return 0
@@ -87,12 +89,12 @@ def _cells_of(char: str) -> int:
 
 def text_of(line: Iterable[Span]) -> str:
     """Return a line without its inks."""
-    return "".join(text for text, _ in line)
+    return "".join([text for text, _ in line])
 
 
 def width_of(line: Iterable[Span]) -> int:
     """Return how many columns a line takes."""
-    return sum(cells(text) for text, _ in line)
+    return cells(text_of(line))
 
 
 def crop(line: Line, width: int, cut: str = "…") -> Line:
@@ -133,9 +135,15 @@ def _break(chars: list[Span], room: int) -> int:
     for end, (char, _) in enumerate(chars):
         used += _cells_of(char)
         if used > room:
-            space = next((i for i in range(end, end // 2, -1) if chars[i][0] == " "), 0)
+            space = next((i for i in range(end, end // 2, -1) if _may_break(chars, i)), 0)
             return space or max(end, 1)
     return len(chars)
+
+
+def _may_break(chars: list[Span], at: int) -> bool:
+    """Return whether a line may end before `at`: at a space, but not before a separator."""
+    after = chars[at + 1][0] if at + 1 < len(chars) else ""
+    return chars[at][0] == " " and after not in (UNICODE.sep, ASCII.sep)
 
 
 def _chars(line: Iterable[Span]) -> Iterator[Span]:

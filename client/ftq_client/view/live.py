@@ -19,14 +19,15 @@ from rich.segment import ControlType, Segment
 
 from ftq_client.view.base import write_note
 from ftq_client.view.format import seconds_of
-from ftq_client.view.lines import Ink, Line, glyphs_for, shown, width_of
+from ftq_client.view.lines import Ink, Line, glyphs_for, shown, width_of, wrap
 from ftq_client.view.model import JobView
 from ftq_client.view.permanent import permanent_lines
 from ftq_client.view.region import compact_lines, region_lines
-from ftq_client.view.summary import summary_lines
+from ftq_client.view.summary import INDENT, summary_lines
 from ftq_shared.events import Event
 
 BUNDLE_S = 0.03  # events of one burst that are drawn together
+_NAMED = 12  # columns of a job's id in front of its lines, where there are several
 TICK_S = 0.5  # the clocks in the region go on while nothing happens
 
 
@@ -66,7 +67,7 @@ class LiveView:
     def event(self, event: Event) -> None:
         """Show one event."""
         with self._lock:
-            view = self._jobs.setdefault(event.job, self._new_job(event.job))
+            view = self._jobs.get(event.job) or self._new_job(event.job)
             age = time.time() - seconds_of(event.time)
             self._behind = age if self._behind is None else min(self._behind, age)
             lines = permanent_lines(event, view, width=self._width(), glyphs=self._glyphs)
@@ -113,16 +114,25 @@ class LiveView:
         self.close()
 
     def _new_job(self, job: str) -> JobView:
-        return JobView(job, self._names.get(job, ""))
+        self._jobs[job] = JobView(job, self._names.get(job, ""))
+        return self._jobs[job]
 
     def _summary(self, view: JobView) -> list[Line]:
-        return summary_lines(view, self._glyphs)
+        width, rows = self._console.width, []
+        for line in summary_lines(view, self._glyphs):
+            # Commands and URLs are copied: only the terminal may wrap them, it knows they go on.
+            copied = bool(line) and line[-1][1] is Ink.ACCENT
+            rows += [line] if copied else wrap(line, width, INDENT)
+        return rows
 
     def _width(self) -> int:
-        return self._console.width - (12 if self._many else 0)
+        # As of the last picture: to ask the terminal ten thousand times takes long.
+        return self._drawn_width - (_NAMED if self._many else 0)
 
     def _named(self, view: JobView, line: Line) -> Line:
-        return ((f"{shown(view.job)[:11]:<12}", Ink.DIM), *line) if self._many else line
+        return (
+            ((f"{shown(view.job)[: _NAMED - 1]:<{_NAMED}}", Ink.DIM), *line) if self._many else line
+        )
 
     def _flush(self) -> None:
         """Draw what waits, and the region below it."""

@@ -8,7 +8,7 @@ from ftq_client.view.steps import step_line
 from ftq_client.view.wording import phrase
 from ftq_shared.events import Event, EventType
 
-_SUBJECT = 13  # columns for what a line is about
+_SUBJECT = 11  # columns for what a line is about
 _CLOCK_FROM = 76  # a narrower terminal has no room for the time of day
 _SAMPLE_ROWS = 14  # of one sample; the whole of it is in `ftq tail --json`
 
@@ -27,7 +27,8 @@ def permanent_lines(event: Event, view: JobView, *, width: int, glyphs: Glyphs) 
             task = view.tasks.get(str(event.data.get("task")))
             new = task is not None and task.finished and task.name in unfinished
             return _laid_out(event, _task_done(task), width, glyphs) if task and new else []
-        case EventType.STATE if not event.data.get("reason") and not view.terminal:
+        # How it ended is what the closing block says.
+        case EventType.STATE if view.terminal or not event.data.get("reason"):
             return []
         case EventType.WAITING if waiting == view.waiting:
             return []
@@ -41,10 +42,11 @@ def permanent_lines(event: Event, view: JobView, *, width: int, glyphs: Glyphs) 
 
 def _task_done(task: Task) -> Phrase:
     line: Line = (
-        (amount(task.done, task.unit), Ink.PLAIN),
+        (f"{shown(task.name)}  ", Ink.PLAIN),
+        (amount(task.done, task.unit), Ink.STRONG),
         (f"  {duration(task.updated - task.started)}", Ink.DIM),
     )
-    return Phrase("progress", line, Ink.GOOD, subject=shown(task.name))
+    return Phrase("done", line, Ink.GOOD)
 
 
 def _phase_rule(event: Event, width: int, glyphs: Glyphs) -> Line:

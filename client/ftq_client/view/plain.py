@@ -52,8 +52,9 @@ class PlainView:
 
     def event(self, event: Event) -> None:
         """Write one event."""
-        view = self._jobs.setdefault(event.job, JobView(event.job, self._names.get(event.job, "")))
-        view.apply(event)
+        if event.job not in self._jobs:
+            self._jobs[event.job] = JobView(event.job, self._names.get(event.job, ""))
+        self._jobs[event.job].apply(event)
         if event.type is EventType.PROGRESS and not self._due(event):
             return
         prefix = f"{shown(event.job)} " if self._many else ""

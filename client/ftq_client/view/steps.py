@@ -20,8 +20,8 @@ def step_line(data: Mapping[str, Any], *, width: int | None = None, pad: bool = 
     `pad` gives figures a fixed width, so that the lines of a run stand in columns.
     """
     parts = _parts(data, pad)
-    while width is not None and len(parts) > 1 and _width(parts) > width:
-        parts.remove(max(parts, key=lambda part: part.rank))
+    if width is not None:
+        parts = _fitting(parts, width)
     line: list[Span] = []
     for part in parts:
         line += [("  ", Ink.PLAIN)] if line else []
@@ -29,8 +29,15 @@ def step_line(data: Mapping[str, Any], *, width: int | None = None, pad: bool = 
     return tuple(line)
 
 
-def _width(parts: list[Part]) -> int:
-    return sum(width_of(part.spans) + 2 for part in parts) - 2
+def _fitting(parts: list[Part], width: int) -> list[Part]:
+    """Return the parts for which there is room, always the first."""
+    used = sum(width_of(part.spans) + 2 for part in parts) - 2
+    for part in sorted(parts[1:], key=lambda part: -part.rank):
+        if used <= width:
+            break
+        used -= width_of(part.spans) + 2
+        parts.remove(part)
+    return parts
 
 
 def _parts(data: Mapping[str, Any], pad: bool) -> list[Part]:

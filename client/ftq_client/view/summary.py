@@ -10,7 +10,15 @@ from ftq_client.view.lines import ASCII, Glyphs, Ink, Line, Span, shown
 from ftq_client.view.model import JobView
 from ftq_shared.states import JobState, Phase
 
-_LABEL = 11  # columns of the labels on the left
+_LABEL = 15  # columns of the labels on the left
+INDENT = 2 + _LABEL  # where the words begin
+# The setting that an error is about, where its code says so.
+_FIELDS = {
+    "no_such_model": "model",
+    "no_such_dataset": "dataset",
+    "no_write_access": "publish.repo",
+    "timeout": "resources.max_runtime",
+}
 _OUTCOMES = {
     JobState.SUCCEEDED: ("succeeded", Ink.GOOD),
     JobState.FAILED: ("failed", Ink.BAD),
@@ -23,7 +31,10 @@ def summary_lines(view: JobView, glyphs: Glyphs = ASCII) -> list[Line]:
     if not view.terminal:
         return []
     lines: list[Line] = [(), _headline(view, glyphs)]
-    lines += _failure(view) if view.state is JobState.FAILED else []
+    if view.state is JobState.FAILED:
+        lines += _failure(view)
+    elif view.reason:
+        lines.append(_row("reason", shown(view.reason)))
     lines += _scores(view, glyphs)
     lines += _times(view, glyphs)
     if view.state is JobState.SUCCEEDED:
@@ -72,7 +83,7 @@ def _scores(view: JobView, glyphs: Glyphs) -> list[Line]:
     ]
     rows = after.get("rows") or before.get("rows")
     if lines and rows is not None:
-        lines[0] = (*lines[0], (f"  on {fmt.count(rows)} golden rows, 95% intervals", Ink.DIM))
+        lines[0] = (*lines[0], (f"  on {fmt.count(rows)} golden rows", Ink.DIM))
     return lines
 
 
@@ -87,7 +98,7 @@ def _score(
     if first is not None and last is not None and first != last:
         good = (last < first) == (key == "loss")
         better = (f"  {_change(first, last, key)}", Ink.GOOD if good else Ink.WARN)
-    label = _row(name if len(name) < _LABEL else name[: _LABEL - 1], f"{ends[0]} {g.to} ")
+    label = _row(name, f"{ends[0]} {g.to} ")
     return (*label, (ends[1], Ink.STRONG), better)
 
 
@@ -109,7 +120,7 @@ def _results(view: JobView) -> list[Line]:
     if not url:
         return [_row("model", "saved with the job's files, not published")]
     revision = said(view.published, "revision")[:12]
-    return [_row("model", url, Ink.STRONG), _row("revision", revision)]
+    return [_row("model", url, Ink.ACCENT), _row("revision", revision)]
 
 
 def next_commands(view: JobView) -> list[str]:
@@ -125,8 +136,9 @@ def next_commands(view: JobView) -> list[str]:
 
 def _fix(error: Mapping[str, Any]) -> str:
     """Return the setting that would mend the job, as far as the error says it; else empty."""
-    field, nearest = error.get("field"), error.get("nearest")
-    if isinstance(field, str) and field in ("model", "dataset", "publish.repo"):
-        best = nearest[0] if isinstance(nearest, list) and nearest else None
-        return f"{field}={shlex.quote(shown(best))}" if best else f"{field}=..."
-    return "resources.max_runtime=..." if error.get("code") == "timeout" else ""
+    field = _FIELDS.get(str(error.get("code")), error.get("field"))
+    if field not in (*_FIELDS.values(), "dataset"):
+        return ""
+    nearest = error.get("nearest")
+    best = nearest[0] if isinstance(nearest, list) and nearest else None
+    return f"{field}={shlex.quote(shown(best)) if best else '...'}"

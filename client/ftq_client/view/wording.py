@@ -123,9 +123,10 @@ def _eval(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     lead = f"{shown(data.get('set'))} {step if when == 'during' and step else when}"
     best: Span = (f"  {glyphs.good} best so far" if data.get("best") else "", Ink.GOOD)
     rows = f"{fmt.count(data['rows'])} rows" if data.get("rows") is not None else ""
-    rest = "  ".join(part for part in (rows, took(data)) if part)
     figures: Span = ("  " + "  ".join(scores), Ink.STRONG)
-    return Phrase("eval", ((lead, Ink.ACCENT), figures, (f"  {rest}", Ink.DIM), best))
+    return Phrase(
+        "eval", ((lead, Ink.ACCENT), figures, (f"  {rows}" if rows else "", Ink.DIM), best)
+    )
 
 
 def _checkpoint(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
@@ -154,7 +155,6 @@ def _published(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
         said(data, "url"),
         f"revision {shown(data.get('revision'))[:12]}",
         "private" if data.get("private") else "",
-        said(data, "files", "", " files"),
     )
     return Phrase("published", facts_line(glyphs, *facts, first=Ink.STRONG), Ink.GOOD)
 

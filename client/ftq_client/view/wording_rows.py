@@ -69,7 +69,7 @@ def cleaning(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     rows_in, rows_out = fmt.number(data.get("rows_in")), fmt.number(data.get("rows_out"))
     gone = rows_in - rows_out if rows_in is not None and rows_out is not None else 0
     line: Line = (
-        (f"{shown(data.get('rule')):<22} ", Ink.PLAIN),
+        (f"{shown(data.get('rule')):<24} ", Ink.PLAIN),
         (f"{fmt.count(rows_in)} {glyphs.to} {fmt.count(rows_out)} rows", Ink.PLAIN),
         (f"  {-gone:+,.0f}" if gone else "", Ink.WARN),
         (said(data, "reason", "  "), Ink.DIM),

@@ -1,4 +1,4 @@
-"""A job as a person would see it, event by event; `python tests/unit/view/story.py [PAUSE]` plays it."""
+"""A job as a person would see it; `python tests/unit/view/story.py PAUSE [refused]` plays it."""
 
 import math
 import random
@@ -32,9 +32,15 @@ class Teller:
         self.now += timedelta(seconds=after_s)
         time_ = self.now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return Event(
-            self.job, self.seq, self.attempt, self.host, time_, self.phase, EventType(type_),
+            self.job,
+            self.seq,
+            self.attempt,
+            self.host,
+            time_,
+            self.phase,
+            EventType(type_),
             finite(data),
-        )  # fmt: skip
+        )
 
 
 def phase(tell: Teller, which: Phase, host: str = "gpu-03") -> Iterator[Event]:
@@ -68,24 +74,48 @@ def prepare(tell: Teller) -> Iterator[Event]:
     yield from phase(tell, Phase.PREPARE)
     for part in range(11):
         yield tell(
-            "progress", 0.2, task="download openai/gsm8k", done=part * 231_400, total=2_314_000,
+            "progress",
+            0.2,
+            task="download openai/gsm8k",
+            done=part * 231_400,
+            total=2_314_000,
             unit="bytes",
-        )  # fmt: skip
+        )
     yield tell(
-        "dataset", rows=7473, columns=["question", "answer"], splits={"train": 7473, "test": 1319},
-        shape="question/answer", task="sft", tokens={"p50": 151, "p90": 243, "p99": 341, "max": 489},
+        "dataset",
+        rows=7473,
+        columns=["question", "answer"],
+        splits={"train": 7473, "test": 1319},
+        shape="question/answer",
+        task="sft",
+        tokens={"p50": 151, "p90": 243, "p99": 341, "max": 489},
         source="openai/gsm8k:main",
-    )  # fmt: skip
+    )
     yield tell(
-        "golden", rows=1000, source="test", sha256="9f2c11d04be1aa", reason="up to 1,000 from a test split",
-        strata={"short": 334, "medium": 333, "long": 333}, validation_rows=149, removed_from_train=2,
-    )  # fmt: skip
+        "golden",
+        rows=1000,
+        source="test",
+        sha256="9f2c11d04be1aa",
+        reason="up to 1,000 from a test split",
+        strata={"short": 334, "medium": 333, "long": 333},
+        validation_rows=149,
+        removed_from_train=2,
+    )
     for rule, rows_in, rows_out, more in (
-        ("empty_field", 7473, 7471, {"examples": [{"file": "train.jsonl", "line": 88, "field": "answer", "problem": "empty"}]}),
+        (
+            "empty_field",
+            7473,
+            7471,
+            {
+                "examples": [
+                    {"file": "train.jsonl", "line": 88, "field": "answer", "problem": "empty"}
+                ]
+            },
+        ),
         ("exact_duplicates", 7471, 7468, {}),
         ("in_golden_or_validation", 7468, 7317, {"reason": "they judge the model"}),
         ("too_long", 7317, 7317, {}),
-    ):  # fmt: skip
+    ):
         yield tell("cleaning", rule=rule, rows_in=rows_in, rows_out=rows_out, **more)
     text = f"<|im_start|>user\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n{ANSWER}<|im_end|>\n"
     yield tell("sample", row=0, text=text, trained=f"{ANSWER}<|im_end|>\n", tokens=118, set="train")
@@ -105,23 +135,39 @@ def prepare(tell: Teller) -> Iterator[Event]:
 
 
 def train(tell: Teller, steps: int = 120, step_s: float = 0.4) -> Iterator[Event]:
-    chance = random.Random(7)  # noqa: S311 - a story, not a secret
+    chance = random.Random(7)
     yield from phase(tell, Phase.TRAIN)
     yield tell("resolved", field="train.micro_batch", value=8, reason="85 % of 80 GB")
     yield tell("resolved", field="train.precision", value="bf16", reason="NVIDIA H100")
     yield tell("log", line="Loading weights: 100%", stream="stderr")
     yield tell(
-        "eval", 3.0, set="golden", when="before", loss=2.3104, loss_low=2.2231, loss_high=2.3977, rows=1000,
-        tokens_accuracy=0.534, seconds=2.9,
-    )  # fmt: skip
+        "eval",
+        3.0,
+        set="golden",
+        when="before",
+        loss=2.3104,
+        loss_low=2.2231,
+        loss_high=2.3977,
+        rows=1000,
+        tokens_accuracy=0.534,
+        seconds=2.9,
+    )
     for step in range(1, steps + 1):
         loss = 0.62 + 1.7 * math.exp(-step / 30) + chance.uniform(-0.08, 0.08)
         yield tell(
-            "step", step_s, step=step, steps=steps, epoch=2 * step / steps, loss=loss,
-            lr=2e-4 * (1 - step / steps), grad_norm=0.4 + chance.random(), step_s=step_s,
-            tokens_per_s=5120 + chance.randrange(-300, 300), eta_s=(steps - step) * step_s,
+            "step",
+            step_s,
+            step=step,
+            steps=steps,
+            epoch=2 * step / steps,
+            loss=loss,
+            lr=2e-4 * (1 - step / steps),
+            grad_norm=0.4 + chance.random(),
+            step_s=step_s,
+            tokens_per_s=5120 + chance.randrange(-300, 300),
+            eta_s=(steps - step) * step_s,
             tokens_accuracy=min(0.53 + step / 400, 0.83),
-        )  # fmt: skip
+        )
         if step % (steps // 3) == 0:
             yield tell(
                 "eval",
@@ -152,9 +198,17 @@ def train(tell: Teller, steps: int = 120, step_s: float = 0.4) -> Iterator[Event
 def publish(tell: Teller) -> Iterator[Event]:
     yield from phase(tell, Phase.PUBLISH)
     yield tell(
-        "eval", 3.0, set="golden", when="after", loss=0.6213, loss_low=0.5902, loss_high=0.6524, rows=1000,
-        tokens_accuracy=0.812, seconds=2.7,
-    )  # fmt: skip
+        "eval",
+        3.0,
+        set="golden",
+        when="after",
+        loss=0.6213,
+        loss_low=0.5902,
+        loss_high=0.6524,
+        rows=1000,
+        tokens_accuracy=0.812,
+        seconds=2.7,
+    )
     yield tell(
         "verification",
         name="reload",
@@ -169,9 +223,13 @@ def publish(tell: Teller) -> Iterator[Event]:
         )
     yield tell("verification", name="hashes", ok=True, message="9 files read back, all equal")
     yield tell(
-        "published", repo="me/qwen-gsm8k", revision="4be1aa9f2c11d04be1aa9f2c", private=True, files=9,
+        "published",
+        repo="me/qwen-gsm8k",
+        revision="4be1aa9f2c11d04be1aa9f2c",
+        private=True,
+        files=9,
         url="https://huggingface.co/me/qwen-gsm8k",
-    )  # fmt: skip
+    )
     yield tell("phase_finished", seconds=9.4)
     yield tell("state", state="succeeded", outcome="succeeded", exit_code=0)
 
@@ -190,14 +248,21 @@ def refused() -> Iterator[Event]:
     tell = Teller("ft-badmodel")
     yield from phase(tell, Phase.VALIDATE)
     yield tell(
-        "check", name="model", ok=False, message="Qwen/Qwen3-0.6 is not on the Hub",
+        "check",
+        name="model",
+        ok=False,
+        message="Qwen/Qwen3-0.6 is not on the Hub",
         hint="the nearest names: Qwen/Qwen3-0.6B, Qwen/Qwen3-8B",
-    )  # fmt: skip
+    )
     yield tell(
-        "error", code="model_not_found", message="Qwen/Qwen3-0.6 is not on the Hub", field="model",
-        nearest=["Qwen/Qwen3-0.6B", "Qwen/Qwen3-8B"], hint="check the name, or: ftq search models qwen3",
+        "error",
+        code="model_not_found",
+        message="Qwen/Qwen3-0.6 is not on the Hub",
+        field="model",
+        nearest=["Qwen/Qwen3-0.6B", "Qwen/Qwen3-8B"],
+        hint="check the name, or: ftq search models qwen3",
         exit_code=5,
-    )  # fmt: skip
+    )
     yield tell("state", state="failed", outcome="failed", exit_code=5)
 
 

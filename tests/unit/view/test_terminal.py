@@ -1,0 +1,121 @@
+"""The live view on a real pseudo-terminal."""
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+
+import pexpect
+import pytest
+
+PLAYER = """
+import sys, time
+from ftq_client.view import make_view
+from tests.unit.view.story import story
+view = make_view(sys.stdout)
+try:
+    for event in story(steps=40):
+        view.event(event)
+        {each}
+    {end}
+finally:
+    view.close()
+"""
+SHOWN, HIDDEN = "\x1b[?25h", "\x1b[?25l"
+
+
+def play(each: str = "pass", end: str = "pass", **env: str) -> pexpect.spawn:
+    child = pexpect.spawn(
+        sys.executable,
+        ["-c", PLAYER.format(each=each, end=end)],
+        env={**os.environ, "TERM": "xterm-256color", "PYTHONPATH": ".", **env},
+        dimensions=(30, 100),
+        encoding="utf-8",
+        timeout=20,
+    )
+    child.logfile_read = Log()
+    return child
+
+
+def words(raw: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", raw)
+
+
+class Log:
+    """What the terminal was sent."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+@pytest.fixture
+def waiting() -> Iterator[pexpect.spawn]:
+    """A view in the middle of training, with a cursor that is hidden."""
+    child = play(each="if event.data.get('step') == 20: time.sleep(60)")
+    child.expect_exact(HIDDEN)
+    child.expect("latest +")
+    child.expect_exact("20/40")
+    yield child
+    child.close(force=True)
+
+
+def test_the_region_moves_and_goes() -> None:
+    child = play(each="time.sleep(0.005)")
+    child.expect(pexpect.EOF)
+    text = child.logfile_read.text
+    assert "latest" in text
+    assert text.rindex(SHOWN) > text.rindex(HIDDEN)
+    assert " succeeded" in text[text.rindex(SHOWN) :]
+
+
+def test_a_step_is_on_the_screen_before_the_next_event(waiting: pexpect.spawn) -> None:
+    assert "step 20/40" in words(waiting.logfile_read.text)
+
+
+def test_ctrl_c_gives_the_terminal_back(waiting: pexpect.spawn) -> None:
+    waiting.sendintr()
+    waiting.expect_exact(SHOWN)
+    waiting.expect("KeyboardInterrupt")
+    waiting.expect(pexpect.EOF)
+
+
+def test_the_clock_goes_on_while_nothing_happens(waiting: pexpect.spawn) -> None:
+    waiting.expect(r"train.{0,20} 1[23]s", timeout=10)
+    waiting.expect(r"train.{0,20} 1[45]s", timeout=10)
+
+
+def test_a_crash_gives_the_terminal_back() -> None:
+    child = play(each="if event.data.get('step') == 20: raise RuntimeError('boom')")
+    child.expect_exact(SHOWN)
+    child.expect("boom")
+    child.expect(pexpect.EOF)
+
+
+def test_a_view_that_nobody_closed_gives_the_terminal_back() -> None:
+    child = play(end="sys.exit(3); view.close = lambda: None", each="view.close = lambda: None")
+    child.expect(pexpect.EOF)
+    assert child.logfile_read.text.rindex(SHOWN) > child.logfile_read.text.rindex(HIDDEN)
+
+
+def test_a_dumb_terminal_and_an_ascii_one() -> None:
+    dumb = play(TERM="dumb")
+    dumb.expect(pexpect.EOF)
+    assert "\x1b" not in dumb.logfile_read.text
+    ascii_ = play(PYTHONIOENCODING="ascii")
+    ascii_.expect(pexpect.EOF)
+    assert ascii_.logfile_read.text.isascii()
+    assert "+ model" in words(ascii_.logfile_read.text)
+
+
+def test_a_narrower_window_leaves_no_ghosts(waiting: pexpect.spawn) -> None:
+    waiting.setwinsize(30, 60)
+    waiting.kill(signal.SIGWINCH)
+    # The region's lines wrap to more rows: all are erased before the next picture.
+    waiting.expect(r"\r(\x1b\[2K\x1b\[1A)+\r(\x1b\[2K\x1b\[1A)+", timeout=10)
