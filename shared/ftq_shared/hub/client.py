@@ -248,6 +248,7 @@ class HubClient:
             lambda: system.open(name, "rb", block_size=2**18),
             kind=kind,
             repo=repo,
+            revision=revision,
             what=f"opening {path}",
         )
         return cast("BinaryIO", opened)

@@ -34,6 +34,8 @@ class Refusals:
             return error
         if isinstance(error, hub.EntryNotFoundError):
             return None  # a missing file means something else to every caller
+        if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
+            return self.translate(error.__cause__, kind, repo, revision)  # HfFileSystem wraps
         if isinstance(error, hub.GatedRepoError):  # first: it is a RepositoryNotFoundError too
             return self.gated(kind, repo)
         if isinstance(error, hub.RevisionNotFoundError):

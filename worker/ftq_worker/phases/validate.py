@@ -54,6 +54,7 @@ def run(ctx: PhaseContext) -> None:
     Raises Refused for the first check that failed, after all have been made; HubUnreachable
     when the Hub stays away.
     """
+    ctx.paths.validated.unlink(missing_ok=True)  # of an attempt before, with another Hub's commits
     checks = Checks(ctx)
     hub = hub_of(ctx)
     base = _check_model(ctx, checks, hub)

@@ -1,0 +1,173 @@
+"""A local Hub with small models and datasets, and a validate phase to run against it."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ftq_shared.events import EventType, make_body
+from ftq_shared.paths import JobPaths
+from ftq_shared.spec_input import merge, parse_spec
+from ftq_shared.states import Phase
+from ftq_worker.handover import Validated
+from ftq_worker.hub_server import Fault, HubApp, HubStore, running
+from ftq_worker.phase import PhaseContext
+from ftq_worker.phases import validate
+
+TOKENS = {
+    "hf_me": ("me", "write", ("team",)),
+    "hf_reader": ("me", "read", ()),
+    "hf_other": ("other", "write", ()),
+}
+DECODER = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "vocab_size": 32,
+    "max_position_embeddings": 128,
+}
+ENCODER = DECODER | {"architectures": ["BertModel"], "model_type": "bert"}
+ROWS = [{"question": f"q{n}?", "answer": f"a{n}"} for n in range(8)]
+
+
+def safetensors(shapes: dict[str, list[int]]) -> bytes:
+    """Return a safetensors file of zeros."""
+    header, at = {}, 0
+    for name, shape in shapes.items():
+        size = 4
+        for side in shape:
+            size *= side
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(at)
+
+
+def model_files(config: dict[str, Any] | None = None, **more: str | bytes) -> dict[str, Any]:
+    """Return the files of a small model; names in `more` have __ for a dot, None drops one."""
+    files: dict[str, Any] = {
+        "config.json": json.dumps(config or DECODER),
+        "tokenizer.json": "{}",
+        "model.safetensors": safetensors({"w": [8, 32], "v": [8]}),
+    }
+    files |= {name.replace("__", "."): content for name, content in more.items()}
+    return {name: content for name, content in files.items() if content is not None}
+
+
+def jsonl(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def parquet(path: Path, rows: list[dict[str, Any]]) -> bytes:
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path.read_bytes()
+
+
+def write_files(folder: Path, files: dict[str, Any]) -> Path:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return folder
+
+
+class Hub:
+    """The Hub of a test module, with shorthands."""
+
+    def __init__(self, url: str, app: HubApp, work: Path) -> None:
+        self.url, self.app, self.store, self.work = url, app, app.store, work
+        self._count = 0
+
+    def add(
+        self, kind: str, repo: str, files: dict[str, Any], title: str = "x", **flags: Any
+    ) -> str:
+        """Make a repo when it is missing, commit files to it, and return the commit."""
+        self._count += 1
+        if not self.store.has_repo(kind, repo):
+            self.store.create_repo(kind, repo, **flags)
+        folder = write_files(self.work / str(self._count), files)
+        return self.store.commit_folder(kind, repo, folder, title).sha
+
+    def fault(self, **fields: Any) -> None:
+        self.app.faults.add(Fault(**fields))
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """A Hub with `org/base` (decoder), `org/bert` (encoder), and `org/rows`."""
+    work = tmp_path_factory.mktemp("hub")
+    store = HubStore(work / "store")
+    for token, (user, role, orgs) in TOKENS.items():
+        store.add_token(token, user, role, orgs)
+    app = HubApp(store)
+    with running(app) as url:
+        hub = Hub(url, app, work)
+        card = "---\nlicense: apache-2.0\n---\n"
+        hub.add("model", "org/base", model_files(README__md=card))
+        hub.add("model", "org/bert", model_files(ENCODER))
+        hub.add("dataset", "org/rows", {"train.jsonl": jsonl(ROWS), "test.jsonl": jsonl(ROWS)})
+        yield hub
+
+
+@pytest.fixture(autouse=True)
+def no_faults(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if "hub" in request.fixturenames:
+        request.getfixturevalue("hub").app.faults.clear()
+
+
+class Run:
+    """One validate phase and what it said."""
+
+    def __init__(self, tmp_path: Path, hub: Hub | None, raw: dict[str, Any], token: str) -> None:
+        self.events: list[tuple[EventType, dict[str, Any]]] = []
+        base = {"model": "org/base", "dataset": "org/rows"}
+        self.token = token
+        self.ctx = PhaseContext(
+            job="ft-aaaaaaaa",
+            phase=Phase.VALIDATE,
+            attempt=1,
+            token_number=1,
+            spec=parse_spec(merge(base, raw)),
+            paths=JobPaths(tmp_path, "ft-aaaaaaaa"),
+            emit=self._emit,
+            secrets={"HF_TOKEN": token} if token else {},
+            endpoint=hub.url if hub else "http://127.0.0.1:9",
+        )
+
+    def _emit(self, type_: EventType, /, **data: Any) -> None:
+        body = make_body(type_, data, attempt=1, host="here", phase=Phase.VALIDATE)
+        assert not self.token or self.token not in body
+        self.events.append((type_, data))
+
+    def go(self) -> Validated:
+        validate.run(self.ctx)
+        return Validated.load(self.ctx.paths.validated)
+
+    def of(self, type_: EventType) -> list[dict[str, Any]]:
+        return [data for found, data in self.events if found is type_]
+
+    @property
+    def checks(self) -> dict[str, dict[str, Any]]:
+        return {data["name"]: data for data in self.of(EventType.CHECK)}
+
+    @property
+    def failed(self) -> list[str]:
+        return [name for name, data in self.checks.items() if not data["ok"]]
+
+
+@pytest.fixture
+def start(tmp_path: Path, hub: Hub) -> Any:
+    """Return a function that makes a validate phase: start({spec}, token)."""
+    counter = itertools.count()
+
+    def make(raw: dict[str, Any] | None = None, token: str = "") -> Run:
+        return Run(tmp_path / f"storage{next(counter)}", hub, raw or {}, token)
+
+    return make

@@ -1,0 +1,435 @@
+"""The validate phase against a real Hub server: what passes, and every way to be refused."""
+
+import json
+
+import pytest
+from tests.e2e.validate.conftest import (
+    DECODER,
+    ENCODER,
+    ROWS,
+    jsonl,
+    model_files,
+    parquet,
+    safetensors,
+    write_files,
+)
+
+from ftq_shared.errors import HubUnreachable, Refused
+from ftq_shared.events import EventType
+from ftq_shared.paths import read_json
+from ftq_shared.spec import Task
+from ftq_shared.states import Phase
+
+
+def refused(run):
+    with pytest.raises(Refused) as caught:
+        run.go()
+    assert not run.ctx.paths.validated.exists()
+    assert caught.value.exit_code == 5
+    for data in run.of(EventType.CHECK):
+        assert data["ok"] or data["hint"], data
+    return caught.value
+
+
+# --- what passes
+
+
+def test_a_good_job_is_pinned_and_described(start, hub):
+    run = start({"publish": {"repo": "qwen-rows"}}, token="hf_me")
+    found = run.go()
+    assert found.model.revision == hub.store.files("model", "org/base").commit("main").sha
+    assert (found.model.kind, found.model.parameters) == ("decoder", 8 * 32 + 8)
+    assert found.model.license == "apache-2.0"
+    assert found.dataset.revision == hub.store.files("dataset", "org/rows").commit("main").sha
+    assert (found.task, found.shape) == (Task.SFT, "question/answer")
+    assert (found.split, found.validation_split, found.test_split) == ("train", None, "test")
+    assert found.columns.prompt == "question"
+    assert run.failed == []
+    assert set(run.checks) >= {"model", "weights", "columns", "target repo", "disk", "task fit"}
+    assert read_json(run.ctx.paths.resolved)["task"]["value"] == "sft"
+    (dataset,) = run.of(EventType.DATASET)
+    assert dataset["columns"] == ["question", "answer"]
+
+
+def test_a_named_revision_is_pinned_to_its_commit(start, hub):
+    first = hub.store.files("model", "org/base").commit("main").sha
+    hub.add("model", "org/base", {"note.txt": "newer"})
+    assert start({"model": f"org/base@{first[:40]}"}).go().model.revision == first
+    assert start().go().model.revision != first
+
+
+def test_the_clients_own_files_and_the_workers(start, tmp_path):
+    run = start({"model": "./base", "dataset": "./rows"})
+    inputs = run.ctx.paths.inputs
+    write_files(inputs / "model" / "base", model_files(ENCODER))
+    rows = [{"text": "hi", "label": "a"}, {"text": "ho", "label": "b"}]
+    write_files(inputs / "dataset", {"train.jsonl": jsonl(rows), "valid.jsonl": jsonl(rows)})
+    found = run.go()
+    assert found.model.name == str(inputs / "model" / "base")
+    assert found.task is Task.CLASSIFICATION
+    assert found.validation_split == "validation"
+    assert found.dataset.files == [
+        str(inputs / "dataset" / name) for name in ("train.jsonl", "valid.jsonl")
+    ]
+    folder = write_files(tmp_path / "there", {"a.csv": "prompt,completion\n1,2\n"})
+    found = start({"dataset": f"worker:{folder}/*.csv"}).go()
+    assert found.shape == "prompt/completion"
+    assert found.dataset.private
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.csv", "question,answer\n" + "q,a\n" * 50_000),
+        ("rows.json", json.dumps(ROWS * 20_000)),
+        ("rows.jsonl", jsonl(ROWS * 20_000)),
+        ("rows.jsonl", jsonl([{"question": "long " * 100_000, "answer": "a"}])),
+        ("rows.parquet", None),
+        ("rows.jsonl.gz", None),
+    ],
+)
+def test_only_the_head_of_a_hub_file_is_read(start, hub, tmp_path, name, content):
+    if name.endswith(".parquet"):
+        content = parquet(tmp_path / name, ROWS * 1000)
+    if name.endswith(".gz"):
+        import gzip
+
+        content = gzip.compress(jsonl(ROWS * 20_000).encode())
+    hub.add("dataset", "org/formats", {name: content})
+    try:
+        found = start({"dataset": "org/formats"}).go()
+    finally:
+        hub.store.delete_repo("dataset", "org/formats")
+    assert found.dataset.columns == ["question", "answer"]
+    rows = 8000 if name.endswith(".parquet") else None
+    assert found.dataset.splits == {"train": rows}
+
+
+def test_an_encoder_classifies_and_a_bin_file_is_warned_about(start, hub):
+    hub.add(
+        "model",
+        "org/bin",
+        model_files(ENCODER, model__safetensors=None) | {"pytorch_model.bin": "x"},
+    )
+    hub.add("dataset", "org/labels", {"train.csv": "text,label\nhi,a\nho,b\n"})
+    run = start({"model": "org/bin", "dataset": "org/labels"})
+    assert run.go().model.kind == "encoder"
+    assert any("pickle" in data["message"] for data in run.of(EventType.WARNING))
+
+
+def test_sharded_weights_are_counted(start, hub):
+    shards = {f"model-{n}-of-2.safetensors": safetensors({f"w{n}": [4, 4]}) for n in (1, 2)}
+    index = json.dumps({"weight_map": {f"w{n}": f"model-{n}-of-2.safetensors" for n in (1, 2)}})
+    files = model_files(model__safetensors=None) | shards | {"model.safetensors.index.json": index}
+    hub.add("model", "org/sharded", files)
+    assert start({"model": "org/sharded"}).go().model.parameters == 32
+    del files["model-2-of-2.safetensors"]
+    hub.add("model", "org/torn", files)
+    assert refused(start({"model": "org/torn"})).code == "weights_incomplete"
+
+
+# --- unknown names
+
+
+@pytest.mark.parametrize(
+    ("raw", "code", "near"),
+    [
+        ({"model": "org/bse"}, "no_such_model", "org/base"),
+        ({"model": "base"}, "no_such_model", "org/base"),
+        ({"dataset": "orgg/rows"}, "no_such_dataset", "org/rows"),
+        ({"model": "org/base@v9"}, "no_such_revision", "main"),
+    ],
+)
+def test_a_wrong_name_is_answered_with_the_nearest(start, raw, code, near):
+    error = refused(start(raw))
+    assert error.code == code
+    assert near in error.where["nearest"]
+    assert near in error.hint
+
+
+def test_all_failures_are_known_at_once(start):
+    run = start({"model": "org/nowhere", "dataset": "org/nothing", "publish": {"repo": "org/x"}})
+    error = refused(run)
+    assert run.failed == ["model", "dataset", "target repo"]
+    assert "2 more" in error.message
+    assert error.code == "no_such_model"
+
+
+# --- access
+
+
+def test_gated_and_private_say_where_to_ask_and_how_to_give_a_token(start, hub):
+    hub.add("model", "org/gated", model_files(), gated="manual")
+    error = refused(start({"model": "org/gated"}))
+    assert error.code == "gated"
+    assert f"{hub.url}/org/gated" in error.hint
+    assert "HF_TOKEN" in error.hint
+    error = refused(start({"model": "org/gated"}, token="hf_other"))
+    assert "was not let in" in error.message
+    hub.store.grant_access("org/gated", "other")
+    assert start({"model": "org/gated"}, token="hf_other").go().model.gated
+
+    hub.add("dataset", "me/secret", {"train.jsonl": jsonl(ROWS)}, private=True)
+    error = refused(start({"dataset": "me/secret"}))
+    assert error.code == "no_such_dataset"
+    assert "private" in error.hint
+    assert "--token-stdin" in error.hint
+    assert start({"dataset": "me/secret"}, token="hf_me").go().dataset.private
+
+
+def test_a_token_that_the_hub_does_not_know(start):
+    error = refused(start({"publish": {"repo": "me/x"}}, token="hf_unknown"))
+    assert error.code in ("bad_token", "access")
+
+
+# --- the target
+
+
+@pytest.mark.parametrize(
+    ("repo", "token", "code", "words"),
+    [
+        ("me/new", "", "no_token", "needs one that may write"),
+        ("me/new", "hf_reader", "no_write_access", "role read"),
+        ("org/new", "hf_me", "no_write_access", "no member of org"),
+    ],
+)
+def test_a_target_that_cannot_be_written(start, repo, token, code, words):
+    error = refused(start({"publish": {"repo": repo}}, token=token))
+    assert error.code == code
+    assert words in error.message
+
+
+def test_a_target_that_holds_something_else(start, hub):
+    hub.add("model", "me/taken", {"weights.bin": "mine"}, title="my own work")
+    run = start({"publish": {"repo": "me/taken"}}, token="hf_me")
+    error = refused(run)
+    assert error.code == "target_taken"
+    assert "publish.overwrite=true" in error.hint
+    assert run.failed == ["target repo"]
+    start({"publish": {"repo": "me/taken", "overwrite": True}}, token="hf_me").go()
+
+
+def test_targets_that_are_free(start, hub):
+    hub.add("model", "me/ours", {"weights.bin": "x"}, title="ftq ft-bbbbbbbb")
+    hub.add("model", "me/ours", {"README.md": "better"}, title="Update README.md")
+    hub.store.create_repo("model", "team/empty")
+    for repo in ("me/ours", "team/empty", "team/new", "new"):
+        run = start({"publish": {"repo": repo}}, token="hf_me")
+        run.go()
+        assert run.checks["target repo"]["ok"]
+
+
+# --- models that cannot be used
+
+
+@pytest.mark.parametrize(
+    ("files", "code", "words"),
+    [
+        (model_files(config__json=None), "no_config", "config.json"),
+        (
+            {"adapter_config.json": '{"base_model_name_or_path": "org/base"}'},
+            "adapter_only",
+            "org/base",
+        ),
+        ({"model.Q4.gguf": "x"}, "gguf_only", "original model"),
+        (model_files(config__json="{"), "broken_file", "not valid JSON"),
+        (
+            model_files(DECODER | {"model_type": "x", "auto_map": {"A": "b"}}),
+            "remote_code",
+            "never",
+        ),
+        (model_files(DECODER | {"model_type": "x"}), "unknown_architecture", "transformers"),
+        (
+            model_files(DECODER | {"quantization_config": {"quant_method": "gptq"}}),
+            "quantized",
+            "gptq",
+        ),
+        (model_files(DECODER | {"vision_config": {}}), "not_text", "vision_config"),
+        (
+            model_files(DECODER | {"model_type": "t5", "is_encoder_decoder": True}),
+            "seq2seq",
+            "encoder-decoder",
+        ),
+        (model_files(DECODER | {"hidden_size": None}), "broken_config", "hidden_size"),
+        (model_files(model__safetensors=None), "no_weights", "safetensors"),
+        (
+            model_files(model__safetensors="version https://git-lfs 1"),
+            "lfs_pointer",
+            "git lfs pull",
+        ),
+        (model_files(model__safetensors=b"\xff" * 64), "broken_weights", "cut off"),
+        (model_files(tokenizer__json=None), "no_tokenizer", "tokenizer"),
+    ],
+)
+def test_models_that_cannot_be_trained(start, tmp_path, files, code, words):
+    folder = write_files(tmp_path / "model", {"x.txt": "x"} | files)
+    run = start({"model": f"worker:{folder}"})
+    error = refused(run)
+    assert error.code == code
+    assert words in error.message + error.hint
+    assert run.checks["columns"]["ok"]  # the dataset is checked all the same
+
+
+def test_a_hub_model_of_another_kind(start, hub):
+    hub.add("model", "org/code", model_files(DECODER | {"model_type": "x", "auto_map": {"A": "b"}}))
+    assert refused(start({"model": "org/code"})).code == "remote_code"
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        ({"model": "org/bert"}, "task_mismatch"),
+        ({"train": {"max_length": 4096}}, "too_long"),
+        ({"data": {"format": "chat"}}, "no_chat_template"),
+    ],
+)
+def test_what_does_not_go_together(start, raw, code):
+    assert refused(start(raw)).code == code
+
+
+def test_a_chat_template_is_found(start, hub):
+    config = json.dumps({"chat_template": "{{ messages }}"})
+    hub.add("model", "org/chat", model_files(tokenizer_config__json=config))
+    hub.add("model", "org/chat2", model_files(chat_template__jinja="{{ messages }}"))
+    for repo in ("org/chat", "org/chat2"):
+        assert start({"model": repo, "data": {"format": "chat"}}).go().model.has_chat_template
+
+
+# --- datasets that cannot be used
+
+
+def test_a_missing_config_lists_the_configs(start, hub):
+    card = "---\nconfigs:\n- config_name: main\n  data_files:\n  - split: train\n    path: main/*\n"
+    card += "- config_name: socratic\n  data_files:\n  - split: train\n    path: so/*.jsonl\n---\n"
+    rows = {"main/a.jsonl": jsonl(ROWS), "so/a.jsonl": jsonl(ROWS), "README.md": card}
+    hub.add("dataset", "org/configs", rows)
+    error = refused(start({"dataset": "org/configs"}))
+    assert error.code == "config_missing"
+    assert "main, socratic" in error.message
+    assert "--dataset org/configs:main" in error.hint
+    error = refused(start({"dataset": "org/configs:socratc"}))
+    assert error.code == "no_such_config"
+    assert "org/configs:socratic" in error.hint
+    assert start({"dataset": "org/configs:socratic"}).go().dataset.config == "socratic"
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "words"),
+    [
+        ({"split": "training"}, "no_split", "train, test"),
+        ({"validation": "dev"}, "no_split", "data.validation"),
+        ({"columns": {"prompt": "quest"}}, "wrong_column", "data.columns.prompt=question"),
+        ({"group_by": "user"}, "wrong_column", "question, answer"),
+    ],
+)
+def test_splits_and_columns_that_do_not_exist(start, data, code, words):
+    error = refused(start({"data": data}))
+    assert error.code == code
+    assert words in error.message + error.hint
+
+
+def test_columns_that_fit_no_shape(start, hub):
+    hub.add("dataset", "org/odd", {"train.jsonl": jsonl([{"foo": "1", "bar": "2"}])})
+    error = refused(start({"dataset": "org/odd"}))
+    assert error.code == "unknown_shape"
+    assert "data.columns.prompt=" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("files", "code", "words"),
+    [
+        ({"train.jsonl": ""}, "empty_dataset", "is empty"),
+        ({"train.csv": "question,answer\n"}, "empty_dataset", "is empty"),
+        ({"load.py": "import os"}, "dataset_script", "never run"),
+        ({"README.md": "nothing"}, "empty_dataset", "no data files"),
+        ({"train.tar": "x"}, "data_format", "train.tar"),
+        ({"train.parquet": "not parquet"}, "bad_file", "no parquet file"),
+        ({"train.jsonl": "{broken\n{broken\n"}, "bad_row", "line 1"),
+        (
+            {"train.jsonl": jsonl([{"prompt": "p", "chosen": "a", "rejected": "b"}])},
+            "task_unsupported",
+            "preference",
+        ),
+    ],
+)
+def test_hub_datasets_that_cannot_be_used(start, hub, files, code, words):
+    hub.add("dataset", "org/bad", files)
+    try:
+        error = refused(start({"dataset": "org/bad"}))
+    finally:
+        hub.store.delete_repo("dataset", "org/bad")
+    assert error.code == code
+    assert words in error.message + error.hint
+
+
+@pytest.mark.parametrize(
+    ("files", "code", "words"),
+    [
+        ({}, "no_such_dataset", "among the files that were sent"),
+        ({"a.docx": "x"}, "data_format", ".docx"),
+        ({"a.jsonl": ""}, "empty_dataset", "is empty"),
+        ({"a.jsonl": "{\n"}, "bad_row", "a.jsonl, line 1"),
+        ({"a.parquet": "x"}, "bad_file", "a.parquet"),
+    ],
+)
+def test_files_that_cannot_be_used(start, files, code, words):
+    run = start({"dataset": "./rows"})
+    write_files(run.ctx.paths.inputs / "dataset", files)
+    error = refused(run)
+    assert error.code == code
+    assert words in error.message + error.hint
+    assert run.checks["weights"]["ok"]  # the model is checked all the same
+
+
+def test_a_path_that_this_worker_does_not_have(start):
+    error = refused(start({"dataset": "worker:/nowhere/x.jsonl", "model": "worker:/nowhere/m"}))
+    assert error.code == "no_such_model"
+    assert "every worker" in error.hint
+
+
+# --- disk, the Hub's bad days, being stopped
+
+
+def test_a_full_disk_is_said_before_anything_is_downloaded(start, monkeypatch):
+    import shutil
+
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
+    run = start()
+    assert refused(run).code == "disk_full"
+    assert run.failed == ["disk"]
+
+
+def test_a_slow_hub_is_tried_again_and_shown(start, hub):
+    hub.fault(path="/api/models/org/base", status=429, retry_after_s=1)
+    hub.fault(path="/api/datasets/org/rows", status=503)
+    run = start()
+    run.go()
+    warnings = [data["message"] for data in run.of(EventType.WARNING)]
+    assert any("asks to slow down (429)" in text for text in warnings)
+    assert any("is in trouble (503)" in text for text in warnings)
+
+
+def test_a_hub_that_is_away_ends_with_exit_code_7(start, monkeypatch):
+    from ftq_shared.hub import Retry
+    from ftq_worker.publishing import hub as phase_hub
+
+    monkeypatch.setattr(phase_hub, "Retry", lambda **_: Retry(total_s=1.2, first_wait_s=0.2))
+    run = start()
+    object.__setattr__(run.ctx, "endpoint", "http://127.0.0.1:9")
+    with pytest.raises(HubUnreachable) as caught:
+        run.go()
+    assert caught.value.exit_code == 7
+    assert "cannot be reached" in caught.value.message
+    assert run.of(EventType.WARNING)
+
+
+def test_a_cancelled_phase_stops(start):
+    from ftq_shared.errors import JobCancelled
+    from ftq_worker.phase import StopReason
+
+    run = start()
+    run.ctx.control.stop(StopReason.CANCEL)
+    with pytest.raises(JobCancelled):
+        run.go()
+    assert run.ctx.phase is Phase.VALIDATE
