@@ -12,13 +12,6 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from ftq_shared.events import EventType, make_body
-from ftq_shared.paths import JobPaths
-from ftq_shared.sources import Place
-from ftq_shared.spec import Columns, JobSpec, Task
-from ftq_shared.states import Phase
-from ftq_worker.handover import DatasetFacts, ModelFacts, Prepared, Validated
-from ftq_worker.phase import Control, Devices, PhaseContext
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     BertConfig,
@@ -27,6 +20,14 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
+
+from ftq_shared.events import EventType, make_body
+from ftq_shared.paths import JobPaths
+from ftq_shared.sources import Place
+from ftq_shared.spec import Columns, JobSpec, Task
+from ftq_shared.states import Phase
+from ftq_worker.handover import DatasetFacts, ModelFacts, Prepared, Validated
+from ftq_worker.phase import Control, Devices, PhaseContext
 
 WORDS = 40
 VOCAB = ["<pad>", "</s>", "<unk>", "<s>"] + [f"w{i}" for i in range(WORDS)]
@@ -106,7 +107,9 @@ class TinyJob:
         return TinyJob(ctx, events)
 
 
-def tiny_job(folder: Path, base: Path, task: str, *, job: str = "ft-aaaaaaaa", **spec: Any) -> TinyJob:
+def tiny_job(
+    folder: Path, base: Path, task: str, *, job: str = "ft-aaaaaaaa", **spec: Any
+) -> TinyJob:
     """Return a prepared job; `spec` replaces parts of the spec, for example train={...}."""
     paths = JobPaths(folder / "storage", job)
     rows = {
@@ -166,13 +169,14 @@ def tiny_job(folder: Path, base: Path, task: str, *, job: str = "ft-aaaaaaaa", *
 
 
 def make_rows(task: str, count: int, seed: int) -> Dataset:
-    """Return rows as prepare writes them: copy the prompt, or tell the first word's parity."""
+    """Return rows as prepare writes them: copy the prompt, or tell the first word."""
     pick = random.Random(seed)
     rows = []
     for _ in range(count):
         words = [pick.randrange(4, len(VOCAB)) for _ in range(pick.randrange(3, 9))]
         if task == "classification":
-            rows.append({"input_ids": [3, *words, EOS], "label": words[0] % 2})
+            label = pick.randrange(2)
+            rows.append({"input_ids": [3, *[4 + label] * 4, *words, EOS], "label": label})
         else:
             answer = [*words, EOS]
             labels = [-100] * len(words) + answer

@@ -1,7 +1,6 @@
 """Tiny models and jobs for the train and publish phases; every model here trains in seconds."""
 
 import pytest
-
 from tests.support.tiny_jobs import TinyJob, make_base, tiny_job
 
 

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+
 from ftq_worker.training.intervals import macro_f1, ratio_interval, wilson
 
 

@@ -1,18 +1,18 @@
-"""Exact resume: interrupted anywhere, the final weights are those of the unbroken run, bit by bit."""
+"""Exact resume: interrupted anywhere, the final weights are those of the unbroken run."""
 
 import json
 import random
 import shutil
 
 import pytest
+from safetensors.torch import load_file
+from tests.support.tiny_jobs import TinyJob, tiny_job
+
 from ftq_shared.errors import JobCancelled, Stale
 from ftq_shared.events import EventType
 from ftq_worker.phase import Interrupted, StopReason
 from ftq_worker.phases import train
 from ftq_worker.training import checkpoints
-from safetensors.torch import load_file
-
-from tests.support.tiny_jobs import TinyJob, tiny_job
 
 KINDS = [
     ("sft", "lora"),
@@ -69,7 +69,9 @@ def make(tmp_path, llama, bert):
 @pytest.mark.parametrize(("task", "method"), KINDS)
 def test_resumed_twice_equals_unbroken(make, task, method):
     # 3 passes of 12 steps over 48 rows; dropout is on in the models and in LoRA.
-    spec = {"train": {"method": method, "epochs": 3, "batch_size": 4, "micro_batch": 2}}
+    # Five evaluations: too few for early stopping.
+    sizes = {"epochs": 3, "batch_size": 4, "micro_batch": 2, "eval_every": 8}
+    spec = {"train": {"method": method, **sizes}}
     unbroken = make("unbroken", task, **spec)
     train.run(unbroken.ctx)
     pick = random.Random(f"{task}{method}")
