@@ -5,10 +5,12 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pexpect
 import pytest
 
+ROOT = str(Path(__file__).resolve().parents[3])
 PLAYER = """
 import sys, time
 from ftq_client.view import make_view
@@ -29,7 +31,7 @@ def play(each: str = "pass", end: str = "pass", **env: str) -> pexpect.spawn:
     child = pexpect.spawn(
         sys.executable,
         ["-c", PLAYER.format(each=each, end=end)],
-        env={**os.environ, "TERM": "xterm-256color", "PYTHONPATH": ".", **env},
+        env={**os.environ, "TERM": "xterm-256color", "PYTHONPATH": ROOT, **env},
         dimensions=(30, 100),
         encoding="utf-8",
         timeout=20,

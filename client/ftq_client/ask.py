@@ -1,0 +1,236 @@
+"""The questions of `ftq submit` on a terminal: what is missing is asked, and checked at once.
+
+All words go to stderr. Whatever knows the Hub stands behind `Lookup`, so nothing here waits for a
+network, and a token that was typed goes to the look-up and nowhere else: it is no part of a spec.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import click
+
+from ftq_client.view.lines import Glyphs, glyphs_for, shown
+from ftq_shared.errors import Refused, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Kind = Literal["model", "dataset"]
+_LISTED = 15  # names shown at once; more are found by a search
+
+
+@dataclass(frozen=True)
+class Found:
+    """A name that can be used."""
+
+    name: str  # as it goes into the spec
+    detail: str = ""  # what it is, for people
+    configs: Sequence[str] = ()  # of a dataset: one of these must be named as well
+    needs_token: bool = False  # gated or private: the Hub wants to know who reads it
+
+
+@dataclass(frozen=True)
+class NotFound:
+    """A name that cannot be used, and what comes near it."""
+
+    nearest: Sequence[str] = ()
+    message: str = ""  # why, where there is more to say than that it is not there
+
+
+Answer = Found | NotFound
+
+
+class Lookup(Protocol):
+    """What the questions need to know.
+
+    UsageError and Refused are shown and asked again; other errors end the questions.
+    """
+
+    def model(self, name: str) -> Answer:
+        """Look a model up; a path is looked at where it lies."""
+
+    def dataset(self, name: str) -> Answer:
+        """Look a dataset up; `configs` is filled only where the name lacks one."""
+
+    def search(self, kind: Kind, query: str) -> list[str]:
+        """Return names for a query, the best first."""
+
+    def has_token(self) -> bool:
+        """Return whether a Hub token was found or typed."""
+
+    def use_token(self, token: str) -> Answer:
+        """Try a token and keep it when it is known; the name found is whose it is."""
+
+    def target(self, repo: str) -> Answer:
+        """Return whether the model may be published there, with the token that is kept."""
+
+
+def ask_missing(raw: dict[str, Any], *, lookup: Lookup, console: "Console") -> dict[str, Any]:
+    """Return `raw` with model and dataset filled in, and with a target if one is wanted.
+
+    Where neither is missing only a token may be asked for. Raises click.Abort on Ctrl-C and at
+    the end of the input; `raw` itself is not changed.
+    """
+    try:
+        return _Questions(lookup, console).fill(raw)
+    except (KeyboardInterrupt, EOFError):
+        raise click.Abort from None
+
+
+class _Questions:
+    """One conversation."""
+
+    def __init__(self, lookup: Lookup, console: "Console") -> None:
+        self.lookup = lookup
+        self.console = console
+        self.glyphs: Glyphs = glyphs_for(console.encoding)
+        self.reading: list[str] = []  # what only a token opens
+
+    def fill(self, raw: dict[str, Any]) -> dict[str, Any]:
+        """Ask in the order of the spec; the target only in a conversation that has begun."""
+        missing = [kind for kind in ("model", "dataset") if not raw.get(kind)]
+        spec = dict(raw)
+        if "model" in missing:
+            spec["model"] = self._source("model", "Model to fine-tune", self.lookup.model)
+        if "dataset" in missing:
+            spec["dataset"] = self._source("dataset", "Dataset to train on", self.lookup.dataset)
+        publish = spec.get("publish")
+        target = publish.get("repo") if isinstance(publish, dict) else None
+        if missing and not target:
+            if target := self._target():
+                spec["publish"] = {**(publish or {}), "repo": target}
+        else:
+            self._token(target)
+        return spec
+
+    def _source(self, kind: Kind, question: str, check: Callable[[str], Answer]) -> str:
+        """Ask until a name is found; a number picks a name that was offered."""
+        offered: Sequence[str] = ()
+        while True:
+            ways = f"1 to {len(offered)} picks" if offered else "a Hub id or a path"
+            typed = self._prompt(f"{question} ({ways}, ?words searches)")
+            if typed.startswith("?"):
+                offered = self._search(kind, typed[1:].strip()) or offered
+                continue
+            name = self._picked(typed, offered)
+            found = self._checked(check, name) if name else NotFound()
+            if isinstance(found, Found):
+                return self._with_config(found) if found.configs else self._accepted(found)
+            if found.nearest:
+                offered = found.nearest[:_LISTED]
+                self._offer(offered)
+
+    def _checked(self, check: Callable[[str], Answer], name: str) -> Answer:
+        """Look a name up, and say what is wrong with it."""
+        try:
+            answer = check(name)
+        except (UsageError, Refused) as error:
+            nearest = error.where.get("nearest")
+            answer = NotFound(nearest if isinstance(nearest, list) else (), error.message)
+            if error.hint and not answer.nearest:
+                answer = NotFound((), f"{error.message} {self.glyphs.to} {error.hint}")
+        if isinstance(answer, NotFound):
+            near = "; the nearest:" if answer.nearest else ""
+            self._bad((answer.message or f"{name} was not found") + near)
+        return answer
+
+    def _search(self, kind: Kind, query: str) -> list[str]:
+        if not query:
+            self._bad("a search needs words: ?qwen small")
+            return []
+        try:
+            names = self.lookup.search(kind, query)[:_LISTED]
+        except (UsageError, Refused) as error:
+            self._bad(error.message)
+            return []
+        if names:
+            self._offer(names)
+        else:
+            self._bad(f"no {kind} for {query!r}")
+        return names
+
+    def _picked(self, typed: str, offered: Sequence[str]) -> str:
+        """Return the name that is meant, empty when a number picks nothing."""
+        if not (offered and typed.isascii() and typed.isdigit()):
+            return typed
+        if 1 <= int(typed) <= len(offered):
+            return offered[int(typed) - 1]
+        self._bad(f"there is no {typed}; pick 1 to {len(offered)}")
+        return ""
+
+    def _with_config(self, found: Found) -> str:
+        """Ask which config of a dataset, and return the name with it."""
+        self._say(f"{found.name} has {len(found.configs)} configs:")
+        offered = found.configs[:_LISTED]
+        self._offer(offered, hidden=len(found.configs) - len(offered))
+        while True:
+            typed = self._prompt("Config (name or number; ?words filters)")
+            if typed.startswith("?"):
+                words = typed[1:].strip().lower()
+                offered = [c for c in found.configs if words in c.lower()][:_LISTED] or offered
+                self._offer(offered)
+                continue
+            config = self._picked(typed, offered)
+            if config in found.configs:
+                name, at, revision = found.name.partition("@")
+                return self._accepted(
+                    Found(f"{name}:{config}{at}{revision}", found.detail, (), found.needs_token)
+                )
+            if config:
+                self._bad(f"{found.name} has no config {config}")
+
+    def _target(self) -> str:
+        """Ask where the model goes; empty is nowhere. A target needs a token that may write."""
+        while True:
+            repo = self._prompt("Publish to (a Hub repo such as me/my-model; empty: nowhere)", "")
+            if not repo:
+                self._token(None)
+                return ""
+            if not self._token(repo):
+                continue
+            found = self._checked(self.lookup.target, repo)
+            if isinstance(found, Found):
+                return self._accepted(found)
+            self._offer(found.nearest[:_LISTED])
+
+    def _token(self, target: str | None) -> bool:
+        """Ask for a Hub token where one is needed; return whether nothing is missing then."""
+        needs = [f"read {name}" for name in self.reading] + ([f"write {target}"] if target else [])
+        if not needs or self.lookup.has_token():
+            return True
+        self._say(f"A Hub token is needed to {' and to '.join(needs)}. It is sent sealed.")
+        while token := self._prompt("Hub token (hidden; empty: go on without)", "", hide=True):
+            found = self._checked(self.lookup.use_token, token)
+            if isinstance(found, Found):
+                self._say(f"{self.glyphs.good} token of {found.name}", "green")
+                return True
+        return False
+
+    def _accepted(self, found: Found) -> str:
+        if found.needs_token:
+            self.reading.append(shown(found.name))
+        detail = f"  {found.detail}" if found.detail else ""
+        self._say(f"{self.glyphs.good} {found.name}{detail}", "green")
+        return found.name
+
+    def _offer(self, names: Sequence[str], hidden: int = 0) -> None:
+        for number, name in enumerate(names, 1):
+            self._say(f"  {number:>2}  {name}")
+        if hidden > 0:
+            self._say(f"      and {hidden} more")
+
+    def _bad(self, text: str) -> None:
+        self._say(f"{self.glyphs.bad} {text}", "red")
+
+    def _say(self, text: str, style: str = "") -> None:
+        if text:
+            self.console.print(
+                shown(text), style=style or None, markup=False, highlight=False, emoji=False
+            )
+
+    def _prompt(self, question: str, default: str | None = None, hide: bool = False) -> str:
+        answer: str = click.prompt(
+            question, default=default, show_default=False, hide_input=hide, err=True
+        )
+        return answer.strip()
