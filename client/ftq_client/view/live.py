@@ -186,9 +186,10 @@ class _Lines:
         self._lines = lines
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        styles = {ink: console.get_style(ink) if ink else None for ink in Ink}
         for line in self._lines:
             for text, ink in line:
-                yield Segment(text, console.get_style(ink) if ink else None)
+                yield Segment(text, styles[ink])
             yield Segment.line()
 
 

@@ -82,7 +82,8 @@ def _laid_out(event: Event, words: Phrase, width: int, glyphs: Glyphs) -> list[L
     lines = wrap((*start, *words.line), width, indent)
     below = [_below(words, line, max(width - indent, 10)) for line in words.more]
     if words.hint:
-        below.append(wrap(((f"{glyphs.to} {words.hint}", Ink.STRONG),), max(width - indent, 10), 2))
+        hint: Line = ((f"{glyphs.to} {words.hint}", Ink.STRONG),)
+        below.insert(0, wrap(hint, max(width - indent, 10), 2))
     rows = [row for part in below for row in part]
     return lines + [((" " * indent, Ink.PLAIN), *row) for row in _shortened(words, rows, glyphs)]
 

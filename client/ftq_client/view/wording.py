@@ -34,7 +34,7 @@ def phrase(event: Event, glyphs: Glyphs) -> Phrase:
     return _WORDINGS[event.type](event, data, glyphs)
 
 
-_STATE_INKS = {
+_STATE_INKS: dict[str, Ink] = {
     JobState.SUCCEEDED: Ink.GOOD,
     JobState.FAILED: Ink.BAD,
     JobState.CANCELLED: Ink.WARN,
@@ -52,7 +52,9 @@ def _state(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
         said(data, "reason"),
         said(data, "exit_code", "exit code "),
     )
-    ink = _STATE_INKS.get(data.get("state"), Ink.PLAIN)  # type: ignore[arg-type]
+    # A reason is given where something was not as usual.
+    usual = Ink.WARN if data.get("reason") else Ink.PLAIN
+    ink = _STATE_INKS.get(state, usual)
     return Phrase("state", facts_line(glyphs, *facts, first=ink), ink)
 
 
