@@ -19,6 +19,8 @@ _KEYWORDS = {
     "validation": ("validation", "valid", "dev", "val"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
+# Keys of a config that say where its files are; the others say how they are read (sep, field ...).
+_PLACE_KEYS = frozenset({"config_name", "data_files", "data_dir", "default", "drop_labels"})
 _NOT_DATA = frozenset(
     {"config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json"}
 )
@@ -40,6 +42,7 @@ class Layout:
     """All configs of a dataset."""
 
     configs: Mapping[str, Mapping[str, Split]] = field(default_factory=dict)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of the file reader
     default: str | None = None  # what is meant without a name; None: a name is needed
 
     @property
@@ -57,12 +60,13 @@ def layout(dataset: RepoRecord) -> Layout:
         # Without `configs` in the card the folder is one config, named by a lone dataset_info.
         name = next(iter(infos)) if len(infos) == 1 else DEFAULT
         splits = _described(_by_name(paths), infos.get(name, {}))
-        return Layout({name: splits} if splits else {}, name if splits else None)
-    configs = {}
+        return Layout({name: splits}, default=name) if splits else Layout()
+    configs, options = {}, {}
     for entry in entries:
         name = str(entry["config_name"])
         configs[name] = _described(_of_config(entry, paths), infos.get(name, {}))
-    return Layout(configs, _default(entries))
+        options[name] = {key: entry[key] for key in entry.keys() - _PLACE_KEYS}
+    return Layout(configs, options, _default(entries))
 
 
 def _default(entries: list[dict[str, Any]]) -> str | None:

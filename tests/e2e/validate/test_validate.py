@@ -105,6 +105,17 @@ def test_only_the_head_of_a_hub_file_is_read(start, hub, tmp_path, name, content
     assert found.dataset.splits == {"train": rows}
 
 
+# `datasets` leaves a file that was not read to its end to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_card_that_says_how_its_files_are_read(start, hub):
+    card = "---\nconfigs:\n- config_name: main\n  data_files: rows.csv\n  sep: '#'\n"
+    card += "  column_names: [question, answer]\n---\n"
+    hub.add("dataset", "org/options", {"README.md": card, "rows.csv": "q#a\n" * 100_000})
+    assert start({"dataset": "org/options"}).go().dataset.columns == ["question", "answer"]
+    hub.add("dataset", "org/tsv", {"train.tsv": "prompt\tcompletion\na\tb\n", "test.tsv": ""})
+    assert start({"dataset": "org/tsv"}).go().dataset.columns == ["prompt", "completion"]
+
+
 def test_an_encoder_classifies_and_a_bin_file_is_warned_about(start, hub):
     hub.add(
         "model",

@@ -56,6 +56,7 @@ def test_everything_that_is_wrong_is_told_at_once_one_line_each():
     assert "train.save_every" in lines[0]
     assert "allowed here: name, model" in lines[1]
     assert "train.epochs" in lines[2]
+    assert "missing; what to fine-tune" in lines[3]
     assert "'fast' is not allowed; write auto or a number above 0 and below 1" in lines[4]
 
 

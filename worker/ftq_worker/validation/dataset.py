@@ -30,6 +30,7 @@ class Found:
     size_bytes: int
     config: str | None = None
     record: RepoRecord | None = None  # Hub only
+    has_options: bool = False  # the card says how its files are to be read
     columns: tuple[str, ...] = ()  # where the card tells
     files: list[str] = field(default_factory=list)  # on disk: all of them
 
@@ -70,6 +71,7 @@ def _on_hub(record: RepoRecord, source: Source) -> tuple[Found, str]:
         size_bytes=sum(record.files[path] for paths in files.values() for path in paths),
         config=config,
         record=record,
+        has_options=bool(parts.options.get(config)),
         columns=next((split.columns for split in splits.values()), ()),
     )
     named = f" config {config}" if len(parts.configs) > 1 else ""
@@ -210,7 +212,8 @@ def _optional(
 def look_at_rows(hub: HubClient, found: Found, split: str) -> tuple[rows.Head, str]:
     """Return the first rows of a split; raises Refused when there are none that can be read."""
     if found.record is not None:
-        head = rows.read_hub(hub, found.record, found.splits[split], found.columns)
+        part = rows.HubSplit(found.record, found.config, split, found.splits[split])
+        head = rows.read_hub(hub, part, found.columns, plain=not found.has_options)
     else:
         head = rows.read_disk(split, [Path(path) for path in found.splits[split]])
     if head.rows_in_split == 0 or not (head.values or head.columns):

@@ -19,6 +19,8 @@ _ROWS = 20
 _HEAD_BYTES = 2**18
 # Where a first row is longer than the head (long documents), this much is fetched.
 _LONG_HEAD_BYTES = 2**23
+# Text that the datasets library can read from a part of the file.
+_BUILT_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".txt")
 
 
 @dataclass(frozen=True)
@@ -50,41 +52,115 @@ def read_disk(split: str, paths: Sequence[Path]) -> Head:
     return _head(found, table.columns, table.rows if found or table.rows else 0)
 
 
-def read_hub(
-    hub: HubClient, record: RepoRecord, paths: Sequence[str], known_columns: Sequence[str]
-) -> Head:
-    """Return the head of a split on the Hub; raises Refused for a format that is not read."""
-    path = next((path for path in paths if record.files[path]), paths[0])
-    suffix = _suffix(path)
+@dataclass(frozen=True)
+class HubSplit:
+    """A split of a dataset on the Hub."""
+
+    record: RepoRecord
+    config: str | None
+    name: str
+    paths: Sequence[str]  # its files
+
+    @property
+    def first(self) -> str:
+        """The first file that holds something."""
+        return next((path for path in self.paths if self.record.files[path]), self.paths[0])
+
+
+def read_hub(hub: HubClient, split: HubSplit, known_columns: Sequence[str], *, plain: bool) -> Head:
+    """Return the head of a split on the Hub; `plain` is false when the card sets reader options.
+
+    Raises Refused for a format that is not read, or when no row can be read.
+    """
+    suffix = _suffix(split.first)
     if suffix == ".parquet":
-        return _parquet_head(hub, record, path, alone=len(paths) == 1)
-    if suffix not in DATA_SUFFIXES:
-        raise Refused(
-            f"dataset {record.id}: {path} is of no kind that ftq reads",
-            code="data_format",
-            hint=f"ftq reads {', '.join(DATA_SUFFIXES)} (text also as .gz)",
-            file=path,
-        )
+        return _parquet_head(hub, split.record, split.first, alone=len(split.paths) == 1)
+    if suffix in DATA_SUFFIXES and (plain or _is_gz(split.first)):
+        return _text_head(hub, split, suffix, known_columns)
+    if suffix in _BUILT_SUFFIXES and not _is_gz(split.first):
+        return _built_head(hub, split)
+    if known_columns:
+        return Head(list(known_columns), [], None)  # prepare reads it with the datasets library
+    raise Refused(
+        f"dataset {split.record.id}: {split.first} is of no kind that can be looked into",
+        code="data_format",
+        hint=f"ftq reads {', '.join(DATA_SUFFIXES)} (text also as .gz)",
+        file=split.first,
+    )
+
+
+def _text_head(hub: HubClient, split: HubSplit, suffix: str, known_columns: Sequence[str]) -> Head:
+    """Read a file's beginning with the reader that reads the whole file later."""
     for size_bytes in (_HEAD_BYTES, _LONG_HEAD_BYTES):
-        content = hub.read_head("dataset", record.id, path, record.sha, size_bytes) or b""
-        whole = len(content) < size_bytes
-        found = _rows_of(content, path, suffix, whole=whole)
+        content, whole = _fetch(hub, split, size_bytes)
+        found = _rows_of(content, split.first, suffix, whole=whole)
         if found or whole:
             break
     readable = [row for row in found if not row.problem]
     if not readable and found:
         _refuse_broken(found[0])
-    known = None if readable or not whole else 0
-    return _head(readable, list(known_columns), known)
+    return _head(readable, list(known_columns), None if readable or not whole else 0)
+
+
+def _fetch(hub: HubClient, split: HubSplit, size_bytes: int) -> tuple[bytes, bool]:
+    """Return the first file's beginning, and whether that is all of it."""
+    record = split.record
+    content = hub.read_head("dataset", record.id, split.first, record.sha, size_bytes) or b""
+    return content, len(content) < size_bytes
+
+
+def _built_head(hub: HubClient, split: HubSplit) -> Head:
+    """Let the datasets library read a file's beginning as the card says.
+
+    It sees a folder like the repo, in which every other file is empty: their names are all that
+    it looks at, since it stops after a few rows of the first.
+    """
+    from datasets import load_dataset
+
+    record = split.record
+    content, whole = _fetch(hub, split, _HEAD_BYTES)
+    card = hub.read_text("dataset", record.id, "README.md", record.sha)
+    with tempfile.TemporaryDirectory() as folder:
+        for path in record.files:
+            file = Path(folder) / "repo" / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+        if card:
+            (Path(folder) / "repo" / "README.md").write_text(card)
+        text = content if whole else content[: content.rfind(b"\n") + 1]
+        (Path(folder) / "repo" / split.first).write_bytes(text)
+        name = None if split.config == "default" else split.config
+        try:
+            data = load_dataset(
+                str(Path(folder) / "repo"),
+                name,
+                split=split.name,
+                streaming=True,
+                cache_dir=str(Path(folder) / "cache"),
+            )
+            values = [dict(row) for row in data.take(_ROWS)]
+        except Exception as error:  # `datasets` raises what its builders happen to raise
+            raise Refused(
+                f"dataset {record.id}: {split.first} cannot be read: {error}",
+                code="bad_file",
+                hint="look at the dataset's own page, or bring it as jsonl or parquet",
+                file=split.first,
+            ) from error
+    columns = list(dict.fromkeys(column for row in values for column in row))
+    return Head(columns, values, None)
 
 
 def _suffix(path: str) -> str:
     return PurePosixPath(path.lower().removesuffix(".gz")).suffix
 
 
+def _is_gz(path: str) -> bool:
+    return path.lower().endswith(".gz")
+
+
 def _rows_of(content: bytes, path: str, suffix: str, *, whole: bool) -> list[Row]:
     """Read a file's beginning with the reader that reads the whole file later."""
-    if path.lower().endswith(".gz"):
+    if _is_gz(path):
         content, whole = _inflated(content), False
     if not whole and suffix != ".json":
         content = content[: content.rfind(b"\n") + 1]  # the last line is cut
