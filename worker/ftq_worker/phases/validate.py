@@ -129,7 +129,7 @@ def _may_read_data(checks: Checks, hub: HubClient, found: data.Found) -> bool:
 def _architecture(files: ModelFiles) -> tuple[Architecture, str]:
     found = read_architecture(files)
     return found, (
-        f"{found.name}, a {found.kind}: {found.layers} layers of {found.hidden_size}, "
+        f"{found.name} ({found.kind}): {found.layers} layers of {found.hidden_size}, "
         f"vocabulary {found.vocab_size:,}"
     )
 
