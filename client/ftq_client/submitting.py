@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq_client.client import Client
-from ftq_client.tokens import ask_token, find_token, secret_values, token_from_stdin
+from ftq_client.tokens import find_token, secret_values, token_from_stdin
 from ftq_shared.settings import Settings
 from ftq_shared.sources import Place, parse_source
 from ftq_shared.spec import JobSpec
@@ -45,35 +45,29 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def complete(raw: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """Ask for what is missing, each answer checked against the Hub."""
-    if raw.get("model") and raw.get("dataset"):
-        return raw
+def complete(raw: dict[str, Any], settings: Settings) -> tuple[dict[str, Any], str | None]:
+    """Ask for what is missing, each answer checked against the Hub; return spec and Hub token."""
+    from rich.console import Console
+
     from ftq_client.ask import ask_missing
     from ftq_client.lookup import HubLookup
 
-    return ask_missing(raw, lookup=HubLookup(settings.hf_endpoint, find_token()))
+    lookup = HubLookup(settings.hf_endpoint, find_token())
+    return ask_missing(raw, lookup=lookup, console=Console(stderr=True)), lookup.token
 
 
 def collect_secrets(
-    spec: JobSpec,
-    settings: Settings,
-    names: tuple[str, ...],
-    token_stdin: bool,
-    *,
-    asking: bool,
+    spec: JobSpec, names: tuple[str, ...], token: str | None, *, from_stdin: bool
 ) -> dict[str, str]:
-    """Return the secrets of a job by name; the Hub token is asked for only where it is needed.
+    """Return the secrets of a job by name; a Hub token goes along only where the Hub is used.
 
     Raises UsageError for a secret that was promised and is not there.
     """
     secrets = secret_values(names)
-    if token_stdin:
-        return secrets | {"HF_TOKEN": token_from_stdin()}
-    purpose = token_purpose(spec)
-    token = find_token() if uses_hub(spec) else None
-    if not token and purpose and asking:
-        token = ask_token(purpose, settings.hf_endpoint)
+    if from_stdin:
+        token = token_from_stdin()
+    elif not token and uses_hub(spec):
+        token = find_token()
     return secrets | ({"HF_TOKEN": token} if token else {})
 
 
@@ -81,8 +75,3 @@ def uses_hub(spec: JobSpec) -> bool:
     """Return whether any phase talks to the Hub, so that a token that is there should go along."""
     sources = (parse_source(spec.model, what="model"), parse_source(spec.dataset, what="dataset"))
     return bool(spec.publish.repo) or any(s.place is Place.HUB for s in sources)
-
-
-def token_purpose(spec: JobSpec) -> str:
-    """Return what a job cannot do without a token, '' when it can do all."""
-    return f"write the model to {spec.publish.repo}" if spec.publish.repo else ""

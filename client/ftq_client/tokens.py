@@ -3,8 +3,6 @@
 import os
 import sys
 
-import click
-
 from ftq_shared.errors import UsageError
 
 
@@ -26,15 +24,6 @@ def token_from_stdin() -> str:
             "--token-stdin: no token came", hint="for example: ftq submit ... --token-stdin < file"
         )
     return token
-
-
-def ask_token(purpose: str, endpoint: str) -> str | None:
-    """Ask for a token, hidden, with what it is for; an empty answer is None."""
-    click.echo(f"A Hub token is needed to {purpose}.", err=True)
-    click.echo(f"  Make one at {endpoint}/settings/tokens; it is not shown or stored.", err=True)
-    return (
-        click.prompt("Hub token", hide_input=True, default="", show_default=False, err=True) or None
-    )
 
 
 def secret_values(names: tuple[str, ...]) -> dict[str, str]:

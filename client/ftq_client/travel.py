@@ -46,11 +46,11 @@ def local_files(spec: JobSpec) -> list[LocalFile]:
     for what, text in (("model", spec.model), ("dataset", spec.dataset)):
         source = parse_source(text, what=what)
         if source.place is Place.CLIENT:
-            found += list(_files(what, source.name))
+            found += list(files_of(what, source.name))
     return found
 
 
-def _files(what: str, name: str) -> Iterator[LocalFile]:
+def files_of(what: str, name: str) -> Iterator[LocalFile]:
     """Yield the files of one path: a file, a folder or a glob."""
     path = Path(name)
     if path.is_dir():

@@ -106,7 +106,7 @@ def retry(
     client = Client()
     found = client.find(job)
     spec = parse_spec(read_raw(client, None, found, {}, sets))
-    secrets = collect_secrets(spec, client.settings, (), token_stdin, asking=sys.stdin.isatty())
+    secrets = collect_secrets(spec, (), None, from_stdin=token_stdin)
     after = client.get(found).seq
     if sets:
         found, after = client.submit(spec, secrets=secrets), 0

@@ -64,11 +64,11 @@ def submit(
 
     client = Client()
     raw = read_raw(client, spec, from_job, {_FLAGS[k]: v for k, v in flags.items() if v}, sets)
-    asking = on_terminal() and not yes and not token_stdin
-    if asking:
-        raw = complete(raw, client.settings)
+    token = None
+    if on_terminal() and not yes and not token_stdin:
+        raw, token = complete(raw, client.settings)
     parsed = parse_spec(raw)
-    secrets = collect_secrets(parsed, client.settings, secret_names, token_stdin, asking=asking)
+    secrets = collect_secrets(parsed, secret_names, token, from_stdin=token_stdin)
     job = client.submit(parsed, secrets=secrets)
     if detach:
         return _detached(client, job, as_json)

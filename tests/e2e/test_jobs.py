@@ -1,0 +1,138 @@
+"""Jobs from `ftq submit` to their end, through real processes and a real Hub client."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ftq_shared.states import Phase
+
+from .conftest import QUICK, Fleet, wait_for
+
+BASE = ("--model", "demo/tiny-llama", "--dataset", "demo/colours")
+
+
+@pytest.fixture
+def own_rows(tmp_path: Path) -> Path:
+    """A client's own file with a broken line."""
+    rows = [{"prompt": f"Say {n}.", "completion": f"It is {n}."} for n in range(150)]
+    lines = [json.dumps(row) for row in rows]
+    lines[41] = '{"prompt": "cut off'
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_all_phases_to_a_verified_model_on_the_hub(fleet: Fleet) -> None:
+    done = fleet.submit(*BASE, "--publish-to", "me/colours-sft")
+    assert done.code == 0, done.stderr
+    assert [e["seq"] for e in done.events] == list(range(1, len(done.events) + 1))
+    assert [e["data"]["step"] for e in done.events if e["type"] == "step"] == list(range(1, 21))
+    phases = [e["phase"] for e in done.events if e["type"] == "phase_finished"]
+    assert phases == [str(phase) for phase in Phase]
+    golden = {d["when"]: d["loss"] for d in done.data("eval") if d["set"] == "golden"}
+    assert golden["after"] < golden["before"] - 1
+    assert all(check["ok"] for check in done.data("check") + done.data("verification"))
+    published = done.data("published")[0]
+    assert published["url"] == f"{fleet.hub.url}/me/colours-sft"
+    files = fleet.hub.store.files("model", "me/colours-sft").commit("main")
+    assert files.sha == published["revision"]
+
+
+def test_own_file_through_the_broker_and_the_model_back(
+    fleet: Fleet, own_rows: Path, tmp_path: Path
+) -> None:
+    done = fleet.submit("--model", "demo/tiny-llama", "--dataset", str(own_rows))
+    assert done.code == 0, done.stderr
+    unreadable = next(d for d in done.data("cleaning") if d["rule"] == "unreadable")
+    assert unreadable["rows_in"] - unreadable["rows_out"] == 1
+    assert "rows.jsonl" in str(unreadable["examples"])
+    assert "42" in str(unreadable["examples"])
+    fetched = fleet.run("fetch", done.job, str(tmp_path / "model"))
+    assert fetched.returncode == 0, fetched.stderr
+    assert {"config.json", "tokenizer.json"} <= {p.name for p in (tmp_path / "model").iterdir()}
+
+
+def test_cancel_a_running_job(fleet: Fleet) -> None:
+    job = fleet.detach(*BASE, "--set", "train.max_steps=100000", "--set", "train.method=full")
+    client = fleet.client()
+    wait_for(lambda: client.get(job).summary.get("step"), what=lambda: client.get(job))
+    assert fleet.run("cancel", job).returncode == 0
+    assert fleet.run("cancel", job).returncode == 0
+    assert fleet.run("wait", job, "--timeout", "60").returncode == 4
+    assert fleet.run("tail", job).returncode == 4
+
+
+def test_hub_down_keeps_the_job_for_retry(fleet: Fleet) -> None:
+    from ftq_worker.hub_server import Fault
+
+    # A wait that is longer than ftq's patience ends the job at once instead of after a minute.
+    fleet.hub.app.faults.add(Fault(path="/api/.*", status=503, retry_after_s=3600, times=None))
+    done = fleet.submit(*BASE)
+    assert done.code == 7
+    assert done.error()["code"] == "hub_unreachable"
+    fleet.hub.app.faults.clear()
+    retried = fleet.run("retry", done.job, "--json")
+    assert retried.returncode == 0, retried.stdout[-2000:]
+
+
+def test_two_hosts_share_the_jobs_and_keep_their_files(fleet: Fleet) -> None:
+    second = fleet.start_worker("second")
+    try:
+        jobs = [fleet.detach(*BASE, *QUICK) for _ in range(6)]
+        assert fleet.run("wait", *jobs, "--timeout", "100").returncode == 0
+        hosts = {job: _hosts(fleet, job) for job in jobs}
+        assert all(len(names) == 1 for names in hosts.values()), hosts
+        assert {name for names in hosts.values() for name in names} == {"first", "second"}
+    finally:
+        fleet.stop_worker(second)
+    assert [row["name"] for row in _json(fleet, "workers", "--json")] == ["first"]
+
+
+def _hosts(fleet: Fleet, job: str) -> set[str]:
+    events = fleet.client().tail(job)
+    return {event.host for event in events if event.type == "phase_started"}
+
+
+def _json(fleet: Fleet, *args: str) -> list[dict[str, object]]:
+    done = fleet.run(*args)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_list_show_and_prefix(fleet: Fleet) -> None:
+    job = fleet.detach(*BASE, *QUICK, "--name", "named")
+    fleet.run("wait", job)
+    shown = _json(fleet, "show", job[:9], "--json")[0]
+    assert (shown["id"], shown["name"], shown["state"]) == (job, "named", "succeeded")
+    assert job in [row["id"] for row in _json(fleet, "list", "-a", "--json")]
+    assert job not in fleet.run("list").stdout
+    assert fleet.run("show", "ft-nosuchjob").returncode == 3
+
+
+def test_three_tails_through_killed_connections(fleet: Fleet) -> None:
+    job = fleet.detach(*BASE, *QUICK, "--set", "train.max_steps=60")
+    command = [sys.executable, "-m", "ftq_client", "tail", job, "--json"]
+    tails = [
+        subprocess.Popen(command, env=fleet.env(), stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    client = fleet.client()
+    killed = 0
+    while not client.get(job).state.terminal:
+        killed += client.redis.client_kill_filter(_type="pubsub", skipme=True)
+        try:
+            client.wait(job, timeout_s=0.2)
+        except TimeoutError:
+            continue
+    late = fleet.run("tail", job, "--json")
+    outputs = [tail.communicate(timeout=60)[0] for tail in tails] + [late.stdout]
+    total = client.get(job).seq
+    assert killed > 2
+    for output in outputs:
+        assert [json.loads(line)["seq"] for line in output.splitlines()] == list(
+            range(1, total + 1)
+        )
+    assert [tail.returncode for tail in tails] == [0, 0]
