@@ -1,0 +1,385 @@
+"""The publish phase against the local Hub: what is verified, pushed, read back and told."""
+
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file, save_file
+from tests.support.tiny_jobs import TinyJob
+from tests.unit.publishing.conftest import READER
+
+from ftq_shared.errors import FtqError, HubUnreachable, JobCancelled, Refused, UsageError
+from ftq_shared.events import EventType
+from ftq_shared.hub import Retry
+from ftq_shared.sources import Place
+from ftq_worker.handover import Prepared, Published, Trained, Validated
+from ftq_worker.hub_server import Fault
+from ftq_worker.phase import StopReason
+from ftq_worker.phases import publish
+from ftq_worker.publishing import hub as publishing_hub
+from ftq_worker.publishing import push as pushing
+
+
+def names(hub, repo: str) -> set[str]:
+    return set(hub.api.list_repo_files(repo)) - {".gitattributes"}
+
+
+def told(job: TinyJob) -> dict[str, bool]:
+    return {v["name"]: v["ok"] for v in job.events.of(EventType.VERIFICATION)}
+
+
+class TestVerification:
+    def test_without_a_repo_it_only_verifies(self, publishing):
+        job = publishing()
+        publish.run(job.ctx)
+        assert told(job) == {"saved_model": True, "golden": True, "generates": True}
+        assert not job.ctx.paths.published.exists()
+        assert not job.events.of(EventType.PUBLISHED)
+
+    @pytest.mark.parametrize(
+        ("task", "method"),
+        [("sft", "full"), ("classification", "full"), ("classification", "lora")],
+    )
+    def test_every_kind_verifies(self, publishing, task, method):
+        job = publishing(task, method)
+        publish.run(job.ctx)
+        assert told(job)["saved_model"]
+
+    def test_merged_is_what_was_trained(self, publishing):
+        job = publishing(format="merged")
+        publish.run(job.ctx)
+        found = job.events.of(EventType.VERIFICATION)[0]
+        assert found["ok"]
+        assert found["after"] == pytest.approx(found["before"], rel=1e-5)
+        staged = job.ctx.paths.attempt(job.ctx.token_number) / "publish"
+        assert not list(staged.glob("adapter*"))
+
+    @pytest.mark.parametrize("value", [0.0, math.nan])
+    def test_damaged_weights_are_not_pushed(self, publishing, hub, value):
+        job = publishing(repo="me/damaged")
+        path = job.ctx.paths.model / "adapter_model.safetensors"
+        tensors = {k: torch.full_like(v, value) for k, v in load_file(path).items()}
+        path.unlink()
+        save_file(tensors, path)
+        with pytest.raises(FtqError) as caught:
+            publish.run(job.ctx)
+        assert caught.value.code == "verification_failed"
+        assert told(job)["saved_model"] is False
+        assert not hub.api.repo_exists("me/damaged")
+
+    def test_worse_than_the_base_is_not_pushed(self, publishing, hub):
+        job = publishing(repo="me/worse")
+        report = Trained.load(job.ctx.paths.train_report)
+        better = dict.fromkeys(("loss", "loss_low", "loss_high"), 0.01)
+        report.model_copy(update={"golden_before": report.golden_before | better}).save(
+            job.ctx.paths.train_report
+        )
+        with pytest.raises(FtqError) as caught:
+            publish.run(job.ctx)
+        assert "worse than the base" in caught.value.message
+        assert told(job) == {"saved_model": True, "golden": False, "generates": True}
+        assert not hub.api.repo_exists("me/worse")
+
+    def test_adapter_of_a_whole_model_is_a_mistake(self, publishing):
+        job = publishing("sft", "full", format="adapter")
+        with pytest.raises(UsageError) as caught:
+            publish.run(job.ctx)
+        assert caught.value.code == "format_mismatch"
+
+
+class TestPush:
+    def test_adapter(self, publishing, hub):
+        job = publishing(repo="me/adapter")
+        publish.run(job.ctx)
+        assert told(job)["pushed_files"]
+        assert names(hub, "me/adapter") == {
+            "README.md",
+            "adapter_config.json",
+            "adapter_model.safetensors",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        }
+        (event,) = job.events.of(EventType.PUBLISHED)
+        assert event["url"] == f"{hub.url}/me/adapter"
+        assert event["private"] is True
+        report = Published.load(job.ctx.paths.published)
+        commits = hub.api.list_repo_commits("me/adapter")
+        assert report.revision == commits[0].commit_id
+        assert commits[0].title.startswith(f"ftq {job.ctx.job}:")
+        done = [p for p in job.events.of(EventType.PROGRESS) if p["task"].startswith("upload")]
+        assert done[-1]["done"] == done[-1]["total"]
+
+    def test_merged_replaces_the_adapter_of_an_earlier_push(self, publishing, hub, tmp_path):
+        publish.run(publishing(repo="me/both").ctx)
+        note = tmp_path / "note.md"
+        note.write_text("mine")
+        before = names(hub, "me/both")
+        job = publishing_again(publishing, tmp_path, repo="me/both", format="merged")
+        publish.run(job.ctx)
+        after = names(hub, "me/both")
+        assert {"adapter_config.json", "adapter_model.safetensors"} <= before
+        assert not any(name.startswith("adapter") for name in after)
+        assert "model.safetensors" in after
+
+    def test_second_run_finds_its_own_commit(self, publishing, hub):
+        job = publishing(repo="me/twice")
+        publish.run(job.ctx)
+        again = job.again()
+        publish.run(again.ctx)
+        titles = [c.title for c in hub.api.list_repo_commits("me/twice")]
+        assert sum(title.startswith("ftq ") for title in titles) == 1
+        assert again.events.of(EventType.PUBLISHED) == job.events.of(EventType.PUBLISHED)
+
+    def test_lost_answer_of_the_commit_makes_one_commit(self, publishing, hub, quick):
+        hub.app.faults.add(Fault(path="/commit/", method="POST", cut_after_bytes=0, times=1))
+        job = publishing(repo="me/lost")
+        publish.run(job.ctx)
+        titles = [c.title for c in hub.api.list_repo_commits("me/lost")]
+        assert sum(title.startswith("ftq ") for title in titles) == 1
+        assert job.events.of(EventType.PUBLISHED)
+
+    def test_hub_in_trouble_is_retried_and_shown(self, publishing, hub, quick):
+        hub.app.faults.add(Fault(path="/commit/", status=503, times=2))
+        job = publishing(repo="me/trouble")
+        publish.run(job.ctx)
+        assert len(job.events.of(EventType.WARNING)) == 2
+        assert job.events.of(EventType.PUBLISHED)
+
+    def test_hub_down_ends_with_exit_7(self, publishing, hub, quick):
+        hub.app.faults.add(Fault(path="/commit/", status=503, times=None))
+        job = publishing(repo="me/down")
+        with pytest.raises(HubUnreachable) as caught:
+            publish.run(job.ctx)
+        assert caught.value.exit_code == 7
+        assert not job.ctx.paths.published.exists()
+
+    def test_foreign_content_is_refused(self, publishing, hub):
+        hub.api.create_repo("me/foreign", exist_ok=True)
+        hub.api.upload_file(
+            path_or_fileobj=b"precious", path_in_repo="model.bin", repo_id="me/foreign"
+        )
+        job = publishing(repo="me/foreign")
+        with pytest.raises(Refused) as caught:
+            publish.run(job.ctx)
+        assert caught.value.code == "target_not_empty"
+        assert "model.bin" in names(hub, "me/foreign")
+
+    def test_foreign_content_goes_with_overwrite(self, publishing, hub):
+        hub.api.create_repo("me/over", exist_ok=True)
+        for name in ("model.bin", "notes.txt"):
+            hub.api.upload_file(path_or_fileobj=b"old", path_in_repo=name, repo_id="me/over")
+        job = publishing(repo="me/over", overwrite=True)
+        publish.run(job.ctx)
+        assert "model.bin" not in names(hub, "me/over")
+        assert "notes.txt" in names(hub, "me/over")  # no part of a model: it stays
+
+    def test_token_that_may_not_write(self, publishing):
+        job = publishing(repo="me/nope")
+        job = replace(job, ctx=replace(job.ctx, secrets={"HF_TOKEN": READER}))
+        with pytest.raises(Refused) as caught:
+            publish.run(job.ctx)
+        assert caught.value.exit_code == 5
+
+    def test_no_token(self, publishing, monkeypatch):
+        monkeypatch.setenv("HF_TOKEN", "hf_of_the_host")  # must never be used
+        job = publishing(repo="me/none")
+        job = replace(job, ctx=replace(job.ctx, secrets={}))
+        with pytest.raises(Refused) as caught:
+            publish.run(job.ctx)
+        assert caught.value.code == "no_token"
+
+    def test_commit_in_between_is_kept(self, publishing, hub, monkeypatch):
+        job = publishing(repo="me/race", overwrite=True)
+        original, raced = pushing._additions, []
+
+        def additions(files):
+            if not raced:
+                raced.append(
+                    hub.api.upload_file(
+                        path_or_fileobj=b"hello", path_in_repo="hello.txt", repo_id="me/race"
+                    )
+                )
+            return original(files)
+
+        monkeypatch.setattr(pushing, "_additions", additions)
+        publish.run(job.ctx)
+        assert "hello.txt" in names(hub, "me/race")
+        assert any("another commit" in w["message"] for w in job.events.of(EventType.WARNING))
+
+    def test_changed_file_on_the_hub_is_noticed(self, publishing, hub, monkeypatch):
+        job = publishing(repo="me/changed")
+        original = publish.push
+
+        def push(*args):
+            pushed = original(*args)
+            commit = hub.api.upload_file(
+                path_or_fileobj=b"{}", path_in_repo="tokenizer.json", repo_id="me/changed"
+            )
+            return replace(pushed, revision=commit.oid)
+
+        monkeypatch.setattr(publish, "push", push)
+        with pytest.raises(FtqError) as caught:
+            publish.run(job.ctx)
+        assert "tokenizer.json differs" in caught.value.message
+        assert told(job)["pushed_files"] is False
+
+    def test_cancel_before_the_commit(self, publishing, hub):
+        job = publishing(repo="me/cancelled")
+
+        def cancel(type_, data):
+            if type_ is EventType.PROGRESS and data["task"].startswith("upload"):
+                job.ctx.control.stop(StopReason.CANCEL)
+
+        job.events.hook = cancel
+        with pytest.raises(JobCancelled):
+            publish.run(job.ctx)
+        titles = [c.title for c in hub.api.list_repo_commits("me/cancelled")]
+        assert not any(title.startswith("ftq ") for title in titles)
+
+
+class TestCard:
+    @pytest.fixture
+    def card(self, publishing, hub):
+        job = publishing(repo="me/card")
+        publish.run(job.ctx)
+        path = hub.api.hf_hub_download("me/card", "README.md")
+        return job, ModelCard.load(path)
+
+    def test_metadata(self, card):
+        job, found = card
+        data = found.data
+        assert data.base_model == "me/llama"
+        assert data.base_model_relation == "adapter"
+        assert data.license == "apache-2.0"
+        assert data.datasets == ["org/rows"]
+        assert data.library_name == "peft"
+        after = Trained.load(job.ctx.paths.train_report).golden_after
+        assert {r.metric_type: r.metric_value for r in data.eval_results}["loss"] == after["loss"]
+
+    def test_text(self, card):
+        job, found = card
+        report = Trained.load(job.ctx.paths.train_report)
+        for expected in (
+            job.ctx.job,
+            job.ctx.spec.sha256(),
+            f"{report.golden_before['loss']:.4f}",
+            f"{report.golden_after['loss_high']:.4f}",
+            "trl 1.",
+            "d" * 40,
+        ):
+            assert expected in found.text
+
+    def test_no_local_path_and_no_token(self, card):
+        job, found = card
+        for secret in (str(job.ctx.paths.storage), "/tmp", "hf_planted"):
+            assert secret not in found.content
+
+    def test_rows_of_a_private_dataset_stay_private(self, publishing, hub):
+        for number, (private, allowed, shown) in enumerate(
+            [(False, False, True), (True, False, False), (True, True, True)]
+        ):
+            job = publishing(repo=f"me/samples{number}", card_samples=allowed)
+            set_samples(job, private)
+            folder = job.ctx.paths.attempt(99)
+            folder.mkdir(parents=True)
+            write_card_alone(job, folder)
+            assert ("w5 secret row" in (folder / "README.md").read_text()) is shown
+            shutil.rmtree(job.ctx.paths.storage)
+
+    def test_local_base_is_not_named(self, publishing):
+        job = publishing(repo="me/local")
+        found = Validated.load(job.ctx.paths.validated)
+        local = found.model.model_copy(update={"place": Place.WORKER, "name": "/secret/place"})
+        found.model_copy(update={"model": local}).save(job.ctx.paths.validated)
+        folder = job.ctx.paths.attempt(99)
+        folder.mkdir(parents=True)
+        write_card_alone(job, folder)
+        text = (folder / "README.md").read_text()
+        assert "/secret" not in text
+        assert "base_model:" not in text
+
+
+def test_code_of_the_cards_runs(publishing, hub, tmp_path):
+    """In a process of its own, as a reader of the card would run it; one process for all kinds."""
+    kinds = [
+        ("sft", "lora", "auto"),
+        ("sft", "lora", "merged"),
+        ("classification", "full", "auto"),
+        ("classification", "lora", "auto"),
+    ]
+    codes = []
+    for task, method, form in kinds:
+        repo = f"me/usage-{task[:3]}-{method}-{form}"
+        job = publishing(task, method, repo=repo, format=form)
+        publish.run(job.ctx)
+        text = Path(hub.api.hf_hub_download(repo, "README.md")).read_text()
+        codes.append(re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1))
+        shutil.rmtree(job.ctx.paths.storage)
+    script = tmp_path / "use.py"
+    script.write_text("\n".join(f"exec({code!r}, {{}})\nprint('--')" for code in codes))
+    mine = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_planted_writer", "HF_HOME": str(tmp_path / "h")}
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env=os.environ | mine,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    answers = [part.strip() for part in done.stdout.split("--")]
+    assert set(answers[2:4]) <= {"even", "odd", "other"}
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Waits of milliseconds instead of seconds."""
+    monkeypatch.setattr(
+        publishing_hub, "Retry", lambda sleep: Retry(total_s=2.0, first_wait_s=0.05, sleep=sleep)
+    )
+
+
+def publishing_again(publishing, tmp_path, **options) -> TinyJob:
+    """Return a second copy of the trained job: another job to the same repo."""
+    (tmp_path / "storage").rename(tmp_path / "storage-before")
+    return publishing(**options)
+
+
+def set_samples(job: TinyJob, private: bool) -> None:
+    found = Validated.load(job.ctx.paths.validated)
+    found.model_copy(
+        update={"dataset": found.dataset.model_copy(update={"private": private})}
+    ).save(job.ctx.paths.validated)
+    prepared = Prepared.load(job.ctx.paths.prepared_report)
+    prepared.model_copy(update={"samples": [{"row": 0, "text": "w5 secret row"}]}).save(
+        job.ctx.paths.prepared_report
+    )
+
+
+def write_card_alone(job: TinyJob, folder) -> None:
+    from ftq_worker.publishing.card import write_card
+
+    paths = job.ctx.paths
+    write_card(
+        job.ctx,
+        folder,
+        "me/x",
+        "adapter",
+        Validated.load(paths.validated),
+        Prepared.load(paths.prepared_report),
+        Trained.load(paths.train_report),
+    )
+
+
+def test_report_is_valid_json(publishing, hub):
+    job = publishing(repo="me/json")
+    publish.run(job.ctx)
+    assert set(json.loads(job.ctx.paths.published.read_text())) == {"repo", "revision", "url"}

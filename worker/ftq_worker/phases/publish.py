@@ -1,0 +1,56 @@
+"""The publish phase: the saved model proves itself, then goes to the Hub in one commit."""
+
+import torch
+
+from ftq_shared.events import EventType
+from ftq_worker.handover import Prepared, Published, Trained, Validated
+from ftq_worker.phase import PhaseContext
+from ftq_worker.publishing.card import write_card
+from ftq_worker.publishing.hub import hub_of
+from ftq_worker.publishing.push import push, read_back
+from ftq_worker.publishing.staging import base_is_on_hub, hash_files, resolve_format, stage
+from ftq_worker.publishing.verify import load_staged, verify
+from ftq_worker.training.base_model import fetch_base
+from ftq_worker.training.quiet import quiet_libraries
+from ftq_worker.training.run import load_sets
+
+
+def run(ctx: PhaseContext) -> None:
+    """Verify the trained model; with `publish.repo`, push it and leave `published.json`.
+
+    Raises FtqError (`verification_failed`), Refused, UsageError or HubUnreachable to end the job,
+    Interrupted or JobCancelled until the moment of the commit, not after it.
+    """
+    quiet_libraries()
+    torch.set_num_threads(ctx.devices.cpu_threads)
+    validated = Validated.load(ctx.paths.validated)
+    prepared = Prepared.load(ctx.paths.prepared_report)
+    trained = Trained.load(ctx.paths.train_report)
+
+    form = resolve_format(ctx, trained, base_is_on_hub(validated))
+    base = fetch_base(ctx, validated.model)
+    folder = stage(ctx, form, base, validated, prepared, trained)
+    ctx.control.check()
+    model = load_staged(folder, form, base, validated, prepared, trained)
+    golden = load_sets(ctx.paths.prepared).golden
+    verify(ctx, folder, model, validated, trained, golden)
+    del model
+
+    if ctx.spec.publish.repo is None:
+        return
+    hub = hub_of(ctx)
+    repo = hub.write_access(ctx.spec.publish.repo)
+    write_card(ctx, folder, repo, form, validated, prepared, trained)
+    files = hash_files(folder)
+    pushed = push(ctx, hub, repo, files)
+    read_back(ctx, hub, pushed, files)
+    url = f"{hub.endpoint}/{pushed.repo}"
+    Published(repo=pushed.repo, revision=pushed.revision, url=url).save(ctx.paths.published)
+    ctx.emit(
+        EventType.PUBLISHED,
+        repo=pushed.repo,
+        revision=pushed.revision,
+        url=url,
+        private=hub.model_info(pushed.repo, pushed.revision).private,
+        files=len(files),
+    )

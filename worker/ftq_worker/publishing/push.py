@@ -1,0 +1,214 @@
+"""Push the staged folder in one commit, and read back what the Hub holds.
+
+Idempotent: the commit's title names the job, and a commit of this job whose files have the hashes
+of the staged ones is recognised, so that a crash or a lost answer after the commit pushes nothing
+twice. `parent_commit` makes a commit that came in between visible instead of overwriting it.
+"""
+
+import fnmatch
+from dataclasses import dataclass
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.hf_api import RepoFile
+
+from ftq_shared.errors import FtqError, HubUnreachable, Refused
+from ftq_shared.events import EventType
+from ftq_shared.hub import HubClient, RepoState
+from ftq_worker.phase import PhaseContext
+from ftq_worker.publishing.staging import LocalFile
+from ftq_worker.publishing.verify import Finding
+
+RACES = 3  # how often another commit may come in between
+# Files that make up a model at a repo's root. What an earlier push of ftq left of them and this
+# one does not have must go: from_pretrained would mix old and new.
+MODEL_FILES = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "*.bin",
+    "*.bin.index.json",
+    "adapter_config.json",
+    "config.json",
+    "generation_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "spiece.model",
+    "chat_template.*",
+)
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """A commit on the Hub."""
+
+    repo: str
+    revision: str
+
+
+def push(ctx: PhaseContext, hub: HubClient, repo: str, files: list[LocalFile]) -> Pushed:
+    """Make the repo hold exactly this model, and return the commit.
+
+    Raises Refused when the token may not write or the repo holds something that ftq did not put
+    there, HubUnreachable when the Hub stays away; the job can be retried then.
+    """
+    full = hub.write_access(repo)
+    for _ in range(RACES):
+        _refuse_foreign(ctx, hub, full)
+        hub.call(
+            lambda: hub.api.create_repo(full, private=ctx.spec.publish.private, exist_ok=True),
+            kind="model",
+            repo=full,
+            what=f"making {full}",
+        )
+        revision = _attempt(ctx, hub, full, files)
+        if revision is not None:
+            return Pushed(full, revision)
+        ctx.warn(f"another commit came into {full} at the same time; looking at it again")
+    raise HubUnreachable(f"{full} changes all the time", hint="`ftq retry` when it is quiet")
+
+
+def _refuse_foreign(ctx: PhaseContext, hub: HubClient, repo: str) -> None:
+    if hub.repo_state(repo) is RepoState.OTHER and not ctx.spec.publish.overwrite:
+        raise Refused(
+            f"{repo} holds something that ftq did not put there",
+            code="target_not_empty",
+            hint="choose another publish.repo, or set publish.overwrite",
+            field="publish.repo",
+        )
+
+
+def _attempt(ctx: PhaseContext, hub: HubClient, repo: str, files: list[LocalFile]) -> str | None:
+    """Return the commit, made now or found; None when another one came in between."""
+    looking = f"looking at {repo}"
+    parent, done = hub.call(
+        lambda: _look(ctx, hub, repo, files), kind="model", repo=repo, what=looking
+    )
+    if done:
+        return parent
+    uploaded = [_upload(ctx, hub, repo, files, i) for i in range(len(files))]
+    ctx.control.check()  # the last moment to stop: a finished publish wins over a cancel
+
+    def commit() -> str | None:
+        head, done = _look(ctx, hub, repo, files)
+        if done or head != parent:  # the answer to an earlier try was lost, or somebody was faster
+            return head if done else None
+        # The client marks operations as used up; a second try needs new ones.
+        additions = [uploaded.pop(0) for _ in range(len(uploaded))] or _additions(files)
+        try:
+            made = hub.api.create_commit(
+                repo,
+                [*additions, *_stale(files, _tree(hub, repo, head))],
+                commit_message=f"ftq {ctx.job}: {ctx.spec.name or 'fine-tuned model'}",
+                commit_description=f"Spec {ctx.spec.sha256()}",
+                parent_commit=head,
+            )
+        except HfHubHTTPError as error:
+            if error.response.status_code in (409, 412):
+                return None
+            raise
+        return str(made.oid)
+
+    return hub.call(commit, kind="model", repo=repo, what=f"committing to {repo}")
+
+
+def _look(
+    ctx: PhaseContext, hub: HubClient, repo: str, files: list[LocalFile]
+) -> tuple[str | None, bool]:
+    """Return the newest commit, and whether it is this job's with exactly these files."""
+    head = hub.api.model_info(repo).sha
+    same = not differences(files, _tree(hub, repo, head), exact=True)
+    return head, same and _is_own(hub, repo, ctx.job)
+
+
+def _upload(
+    ctx: PhaseContext, hub: HubClient, repo: str, files: list[LocalFile], number: int
+) -> CommitOperationAdd:
+    """Upload one file ahead of the commit and tell how far the whole is.
+
+    Only large files are really sent here; small ones travel in the commit itself.
+    """
+
+    def once() -> CommitOperationAdd:
+        (addition,) = _additions([files[number]])
+        hub.api.preupload_lfs_files(repo, [addition])
+        return addition
+
+    ctx.control.check()
+    name = files[number].name
+    addition = hub.call(once, kind="model", repo=repo, what=f"uploading {name}")
+    ctx.emit(
+        EventType.PROGRESS,
+        task=f"upload to {repo}",
+        done=sum(file.size for file in files[: number + 1]),
+        unit="bytes",
+        total=sum(file.size for file in files),
+    )
+    return addition
+
+
+def _additions(files: list[LocalFile]) -> list[CommitOperationAdd]:
+    return [CommitOperationAdd(file.name, file.path) for file in files]
+
+
+def _stale(files: list[LocalFile], there: dict[str, RepoFile]) -> list[CommitOperationDelete]:
+    """Return the removals of model files that this push does not bring."""
+    staying = {file.name for file in files}
+    return [
+        CommitOperationDelete(name, is_folder=False)
+        for name in there
+        if name not in staying and any(fnmatch.fnmatch(name, pattern) for pattern in MODEL_FILES)
+    ]
+
+
+def _is_own(hub: HubClient, repo: str, job: str) -> bool:
+    """Return whether the newest commit is this job's."""
+    commits = hub.api.list_repo_commits(repo)
+    return bool(commits) and commits[0].title.startswith(f"ftq {job}:")
+
+
+def _tree(hub: HubClient, repo: str, revision: str | None) -> dict[str, RepoFile]:
+    entries = hub.api.list_repo_tree(repo, recursive=True, revision=revision)
+    return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
+
+
+def read_back(ctx: PhaseContext, hub: HubClient, pushed: Pushed, files: list[LocalFile]) -> None:
+    """Compare the pushed revision with the local files, by hash; tell the finding.
+
+    Raises FtqError (code `verification_failed`) when the Hub holds something else.
+    """
+    there = hub.call(
+        lambda: _tree(hub, pushed.repo, pushed.revision),
+        kind="model",
+        repo=pushed.repo,
+        revision=pushed.revision,
+        what="reading the pushed files back",
+    )
+    wrong = differences(files, there, exact=True)
+    message = (
+        f"{len(files)} files on the Hub have the hashes of the local ones"
+        if not wrong
+        else "; ".join(wrong)
+    )
+    Finding("pushed_files", not wrong, message).emit(ctx)
+    if wrong:
+        raise FtqError(
+            f"{pushed.repo} does not hold what was pushed: {message}",
+            code="verification_failed",
+            hint="`ftq retry` pushes again",
+        )
+
+
+def differences(files: list[LocalFile], there: dict[str, RepoFile], *, exact: bool) -> list[str]:
+    """Return what differs between local and pushed files; `exact`: foreign model files too."""
+    wrong = []
+    for file in files:
+        entry = there.get(file.name)
+        if entry is None:
+            wrong.append(f"{file.name} is missing")
+        elif (entry.lfs.sha256 != file.sha256) if entry.lfs else (entry.blob_id != file.git_sha1):
+            wrong.append(f"{file.name} differs")
+    stale = _stale(files, there) if exact else []
+    return wrong + [f"{entry.path_in_repo} is left over" for entry in stale]

@@ -1,0 +1,174 @@
+"""Is what was saved what was trained? The staged model, loaded afresh, answers for itself."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+)
+
+from ftq_shared.errors import FtqError
+from ftq_shared.events import EventType
+from ftq_shared.spec import Task
+from ftq_worker.handover import Prepared, Trained, Validated
+from ftq_worker.phase import PhaseContext
+from ftq_worker.publishing.staging import Format, attach
+from ftq_worker.training.base_model import pad_id
+from ftq_worker.training.events import rounded
+from ftq_worker.training.scoring import device_of, score_labels, score_language
+
+EXACT = 1e-3  # relative difference of a loss that float32 on the same kind of device may show
+HALF = 2e-2  # the same for a run in bf16 or fp16, verified in float32
+SMOKE_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check, as the `verification` event carries it."""
+
+    name: str
+    ok: bool
+    message: str
+    before: float | None = None
+    after: float | None = None
+
+    def emit(self, ctx: PhaseContext) -> None:
+        """Send it."""
+        figures = {"before": self.before, "after": self.after}
+        ctx.emit(
+            EventType.VERIFICATION,
+            name=self.name,
+            ok=self.ok,
+            message=self.message,
+            **{k: v for k, v in figures.items() if v is not None},
+        )
+
+
+def load_staged(
+    folder: Path, form: Format, base: Path, validated: Validated, prepared: Prepared, run: Trained
+) -> torch.nn.Module:
+    """Return the staged model from its files alone; an adapter on its freshly loaded base."""
+    model: Any
+    if form == "adapter":
+        model = attach(folder, base, validated.task, prepared.labels, run)
+    else:
+        classes = validated.task is Task.CLASSIFICATION
+        auto = AutoModelForSequenceClassification if classes else AutoModelForCausalLM
+        model = auto.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return model.to(device).eval()  # type: ignore[no-any-return]
+
+
+def verify(
+    ctx: PhaseContext,
+    folder: Path,
+    model: torch.nn.Module,
+    validated: Validated,
+    trained: Trained,
+    golden: Dataset | None,
+) -> None:
+    """Check the staged model and tell every finding.
+
+    Raises FtqError (code `verification_failed`) after telling when any check failed: nothing is
+    pushed then, and the saved model stays where it is.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    findings: list[Finding] = []
+    if golden is not None:
+        figures = _score(model, golden, validated.task, tokenizer)
+        findings.append(same_as_trained(figures, trained))
+        findings.append(against_base(figures, trained))
+    ctx.control.check()
+    if validated.model.kind == "decoder" and validated.task is not Task.CLASSIFICATION:
+        findings.append(_generates(model, tokenizer, golden))
+    for finding in findings:
+        finding.emit(ctx)
+    bad = [f.message for f in findings if not f.ok]
+    if bad:
+        raise FtqError(
+            f"the saved model did not verify: {'; '.join(bad)}",
+            code="verification_failed",
+            hint="nothing was pushed; the model is kept, `ftq fetch` brings it",
+        )
+
+
+def same_as_trained(figures: dict[str, float], trained: Trained) -> Finding:
+    """Compare with what train measured on the model in memory."""
+    then, now = trained.golden_after.get("loss", 0.0), figures["loss"]
+    allowed = (EXACT if trained.settings["precision"] == "fp32" else HALF) * max(1.0, abs(then))
+    ok = abs(now - then) <= allowed  # False for NaN
+    says = "is" if ok else "is not"
+    return Finding(
+        "saved_model",
+        ok,
+        f"loaded afresh, its golden loss {says} what training measured: {now:.4f}, was {then:.4f}",
+        before=then,
+        after=now,
+    )
+
+
+def against_base(figures: dict[str, float], trained: Trained) -> Finding:
+    """Compare with the base model: better, the same within the intervals, or worse."""
+    name = "accuracy" if "accuracy" in figures else "loss"
+    base, now = trained.golden_before, figures
+    apart = base[f"{name}_high"] < now[f"{name}_low"] or now[f"{name}_high"] < base[f"{name}_low"]
+    gain = now[name] - base[name] if name == "accuracy" else base[name] - now[name]
+    word = "better than" if gain > 0 else "worse than"
+    if not apart:
+        word = "not clearly different from"
+    return Finding(
+        "golden",
+        not (apart and gain < 0),
+        f"golden {name} {now[name]:.4f} ({now[f'{name}_low']:.4f} to {now[f'{name}_high']:.4f}), "
+        f"{word} the base model's {base[name]:.4f} "
+        f"({base[f'{name}_low']:.4f} to {base[f'{name}_high']:.4f})",
+        before=base[name],
+        after=now[name],
+    )
+
+
+def _score(
+    model: torch.nn.Module, golden: Dataset, task: Task, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, float]:
+    score = score_labels if task is Task.CLASSIFICATION else score_language
+    return rounded(score(model, golden, pad_id=pad_id(tokenizer)))
+
+
+def _generates(
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, golden: Dataset | None
+) -> Finding:
+    """Let the model answer one golden prompt: shows that weights and tokenizer work together."""
+    prompt = _prompt(golden, tokenizer)
+    start = time.monotonic()
+    generator: Any = model
+    ids = torch.tensor([prompt], device=device_of(model))
+    with torch.no_grad():
+        out = generator.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=SMOKE_TOKENS,
+            do_sample=False,
+            pad_token_id=pad_id(tokenizer),
+        )
+    made = out[0, len(prompt) :].tolist()
+    text = tokenizer.decode(made)
+    seconds = time.monotonic() - start
+    return Finding(
+        "generates", bool(made), f"{len(made)} tokens in {seconds:.1f} s: {text[:200]!r}"
+    )
+
+
+def _prompt(golden: Dataset | None, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the untrained beginning of the first golden row, or one token."""
+    if golden is None:
+        return [tokenizer.bos_token_id or tokenizer.eos_token_id or 0]
+    row = golden[0]
+    trained = next((i for i, label in enumerate(row["labels"]) if label != -100), 1)
+    return list(row["input_ids"][: max(1, trained)])
