@@ -6,6 +6,7 @@ broken row must not lose the others. None of them holds more than a buffer of th
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from ftq_worker.data.rows import Row
 
 _BUFFER = 1 << 20  # bytes or characters read at a time
 _FIELD_LIMIT = 16 << 20  # characters in one csv field; more means a quote was never closed
+_ELEMENT_LIMIT = 64 << 20  # characters of one element; a broken file is not read to its end
 _DELIMITERS = ",\t;|"
+_SPACE = re.compile(r"[ \t\r\n]*")
 
 Reader = Callable[[Path, int], Iterator[Row]]
 
@@ -128,8 +131,8 @@ class _ArrayParser:
     def __init__(self, read: Callable[[int], str], name: str) -> None:
         self._read, self._name = read, name
         self._decoder = json.JSONDecoder()
-        self._text = ""
-        self._line = 1
+        self._text, self._at = "", 0  # what was read, and how much of it is used up
+        self._line = 1  # of the character at `_at`
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         """Yield line and value of each element; raises Refused at a broken place."""
@@ -146,41 +149,45 @@ class _ArrayParser:
     def _peek(self) -> str:
         """Skip white space and return the next character, "" at the end."""
         while True:
-            rest = self._text.lstrip()
-            self._line += self._text.count("\n", 0, len(self._text) - len(rest))
-            self._text = rest
-            if rest or not self._more():
-                return rest[:1]
+            match = _SPACE.match(self._text, self._at)
+            assert match is not None  # it matches the empty text as well
+            self._advance(match.end())
+            if self._at < len(self._text) or not self._more():
+                return self._text[self._at : self._at + 1]
 
     def _take(self, expected: str) -> None:
         if self._peek() != expected:
-            raise self._broken(f"{expected!r} is missing", 0)
-        self._text = self._text[1:]
+            raise self._broken(f"{expected!r} is missing", self._at)
+        self._at += 1
 
     def _element(self) -> Any:
         while True:
             try:
-                value, end = self._decoder.raw_decode(self._text)
+                value, end = self._decoder.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
                 # The element may only be cut by the end of the buffer; doubling it each time
                 # keeps the repeated parsing linear.
-                if not self._more(max(_BUFFER, len(self._text))):
+                held = len(self._text) - self._at
+                if held > _ELEMENT_LIMIT or not self._more(max(_BUFFER, held)):
                     raise self._broken(error.msg, error.pos) from None
                 continue
             # A number at the very end of the buffer may go on behind it.
             if end == len(self._text) and self._more():
                 continue
-            self._line += self._text.count("\n", 0, end)
-            self._text = self._text[end:]
+            self._advance(end)
             return value
 
-    def _more(self, size: int = _BUFFER) -> bool:
-        chunk = self._read(size)
-        self._text += chunk
+    def _advance(self, position: int) -> None:
+        self._line += self._text.count("\n", self._at, position)
+        self._at = position
+
+    def _more(self, size: int | None = None) -> bool:
+        chunk = self._read(size or _BUFFER)
+        self._text, self._at = self._text[self._at :] + chunk, 0
         return bool(chunk)
 
     def _broken(self, what: str, position: int) -> Refused:
-        line = self._line + self._text.count("\n", 0, position)
+        line = self._line + self._text.count("\n", self._at, position)
         return Refused(
             f"{self._name}, line {line}: not JSON: {what}",
             code="bad_row",

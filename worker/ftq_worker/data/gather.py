@@ -171,7 +171,9 @@ def drop_long(ctx: PhaseContext, pools: Pools, model_limit: int | None) -> MaxLe
     Raises Refused: `max_length`, `empty_dataset`.
     """
     asked = ctx.spec.train.max_length
-    limit = max_length(pools.train.length, None if asked == "auto" else asked, model_limit)
+    # Of all splits: a golden row may be longer than every training row.
+    rows = np.concatenate([pool.length for _, pool in pools.roles()])
+    limit = max_length(rows, None if asked == "auto" else asked, model_limit)
     if asked == "auto":
         ctx.resolve("train.max_length", limit.tokens, limit.reason)
     for _, pool in pools.roles():

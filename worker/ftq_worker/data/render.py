@@ -116,7 +116,8 @@ class ChatRenderer:
     def _span(self, text: str, messages: list[Message], turn: int) -> Span | None:
         """Return where a turn stands in the whole text; None when it is rendered differently."""
         before = self._text(messages[:turn], add_generation_prompt=True)
-        after = self._text(messages[: turn + 1])
+        last = turn + 1 == len(messages)
+        after = text if last else self._text(messages[: turn + 1])
         if not (text.startswith(after) and after.startswith(before)):
             return None
         return len(before), len(after)

@@ -1,0 +1,166 @@
+"""Rows of every shape become examples, and every fault of a row is named."""
+
+from typing import Any
+
+import pytest
+from tests.support.data_jobs import make_spec
+
+from ftq_shared.errors import Refused
+from ftq_worker.data.cleaning import RowProblem, Rule, scrub, text_key
+from ftq_worker.data.examples import Example, Made, example_maker
+from ftq_worker.data.shapes import detect_shape
+
+USER, GPT = {"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}
+
+
+def made(values: dict[str, Any], names: dict[str, list[str]] | None = None, **fields: Any) -> Made:
+    spec = make_spec(**fields)
+    shape = detect_shape(list(values), [values], spec)
+    return example_maker(shape, spec.data.row_template, list(values), names or {})(values)
+
+
+def turns(example: Example) -> list[tuple[str, str]]:
+    return [(m["role"], m["content"]) for m in example.messages]
+
+
+def test_alpaca_joins_the_input_where_there_is_one() -> None:
+    row = {"instruction": "Add.", "input": "1 2", "output": "3"}
+    assert turns(made(row).example) == [("user", "Add.\n1 2"), ("assistant", "3")]
+    assert turns(made(row | {"input": ""}).example)[0] == ("user", "Add.")
+    assert turns(made(row | {"input": None}).example)[0] == ("user", "Add.")
+
+
+def test_sharegpt_roles_are_translated_and_what_follows_the_answer_goes() -> None:
+    example = made({"conversations": [USER, GPT, USER]}).example
+    assert turns(example) == [("user", "hi"), ("assistant", "ho")]
+
+
+def test_messages_may_be_json_parts_or_hold_tools() -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [{"name": "add"}]}
+    done = {"role": "tool", "content": "3", "name": None}
+    row = {
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"text": "b"}]},
+            call,
+            done,
+            {"role": "assistant", "content": "3"},
+        ]
+    }
+    example = made(row).example
+    assert turns(example)[0] == ("user", "ab")
+    assert example.messages[1]["tool_calls"] == [{"name": "add"}]
+    assert "name" not in example.messages[2]
+    text = '[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]'
+    row = {"messages": text}
+    maker = example_maker(detect_shape(["messages"], [], make_spec()), None, ["messages"], {})
+    assert turns(maker(row).example) == [("user", "a"), ("assistant", "b")]
+
+
+def test_prompt_and_completion_may_be_messages() -> None:
+    row = {
+        "prompt": [{"role": "user", "content": "a"}],
+        "completion": [{"role": "assistant", "content": "b"}],
+    }
+    assert turns(made(row).example) == [("user", "a"), ("assistant", "b")]
+
+
+def test_a_system_column_comes_first() -> None:
+    row = {"prompt": "a", "completion": "b", "sys": "Be brief."}
+    example = made(row, data={"columns": {"system": "sys"}}).example
+    assert turns(example)[0] == ("system", "Be brief.")
+
+
+def test_numbers_are_text_and_labels_have_names() -> None:
+    assert turns(made({"question": 12, "answer": 3.5}).example) == [
+        ("user", "12"),
+        ("assistant", "3.5"),
+    ]
+    row = {"text": "a", "label": 1}
+    assert made(row).example.label == "1"
+    assert made(row, {"label": ["no", "yes"]}).example.label == "yes"
+    assert made(row | {"label": 2.0}).example.label == "2"
+
+
+def test_preference_takes_strings_or_conversations() -> None:
+    example = made({"prompt": "p", "chosen": "c", "rejected": "r"}).example
+    assert (turns(example), example.chosen, example.rejected) == ([("user", "p")], "c", "r")
+    row = {"chosen": [USER, GPT], "rejected": [USER, GPT | {"value": "no"}]}
+    example = made(row).example
+    assert (turns(example), example.chosen, example.rejected) == ([("user", "hi")], "ho", "no")
+
+
+@pytest.mark.parametrize(
+    ("row", "rule", "field"),
+    [
+        ({"question": None, "answer": "a"}, Rule.MISSING, "question"),
+        ({"question": "q", "answer": float("nan")}, Rule.MISSING, "answer"),
+        ({"question": " \n", "answer": "a"}, Rule.EMPTY, "question"),
+        ({"question": "\x00", "answer": "a"}, Rule.EMPTY, "question"),
+        ({"question": {"a": 1}, "answer": "a"}, Rule.WRONG_TYPE, "question"),
+        ({"text": "a", "label": None}, Rule.MISSING, "label"),
+        ({"text": "a", "label": " "}, Rule.MISSING, "label"),
+        ({"text": "a", "label": 0.5}, Rule.WRONG_TYPE, "label"),
+        ({"text": "a", "label": ["x"]}, Rule.WRONG_TYPE, "label"),
+        ({"conversations": []}, Rule.CONVERSATION, "conversations"),
+        ({"conversations": [USER]}, Rule.CONVERSATION, "conversations"),
+        ({"conversations": [USER, 3]}, Rule.CONVERSATION, "conversations[1]"),
+        ({"conversations": [GPT]}, Rule.CONVERSATION, "conversations[0].role"),
+        ({"conversations": [USER, USER, GPT]}, Rule.CONVERSATION, "conversations[1].role"),
+        ({"conversations": [USER, {"from": "gpt"}]}, Rule.CONVERSATION, "conversations[1].content"),
+        ({"conversations": [USER, {"value": "x"}]}, Rule.CONVERSATION, "conversations[1].role"),
+        ({"conversations": [USER, GPT | {"value": ""}]}, Rule.EMPTY, "conversations[1].content"),
+    ],
+)
+def test_faults_are_named(row: dict[str, Any], rule: Rule, field: str) -> None:
+    with pytest.raises(RowProblem) as caught:
+        made(row)
+    assert (caught.value.rule, caught.value.field) == (rule, field)
+
+
+def test_a_label_number_outside_the_names_is_wrong() -> None:
+    for value, rule in ((-1, Rule.MISSING), (2, Rule.WRONG_TYPE)):
+        with pytest.raises(RowProblem) as caught:
+            made({"text": "a", "label": value}, {"label": ["no", "yes"]})
+        assert caught.value.rule is rule
+
+
+def test_a_row_template_builds_the_prompt() -> None:
+    row = {"title": "T", "n": 3, "answer": "a", "completion": "b"}
+    example = made(row, data={"row_template": "{{x}} {title}: {n}?"}).example
+    assert turns(example) == [("user", "{x} T: 3?"), ("assistant", "b")]
+
+
+@pytest.mark.parametrize(
+    ("template", "code"),
+    [
+        ("{tittle}", "wrong_column"),
+        ("{title.__class__}", "wrong_column"),
+        ("{title[0]}", "wrong_column"),
+        ("{title!r}", "row_template"),
+        ("{title:>10}", "row_template"),
+        ("{}", "row_template"),
+        ("{title", "row_template"),
+    ],
+)
+def test_a_template_takes_nothing_but_columns(template: str, code: str) -> None:
+    with pytest.raises(Refused) as caught:
+        made({"title": "T", "completion": "b"}, data={"row_template": template})
+    assert caught.value.code == code
+
+
+def test_control_characters_go_and_are_told() -> None:
+    result = made({"question": "a\x00b\x85\tc\n", "answer": "half \ud83d pair"})
+    assert turns(result.example) == [("user", "ab\tc\n"), ("assistant", "half \ufffd pair")]
+    assert result.damaged == "question"
+    assert scrub("ok\r\n\t ü 🙂") == "ok\r\n\t ü 🙂"
+
+
+def test_keys_are_equal_for_equal_texts() -> None:
+    assert text_key("caf\u00e9  au\nlait") == text_key("cafe\u0301 au lait ")
+    assert text_key("ab", "c") != text_key("a", "bc")
+    assert text_key("A") != text_key("a")
+
+
+def test_examples_survive_json() -> None:
+    example = made({"question": "q ü", "answer": "a"}).example
+    assert Example.from_json(example.to_json()) == example

@@ -1,0 +1,411 @@
+"""The prepare phase from files to prepared sets, on clean, dirty and hopeless data."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.data_jobs import Job, MakeJob, make_tokenizer, qa, write_jsonl
+from transformers import PreTrainedTokenizerFast
+
+from ftq_shared.errors import JobCancelled, Refused
+from ftq_shared.events import EventType
+from ftq_shared.paths import read_json
+from ftq_worker.data.examples import Example
+from ftq_worker.phase import StopReason
+
+
+def texts(job: Job, name: str, tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    return [tokenizer.decode(row["input_ids"]) for row in job.load(name)]
+
+
+def labelled(count: int, labels: int = 4) -> list[dict[str, Any]]:
+    return [{"text": f"sentence {i}", "label": f"label {i % labels}"} for i in range(count)]
+
+
+def test_sets_are_disjoint_and_complete(
+    tmp_path: Path, make_job: MakeJob, plain_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    job = make_job(write_jsonl(tmp_path / "rows.jsonl", qa(1200)), plain_tokenizer)
+    report = job.run()
+    assert report.rows == {"golden": 100, "validation": 22, "train": 1078}
+    sets = {name: set(texts(job, name, plain_tokenizer)) for name in report.rows}
+    assert {name: len(rows) for name, rows in sets.items()} == report.rows
+    assert not sets["train"] & sets["golden"]
+    assert not sets["train"] & sets["validation"]
+    assert not sets["golden"] & sets["validation"]
+    train = job.load("train")
+    assert train.column_names == ["input_ids", "labels", "length"]
+    assert train["length"][:] == [len(ids) for ids in train["input_ids"]]
+    assert report.max_length == max(max(job.load(name)["length"]) for name in report.rows)
+    assert (report.tokens["total"], report.format) == (sum(train["length"]), "plain")
+
+
+def test_all_is_told(
+    tmp_path: Path, make_job: MakeJob, plain_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    job = make_job(write_jsonl(tmp_path / "rows.jsonl", qa(300)), plain_tokenizer)
+    report = job.run()
+    (golden,) = job.sent(EventType.GOLDEN)
+    assert (golden["rows"], golden["validation_rows"]) == (30, 20)
+    assert (golden["sha256"], golden["source"]) == (report.golden_sha256, "train")
+    assert sum(golden["strata"].values()) == 30
+    assert set(golden["strata"]) <= {"short", "medium", "long", "longest"}
+    samples = job.sent(EventType.SAMPLE)
+    assert [s["set"] for s in samples] == ["train"] * 3 + ["validation", "golden"]
+    assert samples == report.samples
+    assert all(s["trained"].endswith("</s>") and s["trained"] in s["text"] for s in samples)
+    resolved = read_json(job.ctx.paths.resolved)
+    assert set(resolved) == {"task", "data.format", "train.max_length"}
+    first, last = job.sent(EventType.DATASET)
+    assert (first["rows"], first["shape"]) == (300, "question/answer")
+    assert last["tokens"]["max"] == report.tokens["max"]
+    rows_in = 300
+    for entry in job.sent(EventType.CLEANING):
+        assert entry["rows_in"] == rows_in
+        rows_in = entry["rows_out"]
+    assert rows_in == report.rows["train"]
+    ends = [p for p in job.sent(EventType.PROGRESS) if p["done"] == p["total"]]
+    assert [p["task"] for p in ends] == ["read train", "tokenize train"]
+
+
+def test_a_second_run_gives_the_same_and_replaces_the_first(
+    tmp_path: Path, make_job: MakeJob, chat_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", qa(400))
+    job = make_job(path, chat_tokenizer)
+    report = job.run()
+    rows = {name: job.load(name).to_list() for name in report.rows}
+    (job.ctx.paths.prepared / "junk").write_text("of an earlier attempt")
+    assert job.run() == report
+    assert {name: job.load(name).to_list() for name in report.rows} == rows
+    assert {p.name for p in job.ctx.paths.prepared.iterdir()} == {"train", "validation", "golden"}
+    assert list(job.ctx.paths.attempt(1).iterdir()) == []
+    other = make_job(path, chat_tokenizer, storage="other", train={"seed": 7})
+    assert other.run().golden_sha256 != report.golden_sha256
+
+
+def test_every_rule_counts_what_it_drops(
+    tmp_path: Path, make_job: MakeJob, plain_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    good = qa(300)
+    dirty: list[dict[str, Any] | str] = [
+        *good[:10],
+        '{"question": "broken',
+        {"question": None, "answer": "x"},
+        {"answer": "x"},
+        {"question": "  ", "answer": "x"},
+        {"question": ["a", "b"], "answer": "x"},
+        {"question": "What is  0 plus 0?\n", "answer": "It is 0."},
+        {"question": "control \x07", "answer": "bell"},
+        {"question": "long " * 500, "answer": "x"},
+        *good[10:],
+    ]
+    path = write_jsonl(tmp_path / "rows.jsonl", dirty)
+    job = make_job(path, plain_tokenizer, train={"max_length": 200})
+    report = job.run()
+    assert job.dropped() == {
+        "unreadable": 1,
+        "missing": 2,
+        "empty": 1,
+        "wrong_type": 1,
+        "duplicate": 1,
+        "too_long": 1,
+        "held_out": 50,
+    }
+    assert report.rows["train"] == 308 - 7 - 50
+    (broken,) = job.rule("unreadable")["examples"]
+    assert (broken["file"], broken["line"], broken["row"]) == ("rows.jsonl", 11, 10)
+    assert "not JSON" in broken["what"]
+    assert [e["line"] for e in job.rule("missing")["examples"]] == [12, 13]
+    assert job.rule("wrong_type")["examples"][0]["field"] == "question"
+    assert job.rule("duplicate")["examples"][0]["what"] == "equal to row 0"
+    assert "the limit is 200" in job.rule("too_long")["examples"][0]["what"]
+    assert job.rule("control_characters")["examples"][0]["line"] == 17
+    assert any("control characters" in w["message"] for w in job.sent(EventType.WARNING))
+    assert not any("\x07" in text for text in texts(job, "train", plain_tokenizer))
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "what"),
+    [
+        ('{"question": "broken', "", "not JSON"),
+        ({"question": "q", "answer": None}, "answer", "is null"),
+        ({"question": "q", "answer": {"a": 1}}, "answer", "is a dict"),
+    ],
+)
+def test_fail_names_file_line_and_field(
+    tmp_path: Path,
+    make_job: MakeJob,
+    plain_tokenizer: PreTrainedTokenizerFast,
+    row: Any,
+    field: str,
+    what: str,
+) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", [*qa(7), row, *qa(3)])
+    job = make_job(path, plain_tokenizer, data={"on_bad_row": "fail"})
+    with pytest.raises(Refused) as caught:
+        job.run()
+    error = caught.value
+    assert (error.code, error.where["file"], error.where["line"]) == ("bad_row", "rows.jsonl", 8)
+    assert error.where.get("field", "") == field
+    assert "rows.jsonl, line 8" in error.message
+    assert what in error.message
+    assert not job.ctx.paths.prepared.exists()
+
+
+def test_nothing_left_says_what_each_rule_took(
+    tmp_path: Path, make_job: MakeJob, plain_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    rows = [{"question": "q", "answer": ""}, {"question": "", "answer": "a"}, "{"]
+    job = make_job(write_jsonl(tmp_path / "rows.jsonl", rows), plain_tokenizer)
+    with pytest.raises(Refused) as caught:
+        job.run()
+    assert caught.value.code == "empty_dataset"
+    assert "3 rows" in caught.value.message
+    assert "unreadable 1, empty 2" in caught.value.message
+    assert "line 3" in caught.value.hint
+
+
+def test_too_few_rows_are_refused_and_three_are_enough(
+    tmp_path: Path, make_job: MakeJob, plain_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    with pytest.raises(Refused) as caught:
+        make_job(write_jsonl(tmp_path / "two.jsonl", qa(2)), plain_tokenizer).run()
+    assert caught.value.code == "too_few_rows"
+    job = make_job(write_jsonl(tmp_path / "three.jsonl", qa(3)), plain_tokenizer)
+    assert job.run().rows == {"golden": 1, "validation": 1, "train": 1}
+
+
+def test_own_splits_are_used_and_kept_out_of_train(
+    tmp_path: Path, make_job: MakeJob, plain_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    files = [
+        write_jsonl(tmp_path / "d/train.jsonl", qa(100)),
+        # Half of either is in the training rows as well, ten rows are in both.
+        write_jsonl(tmp_path / "d/validation.jsonl", qa(40, start=80)),
+        write_jsonl(tmp_path / "d/test.jsonl", qa(40, start=110)),
+    ]
+    job = make_job(files, plain_tokenizer)
+    report = job.run()
+    assert report.rows == {"train": 80, "validation": 30, "golden": 40}
+    assert report.golden_source == "test"
+    assert job.sent(EventType.GOLDEN)[0]["removed_from_train"] == 20
+    train, validation, golden = (
+        set(texts(job, name, plain_tokenizer)) for name in ("train", "validation", "golden")
+    )
+    assert not (train & validation or train & golden or validation & golden)
+
+
+def test_golden_and_validation_can_be_chosen(
+    tmp_path: Path, make_job: MakeJob, plain_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", qa(100))
+    data = {"golden": {"size": 33}, "validation": "none"}
+    assert make_job(path, plain_tokenizer, data=data).run().rows == {
+        "train": 67,
+        "validation": 0,
+        "golden": 33,
+    }
+    with pytest.raises(Refused, match="more than half"):
+        make_job(path, plain_tokenizer, data={"golden": {"size": 51}}).run()
+
+
+def test_a_test_split_without_answers_is_replaced(
+    tmp_path: Path, make_job: MakeJob, plain_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    files = [
+        write_jsonl(tmp_path / "d/train.jsonl", qa(100)),
+        write_jsonl(tmp_path / "d/test.jsonl", [{"question": "q"}] * 5),
+    ]
+    job = make_job(files, plain_tokenizer)
+    assert job.run().golden_source == "train"
+    assert any("missing 5" in w["message"] for w in job.sent(EventType.WARNING))
+
+
+def test_groups_stay_on_one_side(tmp_path: Path, make_job: MakeJob) -> None:
+    rows = [row | {"user": f"u{i % 40}"} for i, row in enumerate(qa(400))]
+    tokenizer = make_tokenizer()
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+    job = make_job(path, tokenizer, data={"group_by": "user"})
+    report = job.run()
+    assert report.rows["golden"] == 40
+    user = {f"<s>{r['question']}\n{r['answer']}</s>": r["user"] for r in rows}
+    users = {name: {user[text] for text in texts(job, name, tokenizer)} for name in report.rows}
+    assert not users["train"] & users["golden"]
+    assert not users["train"] & users["validation"]
+    assert not users["golden"] & users["validation"]
+    assert "whole groups of user" in job.sent(EventType.GOLDEN)[0]["reason"]
+
+    one = write_jsonl(tmp_path / "one.jsonl", [row | {"user": "me"} for row in qa(20)])
+    with pytest.raises(Refused) as caught:
+        make_job(one, tokenizer, data={"group_by": "user"}).run()
+    assert caught.value.code == "group_by"
+
+
+def test_groups_of_a_test_split_leave_the_training_rows(
+    tmp_path: Path, make_job: MakeJob, plain_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    rows = [row | {"user": f"u{i % 5}"} for i, row in enumerate(qa(100))]
+    files = [
+        write_jsonl(tmp_path / "d/train.jsonl", rows),
+        write_jsonl(tmp_path / "d/test.jsonl", [row | {"user": "u3"} for row in qa(9, 500)]),
+    ]
+    job = make_job(files, plain_tokenizer, data={"group_by": "user"})
+    report = job.run()
+    assert job.sent(EventType.GOLDEN)[0]["removed_from_train"] == 20
+    assert report.rows["train"] + report.rows["validation"] == 80
+
+
+def test_duplicates_can_be_kept_but_never_leak(
+    tmp_path: Path, make_job: MakeJob, plain_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", qa(100) * 2)
+    job = make_job(path, plain_tokenizer, data={"dedupe": "none"})
+    job.run()
+    assert "duplicate" not in job.dropped()
+    train, golden = (texts(job, name, plain_tokenizer) for name in ("train", "golden"))
+    assert len(set(train)) < len(train)
+    assert not set(train) & set(golden)
+
+
+def test_labels_get_ids_and_golden_holds_all_of_them(
+    tmp_path: Path, make_job: MakeJob, plain_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    rows = [
+        *labelled(600, labels=12),
+        {"text": "sentence  5", "label": "label 5"},
+        {"text": "sentence 7", "label": "label 1"},
+        {"text": "nothing", "label": None},
+        {"text": "alone", "label": "single"},
+    ]
+    job = make_job(write_jsonl(tmp_path / "rows.jsonl", rows), plain_tokenizer)
+    report = job.run()
+    assert report.labels == sorted({f"label {i}" for i in range(12)} | {"single"})
+    assert job.dropped() == {"missing": 1, "duplicate": 1, "conflicting_label": 1, "held_out": 80}
+    assert job.rule("conflicting_label")["examples"][0]["row"] == 601
+    warnings = " ".join(w["message"] for w in job.sent(EventType.WARNING))
+    assert "1 of 13 labels have a single row" in warnings
+    assert "1 rows repeat a text with another label; the first of each stays" in warnings
+    train = job.load("train")
+    assert train.column_names == ["input_ids", "label", "length"]
+    for row in train.select(range(50)):
+        number = int(plain_tokenizer.decode(row["input_ids"]).split()[-1])
+        assert report.labels[row["label"]] == f"label {number % 12}"
+    assert set(job.sent(EventType.GOLDEN)[0]["strata"]) == set(report.labels)
+    assert "data.format" not in read_json(job.ctx.paths.resolved)
+    assert job.sent(EventType.SAMPLE)[0]["label"] == "label 0"
+
+
+def test_labels_that_are_numbers_are_sorted_as_numbers(
+    tmp_path: Path, make_job: MakeJob, plain_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    rows = [{"text": f"t {i}", "label": i % 12} for i in range(120)]
+    job = make_job(write_jsonl(tmp_path / "rows.jsonl", rows), plain_tokenizer)
+    assert job.run().labels == [str(i) for i in range(12)]
+
+
+def test_labels_of_a_test_split_must_be_known(
+    tmp_path: Path, make_job: MakeJob, plain_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    test = [{"text": "x 1", "label": "label 1"}, {"text": "x 2", "label": "unheard of"}]
+    files = [
+        write_jsonl(tmp_path / "d/train.jsonl", labelled(100)),
+        write_jsonl(tmp_path / "d/test.jsonl", test),
+    ]
+    job = make_job(files, plain_tokenizer)
+    assert job.run().rows["golden"] == 1
+    assert "no training row" in job.rule("unusable in test")["examples"][0]["what"]
+
+
+def test_one_label_is_nothing_to_learn(
+    tmp_path: Path, make_job: MakeJob, plain_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", sorted(labelled(40), key=lambda r: r["label"]))
+    with pytest.raises(Refused) as caught:
+        make_job(path, plain_tokenizer, data={"max_rows": 10}).run()
+    assert caught.value.code == "one_label"
+    assert "max_rows" in caught.value.hint
+
+
+def test_max_rows_is_respected(
+    tmp_path: Path, make_job: MakeJob, plain_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", qa(500))
+    job = make_job(path, plain_tokenizer, data={"max_rows": 60})
+    assert sum(job.run().rows.values()) == 60
+
+
+def test_the_model_caps_the_length(
+    tmp_path: Path, make_job: MakeJob, plain_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    rows = [*qa(100), {"question": "word " * 100, "answer": "x"}]
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+    job = make_job(path, plain_tokenizer, max_positions=64)
+    report = job.run()
+    assert job.dropped()["too_long"] == 1
+    assert report.max_length <= 64
+    assert read_json(job.ctx.paths.resolved)["train.max_length"]["value"] == 64
+    with pytest.raises(Refused) as caught:
+        make_job(path, plain_tokenizer, max_positions=64, train={"max_length": 65}).run()
+    assert caught.value.code == "max_length"
+
+
+def test_other_formats_and_shapes(
+    tmp_path: Path, make_job: MakeJob, chat_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    csv = tmp_path / "rows.csv"
+    csv.write_text("prompt,completion\n" + "".join(f'"a, {i}",b {i}\n' for i in range(30)))
+    assert make_job(csv, chat_tokenizer).run().format == "chat"
+    txt = tmp_path / "rows.txt"
+    txt.write_text("".join(f"line {i}\n\n" for i in range(30)))
+    report = make_job(txt, chat_tokenizer).run()
+    assert (sum(report.rows.values()), report.format) == (30, "plain")
+    lists = tmp_path / "rows.json"
+    chats = [[{"from": "human", "value": f"{i}"}, {"from": "gpt", "value": "x"}] for i in range(9)]
+    lists.write_text(json.dumps([{"conversations": chat} for chat in chats]))
+    assert sum(make_job(lists, chat_tokenizer).run().rows.values()) == 9
+    choices = [{"prompt": f"p{i}", "chosen": "c", "rejected": "r"} for i in range(9)]
+    job = make_job(write_jsonl(tmp_path / "dpo.jsonl", choices), chat_tokenizer)
+    job.run()
+    assert job.load("train").column_names == ["prompt", "chosen", "rejected", "length"]
+
+
+def test_a_column_that_is_gone_is_refused(
+    tmp_path: Path, make_job: MakeJob, plain_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", qa(20))
+    job = make_job(path, plain_tokenizer)
+    columns = job.validated.columns.model_copy(update={"prompt": "questoin"})
+    job.validated = job.validated.model_copy(update={"columns": columns})
+    with pytest.raises(Refused) as caught:
+        job.run()
+    assert caught.value.code == "wrong_column"
+
+
+def test_a_cancel_stops_it_and_leaves_nothing(
+    tmp_path: Path, make_job: MakeJob, plain_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    job = make_job(write_jsonl(tmp_path / "rows.jsonl", qa(50)), plain_tokenizer)
+    job.ctx.control.stop(StopReason.CANCEL)
+    with pytest.raises(JobCancelled):
+        job.run()
+    assert not job.ctx.paths.prepared.exists()
+    assert list(job.ctx.paths.attempt(1).iterdir()) == []
+
+
+def test_the_golden_hash_is_of_the_texts_in_order(
+    tmp_path: Path, make_job: MakeJob, plain_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    files = [
+        write_jsonl(tmp_path / "d/train.jsonl", qa(50)),
+        write_jsonl(tmp_path / "d/test.jsonl", qa(5, start=100)),
+    ]
+    turns = [("user", "question"), ("assistant", "answer")]
+    examples = [
+        Example([{"role": role, "content": row[part]} for role, part in turns])
+        for row in qa(5, start=100)
+    ]
+    expected = hashlib.sha256("".join(e.to_json() + "\n" for e in examples).encode())
+    assert make_job(files, plain_tokenizer).run().golden_sha256 == expected.hexdigest()

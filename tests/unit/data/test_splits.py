@@ -1,0 +1,107 @@
+"""Choosing sets: sizes, shares, groups, and that the same rows give the same choice."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ftq_shared.errors import Refused
+from ftq_worker.data import splits
+from ftq_worker.data.cleaning import text_key
+from ftq_worker.data.limits import max_length
+from ftq_worker.data.splits import Rows, choose, held_out
+
+
+def rows_of(strata: list[int], groups: list[int] | None = None, start: int = 0) -> Rows:
+    keys = np.array([text_key(str(i + start)) for i in range(len(strata))], dtype=np.uint64)
+    return Rows(
+        np.arange(len(strata)),
+        keys,
+        keys if groups is None else np.array(groups, dtype=np.uint64),
+        np.array(strata),
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "size"),
+    [(5, 1), (500, 50), (1000, 100), (1500, 100), (4000, 200), (10_000, 500), (10**6, 500)],
+)
+def test_golden_from_train_is_5_percent_in_its_bounds(rows: int, size: int) -> None:
+    assert splits.golden_size_from_train(rows, None) == size
+
+
+def test_golden_sizes_that_are_asked_for() -> None:
+    assert splits.golden_size_from_train(100, 50) == 50
+    assert splits.golden_size_from_test(5000, None) == 1000
+    assert splits.golden_size_from_test(300, None) == 300
+    assert splits.golden_size_from_test(5000, 5000) == 5000
+    for size in (
+        lambda: splits.golden_size_from_train(100, 51),
+        lambda: splits.golden_size_from_test(50, 51),
+    ):
+        with pytest.raises(Refused) as caught:
+            size()
+        assert caught.value.code == "golden_size"
+        assert "data.golden.size=50" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("rows", "size"), [(3, 1), (100, 10), (199, 19), (200, 20), (5000, 100), (10**6, 2000)]
+)
+def test_validation_sizes(rows: int, size: int) -> None:
+    assert splits.validation_size(rows) == size
+
+
+@given(
+    st.lists(st.integers(0, 6), min_size=1, max_size=120),
+    st.integers(1, 130),
+    st.integers(0, 2**32 - 1),
+)
+def test_strata_keep_their_shares(strata: list[int], size: int, seed: int) -> None:
+    mask = choose(rows_of(strata), size, seed, grouped=False)
+    assert mask.sum() == min(size, len(strata))
+    counts = np.bincount(strata, minlength=7)
+    taken = np.bincount(np.array(strata)[mask], minlength=7)
+    assert (taken <= counts).all()
+    if size >= (counts > 0).sum():
+        assert (taken[counts > 0] >= 1).all()
+    assert (taken <= counts * size / len(strata) + 1).all()
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.integers(1, 30))
+def test_groups_stay_whole(groups: list[int], size: int) -> None:
+    mask = choose(rows_of([0] * len(groups), groups), size, 1, grouped=True)
+    inside = {g for g, chosen in zip(groups, mask, strict=True) if chosen}
+    outside = {g for g, chosen in zip(groups, mask, strict=True) if not chosen}
+    assert inside
+    assert not inside & outside
+
+
+def test_a_choice_depends_on_seed_and_texts_but_not_on_order() -> None:
+    rows = rows_of([0] * 200)
+    mask = choose(rows, 20, 42, grouped=False)
+    order = np.random.default_rng(0).permutation(200)
+    turned = Rows(rows.index, rows.key[order], rows.group[order], rows.stratum)
+    again = choose(turned, 20, 42, grouped=False)
+    assert set(rows.key[mask]) == set(turned.key[again])
+    assert (choose(rows, 20, 43, grouped=False) != mask).any()
+    # Frozen: these rows must come out with every version of numpy and of ftq.
+    assert np.flatnonzero(mask)[:5].tolist() == [4, 18, 32, 39, 41]
+
+
+def test_equal_texts_and_groups_are_held_out() -> None:
+    train = rows_of([0] * 4, groups=[1, 2, 3, 4])
+    other = Rows(np.arange(1), train.key[:1], np.array([3], dtype=np.uint64), np.zeros(1))
+    assert held_out(train, other).tolist() == [True, False, True, False]
+
+
+def test_max_length_takes_all_rows_or_nearly_all() -> None:
+    lengths = np.arange(1, 1001)
+    assert max_length(lengths, None, None).tokens == 1000
+    long = np.append(lengths, 9000)
+    assert max_length(long, None, None).tokens == 996
+    assert max_length(lengths, None, 512).tokens == 512
+    assert "at most 512" in max_length(lengths, None, 512).reason
+    assert max_length(lengths, 300, 512).tokens == 300
+    with pytest.raises(Refused, match="at most 512"):
+        max_length(lengths, 513, 512)
