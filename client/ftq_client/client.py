@@ -38,8 +38,8 @@ class Client:
     def __init__(self, settings: Settings | None = None) -> None:
         """Use `settings`, by default those of the environment; connects at once."""
         self.settings = settings or load_settings()
+        ping(self.settings.redis_url)
         self.redis: Redis = connect(self.settings.redis_url)
-        ping(self.redis, self.settings.redis_url)
         self.store = JobStore(self.redis)
         self.hosts = HostStore(self.redis)
 

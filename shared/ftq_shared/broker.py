@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # importing redis costs 130 ms, so only commands that talk to
 CONNECT_TIMEOUT_S = 2.0
 READ_TIMEOUT_S = 5.0
 RETRIES = 2
+PING_S = 2.5  # a broker that needs longer for a ping is of no use
 
 _START_HINT = "start one with `ftq up`, or set FTQ_REDIS_URL to the fleet's Redis or Valkey"
 
@@ -22,7 +23,13 @@ def without_password(url: str) -> str:
     return re.sub(r"://[^@/]*@", "://***@", url)
 
 
-def connect(url: str | None, *, binary: bool = False, retries: int = RETRIES) -> "Redis":
+def connect(
+    url: str | None,
+    *,
+    binary: bool = False,
+    retries: int = RETRIES,
+    read_timeout_s: float = READ_TIMEOUT_S,
+) -> "Redis":
     """Return a client for `url`; nothing is sent yet.
 
     Retries are safe because every script of ftq may be repeated. `binary` leaves values as bytes.
@@ -44,7 +51,7 @@ def connect(url: str | None, *, binary: bool = False, retries: int = RETRIES) ->
         url,
         decode_responses=not binary,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
-        socket_timeout=READ_TIMEOUT_S,
+        socket_timeout=read_timeout_s,
         socket_keepalive=True,
         health_check_interval=10,
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries),
@@ -71,10 +78,11 @@ def translated(url: str | None = None) -> Iterator[None]:
         ) from error
 
 
-def ping(client: "Redis", url: str | None) -> None:
-    """Prove that the broker answers, within seconds even when packets vanish.
+def ping(url: str | None) -> None:
+    """Prove that the broker answers, within PING_S also when packets vanish.
 
+    It uses a connection of its own: retries and time-outs of the working ones add up to far more.
     Raises BrokerUnreachable.
     """
-    with translated(url):
+    with translated(url), connect(url, retries=0, read_timeout_s=PING_S) as client:
         client.ping()

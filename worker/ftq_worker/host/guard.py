@@ -232,7 +232,7 @@ def main() -> int:
 def guard(args: argparse.Namespace, settings: Settings, lock: IO[str], replaces: str) -> int:
     """Make the worker's identity and run it; returns the exit code. Raises FtqError."""
     redis = connect(settings.redis_url)
-    ping(redis, settings.redis_url)
+    ping(settings.redis_url)
     announce_fleet(redis, settings)
     root, storage_id = open_storage(settings.storage)
     run_dir = tempfile.mkdtemp(prefix="ftq-")
