@@ -1,0 +1,236 @@
+"""Fill the generated parts of the documents from the code, or check that they are up to date.
+
+    python scripts/docs.py            rewrite what is out of date
+    python scripts/docs.py --check    change nothing; exit 1 and name what is out of date
+
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`; the text around it
+is written by hand.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ftq_client.cli import COMMANDS
+from ftq_shared import errors
+from ftq_shared.events import BULK_TYPES, EVENTS
+from ftq_shared.settings import SETTINGS
+from ftq_shared.spec_input.aliases import ALIASES
+from ftq_shared.spec_input.schema import describe, fields, section_of
+from ftq_shared.states import TRANSITIONS, JobState
+
+ROOT = Path(__file__).resolve().parent.parent
+_REGION = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+# What `auto` comes to, by the field. A test holds these names and the schema together; the rules
+# themselves are in worker/ftq_worker/training/rules.py and worker/ftq_worker/data/.
+AUTO_RULES = {
+    "task": "follows from the shape of the columns",
+    "data.validation": "the dataset's own split, else 2 % held out: at least 20 rows, at"
+    " most 2,000; below 200 rows a tenth",
+    "data.test": "the dataset's test split, else golden rows are taken from the training rows",
+    "data.format": "`chat` where the tokenizer has a template, else `plain`",
+    "data.golden.size": "up to 1,000 from a test split; else 5 % of the rows, at least 100, at most"
+    " 500, never above 10 %",
+    "train.method": "encoder: full; decoder: LoRA; QLoRA when LoRA does not fit the card and"
+    " bitsandbytes is installed",
+    "train.epochs": "classification 4; SFT 3 below 5,000 rows, 2 below 50,000, else 1; text 1",
+    "train.learning_rate": "LoRA / full: SFT 2e-4 / 2e-5 (full, 7 billion parameters or more:"
+    " 1e-5), text 1e-4 / 1e-5; full encoder by hidden size: up to 384 2e-4, below 1,024 5e-5,"
+    " else 2e-5",
+    "train.batch_size": "32 for classification, else 16; halved down to 4 until there are"
+    " 100 steps",
+    "train.micro_batch": "largest power of two, up to 64, within 85 % of the card's memory;"
+    " up to 8 on a CPU",
+    "train.max_length": "the longest row up to 2,048 tokens, else the 99.5th percentile; never"
+    " above what the model takes",
+    "train.packing": "on CUDA with a variable-length attention kernel: packed; else rows are"
+    " grouped by length",
+    "train.precision": "bf16 on Ampere and later, fp16 on older cards, fp32 on a CPU",
+    "train.lora.target_modules": "every linear layer but the head",
+    "train.save_every": "50 times the time of one save, between 2 and 30 minutes",
+    "train.eval_every": "10 per run, at most a tenth of the training's time",
+    "resources.gpus": "1; the CPU when no host that is online has a GPU",
+    "publish.format": "LoRA on a base from the Hub: the adapter; LoRA on another base: merged;"
+    " trained whole: the whole model",
+}
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table; bars in cells are escaped."""
+    names = list(head)
+    lines = [names, ["---"] * len(names), *([_cell(c) for c in row] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _value(value: object) -> str:
+    words = {None: "null", True: "true", False: "false"}
+    return f"`{words[value] if value is None or isinstance(value, bool) else value}`"
+
+
+def _default(name: str) -> str:
+    field = fields()[name]
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    return f"`{value}`" if isinstance(value, str | list | dict) else _value(value)
+
+
+def _kind(name: str) -> str:
+    meaning = fields()[name].description or ""
+    return describe(name).removesuffix(f" ({meaning})")
+
+
+def spec_fields() -> str:
+    """Return one table per section of the job spec."""
+    sections: dict[str, list[list[str]]] = {"": []}
+    for name, field in fields().items():
+        if section_of(field):
+            sections[name] = []
+            continue
+        row = [f"`{name}`", _kind(name), _default(name), field.description or ""]
+        sections[name.rpartition(".")[0]].append([*row, AUTO_RULES.get(name, "")])
+    head = ["field", "type", "default", "meaning", "what `auto` comes to"]
+    return "\n".join(
+        (f"### {name}\n\n" if name else "### top level\n\n") + table(head, rows)
+        for name, rows in sections.items()
+    )
+
+
+def auto_fields() -> list[str]:
+    """Return every field whose value may be `auto`; it is the default of each."""
+    return [n for n in fields() if not section_of(fields()[n]) and _default(n) == "`auto`"]
+
+
+def spec_aliases() -> str:
+    """Return the table of names from other tools."""
+    rows = [
+        [f"`{name}`", f"`{right}`" if right else "", note]
+        for name, (right, note) in sorted(ALIASES.items())
+    ]
+    return table(["name elsewhere", "here", "note"], rows)
+
+
+def events() -> str:
+    """Return a heading, a sentence and a table of fields for every type of event."""
+    parts = []
+    for type_, spec in EVENTS.items():
+        rows = [[f"`{n}`", "always", text] for n, text in spec.required.items()]
+        rows += [[f"`{n}`", "where it applies", text] for n, text in spec.optional.items()]
+        bulk = " Thinned out first when the log grows." if type_ in BULK_TYPES else ""
+        parts.append(
+            f"### {type_}\n\n{spec.meaning}{bulk}\n\n" + table(["field", "there", "meaning"], rows)
+        )
+    return "\n".join(parts)
+
+
+def _state(state: JobState | None) -> str:
+    return "[*]" if state is None else str(state)
+
+
+def state_diagram() -> str:
+    """Return the states and arrows as Mermaid; each arrow names the script that carries it out."""
+    lines = ["```mermaid", "stateDiagram-v2"]
+    lines += [f"    {_state(t.source)} --> {_state(t.target)}: {t.script}" for t in TRANSITIONS]
+    return "\n".join([*lines, "```"]) + "\n"
+
+
+def transitions() -> str:
+    """Return one row, with its one sentence, for every arrow."""
+    rows = [
+        ["new" if t.source is None else str(t.source), str(t.target), f"`{t.script}`", t.sentence]
+        for t in TRANSITIONS
+    ]
+    return table(["from", "to", "script", "meaning"], rows)
+
+
+def settings() -> str:
+    """Return the table of settings."""
+    return table(["variable", "meaning"], ([f"`{n}`", text] for n, text in SETTINGS.items()))
+
+
+def commands() -> str:
+    """Return the table of commands."""
+    rows = ([f"[`ftq {n}`](#ftq-{n})", text] for n, (_, text) in COMMANDS.items())
+    return table(["command", "what it does"], rows)
+
+
+def exit_codes() -> str:
+    """Return the exit codes; the meanings are the comments beside them in errors.py."""
+    source = Path(errors.__file__).read_text()
+    rows = [
+        [str(int(code)), _comment_of(f"{code.name} = {int(code)}", source)] for code in errors.Exit
+    ]
+    return table(["code", "meaning"], rows)
+
+
+def _comment_of(start: str, source: str) -> str:
+    found = re.search(rf"^\s+{re.escape(start)}  # (.+)$", source, re.MULTILINE)
+    assert found, f"errors.py has no comment beside {start}"
+    return found[1]
+
+
+REGIONS: dict[str, Callable[[], str]] = {
+    "spec-fields": spec_fields,
+    "spec-aliases": spec_aliases,
+    "events": events,
+    "state-diagram": state_diagram,
+    "transitions": transitions,
+    "settings": settings,
+    "commands": commands,
+    "exit-codes": exit_codes,
+}
+
+# file -> the regions that it must hold
+PAGES = {
+    "README.md": ["commands", "exit-codes", "settings"],
+    "docs/architecture.md": ["state-diagram", "transitions"],
+    "docs/spec.md": ["spec-fields", "spec-aliases"],
+    "docs/events.md": ["events"],
+    "docs/operations.md": ["settings"],
+}
+
+
+def filled(text: str) -> str:
+    """Return a document with all its generated parts fresh. Raises KeyError for an unknown one."""
+    return _REGION.sub(lambda m: f"{m[1]}\n{REGIONS[m[2]]()}\n{m[3]}", text)
+
+
+def regions_of(text: str) -> list[str]:
+    """Return the names of the generated parts of a document."""
+    return [match[2] for match in _REGION.finditer(text)]
+
+
+def problems(root: Path = ROOT) -> list[str]:
+    """Return what is out of date or missing, nothing when all is well."""
+    found = []
+    for name, wanted in PAGES.items():
+        text = (root / name).read_text()
+        missing = [region for region in wanted if region not in regions_of(text)]
+        found += [f"{name}: has no generated part {region!r}" for region in missing]
+        if filled(text) != text:
+            found.append(f"{name}: out of date; run python scripts/docs.py")
+    return found
+
+
+def main(argv: list[str]) -> int:
+    """Rewrite or check; return the exit code."""
+    if argv not in ([], ["--check"]):
+        sys.stderr.write(f"{__doc__}\n")
+        return 2
+    if not argv:
+        for name in PAGES:
+            path = ROOT / name
+            path.write_text(filled(path.read_text()))
+    found = problems()
+    sys.stderr.write("".join(f"{line}\n" for line in found))
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
