@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from dataclasses import replace
 
 import pytest
 from safetensors.torch import load_file
@@ -13,6 +14,7 @@ from ftq_shared.events import EventType
 from ftq_worker.phase import Interrupted, StopReason
 from ftq_worker.phases import train
 from ftq_worker.training import checkpoints
+from ftq_worker.training.run import find_resume
 
 KINDS = [
     ("sft", "lora"),
@@ -144,26 +146,31 @@ def test_deadline_is_told_apart(sft_job):
     assert caught.value.code == "timeout"
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory, llama) -> TinyJob:
+    """A job that was stopped; to be copied."""
+    folder = tmp_path_factory.mktemp("stopped")
+    job = tiny_job(folder, llama, "sft", train={"save_every": 2, "eval_every": 100})
+    run_until(job, 6)  # checkpoints of steps 6 and 7 are kept
+    return job
+
+
 class TestDamage:
     """A checkpoint that is not what its manifest says is never resumed from."""
 
     @pytest.fixture
-    def stopped(self, make) -> TinyJob:
-        job = make("job", "sft", train={"save_every": 2, "eval_every": 100})
-        run_until(job, 6)  # checkpoints of steps 6 and 7 are kept
-        return job
+    def stopped(self, original, tmp_path) -> TinyJob:
+        shutil.copytree(original.ctx.paths.storage, tmp_path / "storage")
+        return original.again(paths=replace(original.ctx.paths, storage=tmp_path / "storage"))
 
     @pytest.fixture
     def newest(self, stopped):
         return checkpoints.candidates(stopped.ctx.paths)[0].path
 
     def resumed_from(self, job: TinyJob) -> list[int]:
-        again = job.again()
-        stop_at(again, 8)
-        with pytest.raises(Interrupted):
-            train.run(again.ctx)
-        self.warnings = [w["message"] for w in again.events.of(EventType.WARNING)]
-        return [d["step"] for d in again.events.of(EventType.RESUMED)]
+        find_resume(job.ctx)
+        self.warnings = [w["message"] for w in job.events.of(EventType.WARNING)]
+        return [d["step"] for d in job.events.of(EventType.RESUMED)]
 
     def test_whole(self, stopped):
         assert self.resumed_from(stopped) == [7]
@@ -200,6 +207,11 @@ class TestDamage:
     def test_broken_pointer_hides_nothing(self, stopped):
         stopped.ctx.paths.checkpoint.write_text('{"step": ')
         assert self.resumed_from(stopped) == [7]
+
+    def test_damaged_newest_trains_on_from_the_older(self, stopped, newest):
+        (newest / "optimizer.pt").write_bytes(b"")
+        train.run(stopped.ctx)
+        assert [d["step"] for d in stopped.events.of(EventType.STEP)] == list(range(7, 13))
 
     def test_all_gone_starts_over_and_says_nothing_false(self, stopped):
         for found in checkpoints.candidates(stopped.ctx.paths):

@@ -23,10 +23,12 @@ from ftq_worker.training import base_model, run
 from ftq_worker.training.clock import RunClock
 
 
-@pytest.fixture
-def sft_done(sft_job):
-    train.run(sft_job.ctx)
-    return sft_job
+@pytest.fixture(scope="module")
+def sft_done(tmp_path_factory, llama) -> TinyJob:
+    """A finished job, to look at only."""
+    job = tiny_job(tmp_path_factory.mktemp("done"), llama, "sft")
+    train.run(job.ctx)
+    return job
 
 
 def test_every_step_is_one_event(sft_done):
@@ -61,12 +63,11 @@ def test_report_holds_what_was_used(sft_done):
     )
 
 
-def test_golden_loss_is_that_of_the_plain_model(sft_job, llama):
+def test_golden_loss_is_that_of_the_plain_model(sft_done, llama):
     """The fused head, the batching and the padding give what a row by row pass gives."""
-    train.run(sft_job.ctx)
     model = AutoModelForCausalLM.from_pretrained(llama).eval()
     total = count = right = 0.0
-    for row in load_from_disk(str(sft_job.ctx.paths.prepared / "golden")):
+    for row in load_from_disk(str(sft_done.ctx.paths.prepared / "golden")):
         ids, labels = torch.tensor([row["input_ids"]]), torch.tensor(row["labels"])[1:]
         with torch.no_grad():
             logits = model(ids).logits[0, :-1]
@@ -76,7 +77,7 @@ def test_golden_loss_is_that_of_the_plain_model(sft_job, llama):
         ).item()
         right += (logits[kept].argmax(1) == labels[kept]).sum().item()
         count += int(kept.sum())
-    before = sft_job.events.of(EventType.EVAL)[0]
+    before = sft_done.events.of(EventType.EVAL)[0]
     assert before["loss"] == pytest.approx(total / count, rel=1e-5)
     assert before["tokens_accuracy"] == pytest.approx(right / count, rel=1e-5)
 

@@ -1,0 +1,248 @@
+"""The auto rules: a table of facts and what must follow from them."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from tests.support.tiny_jobs import tiny_job
+
+from ftq_shared.errors import Refused, UsageError
+from ftq_shared.events import EventType
+from ftq_shared.sources import Place
+from ftq_shared.spec import Lora, Task
+from ftq_worker.handover import ModelFacts
+from ftq_worker.training import memory, rules
+from ftq_worker.training.facts import DeviceFacts, RunFacts
+from ftq_worker.training.sampling import grouped_order
+from ftq_worker.training.settings import auto_save_every_s, resolve_settings, with_packing
+
+CPU = DeviceFacts("cpu", "CPU")
+H100 = DeviceFacts("cuda", "H100", 80_000_000_000, (9, 0))
+T4 = DeviceFacts("cuda", "T4", 15_000_000_000, (7, 5))
+
+
+def facts(
+    task=Task.SFT,
+    kind="decoder",
+    rows=10_000,
+    validation=200,
+    device=CPU,
+    parameters=600_000_000,
+    hidden=1024,
+    max_length=512,
+) -> RunFacts:
+    model = ModelFacts(
+        place=Place.HUB,
+        name="a/b",
+        architecture="X",
+        model_type="x",
+        kind=kind,
+        parameters=parameters,
+        hidden_size=hidden,
+        layers=28,
+        vocab_size=150_000,
+    )
+    return RunFacts(task, model, device, rows, validation, max_length)
+
+
+@pytest.mark.parametrize(
+    ("given", "method"),
+    [
+        (facts(), "lora"),
+        (facts(Task.CLASSIFICATION, "encoder"), "full"),
+        (facts(device=T4), "lora"),
+    ],
+)
+def test_method(given, method):
+    assert rules.method(given, Lora()).value == method
+
+
+@pytest.mark.parametrize(
+    ("task", "rows", "epochs"),
+    [
+        (Task.CLASSIFICATION, 15_000, 4),
+        (Task.SFT, 4_999, 3),
+        (Task.SFT, 5_000, 2),
+        (Task.SFT, 49_999, 2),
+        (Task.SFT, 50_000, 1),
+        (Task.TEXT, 100, 1),
+        (Task.PREFERENCE, 100, 1),
+    ],
+)
+def test_epochs(task, rows, epochs):
+    assert rules.epochs(facts(task, rows=rows)).value == epochs
+
+
+@pytest.mark.parametrize(
+    ("given", "method", "rate"),
+    [
+        (facts(), "lora", 2e-4),
+        (facts(), "full", 2e-5),
+        (facts(parameters=7_000_000_000), "full", 1e-5),
+        (facts(parameters=7_000_000_000), "lora", 2e-4),
+        (facts(Task.TEXT), "lora", 1e-4),
+        (facts(Task.TEXT), "full", 1e-5),
+        (facts(Task.PREFERENCE), "lora", 5e-6),
+        (facts(Task.PREFERENCE), "full", 5e-7),
+        (facts(Task.CLASSIFICATION, "encoder", hidden=384), "full", 2e-4),
+        (facts(Task.CLASSIFICATION, "encoder", hidden=768), "full", 5e-5),
+        (facts(Task.CLASSIFICATION, "encoder", hidden=1024), "full", 2e-5),
+    ],
+)
+def test_learning_rate(given, method, rate):
+    assert rules.learning_rate(given, method).value == rate
+
+
+@pytest.mark.parametrize(
+    ("task", "rows", "passes", "batch"),
+    [
+        (Task.SFT, 10_000, 2, 16),
+        (Task.CLASSIFICATION, 15_000, 4, 32),
+        (Task.SFT, 400, 3, 8),  # 75 steps of 16, 150 of 8
+        (Task.SFT, 50, 1, 4),
+    ],
+)
+def test_batch_is_halved_until_there_are_steps(task, rows, passes, batch):
+    assert rules.batch_size(facts(task, rows=rows), passes, None).value == batch
+
+
+def test_batch_is_a_multiple_of_the_ranks():
+    assert rules.batch_size(facts(), 2, None, unit=3).value == 18
+
+
+def test_micro_batch():
+    assert rules.micro_batch(facts(), "lora", Lora(), 16).value == 8
+    assert rules.micro_batch(facts(), "lora", Lora(), 10).value == 5
+    small = rules.micro_batch(facts(device=T4, max_length=2048), "lora", Lora(), 32).value
+    large = rules.micro_batch(facts(device=H100, max_length=2048), "lora", Lora(), 32).value
+    assert small < large
+
+
+def test_memory_grows_with_what_it_is_made_of():
+    def total(method="lora", micro=1, **changes):
+        return memory.estimate(facts(device=H100, **changes), method, Lora(), micro).total
+
+    assert total("qlora") < total("lora") < total("full")
+    assert all(a < b for a, b in pairwise(total(micro=m) for m in (1, 2, 4, 8)))
+    assert "base" in memory.estimate(facts(), "lora", Lora(), 1).words()
+
+
+@pytest.mark.parametrize(("device", "precision"), [(CPU, "fp32"), (H100, "bf16"), (T4, "fp16")])
+def test_precision(device, precision):
+    assert rules.precision(facts(device=device)).value == precision
+
+
+def test_no_packing_on_a_cpu_or_for_labels():
+    assert rules.packing(facts()).value is False
+    assert rules.packing(facts(Task.CLASSIFICATION, device=H100)).value is False
+
+
+def test_evaluations_cost_at_most_a_tenth():
+    assert rules.eval_every(facts(), 1_000, 2).value == 100
+    costly = rules.eval_every(facts(rows=1_000, validation=3_000), 100, 1)
+    assert costly.value == 100
+    assert "tenth" in costly.reason
+    assert rules.eval_every(facts(), 3, 1).value == 1
+
+
+def test_save_interval_lies_between_two_and_thirty_minutes():
+    assert auto_save_every_s(0.1) == 120
+    assert auto_save_every_s(10) == 500
+    assert auto_save_every_s(1e6) == 1_800
+
+
+class TestResolving:
+    @pytest.fixture
+    def job(self, tmp_path, llama):
+        auto = dict.fromkeys(("epochs", "batch_size", "micro_batch", "learning_rate"), "auto")
+        return tiny_job(tmp_path, llama, "sft", train=auto | {"eval_every": "auto"})
+
+    def test_every_auto_is_told_with_its_reason(self, job):
+        settings = resolve_settings(job.ctx, facts(rows=400))
+        told = {e["field"]: (e["value"], e["reason"]) for e in job.events.of(EventType.RESOLVED)}
+        assert set(told) == {
+            f"train.{name}"
+            for name in (
+                "method",
+                "epochs",
+                "batch_size",
+                "micro_batch",
+                "learning_rate",
+                "packing",
+                "precision",
+                "eval_every",
+            )
+        }
+        assert all(reason for _, reason in told.values())
+        assert settings.batch_size == settings.micro_batch * settings.accumulation == 8
+        assert (settings.steps, settings.steps_per_epoch) == (150, 50)
+
+    def test_a_later_attempt_uses_what_the_first_resolved(self, job):
+        first = resolve_settings(job.ctx, facts(rows=400))
+        again = job.again()
+        assert resolve_settings(again.ctx, facts(rows=90_000)).batch_size == first.batch_size
+        assert not again.events.of(EventType.RESOLVED)
+
+    def test_what_a_person_chose_wins_and_is_not_resolved(self, tmp_path, llama):
+        job = tiny_job(tmp_path, llama, "sft", train={"method": "full", "learning_rate": 3e-6})
+        settings = resolve_settings(job.ctx, facts())
+        assert (settings.method, settings.learning_rate) == ("full", 3e-6)
+        fields = {e["field"] for e in job.events.of(EventType.RESOLVED)}
+        assert not fields & {"train.method", "train.learning_rate"}
+
+    def test_batches_that_do_not_divide(self, tmp_path, llama):
+        job = tiny_job(tmp_path, llama, "sft", train={"batch_size": 10, "micro_batch": 4})
+        with pytest.raises(UsageError) as caught:
+            resolve_settings(job.ctx, facts())
+        assert "micro_batch 2" in caught.value.hint
+
+    def test_max_steps(self, tmp_path, llama):
+        job = tiny_job(tmp_path, llama, "sft", train={"max_steps": 7})
+        settings = resolve_settings(job.ctx, facts(rows=48))
+        assert settings.steps == 7
+        assert settings.epochs == pytest.approx(7 / 6)
+
+    def test_qlora_without_its_package(self, tmp_path, llama):
+        job = tiny_job(tmp_path, llama, "sft", train={"method": "qlora"})
+        with pytest.raises(Refused) as caught:
+            resolve_settings(job.ctx, facts())
+        assert caught.value.code == "method_not_supported"
+
+    def test_packing_keeps_the_examples_per_step(self, job):
+        settings = replace(
+            resolve_settings(job.ctx, facts(rows=7_000)), batch_size=32, micro_batch=8
+        )
+        packed = with_packing(settings, rows=7_000, packed_rows=1_000, max_steps=None)
+        examples = packed.micro_batch * packed.accumulation * 7
+        assert 28 <= examples <= 36
+        assert packed.steps == packed.steps_per_epoch * settings.epochs
+
+
+class TestOrder:
+    LENGTHS = tuple((i * 37) % 101 + 1 for i in range(1_003))
+
+    def test_every_row_once(self):
+        order = grouped_order(self.LENGTHS, 8, seed=1, epoch=0)
+        assert sorted(order) == list(range(1_003))
+
+    def test_same_seed_same_order_other_epoch_other_order(self):
+        first = grouped_order(self.LENGTHS, 8, seed=1, epoch=0)
+        assert grouped_order(self.LENGTHS, 8, seed=1, epoch=0) == first
+        assert grouped_order(self.LENGTHS, 8, seed=1, epoch=1) != first
+        assert grouped_order(self.LENGTHS, 8, seed=2, epoch=0) != first
+
+    def test_batches_hold_rows_of_similar_length(self):
+        def padding(order):
+            batches = [order[i : i + 8] for i in range(0, len(order), 8)]
+            padded = sum(max(self.LENGTHS[r] for r in b) * len(b) for b in batches)
+            return padded / sum(self.LENGTHS)
+
+        assert padding(grouped_order(self.LENGTHS, 8, seed=1, epoch=0)) < 1.1
+        assert padding(list(range(1_003))) > 1.5
+
+    def test_longest_rows_come_first_so_that_memory_runs_out_at_once(self):
+        order = grouped_order(self.LENGTHS, 8, seed=1, epoch=0)
+        assert max(self.LENGTHS[r] for r in order[:8]) == max(self.LENGTHS)
+
+    def test_few_rows(self):
+        assert sorted(grouped_order((3, 2, 1), 8, seed=1, epoch=0)) == [0, 1, 2]
