@@ -1,0 +1,169 @@
+"""The access lists of docs/security.md let a job through, and stop what they should stop."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import NoPermissionError
+from tests.support.pages import ROOT, fences
+
+from ftq_client import Client
+from ftq_client.fleet_rows import worker_rows
+from ftq_client.local.valkey import EmbeddedBroker
+from ftq_shared import keys
+from ftq_shared.broker import connect
+from ftq_shared.doorbell import DISPATCH, RUN_PHASE, sender
+from ftq_shared.events import EventType, make_body
+from ftq_shared.hosts import HostStore
+from ftq_shared.paths import JobPaths
+from ftq_shared.secrets import FleetKey
+from ftq_shared.settings import load_settings
+from ftq_shared.states import JobState, Phase
+from ftq_shared.store import JobStore
+from ftq_worker.dispatch.dispatcher import dispatch
+from ftq_worker.host.fleet import announce_fleet
+from ftq_worker.host.inputs import fetch_inputs
+
+PASSWORD = "correct-horse"
+
+
+@pytest.fixture
+def users(redis: Redis, broker: EmbeddedBroker) -> Iterator[dict[str, str]]:
+    """The documented users on the real server; yields the URL of each."""
+    (block,) = fences((ROOT / "docs" / "security.md").read_text(), "acl")
+    names = []
+    for line in block.splitlines():
+        _, name, *rules = line.split()
+        names.append(name)
+        rules = [f">{PASSWORD}" if rule.startswith(">") else rule for rule in rules]
+        redis.execute_command("ACL", "SETUSER", name, "reset", *rules)
+    redis.acl_log_reset()
+    place = broker.url.partition("@")[2]
+    yield {name: f"redis://{name}:{PASSWORD}@{place}" for name in names}
+    redis.acl_deluser(*names)
+
+
+@pytest.fixture
+def client(users: dict[str, str], tmp_path: Path) -> Client:
+    home = tmp_path / "client"
+    return Client(load_settings({"FTQ_REDIS_URL": users["client"], "FTQ_HOME": str(home)}))
+
+
+@pytest.fixture
+def worker(users: dict[str, str], tmp_path: Path) -> tuple[JobStore, HostStore]:
+    """A worker that has announced the fleet's key and is online."""
+    settings = load_settings(
+        {"FTQ_REDIS_URL": users["worker"], "FTQ_HOME": str(tmp_path / "worker")}
+    )
+    FleetKey.generate().save(settings.fleet_key_file)
+    redis = connect(users["worker"])
+    announce_fleet(redis, settings)
+    hosts = HostStore(redis)
+    fields = {"slots": "1", "gpus": [], "storage_id": "s1", "draining": "0"}
+    hosts.beat("h1", "i1", "", fields | {"endpoint": settings.hf_endpoint})
+    return JobStore(redis), hosts
+
+
+def _body(line: str) -> str:
+    return make_body(EventType.LOG, {"line": line}, attempt=1, host="h1", phase=Phase.VALIDATE)
+
+
+def _take(url: str, queue: str) -> str:
+    """Take one message as a Celery worker does; return the name of its task."""
+    app = sender(url)
+    with app.connection_for_read() as connection, connection.SimpleQueue(queue) as messages:
+        message = messages.get(timeout=5)
+        message.ack()
+        return str(message.headers["task"])
+
+
+def test_a_job_passes_from_submit_to_its_end(
+    client: Client,
+    worker: tuple[JobStore, HostStore],
+    users: dict[str, str],
+    redis: Redis,
+    tmp_path: Path,
+) -> None:
+    store, hosts = worker
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "completion": "b"}\n')
+    spec = {"model": "org/base", "dataset": str(rows)}
+    job = client.submit(spec, secrets={"HF_TOKEN": "hf_" + "x" * 24})
+    assert _take(users["worker"], keys.DISPATCH_QUEUE) == DISPATCH
+
+    def ring_host(queue: str, placed: str, token: str) -> None:
+        sender(users["worker"]).send_task(RUN_PHASE, args=[placed, token], queue=queue)
+
+    assert dispatch(store, hosts, ring_host) == 1
+    assert _take(users["worker"], keys.host_queue("h1", "i1")) == RUN_PHASE
+    record = store.get(job)
+    assert store.claim(job, record.token, nonce="n", instance="i1", storage_id="s1") == "ok"
+    assert store.renew({job: record.token}) == {job: "ok"}
+    assert store.sealed_secrets(job)
+    fetch_inputs(connect(users["worker"], binary=True), record, JobPaths(tmp_path / "s", job))
+    bodies = [_body("one"), _body("two")]
+    assert store.append(job, record.token, 1, bodies, milestones=[True, False])[1] == "ok"
+    assert worker_rows(client)[0]["running"] == [job]
+    assert client.cancel(job) is JobState.RUNNING
+    assert store.renew({job: record.token}) == {job: "cancel"}
+    assert store.finish(job, record.token, "cancelled") == "ok"
+
+    assert client.find(job[:7]) == client.find() == job
+    assert [record.id for record in client.list_jobs(active=False)] == [job]
+    assert [event.seq for event in client.tail(job)] == list(range(1, client.get(job).seq + 1))
+    assert client.retry(job) is JobState.QUEUED
+    assert client.store.queue_position(job) == 1
+    assert client.cancel(job) is JobState.CANCELLED
+    hosts.leave("h1", "i1")
+    assert client.workers() == []
+    assert redis.acl_log() == []
+
+
+def test_a_waiting_job_and_a_lost_owner_pass_too(
+    client: Client, worker: tuple[JobStore, HostStore], redis: Redis
+) -> None:
+    store, hosts = worker
+    job = client.submit({"model": "org/base", "dataset": "org/rows"})
+    store.say_waiting(job, "all CPU slots are taken", "a running phase has to end")
+    dispatch(store, hosts, lambda *_: None)
+    record = store.get(job)
+    assert store.reap(job, record.token, record.beat, "silent") == "queued"
+    dispatch(store, hosts, lambda *_: None)
+    record = store.get(job)
+    store.claim(job, record.token, nonce="n", instance="i1", storage_id="s1")
+    assert store.requeue(job, record.token, "drain", burn=False) == "queued"
+    assert redis.acl_log() == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "KEYS *",
+        "FLUSHALL",
+        "CONFIG GET *",
+        "ACL LIST",
+        "CLIENT LIST",
+        "MONITOR",
+        "RPOP ftq",
+        "LPUSH ftq.host.h1.i1 x",
+        f"HSET {keys.FLEET} public_key x",
+        f"HSET {keys.host('h1')} slots 99",
+        f"SREM {keys.LEASES} x",
+        "SUBSCRIBE other",
+        "GET foreign",
+    ],
+)
+def test_a_client_may_not(users: dict[str, str], command: str) -> None:
+    redis = connect(users["client"])
+    with pytest.raises(NoPermissionError):
+        redis.execute_command(*command.split())
+    redis.close()
+
+
+@pytest.mark.parametrize("command", ["FLUSHALL", "CONFIG GET *", "ACL LIST", "KEYS *", "GET other"])
+def test_a_worker_may_not(users: dict[str, str], command: str) -> None:
+    redis = connect(users["worker"])
+    with pytest.raises(NoPermissionError):
+        redis.execute_command(*command.split())
+    redis.close()

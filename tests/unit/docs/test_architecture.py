@@ -1,0 +1,61 @@
+"""docs/architecture.md draws the states that the code has, and names files that exist."""
+
+import re
+from itertools import pairwise
+
+import pytest
+from tests.support.pages import ROOT, fences, section
+
+from ftq_shared import scripts
+from ftq_shared.states import TRANSITIONS, Transition
+
+TEXT = (ROOT / "docs" / "architecture.md").read_text()
+STATES = section(TEXT, "## States")
+DIAGRAM = next(block for block in fences(STATES, "mermaid") if "stateDiagram-v2" in block)
+
+
+def _arrow(transition: Transition) -> tuple[str, str, str]:
+    source = "[*]" if transition.source is None else str(transition.source)
+    return source, str(transition.target), transition.script
+
+
+def test_the_diagram_has_every_arrow_and_nothing_more() -> None:
+    head, *lines = DIAGRAM.strip().splitlines()
+    assert head == "stateDiagram-v2"
+    drawn = [re.fullmatch(r"\s+(\S+) --> (\S+): (\w+)", line) for line in lines]
+    assert all(drawn), "a line that is no arrow"
+    assert [m.groups() for m in drawn if m] == [_arrow(t) for t in TRANSITIONS]
+
+
+@pytest.mark.parametrize("transition", TRANSITIONS, ids=lambda t: "-".join(_arrow(t)))
+def test_an_arrow_has_its_one_sentence_and_its_script(transition: Transition) -> None:
+    source, target, script = _arrow(transition)
+    row = f"| {source.replace('[*]', 'new')} | {target} | `{script}` | {transition.sentence} |"
+    assert STATES.count(row) == 1
+    assert transition.sentence.count(". ") == 0
+    assert transition.sentence.endswith(".")
+    assert script in scripts.NAMES
+
+
+def test_no_arrow_leads_out_of_success() -> None:
+    assert not [t for t in TRANSITIONS if t.source == "succeeded"]
+    rows = [line for line in STATES.splitlines() if re.match(r"\| (?!from|---)", line)]
+    assert len(rows) == len(TRANSITIONS)
+
+
+def test_the_way_of_a_job_is_at_most_ten_files_that_exist() -> None:
+    steps = re.findall(
+        r"^(\d+)\. `([^`]+)`", section(TEXT, "## A job's way, in ten files"), re.MULTILINE
+    )
+    numbers = [int(number) for number, _ in steps]
+    assert numbers[0] == 1
+    assert all(b == a + 1 for a, b in pairwise(numbers))
+    assert 5 <= len(steps) <= 10
+    for _, file in steps:
+        assert (ROOT / file).is_file(), file
+
+
+def test_every_path_that_is_named_exists() -> None:
+    named = re.findall(r"`((?:client|shared|worker|tests|scripts)/[\w./-]+)`", TEXT)
+    assert len(named) > 20
+    assert not [path for path in named if not (ROOT / path).exists()]

@@ -1,0 +1,85 @@
+"""docs/operations.md names every key and variable, and the times that the code has."""
+
+import re
+
+from tests.support.pages import ROOT, section
+
+from ftq_client.local import supervisor
+from ftq_shared import keys
+from ftq_worker.host import guard, run
+
+TEXT = (ROOT / "docs" / "operations.md").read_text()
+COMPOSE = (ROOT / "docker-compose.yml").read_text()
+
+FUNCTIONS = {
+    "job": "ID",
+    "events": "ID",
+    "kept": "ID",
+    "live": "ID",
+    "secret": "ID",
+    "inputs": "ID",
+    "relay": "NONCE",
+    "submit": "KEY",
+    "host": "NAME",
+}
+
+
+def test_every_key_is_in_the_table() -> None:
+    made = [getattr(keys, function)(word) for function, word in FUNCTIONS.items()]
+    made.append(keys.host_queue("NAME", "INSTANCE"))
+    made += [v for v in vars(keys).values() if isinstance(v, str) and re.match(r"ftq(:|$)", v)]
+    table = section(TEXT, "### Keys")
+    named = re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)
+    assert set(made) == {name for name in named if not name.startswith("_kombu")}
+
+
+def test_every_function_that_makes_a_key_was_tried() -> None:
+    made = {
+        name
+        for name, value in vars(keys).items()
+        if callable(value) and getattr(value, "__module__", "") == keys.__name__
+    }
+    assert made - {"new_job_id", "host_queue"} == set(FUNCTIONS)
+
+
+def test_times_to_live_are_those_of_the_code() -> None:
+    table = section(TEXT, "### Keys")
+    day = 86_400
+    assert "30 days after the job's end" in table
+    assert (30 * day, 30 * day) == (keys.JOB_TTL_S, keys.SECRET_TTL_S)
+    assert (day, day) == (keys.SUBMIT_TTL_S, keys.HOST_TTL_S)
+    assert (keys.DIRTY_TTL_S, keys.INPUTS_TTL_S) == (10, 3_600)
+    lua = "".join(path.read_text() for path in (ROOT / "shared/ftq_shared/scripts").glob("*.lua"))
+    assert set(re.findall(r"\b\d{6,}\b", lua)) == {str(30 * day), "719468", "146097", "146096"}
+
+
+def test_limits_are_those_of_the_code() -> None:
+    assert f"at most {keys.INPUT_JOB_MAX // 2**20} MiB a job" in TEXT
+    assert keys.INPUT_TOTAL_MAX == 2**30
+    assert "1 GiB together" in TEXT
+    assert f"at most {keys.EVENTS_EXACT:,} events" in TEXT
+
+
+def test_there_is_time_enough_for_a_drain() -> None:
+    drain_s = guard.DRAIN_S + 2 * guard.END_S
+    assert (
+        f"The drain takes up to {guard.DRAIN_S:.0f} s, the rest up to {2 * guard.END_S:.0f} s"
+        in TEXT
+    )
+    systemd = re.search(r"TimeoutStopSec=(\d+)", TEXT)
+    compose = re.search(r"stop_grace_period: (\d+)s", COMPOSE)
+    assert systemd
+    assert compose
+    assert int(systemd[1]) > drain_s
+    assert int(compose[1]) > drain_s
+    assert drain_s < supervisor.STOP_TIMEOUT_S
+    assert run.STOP_GRACE_S + run.KILL_GRACE_S < guard.DRAIN_S
+    assert f"get {run.STOP_GRACE_S:.0f} s to save" in TEXT
+
+
+def test_leases_are_as_the_architecture_tells() -> None:
+    text = re.sub(r"\s+", " ", (ROOT / "docs" / "architecture.md").read_text())
+    assert f"renewed every {keys.RENEW_S:.0f} s and may be taken after {keys.LEASE_S:.0f} s" in text
+    assert (
+        f"after {keys.PAUSE_S:.0f} s and is ended by the kernel after {keys.CHILD_S:.0f} s" in text
+    )
