@@ -14,6 +14,9 @@ from ftq_shared.store import JobStore
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# As on a worker (see PINNED in ftq_worker.host.guard), and before any test imports torch.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:

@@ -90,6 +90,11 @@ class WarmChild(Child):
                 return int(message["status"])
         return None
 
+    def close(self) -> None:
+        """Give the descriptors back, the line to the zygote included."""
+        super().close()
+        self._zygote.close()
+
 
 class ColdChild(Child):
     """A child in a fresh interpreter, where there is no zygote."""

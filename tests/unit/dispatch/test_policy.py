@@ -1,0 +1,117 @@
+"""The placement policy: a pure function, so every case is a few records."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import pytest
+
+from ftq_shared.hosts import Gpu, HostRecord
+from ftq_shared.job_record import JobRecord
+from ftq_shared.states import JobState, Phase
+from ftq_worker.dispatch.policy import free_room, plan
+
+H100 = "NVIDIA H100 80GB HBM3"
+T4 = "Tesla T4"
+
+
+def host(name: str, gpus: int = 0, card: str = H100, **changes: object) -> HostRecord:
+    cards = tuple(Gpu(f"GPU-{name}-{n}", card, 80 if card is H100 else 16) for n in range(gpus))
+    record = HostRecord(name, f"i-{name}", 2, cards, "s1", False, 0, 0.0, "0", "http://hub")
+    return dataclasses.replace(record, **changes)  # type: ignore[arg-type]
+
+
+def job(name: str, phase: Phase = Phase.TRAIN, gpus: str = "1", **changes: object) -> JobRecord:
+    raw = {"id": name, "v": "1", "state": "queued", "phase": phase, "attempt": "1", "version": "1"}
+    record = JobRecord.from_hash(raw | {"gpu_request": gpus, "endpoint": "http://hub"})
+    return dataclasses.replace(record, **changes)  # type: ignore[arg-type]
+
+
+def running(name: str, on: HostRecord, gpus: int = 0) -> JobRecord:
+    taken = tuple(gpu.uuid for gpu in on.gpus[:gpus])
+    slot = "gpu" if gpus else "cpu"
+    held = job(name, state=JobState.RUNNING, host=on.name, slot=slot)
+    return dataclasses.replace(held, gpus=taken)
+
+
+def places(
+    queue: list[JobRecord], hosts: list[HostRecord], leased: Sequence[JobRecord] = ()
+) -> dict[str, object]:
+    placed, waiting = plan(queue, free_room(hosts, leased))
+    return {p.job: (p.host, len(p.gpus)) for p in placed} | {w.job: w.reason for w in waiting}
+
+
+def test_first_come_first_served_until_the_slots_are_full() -> None:
+    queue = [job(str(n), Phase.VALIDATE) for n in range(3)]
+    assert places(queue, [host("a")]) == {
+        "0": ("a", 0),
+        "1": ("a", 0),
+        "2": "all CPU slots are taken",
+    }
+
+
+def test_only_train_takes_gpus() -> None:
+    both = [job("v", Phase.PREPARE, "8"), job("t", Phase.TRAIN, "2")]
+    assert places(both, [host("a", gpus=2)]) == {"v": ("a", 0), "t": ("a", 2)}
+
+
+def test_the_tightest_host_that_fits() -> None:
+    hosts = [host("big", gpus=8), host("small", gpus=2)]
+    assert places([job("a", gpus="2"), job("b", gpus="8")], hosts) == {
+        "a": ("small", 2),
+        "b": ("big", 8),
+    }
+
+
+def test_a_large_request_does_not_hold_up_a_small_one() -> None:
+    one = host("a", gpus=2)
+    found = places([job("large", gpus="2"), job("small", gpus="1")], [one], [running("x", one, 1)])
+    assert found == {"large": "waits for 2 GPUs on one host", "small": ("a", 1)}
+
+
+def test_busy_gpus_and_slots_come_from_the_leases() -> None:
+    one = host("a", gpus=1)
+    leased = [running("x", one, 1), running("y", one)]
+    found = places([job("g"), job("c", Phase.VALIDATE), job("d", Phase.VALIDATE)], [one], leased)
+    assert found == {
+        "g": "waits for 1 GPU on one host",
+        "c": ("a", 0),
+        "d": "all CPU slots are taken",
+    }
+
+
+def test_kind_and_memory_of_the_card() -> None:
+    hosts = [host("t", gpus=1, card=T4), host("h", gpus=1)]
+    assert places([job("a", gpus="h100:1")], hosts) == {"a": ("h", 1)}
+    roomy = job("b")
+    roomy = dataclasses.replace(roomy, summary={**roomy.summary, "min_vram_gb": "40"})
+    assert places([roomy], hosts) == {"b": ("h", 1)}
+    assert places([job("c", gpus="a100:1")], hosts) == {"c": "no host online has 1 a100 GPU"}
+
+
+def test_auto_takes_the_cpu_only_where_the_fleet_has_no_gpu() -> None:
+    assert places([job("a", gpus="auto")], [host("c")]) == {"a": ("c", 0)}
+    assert places([job("a", gpus="auto")], [host("c"), host("g", gpus=1)]) == {"a": ("g", 1)}
+    assert places([job("a", gpus="0")], [host("g", gpus=1)]) == {"a": ("g", 0)}
+
+
+def test_a_job_stays_where_its_files_are() -> None:
+    hosts = [host("a"), host("b", storage_id="s2")]
+    assert places([job("x", Phase.PREPARE, storage_id="s2")], hosts) == {"x": ("b", 0)}
+    found = places([job("x", Phase.PREPARE, storage_id="s3")], hosts)
+    assert found == {"x": "the hosts that hold this job's files are not online"}
+
+
+@pytest.mark.parametrize("changes", [{"draining": True}, {"age_s": 60.0}])
+def test_a_host_that_drains_or_is_silent_gets_nothing(changes: dict[str, object]) -> None:
+    assert places([job("x", Phase.VALIDATE)], [host("a", **changes)]) == {
+        "x": "no worker is online"
+    }
+
+
+def test_another_hub_is_another_fleet() -> None:
+    found = places([job("x", endpoint="http://other")], [host("a")])
+    assert found == {"x": "no worker uses the Hub at http://other"}
+
+
+def test_a_newer_record_is_left_alone() -> None:
+    assert places([job("x", record_version=99)], [host("a")]) == {}

@@ -1,0 +1,227 @@
+"""A real child process on its leash: fed, paused, stopped, and ended by the kernel without us.
+
+The phase is a module of the test's own, put in place of a real one: what is tested is the leash,
+the pipes and the way a death is seen.
+"""
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ftq_worker.host.children import Child, ColdSpawn, Spawn, ZygoteSpawn
+from ftq_worker.host.request import ChildRequest
+
+PHASES = """
+    import os, signal, sys, time, types
+    from ftq_shared.errors import Refused
+    from ftq_shared.events import EventType
+    from ftq_worker.phase import Interrupted
+
+    def count(ctx):
+        for n in range(100_000):
+            ctx.emit(EventType.PROGRESS, task="count", done=n, unit="steps")
+            ctx.control.check()
+            time.sleep(0.01)
+
+    def busy(ctx):
+        ctx.emit(EventType.LOG, line="busy")
+        while True:  # never a safe point: only the kernel can end it
+            sum(range(10_000))
+
+    def refuse(ctx):
+        print("words on stdout")
+        raise Refused("no", hint="do this", field="x", secret=ctx.secrets["HF_TOKEN"][:3])
+
+    def vanish(ctx):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    def fork(ctx):
+        if os.fork() == 0:
+            os.setsid()
+            time.sleep(600)
+        ctx.emit(EventType.LOG, line="forked")
+        time.sleep(600)
+
+    for phase in (count, busy, refuse, vanish, fork):
+        module = types.ModuleType(f"ftq_worker.phases.{phase.__name__}")
+        module.run = phase
+        sys.modules[module.__name__] = module
+"""
+ZYGOTE = """
+    import sys
+    from pathlib import Path
+    import ftq_worker.child
+    from ftq_worker.host.wire import listen
+    from ftq_worker.host.zygote import Zygote
+    import fake_phases
+    ftq_worker.child.Phase = lambda name: name
+    Zygote(listen(Path(sys.argv[1]))).serve()
+"""
+
+
+@pytest.fixture
+def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the children's path with the test's phases."""
+    (tmp_path / "fake_phases.py").write_text(textwrap.dedent(PHASES))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def zygote(code: Path) -> Iterator[ZygoteSpawn]:
+    """A real zygote that has imported the test's phases and nothing heavy."""
+    path = code / "z.sock"
+    script = textwrap.dedent(ZYGOTE)
+    process = subprocess.Popen([sys.executable, "-c", script, str(path)])
+    yield ZygoteSpawn(path)
+    process.kill()
+    process.wait()
+
+
+def request(phase: str, tmp_path: Path) -> ChildRequest:
+    spec = '{"model": "a/b", "dataset": "c/d"}'
+    return ChildRequest("ft-aaaaaaaa", phase, 1, 1, spec, str(tmp_path), None)
+
+
+@pytest.fixture
+def start(zygote: ZygoteSpawn, tmp_path: Path) -> Iterator[Callable[[str], Child]]:
+    """Starts a child with its secrets and its lease."""
+    children: list[Child] = []
+
+    def go(phase: str, lease_s: float = 20.0) -> Child:
+        with (tmp_path / "output.log").open("ab") as output:
+            child = zygote(request(phase, tmp_path), output.fileno())
+        children.append(child)
+        child.send({"secrets": {"HF_TOKEN": "hf_secret"}})
+        child.send({"lease": lease_s})
+        return child
+
+    yield go
+    for child in children:
+        child.kill_tree()
+        child.close()
+
+
+def ended(child: Child, timeout_s: float = 20.0) -> bool:
+    return bool(select.select([child.ended_fd], [], [], timeout_s)[0])
+
+
+def lines(child: Child, until: Callable[[dict], bool], timeout_s: float = 20.0) -> list[dict]:  # type: ignore[type-arg]
+    seen: list[dict] = []  # type: ignore[type-arg]
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        select.select([child.events.fd], [], [], 0.2)
+        for line in child.events.read():
+            seen.append(json.loads(line))
+            if until(seen[-1]):
+                return seen
+    pytest.fail(f"not seen within {timeout_s} s; last: {seen[-3:]}")
+
+
+def test_error_and_secrets_and_output(start: Callable[[str], Child], tmp_path: Path) -> None:
+    child = start("refuse")
+    outcome = lines(child, lambda m: "outcome" in m)[-1]
+    assert outcome["outcome"] == "failed"
+    assert outcome["error"]["secret"] == "hf_"
+    assert outcome["error"]["exit_code"] == 5
+    assert ended(child)
+    assert child.status() == 0
+    assert "words on stdout" in (tmp_path / "output.log").read_text()
+
+
+def test_without_renewal_the_kernel_ends_a_busy_child(start: Callable[..., Child]) -> None:
+    child = start("busy", lease_s=1.0)
+    lines(child, lambda m: m.get("type") == "log")
+    assert ended(child, 10)
+    assert child.status() == -signal.SIGALRM
+
+
+def test_renewals_keep_it_alive_and_a_stop_ends_it(start: Callable[..., Child]) -> None:
+    child = start("count", lease_s=1.0)
+    for _ in range(6):
+        assert not ended(child, 0.4)
+        child.send({"lease": 1.0})
+    child.send({"lease": 20.0})
+    child.send({"stop": "drain"})
+    outcome = lines(child, lambda m: "outcome" in m)[-1]
+    assert outcome["outcome"] == "interrupted"
+
+
+def test_a_paused_child_stands_still_and_goes_on(start: Callable[..., Child]) -> None:
+    child = start("count")
+    lines(child, lambda m: m.get("type") == "progress")
+    child.send({"lease": 20.0, "pause": True})
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:  # it stands still once nothing comes for half a second
+        if not select.select([child.events.fd], [], [], 0.5)[0]:
+            break
+        child.events.read()
+    else:
+        pytest.fail("it did not pause")
+    child.send({"lease": 20.0})
+    assert lines(child, lambda m: m.get("type") == "progress")
+
+
+def test_cancel_is_told_apart(start: Callable[..., Child]) -> None:
+    child = start("count")
+    child.send({"stop": "cancel"})
+    assert lines(child, lambda m: "outcome" in m)[-1]["outcome"] == "cancelled"
+
+
+def test_a_signal_is_seen(start: Callable[..., Child]) -> None:
+    child = start("vanish")
+    assert ended(child)
+    assert child.status() == -signal.SIGSEGV
+
+
+def test_kill_reaches_what_left_the_session(start: Callable[..., Child]) -> None:
+    child = start("fork")
+    lines(child, lambda m: m.get("type") == "log")
+    below = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+    assert len(below) == 1
+    child.kill_tree()
+    assert ended(child)
+    with socket.socket():  # any wait with a deadline: the grandchild is a zombie or gone
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline and _runs(int(below[0])):
+            select.select([], [], [], 0.05)
+    assert not _runs(int(below[0]))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_children_differ_in_session_and_share_no_descriptor(start: Callable[..., Child]) -> None:
+    first, second = start("count"), start("count")
+    for child in (first, second):
+        lines(child, lambda m: m.get("type") == "progress")
+    assert os.getsid(first.pid) == first.pid != os.getsid(second.pid)
+    first.kill_tree()
+    assert ended(first)
+    assert not ended(second, 0.3)
+
+
+def test_a_cold_child_runs_a_real_phase_to_its_error(tmp_path: Path) -> None:
+    spawn: Spawn = ColdSpawn()
+    with (tmp_path / "out").open("ab") as output:
+        child = spawn(request("train", tmp_path), output.fileno())
+    child.send({"secrets": {}})
+    child.send({"lease": 60.0})
+    outcome = lines(child, lambda m: "outcome" in m, 90)[-1]
+    assert outcome["error"]["code"] == "missing_handover", (tmp_path / "out").read_text()
+    assert ended(child)
+    child.close()
