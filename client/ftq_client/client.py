@@ -23,13 +23,14 @@ from ftq_shared.events import Event
 from ftq_shared.hosts import HostRecord, HostStore
 from ftq_shared.job_record import JobRecord
 from ftq_shared.settings import Settings, load_settings
-from ftq_shared.spec import JobSpec
 from ftq_shared.states import JobState, Phase
 from ftq_shared.store import JobStore
 from ftq_shared.tailer import OUTAGE_S, Tailer
 
 if TYPE_CHECKING:
     from redis import Redis
+
+    from ftq_shared.spec import JobSpec
 
 
 class Client:
@@ -47,7 +48,7 @@ class Client:
 
     def submit(
         self,
-        spec: JobSpec | Mapping[str, Any],
+        spec: "JobSpec | Mapping[str, Any]",
         *,
         secrets: Mapping[str, str] | None = None,
         client_key: str | None = None,
@@ -59,6 +60,7 @@ class Client:
         files that cannot travel.
         """
         from ftq_client.travel import send_inputs
+        from ftq_shared.spec import JobSpec
         from ftq_shared.spec_input import parse_spec
 
         parsed = spec if isinstance(spec, JobSpec) else parse_spec(spec)
@@ -77,7 +79,7 @@ class Client:
         self.ring()
         return job
 
-    def seal(self, job: str, spec: JobSpec, secrets: Mapping[str, str]) -> str:
+    def seal(self, job: str, spec: "JobSpec", secrets: Mapping[str, str]) -> str:
         """Seal secrets for the fleet's pinned key; '' for none.
 
         Raises UsageError when no worker has ever announced a key, or the key has changed.

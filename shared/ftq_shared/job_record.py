@@ -3,11 +3,13 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftq_shared.errors import ErrorInfo
-from ftq_shared.spec import JobSpec
 from ftq_shared.states import JobState, Phase
+
+if TYPE_CHECKING:  # the schema takes 0.2 s to import: lists and tails do without it
+    from ftq_shared.spec import JobSpec
 
 RECORD_VERSION = 1  # a worker neither places, claims nor repairs a newer one
 
@@ -53,8 +55,10 @@ class JobRecord:
     summary: Mapping[str, str]  # everything else: step, steps, loss, eta_s, url, waiting ...
 
     @property
-    def spec(self) -> JobSpec:
+    def spec(self) -> "JobSpec":
         """The spec; raises ValueError when it is from another version."""
+        from ftq_shared.spec import JobSpec
+
         return JobSpec.model_validate_json(self.spec_json)
 
     @property

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from ftq_shared.duration import parse_duration
+
 SPEC_VERSION = 1
 
 Auto = Literal["auto"]
@@ -34,28 +36,14 @@ class Priority(StrEnum):
     LOW = "low"
 
 
-def parse_duration(value: Any) -> Any:
-    """Turn '90', '10m', '2h' or '1d' into seconds; leaves anything else to the schema.
-
-    Raises ValueError for a string that is neither.
-    """
-    if not isinstance(value, str) or value == "auto":
-        return value
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    number, unit = (value[:-1], value[-1]) if value[-1:] in units else (value, "s")
-    try:
-        return float(number) * units[unit]
-    except ValueError:
-        raise ValueError(f"{value!r} is no duration; write 90s, 10m, 2h or 1d") from None
-
-
 Duration = Annotated[float, Field(gt=0), BeforeValidator(parse_duration)]
 
 
 class Section(BaseModel):
     """Base of all parts: unknown keys are refused, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_enum_values=False)
+    # Built at first use, and only what is used: most commands never look at a spec.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Columns(Section):

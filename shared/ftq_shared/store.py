@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from ftq_shared import keys, scripts
 from ftq_shared.errors import ErrorInfo, NoSuchJob
 from ftq_shared.job_record import RECORD_VERSION, InputFile, JobRecord
-from ftq_shared.spec import JobSpec
 from ftq_shared.states import Phase
 
 if TYPE_CHECKING:
     from redis import Redis
+
+    from ftq_shared.spec import JobSpec
 
 Interruption = Literal["queued", "failed", "cancelled", "stale"]
 Outcome = Literal["next", "succeeded", "failed", "cancelled"]
@@ -54,7 +55,7 @@ class JobStore:
     def submit(
         self,
         job: str,
-        spec: JobSpec,
+        spec: "JobSpec",
         *,
         client_key: str,
         owner: str,

@@ -6,8 +6,8 @@ import time
 import click
 
 from ftq_client.commands.output import json_option, print_json, say
+from ftq_shared.duration import parse_duration
 from ftq_shared.errors import Exit
-from ftq_shared.spec import parse_duration
 from ftq_shared.states import JobState, Phase
 
 

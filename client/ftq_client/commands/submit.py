@@ -58,7 +58,6 @@ def submit(
       ftq submit --model Qwen/Qwen3-0.6B --dataset ./rows.jsonl
     """  # noqa: D301
     from ftq_client.client import Client
-    from ftq_client.following import Following, follow
     from ftq_client.submitting import collect_secrets, complete, read_raw
     from ftq_shared.spec_input import parse_spec
 
@@ -72,6 +71,8 @@ def submit(
     job = client.submit(parsed, secrets=secrets)
     if detach:
         return _detached(client, job, as_json)
+    from ftq_client.following import Following, follow
+
     if not as_json:
         say(f"submitted {job}")
     return follow(client, Following([job], as_json=as_json))

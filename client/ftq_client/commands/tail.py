@@ -3,7 +3,7 @@
 import click
 
 from ftq_client.commands.output import json_option
-from ftq_shared.spec import parse_duration
+from ftq_shared.duration import parse_duration
 
 
 def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:

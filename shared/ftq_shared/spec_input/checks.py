@@ -9,10 +9,11 @@ import string
 from collections.abc import Iterator
 from typing import Any
 
+from ftq_shared.duration import parse_duration
 from ftq_shared.errors import UsageError
 from ftq_shared.redaction import HIDDEN, Redactor, escape_control
 from ftq_shared.sources import DATA_SUFFIXES, Place, parse_source
-from ftq_shared.spec import GpuRequest, JobSpec, Task, parse_duration
+from ftq_shared.spec import GpuRequest, JobSpec, Task
 from ftq_shared.spec_input.aliases import owned_arg
 
 Problem = tuple[str, str]

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ftq_shared.spec import JobSpec, check_every, parse_duration
+from ftq_shared.duration import parse_duration
+from ftq_shared.spec import JobSpec, check_every
 
 _WORDS: dict[Any, str] = {
     type(None): "null",

