@@ -154,8 +154,7 @@ def job_maker(folder: Path) -> MakeJob:
             vocab_size=len(tokenizer),
             max_positions=max_positions,
         )
-        job = Job(make_context(folder / storage, spec), _validated(paths, spec, model))
-        return job
+        return Job(make_context(folder / storage, spec), _validated(paths, spec, model))
 
     return make
 

@@ -136,9 +136,7 @@ def test_no_end_of_turn_in_the_trained_part_is_refused() -> None:
         check_eos(silent, encoder_of(silent, "plain"), [Example(CHAT)])
     assert caught.value.code == "no_eos"
 
-    outside = MARKED.replace(
-        "<|im_end|>{% endgeneration %}", "{% endgeneration %}<|im_end|>"
-    )
+    outside = MARKED.replace("<|im_end|>{% endgeneration %}", "{% endgeneration %}<|im_end|>")
     tokenizer = make_tokenizer(chat=outside)
     with pytest.raises(Refused) as caught:
         check_eos(tokenizer, encoder_of(tokenizer, "chat"), [Example(CHAT)])

@@ -195,7 +195,9 @@ def test_own_splits_are_used_and_kept_out_of_train(
     train, validation, golden = (
         set(texts(job, name, plain_tokenizer)) for name in ("train", "validation", "golden")
     )
-    assert not (train & validation or train & golden or validation & golden)
+    assert not train & validation
+    assert not train & golden
+    assert not validation & golden
 
 
 def test_golden_and_validation_can_be_chosen(

@@ -125,7 +125,7 @@ def test_parquet_tells_rows_columns_and_label_names(tmp_path: Path) -> None:
     table = open_files("train", [tmp_path / "a.parquet"])
     assert (table.rows, table.columns) == (2, ["text", "label"])
     assert table.label_names == {"label": ["no", "yes"]}
-    assert [dict(r.values) for r in table.read()][0] == {"text": "a", "label": 1}
+    assert next(dict(r.values) for r in table.read()) == {"text": "a", "label": 1}
 
 
 def test_a_parquet_file_that_is_none_and_an_unknown_kind(tmp_path: Path) -> None:

@@ -32,8 +32,6 @@ Tables = dict[str, Callable[[], Table]]
 
 _TOKENIZER_FILES = (".json", ".txt", ".model", ".jinja")
 _MAX_TOKENIZER_FILE = 64 << 20  # bytes; no tokenizer file is larger, other .json files may be
-# What a config in the card may say without changing how its files are read.
-_PLAIN_CONFIG = {"config_name", "data_files", "data_dir", "default", "drop_labels"}
 
 
 def load_tokenizer(ctx: PhaseContext, model: ModelFacts) -> PreTrainedTokenizerBase:
@@ -134,18 +132,14 @@ def hub_tables(ctx: PhaseContext, facts: DatasetFacts, folder: Path) -> Tables:
             nearest=known.names,
         )
     splits = known.configs[config]
-    if not _reads_alone(repo, config, splits):
+    if not _reads_alone(splits, known.options.get(config, {})):
         return _built_tables(ctx, repo, config, splits, folder)
     labels = _card_labels(repo, config)
     return {name: _opener(ctx, repo, name, split, labels) for name, split in splits.items()}
 
 
-def _reads_alone(repo: RepoRecord, config: str, splits: Mapping[str, Split]) -> bool:
+def _reads_alone(splits: Mapping[str, Split], options: Mapping[str, Any]) -> bool:
     """Return whether ftq's own readers know all files and the card sets no options of a reader."""
-    configs = repo.card.get("configs") or []
-    options = {
-        key for entry in configs if entry.get("config_name") == config for key in entry
-    } - _PLAIN_CONFIG
     files = [file for split in splits.values() for file in split.files]
     return not options and all(file.endswith(DATA_SUFFIXES) for file in files)
 

@@ -5,11 +5,11 @@ eos and builds no mask; it cuts rows to `max_length` (no effect here, longer row
 drops rows without any label (none here). `length` is for grouping by length.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from ftq_shared.errors import Refused
@@ -166,20 +166,22 @@ def _sequence(
     """Return ids and labels; a token is trained when all its characters are.
 
     A token that reaches over the border cannot come out at inference, where the prompt is
-    tokenized alone; it is not trained.
+    tokenized alone; it is not trained. Offsets ascend, so a range of characters is a range of
+    tokens.
     """
-    ids = np.asarray(tokens, dtype=np.int32)
-    places = np.asarray(offsets, dtype=np.int64).reshape(-1, 2)  # (tokens, 2)
-    mask = np.zeros(len(ids), dtype=bool)
+    labels = [IGNORED] * len(tokens)
     for first, last in trained:
-        mask |= (places[:, 0] >= first) & (places[:, 1] <= last) & (places[:, 0] < places[:, 1])
-    if not mask.any():
+        low = bisect_left(offsets, (first,))
+        high = bisect_left(offsets, (last,))
+        while high > low and offsets[high - 1][1] > last:
+            high -= 1
+        labels[low:high] = tokens[low:high]
+    if all(label == IGNORED for label in labels):
         return RowProblem(Rule.UNTRAINABLE, "", "no token of it would be trained")
-    labels = np.where(mask, ids, IGNORED)
     return {
-        "input_ids": [*start, *ids.tolist()],
-        "labels": [*([IGNORED] * len(start)), *labels.tolist()],
-        "length": len(start) + len(ids),
+        "input_ids": start + tokens,
+        "labels": [IGNORED] * len(start) + labels,
+        "length": len(start) + len(tokens),
     }
 
 
