@@ -35,6 +35,7 @@ class HostRecord:
     age_s: float  # since then, by the server's clock
     version: str  # of ftq
     endpoint: str  # the Hub that its phases use
+    warm: bool = True  # whether its zygote has finished importing
 
     @property
     def online(self) -> bool:
@@ -60,6 +61,7 @@ class HostRecord:
             age_s=max(0.0, (now_ms - int(raw["beat_ms"])) / 1000),
             version=raw.get("version", ""),
             endpoint=raw.get("endpoint", ""),
+            warm=raw.get("warm", "1") == "1",
         )
 
 
@@ -80,8 +82,16 @@ class HostStore:
             {k: v if isinstance(v, str) else json.dumps(v) for k, v in fields.items()}
         )
         status, detail = self._beat(
-            keys=[keys.host(name), keys.HOSTS],
-            args=[name, instance, replaces, text, keys.HOST_TTL_S, keys.HOST_LOST_S],
+            keys=[keys.host(name), keys.HOSTS, keys.QUEUES],
+            args=[
+                name,
+                instance,
+                replaces,
+                text,
+                keys.HOST_TTL_S,
+                keys.HOST_LOST_S,
+                keys.host_queue(name, instance),
+            ],
         )
         if status == "taken":
             raise UsageError(
@@ -96,6 +106,20 @@ class HostStore:
         if self.redis.hget(keys.host(name), "instance") == instance:
             self.redis.delete(keys.host(name))
             self.redis.srem(keys.HOSTS, name)
+        self._forget_queue(keys.host_queue(name, instance))
+
+    def forget_old_queues(self) -> None:
+        """Remove the Celery queues of instances that have been silent for a day."""
+        seconds, _ = self.redis.time()
+        oldest = (seconds - keys.HOST_TTL_S) * 1000
+        old: Any = self.redis.zrangebyscore(keys.QUEUES, "-inf", oldest, start=0, num=10)
+        for queue in old:
+            self._forget_queue(queue)
+
+    def _forget_queue(self, queue: str) -> None:
+        """Remove a queue with everything that kombu keeps for it."""
+        self.redis.delete(*keys.kombu_keys(queue))
+        self.redis.zrem(keys.QUEUES, queue)
 
     def all(self) -> list[HostRecord]:
         """Return every host that is known; forgets names whose record has expired."""

@@ -1,7 +1,8 @@
 """Every Redis key and channel, its owner and its time to live.
 
 owned by a job (deleted or given a time to live at its end): job, events, kept, secret, inputs
-owned by the fleet (bounded by its size): jobs, queue, leases, hosts, host, fleet, inputs
+owned by the fleet (bounded by its size): jobs, queue, leases, hosts, host, queues,
+                        fleet, inputs
 expiring by themselves: submit, dirty, inputs before the submit
 """
 
@@ -16,7 +17,8 @@ CLAIM_S = 20.0  # a placed phase that nobody claims goes back to the queue
 BEAT_S = 3.0  # between two heartbeats of a host
 HOST_LOST_S = 15.0  # a host without a heartbeat for so long gets no work
 HOST_TTL_S = 86_400  # the record of a host that is gone
-JOB_TTL_S = 30 * 86_400  # record and events of a job after its end
+JOB_TTL_S = 30 * 86_400  # record and milestones of a job after its end
+EVENTS_TTL_S = 86_400  # all its events after its end
 SUBMIT_TTL_S = 86_400  # how long a repeated submit is recognised
 DIRTY_TTL_S = 10  # a dispatch doorbell that got lost may be rung again after this
 INPUTS_TTL_S = 3_600  # chunks whose submit never came
@@ -33,6 +35,7 @@ QUEUE = "ftq:queue"  # sorted set: queued job id by priority and time
 LEASES = "ftq:leases"  # set: ids of placed and running jobs
 CONTROL = "ftq:control"  # channel: what every agent should hear at once, such as a cancel
 HOSTS = "ftq:hosts"  # set: names of hosts
+QUEUES = "ftq:queues"  # sorted set: Celery queue of a host instance by its last heartbeat (ms)
 FLEET = "ftq:fleet"  # hash: the fleet's public key
 INPUT_SIZES = "ftq:inputs"  # sorted set: job id by the bytes of its inputs that the broker holds
 DIRTY = "ftq:dirty"  # string: a dispatch pass has been asked for
@@ -75,6 +78,11 @@ def relay(nonce: str) -> str:
     return f"ftq:relay:{nonce}"
 
 
+def relay_taken(nonce: str) -> str:
+    """String: a host has taken on the relay."""
+    return f"ftq:relay:{nonce}:taken"
+
+
 def submit(client_key: str) -> str:
     """String: the job that a submit with this key made."""
     return f"ftq:submit:{client_key}"
@@ -88,6 +96,12 @@ def host(name: str) -> str:
 def host_queue(name: str, instance: str) -> str:
     """Celery queue of one host instance."""
     return f"ftq.host.{name}.{instance}"
+
+
+def kombu_keys(queue: str) -> list[str]:
+    """All that kombu keeps for a queue: its bindings, and one list per priority step."""
+    steps = [queue, *(f"{queue}\x06\x16{step}" for step in (3, 6, 9))]
+    return [f"_kombu.binding.{queue}", f"_kombu.binding_permanent.{queue}", *steps]
 
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # base32, lower case: no 0/o, 1/l

@@ -76,10 +76,11 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
 def _refuse_bad(settings: Settings) -> None:
     """Raise one UsageError for everything that is wrong."""
     bad = []
-    if settings.redis_url and not settings.redis_url.startswith(
-        ("redis://", "rediss://", "unix://")
-    ):
-        bad.append("FTQ_REDIS_URL: must begin with redis://, rediss:// or unix://")
+    url = settings.redis_url or "redis://"
+    if not url.startswith(("redis://", "rediss://")):
+        bad.append("FTQ_REDIS_URL: must begin with redis:// or rediss:// (TLS)")
+    if "ssl_cert_reqs" in url or "ssl_check_hostname" in url:
+        bad.append("FTQ_REDIS_URL: certificates are always checked; leave the ssl_ options out")
     if not settings.hf_endpoint.startswith(("http://", "https://")):
         bad.append(f"HF_ENDPOINT: {settings.hf_endpoint!r} must begin with http:// or https://")
     if bad:

@@ -128,9 +128,15 @@ class JobStore:
     def newest_first(self, *, page: int = 200) -> Iterator[JobRecord]:
         """Yield all jobs, newest first, reading a page at a time."""
         start = 0
-        while ids := self.redis.zrevrange(keys.JOBS, start, start + page - 1):
-            yield from self.get_many(ids)  # type: ignore[arg-type]
-            start += page
+        while True:
+            ids: Any = self.redis.zrevrange(keys.JOBS, start, start + page - 1)
+            found = self.get_many(ids)
+            yield from found
+            if expired := set(ids) - {record.id for record in found}:
+                self.redis.zrem(keys.JOBS, *expired)
+            if len(ids) < page:
+                return
+            start += len(found)
 
     def get_many(self, jobs: Sequence[str]) -> list[JobRecord]:
         """Return the records that exist, in the order of `jobs`, in one round trip."""

@@ -67,7 +67,7 @@ def carry_bells(app: Celery, config: HostConfig, settings: Settings) -> None:
                     with translated():
                         ring(store, app)
         except (OSError, BrokerUnreachable) as error:
-            log.info("bells: %s", error)  # the agent is being started, or the broker is away
+            log.debug("bells: %s", error)  # the agent is being started, or the broker is away
         time.sleep(0.2)
 
 
@@ -86,6 +86,7 @@ def main() -> None:
     queues = f"{keys.DISPATCH_QUEUE},{keys.host_queue(config.name, config.instance)}"
     app.worker_main(
         [
+            "--quiet",
             "worker",
             "--pool=threads",
             f"--concurrency={config.slots + 2}",

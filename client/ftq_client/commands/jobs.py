@@ -13,7 +13,9 @@ from ftq_shared.states import JobState, Phase
 
 @click.command("list", short_help="List jobs: yours that are active, or all.")
 @click.option("--all", "-a", "everything", is_flag=True, help="All jobs of all people.")
-@click.option("--state", type=click.Choice([str(state) for state in JobState]))
+@click.option(
+    "--state", type=click.Choice([str(s) for s in JobState]), help="Only jobs in this state."
+)
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True)
 @json_option
 def list_(everything: bool, state: str | None, limit: int, as_json: bool) -> None:

@@ -55,7 +55,7 @@ def _wait_online(pid: int, settings: Settings) -> None:
 
     client = Client(load_settings())
     deadline = time.monotonic() + ONLINE_TIMEOUT_S
-    while not client.online():
+    while not any(host.online and host.warm for host in client.workers()):
         if time.monotonic() > deadline:
             last = log_file(settings).read_text(errors="replace").splitlines()[-8:]
             raise UsageError("the worker did not come up:\n" + "\n".join(last))
@@ -77,7 +77,13 @@ def down() -> None:
 @click.option("--port", default=8080, show_default=True, help="0 takes a free one.")
 @click.option("--dir", "directory", type=click.Path(path_type=Path), help="Where it keeps repos.")
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--token", "tokens", multiple=True, metavar="TOKEN=USER[:read|write][:ORG,...]")
+@click.option(
+    "--token",
+    "tokens",
+    multiple=True,
+    metavar="TOKEN=USER[:ROLE[:ORG,ORG]]",
+    help="A user of the Hub; ROLE is read or write.",
+)
 def hub(port: int, directory: Path | None, host: str, tokens: tuple[str, ...]) -> NoReturn:
     """Run a local Hub server, for tests, demos and places without internet.
 

@@ -24,10 +24,16 @@ _FLAGS = {
 @click.argument("spec", required=False, type=click.Path(path_type=Path))
 @click.option("--model", metavar="ID", help="Base model: Hub id, ./folder or worker:/path.")
 @click.option("--dataset", metavar="ID", help="Hub id[:config], file, folder, glob.")
-@click.option("--task", type=click.Choice(["auto", "sft", "classification", "preference", "text"]))
+@click.option(
+    "--task",
+    type=click.Choice(["auto", "sft", "classification", "preference", "text"]),
+    help="What kind of fine-tune; by default from the columns.",
+)
 @click.option("--publish-to", metavar="REPO", help="Hub repo that gets the model.")
 @click.option("--gpus", metavar="SPEC", help="2, or h100:2; 0 forces the CPU.")
-@click.option("--priority", type=click.Choice(["high", "normal", "low"]))
+@click.option(
+    "--priority", type=click.Choice(["high", "normal", "low"]), help="Order in the queue."
+)
 @click.option("--name", metavar="NAME", help="A name for people.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any field of the spec.")
 @click.option("--from", "from_job", metavar="JOB", help="Begin with the spec of another job.")

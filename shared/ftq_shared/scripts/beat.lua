@@ -1,6 +1,6 @@
--- beat: a host's heartbeat, which also leases its name. KEYS: host record, set of hosts.
+-- beat: a host's heartbeat, which also leases its name. KEYS: host record, set of hosts, queues.
 -- ARGV: name, instance, instance that it replaces or '', fields as JSON, time to live in seconds,
--- seconds after which a silent host has lost its name.
+-- seconds after which a silent host has lost its name, its Celery queue.
 -- Returns {'ok', '0'}, {'ok', '1'} when it should drain, or {'taken', instance}.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -18,4 +18,5 @@ for field, value in pairs(cjson.decode(ARGV[4])) do
 end
 redis.call('EXPIRE', KEYS[1], ARGV[5])
 redis.call('SADD', KEYS[2], ARGV[1])
+redis.call('ZADD', KEYS[3], now, ARGV[7])
 return {'ok', h[3] == '1' and '1' or '0'}

@@ -83,9 +83,9 @@ local function to_end(id, state, exit_code, reason)
   state_event(id, {state = state, outcome = state, exit_code = exit_code, reason = reason})
   redis.call('DEL', SECRET, INPUTS)
   redis.call('ZREM', 'ftq:inputs', id)
-  for _, key in ipairs({JOB, EVENTS, KEPT}) do
-    redis.call('EXPIRE', key, 2592000)
-  end
+  redis.call('EXPIRE', JOB, 2592000)
+  redis.call('EXPIRE', KEPT, 2592000)
+  redis.call('EXPIRE', EVENTS, 86400) -- from then on the milestones stand for them
 end
 
 -- Back to the queue after an interruption, or to the end: a cancel wins, then the attempts count.

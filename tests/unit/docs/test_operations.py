@@ -19,6 +19,7 @@ FUNCTIONS = {
     "secret": "ID",
     "inputs": "ID",
     "relay": "NONCE",
+    "relay_taken": "NONCE",
     "submit": "KEY",
     "host": "NAME",
 }
@@ -39,7 +40,7 @@ def test_every_function_that_makes_a_key_was_tried() -> None:
         for name, value in vars(keys).items()
         if callable(value) and getattr(value, "__module__", "") == keys.__name__
     }
-    assert made - {"new_job_id", "host_queue"} == set(FUNCTIONS)
+    assert made - {"new_job_id", "host_queue", "kombu_keys"} == set(FUNCTIONS)
 
 
 def test_times_to_live_are_those_of_the_code() -> None:
@@ -48,6 +49,7 @@ def test_times_to_live_are_those_of_the_code() -> None:
     assert "30 days after the job's end" in table
     assert (30 * day, 30 * day) == (keys.JOB_TTL_S, keys.SECRET_TTL_S)
     assert (day, day) == (keys.SUBMIT_TTL_S, keys.HOST_TTL_S)
+    assert day == keys.EVENTS_TTL_S
     assert (keys.DIRTY_TTL_S, keys.INPUTS_TTL_S) == (10, 3_600)
     lua = "".join(path.read_text() for path in (ROOT / "shared/ftq_shared/scripts").glob("*.lua"))
     assert set(re.findall(r"\b\d{6,}\b", lua)) == {str(30 * day), "719468", "146097", "146096"}

@@ -166,8 +166,9 @@ def test_what_needs_a_gpu_is_refused_without_one():
     assert set(found) == {"train.method", "train.precision", "resources.min_vram_gb"}
 
 
-def test_report_to_says_that_tensorboard_is_always_there():
-    assert "always written" in problems(report_to=["tensorboard"])["report_to"]
+def test_report_to_is_refused_rather_than_ignored():
+    assert "every step is an event" in problems(report_to=["tensorboard"])["report_to"]
+    assert "not connected yet" in problems(report_to=["wandb"])["report_to"]
     assert "a list of" in problems(report_to="wandb")["report_to"]
 
 

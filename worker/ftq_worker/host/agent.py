@@ -115,14 +115,20 @@ class Agent:
 
     def _hand_back(self) -> None:
         """Stop the runs so that they can go on elsewhere, and leave the fleet."""
-        self._beat()
         for run in list(self.runs.values()):
             run.stop(StopReason.DRAIN, DRAIN_GRACE_S)
-        for thread in list(self._threads):
-            thread.join(DRAIN_GRACE_S + 15)
-        self.ring()
-        with translated():
-            self.hosts.leave(self.config.name, self.config.instance)
+        try:
+            with translated():
+                self._beat()  # says that we are draining
+            for thread in list(self._threads):
+                thread.join(DRAIN_GRACE_S + 15)
+            self.ring()
+            with translated():
+                self.hosts.leave(self.config.name, self.config.instance)
+        except BrokerUnreachable as error:
+            log.warning("left without saying so; the leases run out by themselves: %s", error)
+            for thread in list(self._threads):
+                thread.join(DRAIN_GRACE_S)
 
     def _release_predecessor(self) -> None:
         """Give back what a dead agent of this host has left; its children are dead as well."""
@@ -157,6 +163,7 @@ class Agent:
             "version": __version__,
             "endpoint": self.settings.hf_endpoint,
             "running": sorted(self.runs),
+            "warm": "1" if config.cold or config.zygote_socket.exists() else "0",
         }
         if self.hosts.beat(config.name, config.instance, config.replaces, fields):
             self.stopping.set()
@@ -177,6 +184,7 @@ class Agent:
         for record in leased:
             if record.state is JobState.PLACED and record.instance == self.config.instance:
                 self.take(record.id, record.token)
+        self.hosts.forget_old_queues()
         if self.store.queued(0, 0):
             self.ring()
 

@@ -81,14 +81,16 @@ class WarmChild(Child):
     ) -> None:
         super().__init__(pid, ended_fd, control, events)
         self._zygote = zygote
+        self._status: int | None = None
 
     def status(self) -> int | None:
         """Read the zygote's report; None when the zygote is gone."""
         self._zygote.settimeout(2)
-        with contextlib.suppress(OSError), self._zygote:
+        with contextlib.suppress(OSError):
             for message in lines(self._zygote):
-                return int(message["status"])
-        return None
+                self._status = int(message["status"])
+                break
+        return self._status
 
     def close(self) -> None:
         """Give the descriptors back, the line to the zygote included."""

@@ -54,7 +54,7 @@ def send_folder(binary: "Redis", paths: JobPaths, request: dict[str, Any]) -> No
     """Send the model folder as a tar stream to the list that the request names."""
     pieces = _Pieces(binary, keys.relay(request["nonce"]))
     # Of the hosts that share the storage, the first to take the ticket answers.
-    if not binary.set(f"{keys.relay(request['nonce'])}:taken", "1", nx=True, ex=3600):
+    if not binary.set(keys.relay_taken(request["nonce"]), "1", nx=True, ex=3600):
         return
     try:
         with tarfile.open(fileobj=pieces, mode="w|") as tar:  # type: ignore[call-overload]

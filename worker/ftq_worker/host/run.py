@@ -62,7 +62,8 @@ class PhaseRun:
         self._term_at: float | None = None  # monotonic; when patience with a stop is over
         self._stop_reason: StopReason | None = None
         self._stale = False
-        self._outcome: dict[str, Any] | None = None
+        self._outcomes: dict[int, dict[str, Any]] = {}  # by pid: what each rank said at its end
+        self._trouble: dict[str, Any] | None = None  # what kept the children from starting
 
     # -- from other threads
 
@@ -102,9 +103,9 @@ class PhaseRun:
                 outbox.redactor = Redactor(secrets.values())
                 self._run(outbox, secrets)
             except HostTrouble as error:  # not the job's fault: somebody else may try
-                self._outcome = {"outcome": "died", "reason": error.message}
+                self._trouble = {"outcome": "died", "reason": error.message}
             except FtqError as error:
-                self._outcome = {"outcome": "failed", "error": error.info().to_json()}
+                self._trouble = {"outcome": "failed", "error": error.info().to_json()}
             self._settle(outbox)
             outbox.close()
         except Exception:  # a bug in one run must not end the agent and with it all other runs
@@ -141,7 +142,7 @@ class PhaseRun:
             warm=self._bench.warm,
         )
         self._pump(outbox)
-        if self._outcome and self._outcome["outcome"] == "done":
+        if self._verdict()["outcome"] == "done":
             outbox.say(EventType.PHASE_FINISHED, seconds=round(time.monotonic() - started, 3))
 
     def _lay_out(self) -> None:
@@ -192,9 +193,11 @@ class PhaseRun:
             for child in self._children:
                 self._read(child, outbox)
             for fd in [fd for fd in alive if fd in ready]:
-                self._read(alive.pop(fd), outbox)
-                if alive and self._outcome is None:
-                    self.stop(StopReason.DRAIN, KILL_GRACE_S)  # a gang lives and dies together
+                gone = alive.pop(fd)
+                self._read(gone, outbox)
+                if self._outcomes.get(gone.pid, {}).get("outcome") != "done":
+                    for other in alive.values():  # a gang lives and dies together
+                        other.kill_tree()
             self._mind_time(deadline)
 
     def _read(self, child: Child, outbox: Outbox) -> None:
@@ -203,7 +206,7 @@ class PhaseRun:
             for line in lines:
                 message = json.loads(line)
                 if "outcome" in message:
-                    self._outcome = self._outcome or message
+                    self._outcomes[child.pid] = message
                 else:
                     outbox.add(message)
 
@@ -235,7 +238,9 @@ class PhaseRun:
         """Tell the broker how it ended, for as long as it takes the broker to listen."""
         if self._stale:
             return
-        verdict = self._outcome or self._died(outbox)
+        verdict = self._verdict()
+        if verdict["outcome"] == "died" and self._trouble is None:
+            self._tell_death(outbox, verdict["reason"])
         if verdict["outcome"] == "failed":
             self._tell_error(outbox, verdict["error"])
         if not outbox.flush(SETTLE_TRIES_S):
@@ -275,15 +280,25 @@ class PhaseRun:
         self._bench.store.finish(self.job, self.token, state, error=error)
         write_json(self.paths.result, {"state": state, "error": error.to_json() if error else None})
 
-    def _died(self, outbox: Outbox) -> dict[str, Any]:
-        """Say how a child died that reported nothing."""
-        status = self._children[0].status() if self._children else None
-        reason = death_in_words(status)
+    def _verdict(self) -> dict[str, Any]:
+        """Return how the phase ended: done only when every rank says so."""
+        if self._trouble:
+            return self._trouble
+        said = [self._outcomes.get(child.pid) for child in self._children]
+        for outcome in said:
+            if outcome and outcome["outcome"] != "done":
+                return outcome
+        if all(said):
+            return {"outcome": "done"}
+        dead = self._children[said.index(None)]
+        return {"outcome": "died", "reason": f"the phase's process {death_in_words(dead.status())}"}
+
+    def _tell_death(self, outbox: Outbox, reason: str) -> None:
+        """Show the last that a dead process printed, and how it died."""
         output = self.paths.output(self._record.token_number)
         for line in output.read_text(errors="replace").splitlines()[-LAST_LINES:]:
             outbox.say(EventType.LOG, line=line[:2000])
-        outbox.say(EventType.WARNING, message=f"the phase's process {reason}", code="child_died")
-        return {"outcome": "died", "reason": f"the phase's process {reason}"}
+        outbox.say(EventType.WARNING, message=reason, code="child_died")
 
     def _tell_error(self, outbox: Outbox, error: dict[str, Any]) -> None:
         """Send the error event."""
