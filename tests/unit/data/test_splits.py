@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ftq_shared.errors import Refused
@@ -52,6 +52,7 @@ def test_validation_sizes(rows: int, size: int) -> None:
     assert splits.validation_size(rows) == size
 
 
+@example([0, 1, 1, 1, 1, 2], 3, 0)
 @given(
     st.lists(st.integers(0, 6), min_size=1, max_size=120),
     st.integers(1, 130),

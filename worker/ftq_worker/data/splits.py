@@ -111,13 +111,13 @@ def _quotas(counts: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
     size = min(size, int(counts.sum()))
     exact = counts * (size / counts.sum())
     quotas: npt.NDArray[np.int64] = np.floor(exact).astype(np.int64)
-    if size >= len(counts):
-        quotas = np.maximum(quotas, 1)
+    least = 1 if size >= len(counts) else 0
+    quotas = np.maximum(quotas, least)
     # The largest remainders get what is left; the largest quotas give back what is too much.
     for i in np.argsort(quotas - exact, kind="stable")[: max(0, size - int(quotas.sum()))]:
         quotas[i] += 1
     while quotas.sum() > size:
-        quotas[np.argmax(quotas - exact)] -= 1
+        quotas[np.argmax(np.where(quotas > least, quotas - exact, -np.inf))] -= 1
     return quotas
 
 
