@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub import ModelCard
+from huggingface_hub import HfApi, ModelCard
 from safetensors.torch import load_file, save_file
 from tests.support.tiny_jobs import TinyJob
 from tests.unit.publishing.conftest import READER
@@ -26,7 +26,6 @@ from ftq_worker.hub_server import Fault
 from ftq_worker.phase import StopReason
 from ftq_worker.phases import publish
 from ftq_worker.publishing import hub as publishing_hub
-from ftq_worker.publishing import push as pushing
 
 
 def names(hub, repo: str) -> set[str]:
@@ -199,18 +198,18 @@ class TestPush:
 
     def test_commit_in_between_is_kept(self, publishing, hub, monkeypatch):
         job = publishing(repo="me/race", overwrite=True)
-        original, raced = pushing._additions, []
+        original, raced = HfApi.create_commit, []
 
-        def additions(files):
-            if not raced:
-                raced.append(
-                    hub.api.upload_file(
-                        path_or_fileobj=b"hello", path_in_repo="hello.txt", repo_id="me/race"
-                    )
+        def create_commit(api, *args, **kwargs):
+            """Let somebody else commit in the moment between looking and committing."""
+            if kwargs["commit_message"].startswith("ftq ") and not raced:
+                raced.append(True)
+                hub.api.upload_file(
+                    path_or_fileobj=b"hello", path_in_repo="hello.txt", repo_id="me/race"
                 )
-            return original(files)
+            return original(api, *args, **kwargs)
 
-        monkeypatch.setattr(pushing, "_additions", additions)
+        monkeypatch.setattr(HfApi, "create_commit", create_commit)
         publish.run(job.ctx)
         assert "hello.txt" in names(hub, "me/race")
         assert any("another commit" in w["message"] for w in job.events.of(EventType.WARNING))

@@ -13,7 +13,7 @@ from ftq_shared.errors import JobCancelled, Stale
 from ftq_shared.events import EventType
 from ftq_worker.phase import Interrupted, StopReason
 from ftq_worker.phases import train
-from ftq_worker.training import checkpoints
+from ftq_worker.training import checkpoints, sampling
 from ftq_worker.training.run import find_resume
 
 KINDS = [
@@ -106,6 +106,21 @@ def test_stopped_at_an_epochs_end(make):
     last = broken.again()
     train.run(last.ctx)
     assert_equal_weights(unbroken, last)
+
+
+def test_every_pass_has_its_own_order_also_after_a_resume(make, monkeypatch):
+    asked = []
+    original = sampling.grouped_order
+
+    def grouped_order(lengths, batch, seed, epoch):
+        asked.append(epoch)
+        return original(lengths, batch, seed, epoch)
+
+    monkeypatch.setattr(sampling, "grouped_order", grouped_order)
+    job = make("job", "sft", train={"epochs": 3})
+    run_until(job, 7)  # step 8 is in the second of three passes of 6 steps
+    train.run(job.again().ctx)
+    assert asked == [0, 1, 1, 2]
 
 
 def test_killed_after_training_only_scores_again(make, monkeypatch):
