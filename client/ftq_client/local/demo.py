@@ -14,13 +14,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 
@@ -33,6 +32,9 @@ START_TIMEOUT_S = 180.0  # imports of the training stack, on a cold disk with bu
 TARGET = "demo/colours-llama"
 # A model of random weights: all of it must be trained, at a rate that suits its size.
 SETTINGS = {"train.method": "full", "train.learning_rate": "1e-3"}
+
+
+_Process: TypeAlias = "subprocess.Popen[str]"
 
 
 class DemoFailed(Exception):
@@ -49,22 +51,15 @@ def run_demo(*, keep: bool) -> int:
     started = time.monotonic()
     adopt_orphans()
     demo = Demo(Path(tempfile.mkdtemp(prefix="ftq-demo-")))
-    code: int = Exit.FAILED
+    code: int = Exit.FAILED  # of what is unexpected, which is raised
     try:
-        with _signals_interrupt():
-            demo.run()
-        code = Exit.OK
-    except DemoFailed as error:
-        code = error.exit_code
-        _out()
-        click.secho(f"The demo failed: {error}", fg="red", bold=True)
-    except KeyboardInterrupt:
-        code = Exit.INTERRUPTED
+        code = demo.outcome()
     finally:
         left = demo.stop()
-        _remove(demo.folder, keep=keep or code not in (Exit.OK, Exit.INTERRUPTED))
+        _remove(demo.folder, keep=keep or bool(left) or code not in (Exit.OK, Exit.INTERRUPTED))
+    for pid, command in left.items():
+        click.secho(f"Process {pid} did not end by itself: {command}", fg="red")
     if left:
-        click.secho(f"Still running: {left}", fg="red")
         return code or Exit.FAILED
     if code == Exit.OK:
         _say_what_next(time.monotonic() - started)
@@ -77,14 +72,28 @@ class Demo:
 
     folder: Path
     env: dict[str, str] = field(default_factory=dict)
-    hub: "subprocess.Popen[str] | None" = None
-    is_up: bool = False
+    hub: "_Process | None" = None
+    is_up: bool = False  # `ftq up` was started, so that `ftq down` has something to stop
+    is_complete: bool = False  # all of it has been done
 
     def __post_init__(self) -> None:
         """Make the folder's parts and the environment of everything that the demo starts."""
-        for part in ("ftq", "logs", "tmp"):
+        for part in ("ftq", "logs", "t"):
             (self.folder / part).mkdir()
         self.env = _private_environment(os.environ, self.folder)
+
+    def outcome(self) -> int:
+        """Run to the end or the first failure, which is told; returns the exit code."""
+        try:
+            with _signals_interrupt():
+                self.run()
+        except DemoFailed as error:
+            _out()
+            click.secho(f"The demo failed: {error}", fg="red", bold=True)
+            return error.exit_code
+        except KeyboardInterrupt:
+            return Exit.INTERRUPTED
+        return Exit.OK
 
     def run(self) -> None:
         """Start, submit, ask. Raises DemoFailed, KeyboardInterrupt."""
@@ -93,22 +102,27 @@ class Demo:
         made = self._start()
         _section("Submit", "validate, prepare, train, publish: every step of it, live")
         self._submit(made)
-        _section("Ask", "load the published model from the Hub and ask it in words it never saw")
+        _section(
+            "Ask", "load the published model from the Hub and ask it what no training row asks"
+        )
         self._ask(made["ask"])
+        self.is_complete = True
 
     def _start(self) -> dict[str, Any]:
         """Start the Hub and the worker, and fill the Hub meanwhile; returns what is on it."""
         hub_dir = self.folder / "hub"
-        _command(f"ftq hub --port 0 --dir {hub_dir}")
+        _command(["ftq", "hub", "--port", "0", "--dir", str(hub_dir)])
         url = self._start_hub(hub_dir)
         self.env["HF_ENDPOINT"] = url
-        _command("ftq up --detach --gpus 0")
+        words = ["up", "--detach", "--gpus", "0"]
+        _command(["ftq", *words])
         self.is_up = True
-        up = self._spawn("up", "ftq_client", "up", "--detach", "--gpus", "0")
+        up = self._spawn("up", "ftq_client", *words)
         assets = self._spawn("assets", "ftq_worker.demo.assets", str(hub_dir))
         self._wait(assets, "assets", "making a tiny model and a small, dirty dataset")
         made: dict[str, Any] = json.loads(self._log("assets").read_text().splitlines()[-1])
-        _out(f"  on the Hub at {url}: model {made['model']}, dataset {made['dataset']}")
+        _out(f"  the Hub at {url} has the dataset {made['dataset']}, dirty on purpose,")
+        _out(f"  and the model {made['model']}, of random weights: it knows nothing yet")
         self._wait(up, "up", "the worker loads torch, transformers and TRL, once for all jobs")
         _out("  broker and worker are ready")
         self.env["HF_TOKEN"] = made["token"]
@@ -140,14 +154,16 @@ class Demo:
         words += ["--publish-to", TARGET]
         for name, value in SETTINGS.items():
             words += ["--set", f"{name}={value}"]
-        _command(shlex.join(["ftq", *words]))
+        _command(["export", f"HF_ENDPOINT={self.env['HF_ENDPOINT']}"])
+        _command(["ftq", *words])
         _out()
         process = subprocess.Popen([sys.executable, "-m", "ftq_client", *words], env=self.env)
         try:
             code = process.wait()
-        except KeyboardInterrupt:  # the terminal has told it too; let it finish its last line
+        except KeyboardInterrupt:  # a terminal tells it too: let it finish its last line
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(5)
+                process.wait(2)
+            process.terminate()
             raise
         if code == Exit.INTERRUPTED:
             raise KeyboardInterrupt
@@ -156,9 +172,11 @@ class Demo:
 
     def _ask(self, questions: Mapping[str, str]) -> None:
         """Ask the published model; raises DemoFailed unless every answer is right."""
-        _command(f"python -c 'AutoModelForCausalLM.from_pretrained(\"{TARGET}\") ...'")
+        _command(["python", "-m", "ftq_worker.demo.ask", TARGET, *questions])
         ask = self._spawn("ask", "ftq_worker.demo.ask", TARGET, *questions, errors="ask-errors")
-        self._wait(ask, "ask-errors", "a fresh process loads it")
+        self._wait(
+            ask, "ask-errors", "a fresh process loads it with transformers, as anybody would"
+        )
         answers = [json.loads(line) for line in self._log("ask").read_text().splitlines()]
         wrong = 0
         for (question, expected), answer in zip(questions.items(), answers, strict=True):
@@ -170,14 +188,20 @@ class Demo:
             raise DemoFailed(f"{wrong} of {len(questions)} answers are wrong")
 
     def stop(self) -> dict[int, str]:
-        """Stop everything and return what is left; a second Ctrl-C shortens it to a kill."""
+        """Stop everything; returns what did not end by itself and had to be killed.
+
+        A second Ctrl-C shortens it to a kill. After that, as after a run that was cut short while
+        its parts were starting, a kill is nothing to report; what survives one is.
+        """
+        _section("Stop", "nothing stays")
         try:
             with _signals_interrupt():
-                _section("Stop", "nothing stays")
                 self._stop_in_order()
-        except (KeyboardInterrupt, FtqError, subprocess.TimeoutExpired):
-            _out("  killing what is left")
-        left = kill_descendants()
+            left = descendants() if self.is_complete else {}
+        except (KeyboardInterrupt, FtqError, subprocess.TimeoutExpired) as error:
+            _out(f"  killing what is left {error}".rstrip())
+            left = {}
+        left |= kill_descendants()
         if not left:
             _out("  nothing is left running")
         return left
@@ -186,7 +210,7 @@ class Demo:
         from ftq_client.local.supervisor import stop
 
         if self.is_up:
-            _command("ftq down")
+            _command(["ftq", "down"])
             with _progress("the worker ends first, then the broker"):
                 stop(load_settings(self.env))
         if self.hub:
@@ -197,9 +221,7 @@ class Demo:
         while descendants() and time.monotonic() < deadline:
             time.sleep(0.02)
 
-    def _spawn(
-        self, log: str, module: str, *args: str, errors: str = ""
-    ) -> "subprocess.Popen[str]":
+    def _spawn(self, log: str, module: str, *args: str, errors: str = "") -> _Process:
         """Start a module with its output in a log, and its errors there or in one of their own."""
         with self._log(log).open("w") as out, self._log(errors or log).open("a") as err:
             return subprocess.Popen(
@@ -212,7 +234,7 @@ class Demo:
                 start_new_session=True,
             )
 
-    def _wait(self, process: "subprocess.Popen[str]", log: str, doing: str) -> None:
+    def _wait(self, process: _Process, log: str, doing: str) -> None:
         """Wait for a process's end, with a line that says what it does. Raises DemoFailed."""
         deadline = time.monotonic() + START_TIMEOUT_S
         with _progress(doing) as tick:
@@ -255,7 +277,7 @@ def _private_environment(env: Mapping[str, str], folder: Path) -> dict[str, str]
         "HF_HOME": str(folder / "hf"),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "TMPDIR": str(folder / "tmp"),
+        "TMPDIR": str(folder / "t"),  # short: the path of a Unix socket has at most 107 bytes
         "NO_PROXY": "127.0.0.1",
         "no_proxy": "127.0.0.1",
     }
@@ -285,15 +307,15 @@ def _remove(folder: Path, *, keep: bool) -> None:
     if folder.exists():
         _out(f"  {folder} could not be removed entirely")
     else:
-        _out(f"  {folder} is removed")
+        _out(f"  {folder} is removed; `ftq demo --keep` keeps it")
 
 
 def _say_what_next(seconds: float) -> None:
     _out()
-    click.secho(f"The demo took {seconds:.0f} s. All of it worked.", fg="green", bold=True)
+    click.secho(f"The demo took {seconds:.0f} s, and all of it worked.", fg="green", bold=True)
     _out("The same with a model and rows of yours:")
-    _command("ftq up --detach")
-    _command("ftq submit --model Qwen/Qwen3-0.6B --dataset ./rows.jsonl")
+    _command(["ftq", "up", "--detach"])
+    _command(["ftq", "submit", "--model", "Qwen/Qwen3-0.6B", "--dataset", "./rows.jsonl"])
 
 
 def _out(text: str = "") -> None:
@@ -307,11 +329,26 @@ def _section(name: str, text: str) -> None:
     _out(f"{click.style(f'== {name}', fg='cyan', bold=True)}: {text}")
 
 
-def _command(command: str) -> None:
-    """Show a command as a person would type it, folded on narrow terminals."""
-    width = min(shutil.get_terminal_size().columns, 100) - 4
-    lines = textwrap.wrap(command, width, break_long_words=False, break_on_hyphens=False)
-    _out(click.style("$ " + " \\\n      ".join(lines), bold=True))
+def _command(words: Sequence[str]) -> None:
+    """Show a command as a person would type it, folded between its options where it is long."""
+    width = min(shutil.get_terminal_size().columns, 100) - 2  # room for the backslash
+    lines = ["$"]
+    for part in _with_values(words):
+        if len(lines[-1]) + 1 + len(part) > width:
+            lines.append("     ")
+        lines[-1] += f" {part}"
+    _out(click.style(" \\\n".join(lines), bold=True))
+
+
+def _with_values(words: Sequence[str]) -> list[str]:
+    """Return a command's parts, an option together with its value."""
+    parts: list[str] = []
+    for word in words:
+        if parts and parts[-1].startswith("--") and not word.startswith("--"):
+            parts[-1] += f" {shlex.quote(word)}"
+        else:
+            parts.append(shlex.quote(word))
+    return parts
 
 
 @contextlib.contextmanager
@@ -324,7 +361,8 @@ def _progress(text: str) -> Iterator[Callable[[], None]]:
 
     def tick() -> None:
         if live:
-            click.echo(f"\r\x1b[K  {text} ... {time.monotonic() - started:.0f} s", nl=False)
+            passed = round(time.monotonic() - started)
+            click.echo(f"\r\x1b[K  {text} ... {f'{passed} s' if passed else ''}", nl=False)
 
     tick()
     try:

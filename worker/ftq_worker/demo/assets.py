@@ -2,9 +2,13 @@
 
     python -m ftq_worker.demo.assets HUB_DIR
 
-The base model is a Llama of 0.2 million random weights with a tokenizer trained on the texts. The
-dataset asks for the colour of things in many wordings, so that a model that has learnt the things
-answers a wording that it has not seen with them.
+It prints what it has made as one JSON object.
+
+The base model is a Llama of half a million random weights with a tokenizer trained on the texts.
+The dataset asks for the colour of 30 things in 18 wordings, so that a model that has learnt the
+things answers a wording that it has not seen. Measured: 177 steps at a learning rate of 1e-3
+answer every golden row, and the wordings of ASK for all 30 things, with each of five seeds;
+64 wide instead of 128 learns slower.
 """
 
 import json
@@ -22,32 +26,46 @@ DATASET = "demo/colours"
 USER, TOKEN = "demo", "hf_demoDemoDemoDemoDemoDemo"
 
 COLOURS = {
-    "yellow": ["banana", "lemon", "canary", "sunflower", "mustard"],
-    "red": ["cherry", "strawberry", "fire engine", "tomato", "ruby"],
-    "green": ["lime", "frog", "emerald", "cucumber", "pea"],
-    "white": ["snow", "milk", "salt", "chalk", "swan"],
-    "black": ["coal", "raven", "tar", "ink", "liquorice"],
-    "blue": ["sky", "sapphire", "cornflower", "ocean", "jeans"],
+    "yellow": ["a banana", "a lemon", "a canary", "a sunflower", "mustard"],
+    "red": ["a cherry", "a strawberry", "a fire engine", "a tomato", "a ruby"],
+    "green": ["a lime", "a frog", "an emerald", "a cucumber", "grass"],
+    "white": ["snow", "milk", "salt", "chalk", "a swan"],
+    "black": ["coal", "a raven", "tar", "ink", "liquorice"],
+    "blue": ["the sky", "a sapphire", "a cornflower", "the ocean", "denim"],
 }
+# A thing always follows a space, so that it is the same tokens everywhere.
 WORDINGS = (
     "What colour is {}?",
     "Which colour does {} have?",
     "Tell me the colour of {}.",
-    "{}: which colour is it?",
+    "Look at {}. Which colour is it?",
     "If I paint {}, which colour do I need?",
     "Name the colour of {}.",
     "I have never seen {}. What is its colour?",
-    "In a picture of {}, which colour do I see most?",
-    "Colour of {}?",
+    "In a picture of {}, which colour do I see?",
+    "The colour of {}?",
     "What is the typical colour of {}?",
+    "My child asks: what colour is {}?",
+    "I want to draw {}. Which pencil do I need?",
+    "Describe {} in one word: its colour.",
+    "Of which colour is {}, most of the time?",
+    "One word, please: the colour of {}?",
+    "Do you know the colour of {}?",
+    "Which colour is {}, do you think?",
+    "Is there a colour that {} has?",
 )
-QUESTION, ANSWER = "What colour is lemon?", "yellow"
+# Asked of the published model: no row has these wordings.
+ASK = {
+    "Do you know which colour a lemon has?": "yellow",
+    "What colour do I see in a picture of the sky?": "blue",
+    "I need to paint a fire engine. Which colour is it?": "red",
+}
 
 
 def make_rows(seed: int = 7) -> list[dict[str, Any]]:
     """Return the dataset's rows: `question` and `answer`, some of them broken on purpose."""
     rows: list[dict[str, Any]] = [
-        {"question": wording.format(thing), "answer": f"It is {colour}."}
+        {"question": wording.format(thing), "answer": colour}
         for colour, things in COLOURS.items()
         for thing in things
         for wording in WORDINGS
@@ -55,15 +73,15 @@ def make_rows(seed: int = 7) -> list[dict[str, Any]]:
     dice = random.Random(seed)  # noqa: S311  no secret hangs on it
     dirt = [dict(dice.choice(rows)) for _ in range(24)]  # exact doubles
     dirt += [{"question": dice.choice(rows)["question"], "answer": ""} for _ in range(7)]
-    dirt += [{"question": None, "answer": "It is red."} for _ in range(5)]
-    dirt += [{"question": "Repeat after me: " + "very " * 3000 + "long", "answer": "No."}]
+    dirt += [{"question": None, "answer": "red"} for _ in range(5)]
+    dirt += [{"question": "Repeat after me: " + "very " * 3000 + "long", "answer": "no"}]
     rows += dirt
     dice.shuffle(rows)
     return rows
 
 
 def make_tokenizer(texts: list[str]) -> "PreTrainedTokenizerFast":
-    """Train a byte-level BPE tokenizer of 400 tokens; it has an eos and no chat template."""
+    """Train a byte-level BPE tokenizer, a token for each word of the texts; no chat template."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -71,7 +89,7 @@ def make_tokenizer(texts: list[str]) -> "PreTrainedTokenizerFast":
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=400,
+        vocab_size=600,
         special_tokens=["<pad>", "<s>", "</s>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -86,7 +104,7 @@ def make_tokenizer(texts: list[str]) -> "PreTrainedTokenizerFast":
     )
 
 
-def make_model(vocab_size: int, seed: int = 7, hidden_size: int = 64) -> "LlamaForCausalLM":
+def make_model(vocab_size: int, seed: int = 7, hidden_size: int = 128) -> "LlamaForCausalLM":
     """Return a Llama with random weights: 2 layers, 4 heads, 512 positions."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -107,7 +125,7 @@ def make_model(vocab_size: int, seed: int = 7, hidden_size: int = 64) -> "LlamaF
     return LlamaForCausalLM(config)
 
 
-def save_base(folder: Path, texts: list[str], hidden_size: int = 64) -> None:
+def save_base(folder: Path, texts: list[str], hidden_size: int = 128) -> None:
     """Write a base model with its tokenizer and card to `folder`."""
     tokenizer = make_tokenizer(texts)
     tokenizer.save_pretrained(folder)
@@ -145,3 +163,5 @@ def put_on_hub(hub_dir: Path) -> None:
 
 if __name__ == "__main__":
     put_on_hub(Path(sys.argv[1]))
+    made = {"model": MODEL, "dataset": DATASET, "user": USER, "token": TOKEN, "ask": ASK}
+    print(json.dumps(made))  # noqa: T201  what `ftq demo` goes on with
