@@ -58,6 +58,7 @@ def fleet(slots: int = 2) -> Iterator[Fleet]:
             "FTQ_FLEET_KEY": str(root / "fleet.key"),
             "HF_ENDPOINT": url,
             "HF_HOME": str(root / "hf"),
+            "HF_TOKEN": assets.TOKEN,
         }
         command = [sys.executable, "-m", "ftq_client", "worker", "--slots", str(slots)]
         with (root / "worker.log").open("wb") as log:

@@ -108,7 +108,8 @@ class _Questions:
         """Ask until a name is found; a number picks a name that was offered."""
         offered: Sequence[str] = ()
         while True:
-            ways = f"1 to {len(offered)} picks" if offered else "a Hub id or a path"
+            numbers = "1" if len(offered) == 1 else f"1 to {len(offered)}"
+            ways = f"{numbers} picks" if offered else "a Hub id or a path"
             typed = self._prompt(f"{question} ({ways}, ?words searches)")
             if typed.startswith("?"):
                 offered = self._search(kind, typed[1:].strip()) or offered

@@ -24,7 +24,7 @@ class HubLookup:
         if source.place is not Place.HUB:
             return _on_disk("model", source.place, source.name, name)
         found = self._hub.model_info(source.name, source.revision)
-        size = f"{found.parameters / 1e9:.2f}B parameters" if found.parameters else ""
+        size = f"{found.parameters:,} parameters" if found.parameters else ""
         return Found(name, ", ".join(filter(None, (size, found.license or ""))), (), _locked(found))
 
     def dataset(self, name: str) -> Answer:

@@ -128,7 +128,7 @@ def test_a_search_offers_names() -> None:
     terminal = Terminal({"dataset": "./rows.jsonl"})
     terminal.asks("Model").types("?").asks("a search needs words")
     terminal.asks("Model").types("?nothing like it").asks("no model for")
-    terminal.asks("Model").types("?1.7").asks("1  Qwen/Qwen3-1.7B").asks("1 to 1 picks").types("1")
+    terminal.asks("Model").types("?1.7").asks("1  Qwen/Qwen3-1.7B").asks("1 picks").types("1")
     terminal.asks("Publish to").types("")
     assert '"model": "Qwen/Qwen3-1.7B"' in terminal.answer()
 
