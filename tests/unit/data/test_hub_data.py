@@ -33,6 +33,19 @@ configs:
     path: labelled/train.parquet
   - split: test
     path: labelled/test.parquet
+- config_name: numbered
+  data_files: numbered.jsonl
+dataset_info:
+- config_name: numbered
+  features:
+  - name: text
+    dtype: string
+  - name: label
+    dtype:
+      class_label:
+        names:
+          '0': zebra
+          '1': ape
 ---
 """
 
@@ -66,6 +79,9 @@ def _write_dataset(folder: Path) -> None:
     lines = [json.dumps(row) + "\n" for row in qa(60)]
     (folder / "plain" / "a.jsonl").write_text("".join(lines[:30]) + "{\n")
     (folder / "plain" / "b.jsonl").write_text("".join(lines[30:]))
+    (folder / "numbered.jsonl").write_text(
+        "".join(f'{{"text": "t {i}", "label": {i % 2}}}\n' for i in range(40))
+    )
     features = Features({"text": Value("string"), "label": ClassLabel(names=["z", "a", "unseen"])})
     for name, count in (("train", 50), ("test", 20)):
         values = {
@@ -149,8 +165,14 @@ def test_label_names_and_their_order_come_from_the_dataset(hub_job: Any) -> None
     assert set(job.load("train")["label"]) == {0, 1}
 
 
+def test_label_names_may_stand_in_the_card(hub_job: Any) -> None:
+    columns = Columns(text="text", label="label")
+    report = hub_job("numbered", columns, "text/label", "classification").run()
+    assert report.labels == ["zebra", "ape"]
+
+
 def test_a_config_that_is_not_there_names_the_others(hub_job: Any) -> None:
     with pytest.raises(Refused) as caught:
         hub_job("plane", QA, "question/answer", "sft").run()
     assert caught.value.code == "no_config"
-    assert caught.value.where["nearest"] == ["plain", "labelled"]
+    assert caught.value.where["nearest"] == ["plain", "labelled", "numbered"]

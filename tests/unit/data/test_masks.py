@@ -13,6 +13,7 @@ from ftq_worker.data.examples import Example
 from ftq_worker.data.tokenizing import (
     IGNORED,
     Encoder,
+    _sequence,
     check_eos,
     choose_format,
     leading_tokens,
@@ -128,6 +129,17 @@ def test_a_token_over_the_border_is_not_trained() -> None:
     )
     assert text == "<s>a\n\n\nb</s>"
     assert trained == ["\nb</s>"]
+
+
+def test_only_tokens_inside_a_range_are_trained() -> None:
+    offsets = [(0, 2), (2, 4), (4, 6), (6, 9), (9, 10)]
+    record = _sequence([7], [10, 11, 12, 13, 14], offsets, [(1, 7), (9, 10)])
+    assert isinstance(record, dict)
+    assert record["input_ids"] == [7, 10, 11, 12, 13, 14]
+    assert record["labels"] == [IGNORED, IGNORED, 11, 12, IGNORED, 14]
+    nothing = _sequence([7], [10, 11], offsets[:2], [(1, 3)])
+    assert isinstance(nothing, RowProblem)
+    assert nothing.rule is Rule.UNTRAINABLE
 
 
 def test_no_end_of_turn_in_the_trained_part_is_refused() -> None:

@@ -393,6 +393,7 @@ def test_a_cancel_stops_it_and_leaves_nothing(
     job.ctx.control.stop(StopReason.CANCEL)
     with pytest.raises(JobCancelled):
         job.run()
+    assert job.sent(EventType.PROGRESS) == []
     assert not job.ctx.paths.prepared.exists()
     assert list(job.ctx.paths.attempt(1).iterdir()) == []
 

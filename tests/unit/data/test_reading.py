@@ -66,7 +66,11 @@ def test_a_json_list_is_read_element_by_element(
         assert rows[1].line == 14
 
 
-def test_a_json_list_of_numbers_and_a_broken_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [3, 13, 14, 15, 1 << 20])
+def test_a_json_list_of_numbers_and_a_broken_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(readers, "_BUFFER", size)
     rows = read(put(tmp_path / "a.json", '[{"a": 1},\n 12345, null]'))
     assert [r.problem[:8] for r in rows] == ["", "is a num", "is a nul"]
     with pytest.raises(Refused) as caught:
