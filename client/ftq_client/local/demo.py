@@ -8,14 +8,13 @@ import contextlib
 import json
 import os
 import select
-import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any, TypeAlias
 
 import click
 
+from ftq_client.local.demo_screen import command, out, progress, section
 from ftq_client.local.descendants import adopt_orphans, descendants, kill_descendants
 from ftq_shared.errors import Exit, FtqError, UsageError
 from ftq_shared.settings import load_settings
@@ -57,8 +57,8 @@ def run_demo(*, keep: bool) -> int:
     finally:
         left = demo.stop()
         _remove(demo.folder, keep=keep or bool(left) or code not in (Exit.OK, Exit.INTERRUPTED))
-    for pid, command in left.items():
-        click.secho(f"Process {pid} did not end by itself: {command}", fg="red")
+    for pid, words in left.items():
+        click.secho(f"Process {pid} did not end by itself: {words}", fg="red")
     if left:
         return code or Exit.FAILED
     if code == Exit.OK:
@@ -88,7 +88,7 @@ class Demo:
             with _signals_interrupt():
                 self.run()
         except DemoFailed as error:
-            _out()
+            out()
             click.secho(f"The demo failed: {error}", fg="red", bold=True)
             return error.exit_code
         except KeyboardInterrupt:
@@ -98,42 +98,40 @@ class Demo:
     def run(self) -> None:
         """Start, submit, ask. Raises DemoFailed, KeyboardInterrupt."""
         click.secho("ftq demo: a whole fine-tune on this machine, without network", bold=True)
-        _section("Start", "a Hub, a broker and a worker of the demo's own")
+        section("Start", "a Hub, a broker and a worker of the demo's own")
         made = self._start()
-        _section("Submit", "validate, prepare, train, publish: every step of it, live")
+        section("Submit", "validate, prepare, train, publish: every step of it, live")
         self._submit(made)
-        _section(
-            "Ask", "load the published model from the Hub and ask it what no training row asks"
-        )
+        section("Ask", "load the published model from the Hub and ask it what no training row asks")
         self._ask(made["ask"])
         self.is_complete = True
 
     def _start(self) -> dict[str, Any]:
         """Start the Hub and the worker, and fill the Hub meanwhile; returns what is on it."""
         hub_dir = self.folder / "hub"
-        _command(["ftq", "hub", "--port", "0", "--dir", str(hub_dir)])
+        command(["ftq", "hub", "--port", "0", "--dir", str(hub_dir)])
         url = self._start_hub(hub_dir)
         self.env["HF_ENDPOINT"] = url
         words = ["up", "--detach", "--gpus", "0"]
-        _command(["ftq", *words])
+        command(["ftq", *words])
         self.is_up = True
         up = self._spawn("up", "ftq_client", *words)
         assets = self._spawn("assets", "ftq_worker.demo.assets", str(hub_dir))
         self._wait(assets, "assets", "making a tiny model and a small, dirty dataset")
         made: dict[str, Any] = json.loads(self._log("assets").read_text().splitlines()[-1])
-        _out(f"  the Hub at {url} has the dataset {made['dataset']}, dirty on purpose,")
-        _out(f"  and the model {made['model']}, of random weights: it knows nothing yet")
+        out(f"  the Hub at {url} has the dataset {made['dataset']}, dirty on purpose,")
+        out(f"  and the model {made['model']}, of random weights: it knows nothing yet")
         self._wait(up, "up", "the worker loads torch, transformers and TRL, once for all jobs")
-        _out("  broker and worker are ready")
+        out("  broker and worker are ready")
         self.env["HF_TOKEN"] = made["token"]
         return made
 
     def _start_hub(self, hub_dir: Path) -> str:
         """Start the Hub and return the URL that it says it listens at."""
-        command = [sys.executable, "-m", "ftq_worker.hub_server", "--dir", str(hub_dir)]
+        server = [sys.executable, "-m", "ftq_worker.hub_server", "--dir", str(hub_dir)]
         with self._log("hub").open("w") as log:
             self.hub = subprocess.Popen(
-                [*command, "--port", "0"],
+                [*server, "--port", "0"],
                 env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -154,9 +152,9 @@ class Demo:
         words += ["--publish-to", TARGET]
         for name, value in SETTINGS.items():
             words += ["--set", f"{name}={value}"]
-        _command(["export", f"HF_ENDPOINT={self.env['HF_ENDPOINT']}"])
-        _command(["ftq", *words])
-        _out()
+        command(["export", f"HF_ENDPOINT={self.env['HF_ENDPOINT']}"])
+        command(["ftq", *words])
+        out()
         process = subprocess.Popen([sys.executable, "-m", "ftq_client", *words], env=self.env)
         try:
             code = process.wait()
@@ -172,7 +170,7 @@ class Demo:
 
     def _ask(self, questions: Mapping[str, str]) -> None:
         """Ask the published model; raises DemoFailed unless every answer is right."""
-        _command(["python", "-m", "ftq_worker.demo.ask", TARGET, *questions])
+        command(["python", "-m", "ftq_worker.demo.ask", TARGET, *questions])
         ask = self._spawn("ask", "ftq_worker.demo.ask", TARGET, *questions, errors="ask-errors")
         self._wait(
             ask, "ask-errors", "a fresh process loads it with transformers, as anybody would"
@@ -183,7 +181,7 @@ class Demo:
             right = answer.strip(" .").lower() == expected
             wrong += not right
             mark = click.style("right", fg="green") if right else f"WRONG, it is {expected}"
-            _out(f"  {question:<52} {click.style(answer, bold=True)}  {mark}")
+            out(f"  {question:<52} {click.style(answer, bold=True)}  {mark}")
         if wrong:
             raise DemoFailed(f"{wrong} of {len(questions)} answers are wrong")
 
@@ -193,25 +191,25 @@ class Demo:
         A second Ctrl-C shortens it to a kill. After that, as after a run that was cut short while
         its parts were starting, a kill is nothing to report; what survives one is.
         """
-        _section("Stop", "nothing stays")
+        section("Stop", "nothing stays")
         try:
             with _signals_interrupt():
                 self._stop_in_order()
             left = descendants() if self.is_complete else {}
         except (KeyboardInterrupt, FtqError, subprocess.TimeoutExpired) as error:
-            _out(f"  killing what is left {error}".rstrip())
+            out(f"  killing what is left {error}".rstrip())
             left = {}
         left |= kill_descendants()
         if not left:
-            _out("  nothing is left running")
+            out("  nothing is left running")
         return left
 
     def _stop_in_order(self) -> None:
         from ftq_client.local.supervisor import stop
 
         if self.is_up:
-            _command(["ftq", "down"])
-            with _progress("the worker ends first, then the broker"):
+            command(["ftq", "down"])
+            with progress("the worker ends first, then the broker"):
                 stop(load_settings(self.env))
         if self.hub:
             self.hub.terminate()
@@ -237,7 +235,7 @@ class Demo:
     def _wait(self, process: _Process, log: str, doing: str) -> None:
         """Wait for a process's end, with a line that says what it does. Raises DemoFailed."""
         deadline = time.monotonic() + START_TIMEOUT_S
-        with _progress(doing) as tick:
+        with progress(doing) as tick:
             while process.poll() is None:
                 if time.monotonic() > deadline:
                     raise self._failed(log, f"{doing}: not done after {START_TIMEOUT_S:.0f} s")
@@ -301,72 +299,18 @@ def _signals_interrupt() -> Iterator[None]:
 def _remove(folder: Path, *, keep: bool) -> None:
     """Remove the folder, or say what is in it."""
     if keep:
-        _out(f"  kept {folder}: logs/, ftq/up.log, and the Hub's repos in hub/")
+        out(f"  kept {folder}: logs/, ftq/up.log, and the Hub's repos in hub/")
         return
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
-        _out(f"  {folder} could not be removed entirely")
+        out(f"  {folder} could not be removed entirely")
     else:
-        _out(f"  {folder} is removed; `ftq demo --keep` keeps it")
+        out(f"  {folder} is removed; `ftq demo --keep` keeps it")
 
 
 def _say_what_next(seconds: float) -> None:
-    _out()
+    out()
     click.secho(f"The demo took {seconds:.0f} s, and all of it worked.", fg="green", bold=True)
-    _out("The same with a model and rows of yours:")
-    _command(["ftq", "up", "--detach"])
-    _command(["ftq", "submit", "--model", "Qwen/Qwen3-0.6B", "--dataset", "./rows.jsonl"])
-
-
-def _out(text: str = "") -> None:
-    """Print a line of the demo, before a command's own output may come."""
-    click.echo(text)
-    sys.stdout.flush()
-
-
-def _section(name: str, text: str) -> None:
-    _out()
-    _out(f"{click.style(f'== {name}', fg='cyan', bold=True)}: {text}")
-
-
-def _command(words: Sequence[str]) -> None:
-    """Show a command as a person would type it, folded between its options where it is long."""
-    width = min(shutil.get_terminal_size().columns, 100) - 2  # room for the backslash
-    lines = ["$"]
-    for part in _with_values(words):
-        if len(lines[-1]) + 1 + len(part) > width:
-            lines.append("     ")
-        lines[-1] += f" {part}"
-    _out(click.style(" \\\n".join(lines), bold=True))
-
-
-def _with_values(words: Sequence[str]) -> list[str]:
-    """Return a command's parts, an option together with its value."""
-    parts: list[str] = []
-    for word in words:
-        if parts and parts[-1].startswith("--") and not word.startswith("--"):
-            parts[-1] += f" {shlex.quote(word)}"
-        else:
-            parts.append(shlex.quote(word))
-    return parts
-
-
-@contextlib.contextmanager
-def _progress(text: str) -> Iterator[Callable[[], None]]:
-    """Show a line with the seconds so far while the block runs; call what it yields to update."""
-    started = time.monotonic()
-    live = sys.stdout.isatty()
-    if not live:
-        _out(f"  {text} ...")
-
-    def tick() -> None:
-        if live:
-            passed = round(time.monotonic() - started)
-            click.echo(f"\r\x1b[K  {text} ... {f'{passed} s' if passed else ''}", nl=False)
-
-    tick()
-    try:
-        yield tick
-    finally:
-        if live:
-            click.echo("\r\x1b[K", nl=False)
+    out("The same with a model and rows of yours:")
+    command(["ftq", "up", "--detach"])
+    command(["ftq", "submit", "--model", "Qwen/Qwen3-0.6B", "--dataset", "./rows.jsonl"])
