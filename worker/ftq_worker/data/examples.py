@@ -4,7 +4,6 @@ Everything that can be wrong with a row is found here and raised as RowProblem.
 """
 
 import json
-import math
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,27 +11,10 @@ from typing import Any
 
 from ftq_shared.errors import Refused
 from ftq_shared.spec import Columns, Task
-from ftq_worker.data.cleaning import RowProblem, Rule, scrub, text_key
+from ftq_worker.data.cleaning import RowProblem, Rule, text_key
+from ftq_worker.data.fields import Fields, Message, Template
 from ftq_worker.data.shapes import Shape, require_column
 
-Message = dict[str, Any]  # role, content; tool_calls and the like are passed on as they are
-
-_ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-    "chatgpt": "assistant",
-    "tool": "tool",
-    "function": "tool",
-    "observation": "tool",
-    "function_response": "tool",
-}
 # Which role may stand behind which; None is the start.
 _FOLLOWS = {
     None: {"system", "user"},
@@ -96,13 +78,13 @@ def example_maker(
     build = _BUILDERS[shape.task]
 
     def make(values: Mapping[str, Any]) -> Made:
-        fields = _Fields(values, shape, template, label_names)
+        fields = Fields(values, shape, template, label_names)
         return Made(build(fields, shape.columns), fields.damaged)
 
     return make
 
 
-def parse_template(template: str, columns: Sequence[str]) -> list[tuple[str, str | None]]:
+def parse_template(template: str, columns: Sequence[str]) -> Template:
     """Return a template as (text, column) pairs; the last may have no column.
 
     Only plain column names stand in braces: no attributes, indexes, conversions or formats.
@@ -111,7 +93,7 @@ def parse_template(template: str, columns: Sequence[str]) -> list[tuple[str, str
         parsed = list(string.Formatter().parse(template))
     except ValueError as error:
         raise _bad_template(template, str(error)) from error
-    pairs: list[tuple[str, str | None]] = []
+    pairs: Template = []
     for text, column, form, conversion in parsed:
         if form or conversion or column == "":
             raise _bad_template(template, "only column names stand in braces")
@@ -128,135 +110,6 @@ def _bad_template(template: str, why: str) -> Refused:
         hint="write it like 'Q: {question}'; a brace that is meant as text is written twice",
         field="data.row_template",
     )
-
-
-class _Fields:
-    """The values of one row, checked as they are taken."""
-
-    def __init__(
-        self,
-        values: Mapping[str, Any],
-        shape: Shape,
-        template: list[tuple[str, str | None]] | None,
-        label_names: Mapping[str, list[str]],
-    ) -> None:
-        self.values, self.shape, self.template = values, shape, template
-        self.label_names = label_names
-        self.damaged = ""
-
-    def clean(self, text: str, name: str) -> str:
-        """Return the text without control characters, and remember that it had some."""
-        scrubbed = scrub(text)
-        if scrubbed != text:
-            self.damaged = self.damaged or name
-        return scrubbed
-
-    def given(self, column: str) -> bool:
-        """Return whether the column has a value."""
-        value = self.values.get(column)
-        return value is not None and not (isinstance(value, float) and math.isnan(value))
-
-    def text(self, column: str) -> str:
-        """Return a text that is needed; a number becomes its digits."""
-        if not self.given(column):
-            what = "is null" if column in self.values else "is absent"
-            raise RowProblem(Rule.MISSING, column, what)
-        value = self.values[column]
-        if not isinstance(value, str | int | float):
-            raise RowProblem(
-                Rule.WRONG_TYPE, column, f"is a {type(value).__name__}, text is needed"
-            )
-        text = self.clean(str(value), column)
-        if not text.strip():
-            raise RowProblem(Rule.EMPTY, column, "is empty")
-        return text
-
-    def optional(self, column: str | None) -> str:
-        """Return a text that may be absent or empty."""
-        if column is None or not self.given(column) or not str(self.values[column]).strip():
-            return ""
-        return self.text(column)
-
-    def prompt(self, column: str | None) -> str:
-        """Return the prompt: from the template where there is one, else from its column."""
-        if self.template is None:
-            assert column is not None  # detect_shape fills it
-            return self.text(column)
-        return "".join(
-            text + (self.text(name) if name is not None else "") for text, name in self.template
-        )
-
-    def label(self, column: str) -> str:
-        """Return the name of the label."""
-        value = self.values.get(column)
-        names = self.label_names.get(column)
-        if not self.given(column) or (names and value == -1) or str(value).strip() == "":
-            raise RowProblem(Rule.MISSING, column, "has no label")
-        if names and isinstance(value, int):
-            if not 0 <= value < len(names):
-                raise RowProblem(Rule.WRONG_TYPE, column, f"{value} is none of {len(names)} labels")
-            return names[value]
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if not isinstance(value, str | int):
-            raise RowProblem(
-                Rule.WRONG_TYPE, column, f"is a {type(value).__name__}, a label is text or a number"
-            )
-        return self.clean(str(value), column).strip()
-
-    def messages(self, column: str) -> list[Message]:
-        """Return the messages of a conversation; each one is checked, their order is not."""
-        value = self.values.get(column)
-        if value is None:
-            raise RowProblem(Rule.MISSING, column, "is null")
-        if isinstance(value, str) and value.lstrip().startswith("["):
-            value = _from_json(value)
-        if not isinstance(value, list | tuple):
-            raise RowProblem(
-                Rule.WRONG_TYPE,
-                column,
-                f"is a {type(value).__name__}, a list of messages is needed",
-            )
-        return [self._message(item, f"{column}[{i}]") for i, item in enumerate(value)]
-
-    def _message(self, item: Any, name: str) -> Message:
-        if not isinstance(item, Mapping):
-            raise RowProblem(Rule.CONVERSATION, name, "is no message with role and content")
-        given = item.get("role", item.get("from"))
-        role = _ROLES.get(str(given).lower())
-        if role is None:
-            raise RowProblem(Rule.CONVERSATION, f"{name}.role", f"is {given!r}")
-        content = _joined(item.get("content", item.get("value")))
-        rest = {
-            key: value
-            for key, value in item.items()
-            if key not in ("role", "from", "content", "value") and value is not None
-        }
-        if content is None and rest.get("tool_calls"):
-            return {"role": role, "content": "", **rest}
-        if not isinstance(content, str):
-            what = "is null" if content is None else f"is a {type(content).__name__}, not text"
-            raise RowProblem(Rule.CONVERSATION, f"{name}.content", what)
-        content = self.clean(content, f"{name}.content")
-        if not content.strip() and not rest.get("tool_calls") and role != "tool":
-            raise RowProblem(Rule.EMPTY, f"{name}.content", "is empty")
-        return {"role": role, "content": content, **rest}
-
-
-def _from_json(text: str) -> Any:
-    """Return the list that a column holds as JSON text, or the text where it is none."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _joined(content: Any) -> Any:
-    """Return content that comes as a list of text parts as one text."""
-    if not isinstance(content, list | tuple):
-        return content
-    parts: list[Any] = [p.get("text") if isinstance(p, Mapping) else p for p in content]
-    return "".join(parts) if all(isinstance(p, str) for p in parts) else content
 
 
 def _conversation(messages: list[Message], column: str) -> list[Message]:
@@ -276,7 +129,7 @@ def _conversation(messages: list[Message], column: str) -> list[Message]:
     return messages[: answers[-1] + 1]
 
 
-def _sft(fields: _Fields, columns: Columns) -> Example:
+def _sft(fields: Fields, columns: Columns) -> Example:
     system = fields.optional(columns.system)
     opening = [{"role": "system", "content": system}] if system else []
     if columns.messages:
@@ -301,18 +154,18 @@ def _sft(fields: _Fields, columns: Columns) -> Example:
     )
 
 
-def _has_input(fields: _Fields, columns: Columns) -> bool:
+def _has_input(fields: Fields, columns: Columns) -> bool:
     alpaca = fields.shape.name == "instruction/input/output"
     return (
         alpaca and fields.template is None and "input" not in (columns.prompt, columns.completion)
     )
 
 
-def _holds_messages(fields: _Fields, column: str) -> bool:
+def _holds_messages(fields: Fields, column: str) -> bool:
     return isinstance(fields.values.get(column), list | tuple)
 
 
-def _preference(fields: _Fields, columns: Columns) -> Example:
+def _preference(fields: Fields, columns: Columns) -> Example:
     assert columns.chosen is not None  # detect_shape fills both
     assert columns.rejected is not None
     if not _holds_messages(fields, columns.chosen):
@@ -327,16 +180,16 @@ def _preference(fields: _Fields, columns: Columns) -> Example:
     return Example(context, chosen=good[-1]["content"], rejected=bad[-1]["content"])
 
 
-def _classification(fields: _Fields, columns: Columns) -> Example:
+def _classification(fields: Fields, columns: Columns) -> Example:
     assert columns.label is not None  # detect_shape fills it
     return Example(text=fields.prompt(columns.text), label=fields.label(columns.label))
 
 
-def _text(fields: _Fields, columns: Columns) -> Example:
+def _text(fields: Fields, columns: Columns) -> Example:
     return Example(text=fields.prompt(columns.text))
 
 
-_BUILDERS: dict[Task, Callable[[_Fields, Columns], Example]] = {
+_BUILDERS: dict[Task, Callable[[Fields, Columns], Example]] = {
     Task.SFT: _sft,
     Task.PREFERENCE: _preference,
     Task.CLASSIFICATION: _classification,

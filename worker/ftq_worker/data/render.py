@@ -17,7 +17,8 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from ftq_shared.spec import Task
 from ftq_worker.data.cleaning import RowProblem, Rule
-from ftq_worker.data.examples import Example, Message
+from ftq_worker.data.examples import Example
+from ftq_worker.data.fields import Message
 
 Span = tuple[int, int]  # character range, end not included
 _GENERATION = re.compile(r"\{%-?\s*generation\b")
