@@ -111,8 +111,10 @@ def test_batch_is_a_multiple_of_the_ranks():
 
 
 def test_micro_batch():
-    assert rules.micro_batch(facts(), "lora", Lora(), 16).value == 8
-    assert rules.micro_batch(facts(), "lora", Lora(), 10).value == 5
+    long = facts(max_length=512)
+    assert rules.micro_batch(long, "lora", Lora(), 16).value == 8
+    assert rules.micro_batch(facts(max_length=33), "lora", Lora(), 32).value == 32
+    assert rules.micro_batch(long, "lora", Lora(), 10).value == 5
     small = rules.micro_batch(facts(device=T4, max_length=2048), "lora", Lora(), 32).value
     large = rules.micro_batch(facts(device=H100, max_length=2048), "lora", Lora(), 32).value
     assert small < large
