@@ -105,7 +105,9 @@ def test_accuracy(mine: Fleet, rows: list[list[str]]) -> float:
         inputs = tokenizer([text for text, _ in batch], padding=True, return_tensors="pt")
         with torch.inference_mode():
             found = model(**inputs).logits.argmax(-1).tolist()
-        right += sum(model.config.id2label[i] == label for i, (_, label) in zip(found, batch, strict=True))
+        right += sum(
+            model.config.id2label[i] == label for i, (_, label) in zip(found, batch, strict=True)
+        )
     return right / len(rows)
 
 

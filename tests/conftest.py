@@ -14,7 +14,7 @@ from ftq_shared.store import JobStore
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# As on a worker (see PINNED in ftq_worker.host.guard), and before any test imports torch.
+# As on a worker (see PINNED in ftq_worker.host.environment), and before any test imports torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 

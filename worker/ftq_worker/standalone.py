@@ -24,6 +24,7 @@ from ftq_shared.sources import Place, parse_source
 from ftq_shared.spec import JobSpec
 from ftq_shared.spec_input import load_yaml, parse_spec
 from ftq_shared.states import Phase
+from ftq_worker.host.environment import PINNED
 from ftq_worker.phase import Devices, PhaseContext
 
 JOB = "ft-standalone"
@@ -50,6 +51,7 @@ def run(spec: JobSpec, storage: Path, phases: Sequence[Phase], gpus: Sequence[st
 
     paths = JobPaths(storage, JOB)
     _copy_inputs(spec, paths)
+    os.environ.update(PINNED)  # before torch is imported, as on a host
     token = os.environ.get("HF_TOKEN")
     for phase in phases:
         ctx = PhaseContext(

@@ -80,7 +80,7 @@ def make_rows(seed: int = 7) -> list[dict[str, Any]]:
     return rows
 
 
-def make_tokenizer(texts: list[str]) -> "PreTrainedTokenizerFast":
+def make_tokenizer(texts: list[str], vocab_size: int = 600) -> "PreTrainedTokenizerFast":
     """Train a byte-level BPE tokenizer, a token for each word of the texts; no chat template."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -89,7 +89,7 @@ def make_tokenizer(texts: list[str]) -> "PreTrainedTokenizerFast":
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=600,
+        vocab_size=vocab_size,
         special_tokens=["<pad>", "<s>", "</s>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -125,9 +125,11 @@ def make_model(vocab_size: int, seed: int = 7, hidden_size: int = 128) -> "Llama
     return LlamaForCausalLM(config)
 
 
-def save_base(folder: Path, texts: list[str], hidden_size: int = 128) -> None:
+def save_base(
+    folder: Path, texts: list[str], hidden_size: int = 128, vocab_size: int = 600
+) -> None:
     """Write a base model with its tokenizer and card to `folder`."""
-    tokenizer = make_tokenizer(texts)
+    tokenizer = make_tokenizer(texts, vocab_size)
     tokenizer.save_pretrained(folder)
     make_model(len(tokenizer), hidden_size=hidden_size).save_pretrained(folder)
     card = "---\nlicense: apache-2.0\n---\n# A tiny random Llama\nIt knows nothing yet.\n"

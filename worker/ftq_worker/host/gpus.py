@@ -44,6 +44,11 @@ def parse_smi(text: str) -> list[Gpu]:
     return gpus
 
 
+def offered_gpus(wanted: str) -> list[Gpu]:
+    """Return the cards that `--gpus` offers; the driver is not asked when it offers none."""
+    return [] if wanted == "0" else choose_gpus(all_gpus(), wanted)
+
+
 def choose_gpus(found: list[Gpu], wanted: str) -> list[Gpu]:
     """Return the cards that a worker offers: `all`, a count, or a list of indexes or UUIDs.
 

@@ -17,13 +17,10 @@ import secrets
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -33,78 +30,17 @@ from ftq_shared.hosts import HostStore
 from ftq_shared.paths import open_storage
 from ftq_shared.settings import Settings, load_settings
 from ftq_worker.host.config import HostConfig
+from ftq_worker.host.environment import clean_environment
 from ftq_worker.host.fleet import announce_fleet
-from ftq_worker.host.gpus import all_gpus, choose_gpus
+from ftq_worker.host.gpus import offered_gpus
 from ftq_worker.host.linux import IS_LINUX, become_subreaper
 from ftq_worker.host.log import setup_logging
+from ftq_worker.host.process import Process
 
 log = logging.getLogger("ftq.guard")
 
 DRAIN_S = 90.0  # what the agent gets to hand back its jobs
 END_S = 10.0  # what the others get to end in order
-CALM_S = 60.0  # a process that lived so long is restarted at once
-
-# For every process of the host. Seeds and threads are pinned so that a resumed training computes
-# the same numbers; the first two keep the zygote single-threaded, so that it can fork safely.
-PINNED = {
-    "OPENBLAS_NUM_THREADS": "1",
-    "JE_ARROW_MALLOC_CONF": "background_thread:false",
-    "OMP_NUM_THREADS": str(os.cpu_count() or 1),
-    # Threads that spin at a barrier starve each other once two trainings share the cores: a small
-    # model's 300 steps took 36 s against 2.4 s when two cores were busy otherwise.
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "PYTHONHASHSEED": "0",
-    "TOKENIZERS_PARALLELISM": "false",
-    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-    "PYTHONUNBUFFERED": "1",
-}
-SECRET_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_TOKEN", "WANDB_API_KEY")
-
-
-@dataclass
-class Process:
-    """One process that must run."""
-
-    name: str
-    command: list[str]
-    env: Mapping[str, str]
-    popen: "subprocess.Popen[bytes] | None" = None
-    started: float = 0.0
-    delay_s: float = 0.0
-    not_before: float = field(default=0.0)
-
-    def keep(self) -> None:
-        """Start it when it does not run; a process that keeps dying is started ever more slowly."""
-        now = time.monotonic()
-        if self.popen and self.popen.poll() is None:
-            return
-        if self.popen:
-            calm = now - self.started > CALM_S
-            self.delay_s = 0.0 if calm else min(30.0, self.delay_s * 2 or 0.5)
-            self.not_before = now + self.delay_s
-            log.warning("%s ended (%s); starting it again", self.name, self.popen.returncode)
-            self.popen = None
-        if now >= self.not_before:
-            self.started = now
-            self.popen = subprocess.Popen(
-                self.command, env=dict(self.env), stdin=subprocess.DEVNULL, start_new_session=True
-            )
-
-    def end(self, wait_s: float) -> None:
-        """Ask it to end; kill it when it does not."""
-        if not self.popen or self.popen.poll() is not None:
-            return
-        self.popen.terminate()
-        try:
-            self.popen.wait(wait_s)
-        except subprocess.TimeoutExpired:
-            log.warning("%s does not end; killing it", self.name)
-            self.popen.kill()
-            self.popen.wait()
 
 
 class Guard:
@@ -183,11 +119,6 @@ def kill_descendants() -> None:
                 os.waitpid(pid, 0)
 
 
-def clean_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for the host's processes: no secret in it, seeds pinned."""
-    return {k: v for k, v in env.items() if k not in SECRET_VARIABLES} | PINNED
-
-
 @contextlib.contextmanager
 def own_name(settings: Settings, name: str) -> Iterator[tuple[IO[str], str]]:
     """Hold the lock of this worker's name on this machine; yields (lock, dead predecessor)."""
@@ -245,7 +176,7 @@ def guard(args: argparse.Namespace, settings: Settings, lock: IO[str], replaces:
         replaces=replaces,
         run_dir=run_dir,
         slots=args.slots,
-        gpus=tuple(choose_gpus(all_gpus(), args.gpus)),
+        gpus=tuple(offered_gpus(args.gpus)),
         storage=str(root),
         storage_id=storage_id,
         cold=args.cold or not IS_LINUX,
