@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ftq_shared import __version__, keys
@@ -141,14 +142,21 @@ class Agent:
     def _every(self, seconds: float, work: Callable[[], None]) -> None:
         """Repeat `work`; an outage of the broker is waited out."""
         while not self.stopping.wait(seconds):
-            try:
-                with translated():
-                    work()
-            except BrokerUnreachable as error:
-                log.warning("%s: %s", threading.current_thread().name, error)
-                self.reaper.forget()
-            except FtqError as error:
-                log.error("%s: %s", threading.current_thread().name, error)
+            self._once(work)
+
+    def _once(self, work: Callable[[], None]) -> None:
+        """Do a piece of a thread's work; whatever it raises, the thread goes on."""
+        name = threading.current_thread().name
+        try:
+            with translated():
+                work()
+        except BrokerUnreachable as error:
+            log.warning("%s: %s", name, error)
+            self.reaper.forget()
+        except FtqError as error:
+            log.error("%s: %s", name, error)
+        except Exception:  # a thread that dies in silence would let every lease run out
+            log.exception("%s", name, extra={"action": "thread_failed"})
 
     # -- what the threads do
 
@@ -175,7 +183,7 @@ class Agent:
             self._hurry.clear()
             with self._lock:
                 runs = dict(self.runs)
-            self.keeper.renew(runs)
+            self._once(partial(self.keeper.renew, runs))
 
     def _repair(self) -> None:
         """Look for what messages may have missed: silent owners, lost doorbells, a queue."""
