@@ -48,9 +48,11 @@ def names(value: Any) -> str:
     return ", ".join(shown(v) for v in value) if isinstance(value, list) else shown(value)
 
 
-def took(data: Data) -> str:
-    """Return the time that something took, empty where it is not said."""
-    return fmt.duration(data["seconds"]) if data.get("seconds") is not None else ""
+def took(seconds: Any) -> str:
+    """Return the time that something took; empty where it is not said, or next to nothing."""
+    known = fmt.number(seconds)
+    # Below this it would be shown as 0.0s.
+    return fmt.duration(known) if known is not None and known >= 0.05 else ""
 
 
 def percent_of(done: Any, total: float | None) -> str:

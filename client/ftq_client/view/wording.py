@@ -84,19 +84,14 @@ def _resolved(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
 
 
 def _result(head: str) -> Wording:
-    """Return the wording of a result: ok or not, of what, and the figures before and after."""
+    """Return the wording of a result: ok or not, of what; its message has the figures in it."""
 
     def word(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
-        figures = ""
-        if data.get("before") is not None or data.get("after") is not None:
-            before, after = fmt.figure(data.get("before")), fmt.figure(data.get("after"))
-            figures = f"  {before} {glyphs.to} {after}"
-        seconds = f"  {took(data)}" if took(data) else ""
-        ink = Ink.GOOD if data.get("ok") else Ink.BAD
+        seconds = took(data.get("seconds"))
         return Phrase(
             head,
-            ((said(data, "message"), Ink.PLAIN), (figures, Ink.STRONG), (seconds, Ink.DIM)),
-            ink,
+            ((said(data, "message"), Ink.PLAIN), (f"  {seconds}" if seconds else "", Ink.DIM)),
+            Ink.GOOD if data.get("ok") else Ink.BAD,
             subject=shown(data.get("name")),
             hint=said(data, "hint"),
         )
@@ -135,7 +130,7 @@ def _checkpoint(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     facts = (
         f"step {shown(data.get('step'))}",
         fmt.size(data["bytes"]) if data.get("bytes") is not None else "",
-        took(data),
+        took(data.get("seconds")),
         "best so far" if data.get("best") else "",
         said(data, "path"),
     )

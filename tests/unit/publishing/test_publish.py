@@ -59,6 +59,7 @@ class TestVerification:
         found = job.events.of(EventType.VERIFICATION)[0]
         assert found["ok"]
         assert found["after"] == pytest.approx(found["before"], rel=1e-5)
+        assert found["message"].endswith(f"what training measured: {found['before']:.4f}")
         staged = job.ctx.paths.attempt(job.ctx.token_number) / "publish"
         assert not list(staged.glob("adapter*"))
 

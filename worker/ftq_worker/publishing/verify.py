@@ -82,9 +82,9 @@ def verify(
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     findings: list[Finding] = []
     if golden is not None:
-        figures = _score(model, golden, validated.task, tokenizer)
-        findings.append(same_as_trained(figures, trained))
-        findings.append(against_base(figures, trained))
+        scores = _score(model, golden, validated.task, tokenizer)
+        findings.append(same_as_trained(scores, trained))
+        findings.append(against_base(scores, trained))
     ctx.control.check()
     if validated.model.kind == "decoder" and validated.task is not Task.CLASSIFICATION:
         findings.append(_generates(model, tokenizer, golden))
@@ -99,25 +99,28 @@ def verify(
         )
 
 
-def same_as_trained(figures: dict[str, float], trained: Trained) -> Finding:
+def same_as_trained(scores: dict[str, float], trained: Trained) -> Finding:
     """Compare with what train measured on the model in memory."""
-    then, now = trained.golden_after.get("loss", 0.0), figures["loss"]
+    then, now = trained.golden_after.get("loss", 0.0), scores["loss"]
     allowed = (EXACT if trained.settings["precision"] == "fp32" else HALF) * max(1.0, abs(then))
     ok = abs(now - then) <= allowed  # False for NaN
     says = "is" if ok else "is not"
+    figures = f"{now:.4f}"
+    if figures != f"{then:.4f}":
+        figures += f", was {then:.4f}"
     return Finding(
         "saved_model",
         ok,
-        f"loaded afresh, its golden loss {says} what training measured: {now:.4f}, was {then:.4f}",
+        f"loaded afresh, its golden loss {says} what training measured: {figures}",
         before=then,
         after=now,
     )
 
 
-def against_base(figures: dict[str, float], trained: Trained) -> Finding:
+def against_base(scores: dict[str, float], trained: Trained) -> Finding:
     """Compare with the base model: better, the same within the intervals, or worse."""
-    name = "accuracy" if "accuracy" in figures else "loss"
-    base, now = trained.golden_before, figures
+    name = "accuracy" if "accuracy" in scores else "loss"
+    base, now = trained.golden_before, scores
     apart = base[f"{name}_high"] < now[f"{name}_low"] or now[f"{name}_high"] < base[f"{name}_low"]
     gain = now[name] - base[name] if name == "accuracy" else base[name] - now[name]
     word = "better than" if gain > 0 else "worse than"
