@@ -177,7 +177,8 @@ EVENTS: dict[EventType, EventSpec] = {
             "examples_per_s": "examples per second over the recent steps",
             "tokens_accuracy": "share of trained tokens predicted right in this step",
             "step_s": "seconds that this step took",
-            "eta_s": "seconds until training ends, from recent steps, evaluations and saves",
+            "eta_s": "seconds until training ends, from recent steps, evaluations and saves;"
+            " 0 at the last step",
             "nonfinite": "names of the fields that were not finite numbers",
         },
     ),
@@ -203,7 +204,10 @@ EVENTS: dict[EventType, EventSpec] = {
     EventType.VERIFICATION: EventSpec(
         "The saved or pushed model was checked.",
         {"name": "what was checked", "ok": "the result", "message": "what was found"},
-        {"before": "figure of the base model", "after": "figure of the trained model"},
+        {
+            "before": "figure to compare with: the base model's, or what training measured",
+            "after": "figure of the saved model",
+        },
     ),
     EventType.PUBLISHED: EventSpec(
         "The model is on the Hub.",

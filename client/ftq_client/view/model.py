@@ -86,6 +86,7 @@ class JobView:
     tasks: dict[str, Task] = field(default_factory=dict)  # of the phase that runs, by name
     dataset: dict[str, Any] = field(default_factory=dict)
     cleaning: dict[str, dict[str, Any]] = field(default_factory=dict)  # by rule
+    idle_rules: int = 0  # of the cleaning that goes on: rules that found nothing
     golden: dict[str, Any] = field(default_factory=dict)
     resolved: dict[str, dict[str, Any]] = field(default_factory=dict)  # by field
     step: dict[str, Any] = field(default_factory=dict)  # the latest step
@@ -111,6 +112,8 @@ class JobView:
         self.host = event.host or self.host
         self.phase = event.phase or self.phase
         data = event.data if isinstance(event.data, Mapping) else {}
+        if event.type is not EventType.CLEANING:
+            self.idle_rules = 0
         if handler := _HANDLERS.get(event.type):
             handler(self, dict(data), event)
 
@@ -216,6 +219,14 @@ def _eval(view: JobView, data: dict[str, Any], event: Event) -> None:
         view.after = data
 
 
+def _cleaning(view: JobView, data: dict[str, Any], event: Event) -> None:
+    _table("cleaning", "rule")(view, data, event)
+    rows = number(data.get("rows_in"))
+    # A rule that changes rows and drops none has examples of what it found.
+    if rows is not None and rows == number(data.get("rows_out")) and not data.get("examples"):
+        view.idle_rules += 1
+
+
 def _warning(view: JobView, data: dict[str, Any], event: Event) -> None:
     view.warnings += 1
 
@@ -249,7 +260,7 @@ _HANDLERS: dict[EventType, Handler] = {
     EventType.RESOLVED: _table("resolved", "field"),
     EventType.CHECK: _table("checks", "name"),
     EventType.DATASET: _keep("dataset"),
-    EventType.CLEANING: _table("cleaning", "rule"),
+    EventType.CLEANING: _cleaning,
     EventType.GOLDEN: _keep("golden"),
     EventType.PROGRESS: _progress,
     EventType.STEP: _step,

@@ -1,14 +1,17 @@
 """The lines that an event leaves on a terminal for good, above the live region."""
 
-from ftq_client.view.facts import Phrase, facts_line
-from ftq_client.view.format import amount, clock, duration
+from typing import Any
+
+from ftq_client.view.facts import Phrase, facts_line, took
+from ftq_client.view.format import amount, clock
 from ftq_client.view.lines import Glyphs, Ink, Line, Span, crop, shown, text_of, width_of, wrap
 from ftq_client.view.model import JobView, Task
 from ftq_client.view.steps import step_line
 from ftq_client.view.wording import phrase
+from ftq_client.view.wording_rows import found_nothing
 from ftq_shared.events import Event, EventType
 
-_SUBJECT = 11  # columns for what a line is about
+_SUBJECT = 15  # columns for what a line is about: `dataset licence` is the longest
 _CLOCK_FROM = 76  # a narrower terminal has no room for the time of day
 _SAMPLE_ROWS = 14  # of one sample; the whole of it is in `ftq tail --json`
 
@@ -20,8 +23,25 @@ def permanent_lines(event: Event, view: JobView, *, width: int, glyphs: Glyphs) 
     still matter when it has moved on.
     """
     unfinished = {name for name, task in view.tasks.items() if not task.finished}
-    waiting = view.waiting
+    waiting, idle_rules = view.waiting, view.idle_rules
     view.apply(event)
+    if event.type is EventType.CLEANING and view.idle_rules > idle_rules:
+        return []  # told in one line, once the rules are through
+    lines: list[Line] = []
+    if idle_rules and not view.idle_rules:
+        lines = _laid_out(event, found_nothing(idle_rules), width, glyphs)
+    return lines + _lines_of(event, view, unfinished, waiting, width, glyphs)
+
+
+def _lines_of(
+    event: Event,
+    view: JobView,
+    unfinished: set[str],
+    waiting: dict[str, Any],
+    width: int,
+    glyphs: Glyphs,
+) -> list[Line]:
+    """Return an event's own lines; `unfinished` and `waiting` are as they were before it."""
     match event.type:
         case EventType.PROGRESS:
             task = view.tasks.get(str(event.data.get("task")))
@@ -41,10 +61,11 @@ def permanent_lines(event: Event, view: JobView, *, width: int, glyphs: Glyphs) 
 
 
 def _task_done(task: Task) -> Phrase:
+    seconds = took(task.updated - task.started)
     line: Line = (
         (f"{shown(task.name)}  ", Ink.PLAIN),
         (amount(task.done, task.unit), Ink.STRONG),
-        (f"  {duration(task.updated - task.started)}", Ink.DIM),
+        (f"  {seconds}" if seconds else "", Ink.DIM),
     )
     return Phrase("done", line, Ink.GOOD)
 

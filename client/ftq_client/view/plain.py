@@ -11,6 +11,7 @@ from ftq_client.view.lines import ASCII, Ink, shown, text_of
 from ftq_client.view.model import JobView
 from ftq_client.view.summary import summary_lines
 from ftq_client.view.wording import phrase
+from ftq_client.view.wording_rows import found_nothing
 from ftq_shared.events import Event, EventType
 
 _INDENT = " " * 18  # clock, space, phase, space: where the words begin
@@ -22,7 +23,10 @@ _PROGRESS_S = 10.0
 
 def plain_lines(event: Event) -> list[str]:
     """Return an event as lines of text: one, and indented ones below for samples and traces."""
-    words = phrase(event, ASCII)
+    return _lines_of(event, phrase(event, ASCII))
+
+
+def _lines_of(event: Event, words: Phrase) -> list[str]:
     start = f"{clock(event.time)} {event.phase or '-':<8} "
     first = start + _head(words) + text_of(words.line)
     if words.hint:
@@ -54,11 +58,20 @@ class PlainView:
         """Write one event."""
         if event.job not in self._jobs:
             self._jobs[event.job] = JobView(event.job, self._names.get(event.job, ""))
-        self._jobs[event.job].apply(event)
+        view = self._jobs[event.job]
+        idle_rules = view.idle_rules
+        view.apply(event)
+        if event.type is EventType.CLEANING and view.idle_rules > idle_rules:
+            return  # told in one line, once the rules are through
+        if idle_rules and not view.idle_rules:
+            self._write(event, _lines_of(event, found_nothing(idle_rules)))
         if event.type is EventType.PROGRESS and not self._due(event):
             return
+        self._write(event, plain_lines(event))
+
+    def _write(self, event: Event, lines: list[str]) -> None:
         prefix = f"{shown(event.job)} " if self._many else ""
-        for line in plain_lines(event):
+        for line in lines:
             write_line(self._stream, prefix + line)
 
     def _due(self, event: Event) -> bool:

@@ -135,7 +135,7 @@ def _training(view: JobView, width: int, glyphs: Glyphs) -> list[Line]:
     step, steps = fmt.number(view.step.get("step")), fmt.number(view.step.get("steps"))
     eta = view.step.get("eta_s")
     facts = f" {percent_of(step, steps):>4}" + (
-        f" {glyphs.sep} eta {fmt.duration(eta)}" if eta is not None else ""
+        f" {glyphs.sep} eta {fmt.duration(eta)}" if eta else ""
     )
     bar = _bar(step, steps, width - 9 - cells(facts), glyphs)
     figures = step_line({k: v for k, v in view.step.items() if k != "eta_s"}, width=width - 9)

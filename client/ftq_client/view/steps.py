@@ -61,7 +61,7 @@ def _parts(data: Mapping[str, Any], pad: bool) -> list[Part]:
         parts.append(part(7, "acc", "tokens_accuracy", fmt.percent(data["tokens_accuracy"]), 6))
     if data.get("epoch") is not None:
         parts.append(part(8, "epoch", "epoch", fmt.short(data["epoch"]), 4))
-    if data.get("eta_s") is not None:
+    if data.get("eta_s"):  # the last step has none
         parts.append(part(2, "eta", "eta_s", fmt.duration(data["eta_s"]), 0))
     return parts
 

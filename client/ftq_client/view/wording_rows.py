@@ -12,8 +12,9 @@ from ftq_shared.events import Event
 def dataset(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     """Word what the dataset looks like."""
     tokens, splits = data.get("tokens"), data.get("splits")
+    rows = data.get("rows")
     facts = (
-        f"{fmt.count(data.get('rows'))} rows",
+        "rows not counted yet" if rows is None else f"{fmt.count(rows)} rows",
         f"columns {names(data['columns'])}" if data.get("columns") else "",
         said(data, "shape", "read as "),
         said(data, "task", "task "),
@@ -26,7 +27,11 @@ def dataset(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
 
 
 def _pairs(table: Mapping[str, Any]) -> str:
-    return ", ".join(f"{shown(key)} {fmt.count(value)}" for key, value in table.items())
+    """Return names with their figures; a figure that is not known yet is left out."""
+    return ", ".join(
+        shown(key) if value is None else f"{shown(key)} {fmt.count(value)}"
+        for key, value in table.items()
+    )
 
 
 def sample(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
@@ -77,6 +82,12 @@ def cleaning(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     examples = data.get("examples")
     found = examples if isinstance(examples, list) else []
     return Phrase("cleaning", line, more=tuple(((_finding(e), Ink.DIM),) for e in found[:3]))
+
+
+def found_nothing(rules: int) -> Phrase:
+    """Word the cleaning rules that left every row as it was."""
+    text = "1 rule found nothing" if rules == 1 else f"{rules} rules found nothing"
+    return Phrase("cleaning", ((text, Ink.DIM),))
 
 
 def _finding(example: Any) -> str:

@@ -37,6 +37,7 @@ def test_every_step_is_one_event(sft_done):
     assert {s["steps"] for s in steps} == {12}
     assert all(math.isfinite(s["loss"]) and s["grad_norm"] > 0 for s in steps)
     assert steps[-1]["epoch"] == 2.0
+    assert steps[-1]["eta_s"] == 0 < steps[0]["eta_s"]
     assert all(s["tokens_per_s"] > 0 and s["step_s"] > 0 for s in steps)
     assert steps[-1]["loss"] < steps[0]["loss"]
 

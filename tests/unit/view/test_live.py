@@ -50,12 +50,20 @@ def test_the_whole_story_is_told() -> None:
     text = words(played(story(steps=30), names={JOB: "qwen-gsm8k"}))
     for part in (
         "no worker is online", "→ start one: ftq worker", "── validate", "✓ model", "✓ finished",
-        "in_golden_or_validation", "│ [red]not red[/red] \\x1b[31mnor this", "┃ She sold 48+24",
-        "train.epochs = 2", "✓ done        tokenize  7,317 rows", "golden before", "checkpoint",
+        "in_golden_or_validation", "cleaning        2 rules found nothing",
+        "│ [red]not red[/red] \\x1b[31mnor this", "┃ She sold 48+24",
+        "train.epochs = 2", "✓ done            tokenize  7,317 rows", "golden before", "checkpoint",
         "! warning", "→ look at data.columns", "✓ hashes", "✓ published",
         "succeeded after", "ftq fetch",
     ):  # fmt: skip
         assert part in text, part
+
+
+def test_columns_stand_below_each_other() -> None:
+    tell = Teller()
+    names = ("model", "model access", "dataset licence")
+    lines = words(played(tell("check", name=n, ok=True, message="fine") for n in names)).split("\n")
+    assert len({line.index("fine") for line in lines if "fine" in line}) == 1
 
 
 def test_the_terminal_is_given_back() -> None:
@@ -157,6 +165,10 @@ def test_the_region_of_a_training() -> None:
     assert latest.startswith("latest   45/120  loss 0.9821")
     assert "validation 1.1" in loss
     assert "saved at 40" in loss
+
+
+def test_the_last_step_has_no_eta() -> None:
+    assert "eta" not in " ".join(region(at_step(120)))
 
 
 def test_the_region_without_unicode_and_without_room() -> None:

@@ -66,6 +66,41 @@ def test_markup_and_control_characters_are_shown_not_obeyed() -> None:
     assert lines[1].endswith(r"| [red]not red[/red] \x1b[31mnor this")
 
 
+def test_a_result_says_its_figures_once_and_no_time_that_is_nothing() -> None:
+    tell = Teller()
+    event = tell("verification", name="golden", ok=True, message="loss 0.0497", before=1, after=2)
+    assert said(event).endswith("verification ok: golden: loss 0.0497")
+    for seconds, end in ((0.04, "fine"), (0.05, "fine  0.1s"), (None, "fine")):
+        check = tell("check", name="disk", ok=True, message="fine", seconds=seconds)
+        assert said(check).endswith(f"disk: {end}")
+
+
+def test_rows_that_are_not_counted_yet_are_said_once() -> None:
+    splits = {"train": None, "test": 12}
+    line = said(Teller()("dataset", rows=None, columns=["a"], splits=splits))
+    assert line.endswith("dataset rows not counted yet | columns a | splits train, test 12")
+
+
+def test_cleaning_rules_that_found_nothing_are_one_line() -> None:
+    tell = Teller()
+    found = {"examples": [{"file": "a", "row": 1, "what": "a control character"}]}
+    rules = [("missing", 9, {}), ("empty", 8, {}), ("control", 8, found), ("duplicate", 8, {})]
+    before, history = 9, []
+    for rule, after, more in rules:
+        history.append(tell("cleaning", rule=rule, rows_in=before, rows_out=after, **more))
+        before = after
+    text = played(
+        PlainView, [*history, tell("log", line="on"), *history[:1], tell("log", line="x")]
+    )
+    told = [line[18:] for line in text.splitlines()]
+    assert [line.split()[1] for line in told if line.startswith("cleaning")] == [
+        "empty", "control", "2", "1",
+    ]  # fmt: skip
+    assert "cleaning 2 rules found nothing" in told
+    assert "cleaning 1 rule found nothing" in told
+    assert told.index("log on") == told.index("cleaning 2 rules found nothing") + 1
+
+
 def test_a_sample_marks_what_is_trained() -> None:
     _, *rows = plain_lines(Teller()("sample", row=1, text="Q: 1+1\nA: 2\n", trained="2\n"))
     assert [row.strip() for row in rows] == ["| Q: 1+1", "| A:", "> 2"]

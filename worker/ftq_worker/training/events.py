@@ -113,6 +113,8 @@ class StepEvents(TrainerCallback):  # type: ignore[misc]  # transformers has no 
             "tokens_accuracy": logs.get("mean_token_accuracy"),
             "examples_per_s": settings.batch_size / step_s if step_s else None,
         }
+        left = settings.steps - step
+        eta_s = clock.eta_s(left, self._evals_left(step), self._saves_left()) if left else 0.0
         self._emit(
             EventType.STEP,
             step=step,
@@ -120,9 +122,7 @@ class StepEvents(TrainerCallback):  # type: ignore[misc]  # transformers has no 
             epoch=round(float(logs.get("epoch", state.epoch or 0.0)), 4),
             lr=logs["learning_rate"],
             step_s=round(seconds, 4),
-            eta_s=round(
-                clock.eta_s(settings.steps - step, self._evals_left(step), self._saves_left()), 1
-            ),
+            eta_s=round(eta_s, 1),
             tokens_per_s=round(clock.tokens_per_s(), 1),
             **rounded({"loss": self.last_loss}),
             **rounded({k: float(v) for k, v in optional.items() if v is not None}),
