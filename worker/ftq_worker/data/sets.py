@@ -99,20 +99,18 @@ def _golden(
     if test is not None and len(test.alive):
         wanted = splits.golden_size_from_test(len(test.alive), size)
         # Groups need not stay whole here: all groups of the test split leave the training rows.
-        picked = _pick(test, _rows_of(test, ids, labelled), wanted, ctx.spec.train.seed)
-        rule = "up to 1,000" if size is None else "the size that was asked for"
+        picked = _pick(test, _rows_of(test, ids, labelled), wanted.rows, ctx.spec.train.seed)
         return picked, (
-            f"{len(picked):,} of the {len(test.alive):,} usable rows of the test split,"
-            f" {rule}; stratified by {by}, seed {ctx.spec.train.seed}"
+            f"{len(picked):,} of the {len(test.alive):,} usable rows of the test split"
+            f" ({wanted.reason}); stratified by {by}, seed {ctx.spec.train.seed}"
         )
     grouped = bool(ctx.spec.data.group_by)
     wanted = splits.golden_size_from_train(len(rows), size)
-    picked = _pick(train, rows, wanted, ctx.spec.train.seed, grouped=grouped)
+    picked = _pick(train, rows, wanted.rows, ctx.spec.train.seed, grouped=grouped)
     how = f"whole groups of {ctx.spec.data.group_by}" if grouped else f"stratified by {by}"
-    rule = "5 %, at least 100, at most 500, never above 10 %" if size is None else "as asked for"
     return picked, (
-        f"{len(picked):,} of {len(rows):,} training rows ({rule}), held out before anything else;"
-        f" {how}, seed {ctx.spec.train.seed}"
+        f"{len(picked):,} of {len(rows):,} training rows ({wanted.reason}), held out before"
+        f" anything else; {how}, seed {ctx.spec.train.seed}"
     )
 
 

@@ -37,25 +37,47 @@ class Rows:
         return len(self.index)
 
 
-def golden_size_from_test(rows: int, asked: int | None) -> int:
+@dataclass(frozen=True)
+class GoldenSize:
+    """How many rows the golden set gets, and which bound decided."""
+
+    rows: int
+    reason: str
+
+
+def golden_size_from_test(rows: int, asked: int | None) -> GoldenSize:
     """Return the size of a golden set that a test split of `rows` gives; raises Refused."""
     if asked is None:
-        return min(rows, GOLDEN_FROM_TEST)
+        whole = rows <= GOLDEN_FROM_TEST
+        return GoldenSize(min(rows, GOLDEN_FROM_TEST), "all of it" if whole else "the most")
     if asked > rows:
         raise _too_large(asked, f"the test split has {rows:,} usable rows", rows)
-    return asked
+    return GoldenSize(asked, "as asked for")
 
 
-def golden_size_from_train(rows: int, asked: int | None) -> int:
+def golden_size_from_train(rows: int, asked: int | None) -> GoldenSize:
     """Return the size of a golden set that is taken from `rows` training rows; raises Refused."""
     if asked is None:
-        wanted = min(max(round(rows * GOLDEN_SHARE), GOLDEN_LEAST), GOLDEN_MOST)
-        return max(1, min(wanted, int(rows * GOLDEN_CAP)))
+        return _golden_size(rows)
     if asked > rows // 2:
         raise _too_large(
             asked, f"that is more than half of the {rows:,} usable training rows", rows // 2
         )
-    return asked
+    return GoldenSize(asked, "as asked for")
+
+
+def _golden_size(rows: int) -> GoldenSize:
+    """Return 5 % of the rows within the bounds; in a small set the cap counts most."""
+    share, cap = round(rows * GOLDEN_SHARE), max(1, int(rows * GOLDEN_CAP))
+    wanted = min(max(share, GOLDEN_LEAST), GOLDEN_MOST)
+    if wanted > cap:
+        return GoldenSize(
+            cap, f"at most 10 %: the set is small; 5 % would be {share:,}, too few to judge by"
+        )
+    if wanted == share:
+        return GoldenSize(share, "5 %")
+    bound = "least" if wanted > share else "most"
+    return GoldenSize(wanted, f"the {bound}; 5 % would be {share:,}")
 
 
 def _too_large(asked: int, why: str, most: int) -> Refused:
