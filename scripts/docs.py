@@ -43,8 +43,9 @@ AUTO_RULES = {
     " 100 steps",
     "train.micro_batch": "largest power of two, up to 64, within 85 % of the card's memory;"
     " up to 8 on a CPU",
-    "train.max_length": "the longest row up to 2,048 tokens, else the 99.5th percentile; never"
-    " above what the model takes",
+    "train.max_length": "the longest row; where some have more than 2,048 tokens, the longest"
+    " row below that, or the 99.5th percentile if more than 0.5 % are longer; never above what the"
+    " model takes",
     "train.packing": "on CUDA with a variable-length attention kernel: packed; else rows are"
     " grouped by length",
     "train.precision": "bf16 on Ampere and later, fp16 on older cards, fp32 on a CPU",

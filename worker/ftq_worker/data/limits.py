@@ -10,7 +10,7 @@ from ftq_worker.data.arrow import Indices
 from ftq_worker.handover import ModelFacts
 
 SOFT_LIMIT = 2048  # tokens; up to here every row is kept
-PERCENTILE = 99.5  # of the rows are kept where the longest goes beyond
+PERCENTILE = 99.5  # of the rows are kept, at least, where some go beyond
 _UNSET = 10**6  # transformers writes an enormous number where a tokenizer has no limit
 
 
@@ -45,11 +45,25 @@ def max_length(lengths: Indices, asked: int | None, limit: int | None) -> MaxLen
                 field="train.max_length",
             )
         return MaxLength(asked, "as asked for")
-    longest = int(lengths.max(initial=1))
-    tokens, reason = longest, f"the longest of {len(lengths):,} rows"
-    if longest > SOFT_LIMIT:
-        tokens = int(np.percentile(lengths, PERCENTILE, method="higher"))
-        reason = f"{PERCENTILE} % of {len(lengths):,} rows fit; the longest has {longest:,} tokens"
-    if limit is not None and tokens > limit:
-        return MaxLength(limit, f"the model takes at most {limit:,} tokens; {reason}")
-    return MaxLength(tokens, reason)
+    choice = _auto(lengths)
+    if limit is not None and choice.tokens > limit:
+        return MaxLength(limit, f"the model takes at most {limit:,} tokens; {choice.reason}")
+    return choice
+
+
+def _auto(lengths: Indices) -> MaxLength:
+    """Return the longest row within the soft limit, or what nearly all rows need."""
+    rows, longest = len(lengths), int(lengths.max(initial=1))
+    if longest <= SOFT_LIMIT:
+        return MaxLength(longest, f"the longest of {rows:,} rows")
+    short = lengths[lengths <= SOFT_LIMIT]
+    if 100 * len(short) >= PERCENTILE * rows:
+        return MaxLength(
+            int(short.max()),
+            f"the longest of the {len(short):,} rows up to {SOFT_LIMIT:,} tokens;"
+            f" {rows - len(short):,} of {rows:,} are longer, up to {longest:,} tokens",
+        )
+    return MaxLength(
+        int(np.percentile(lengths, PERCENTILE, method="higher")),
+        f"{PERCENTILE} % of {rows:,} rows fit; the longest has {longest:,} tokens",
+    )
