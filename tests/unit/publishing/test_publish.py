@@ -170,7 +170,7 @@ class TestPush:
         job = publishing(repo="me/foreign")
         with pytest.raises(Refused) as caught:
             publish.run(job.ctx)
-        assert caught.value.code == "target_not_empty"
+        assert caught.value.code == "target_taken"
         assert "model.bin" in names(hub, "me/foreign")
 
     def test_foreign_content_goes_with_overwrite(self, publishing, hub):

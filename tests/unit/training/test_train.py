@@ -249,7 +249,7 @@ class TestGuards:
         found.model_copy(update={"task": Task.PREFERENCE}).save(sft_job.ctx.paths.validated)
         with pytest.raises(Refused) as caught:
             train.run(sft_job.ctx)
-        assert caught.value.code == "task_not_supported"
+        assert caught.value.code == "task_unsupported"
 
     def test_missing_base_folder(self, sft_job, tmp_path):
         found = Validated.load(sft_job.ctx.paths.validated)

@@ -74,7 +74,7 @@ def _refuse_foreign(ctx: PhaseContext, hub: HubClient, repo: str) -> None:
     if hub.repo_state(repo) is RepoState.OTHER and not ctx.spec.publish.overwrite:
         raise Refused(
             f"{repo} holds something that ftq did not put there",
-            code="target_not_empty",
+            code="target_taken",
             hint="choose another publish.repo, or set publish.overwrite",
             field="publish.repo",
         )

@@ -128,7 +128,7 @@ def _refuse_method(method: str, facts: RunFacts) -> None:
     if facts.task is Task.PREFERENCE:
         raise Refused(
             "task: preference cannot be trained yet",
-            code="task_not_supported",
+            code="task_unsupported",
             hint="this version trains sft, text and classification",
             field="task",
         )
