@@ -52,7 +52,8 @@ AUTO_RULES = {
     "train.lora.target_modules": "every linear layer but the head",
     "train.save_every": "50 times the time of one save, between 2 and 30 minutes",
     "train.eval_every": "10 per run, at most a tenth of the training's time",
-    "resources.gpus": "1; the CPU when no host that is online has a GPU",
+    "resources.gpus": "1; when no host that is online has a GPU: the CPU, refused after the first"
+    " steps if training would take more than 30 minutes",
     "publish.format": "LoRA on a base from the Hub: the adapter; LoRA on another base: merged;"
     " trained whole: the whole model",
 }

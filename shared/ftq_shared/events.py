@@ -198,7 +198,7 @@ EVENTS: dict[EventType, EventSpec] = {
         {"path": "directory of the checkpoint", "reason": "why there was an interruption"},
     ),
     EventType.GUARD: EventSpec(
-        "A guard acted: a non-finite loss, a deadline, a lost lease.",
+        "A guard acted: a non-finite loss, too slow on the CPU, a deadline, a lost lease.",
         {"name": "which guard", "message": "what it saw", "action": "what it did"},
     ),
     EventType.VERIFICATION: EventSpec(

@@ -18,6 +18,7 @@ _FIELDS = {
     "no_such_dataset": "dataset",
     "no_write_access": "publish.repo",
     "timeout": "resources.max_runtime",
+    "too_slow_on_cpu": "resources.gpus",
 }
 _OUTCOMES = {
     JobState.SUCCEEDED: ("succeeded", Ink.GOOD),

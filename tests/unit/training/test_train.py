@@ -228,6 +228,26 @@ class TestGuards:
         assert report.best_step < report.steps
         assert job.events.of(EventType.GUARD)[0]["name"] == "early_stopping"
 
+    @pytest.mark.parametrize(("gpus", "refused"), [("auto", True), (0, False)])
+    def test_a_long_run_on_the_cpu_has_to_be_asked_for(
+        self, sft_job, monkeypatch, llama, gpus, refused
+    ):
+        # As if a step took two hours, from the fifth measured step on: no real time passes.
+        monkeypatch.setattr(RunClock, "step_s", lambda _: 7200.0)
+        storage = sft_job.ctx.paths.storage
+        job = tiny_job(storage, llama, "sft", resources={"gpus": gpus})
+        if not refused:
+            train.run(job.ctx)
+            assert not job.events.of(EventType.GUARD)
+            return
+        with pytest.raises(Refused) as caught:
+            train.run(job.ctx)
+        assert caught.value.code == "too_slow_on_cpu"
+        assert "about 14.0 hours" in caught.value.message
+        assert "--gpus 0" in caught.value.hint
+        assert [s["step"] for s in job.events.of(EventType.STEP)] == [1, 2, 3, 4, 5]
+        assert job.events.of(EventType.GUARD)[0]["name"] == "too_slow_on_cpu"
+
     def test_out_of_memory_says_what_to_lower(self, sft_job, monkeypatch):
         def burst(*_):
             raise torch.OutOfMemoryError("CUDA out of memory")

@@ -48,6 +48,15 @@ class RunClock:
         self._saves.append(self._lap())
         return self._saves[-1]
 
+    @property
+    def measured(self) -> int:
+        """The recent steps that the figures below rest on, at most RECENT_STEPS."""
+        return len(self._steps)
+
+    def elapsed_s(self) -> float:
+        """Return the seconds since the start, pauses included."""
+        return self.now() - self.started
+
     def step_s(self) -> float:
         """Return the median of the recent steps, in seconds; 0.0 before the first."""
         return statistics.median(self._steps) if self._steps else 0.0

@@ -113,8 +113,6 @@ class StepEvents(TrainerCallback):  # type: ignore[misc]  # transformers has no 
             "tokens_accuracy": logs.get("mean_token_accuracy"),
             "examples_per_s": settings.batch_size / step_s if step_s else None,
         }
-        left = settings.steps - step
-        eta_s = clock.eta_s(left, self._evals_left(step), self._saves_left()) if left else 0.0
         self._emit(
             EventType.STEP,
             step=step,
@@ -122,12 +120,19 @@ class StepEvents(TrainerCallback):  # type: ignore[misc]  # transformers has no 
             epoch=round(float(logs.get("epoch", state.epoch or 0.0)), 4),
             lr=logs["learning_rate"],
             step_s=round(seconds, 4),
-            eta_s=round(eta_s, 1),
+            eta_s=round(self.eta_s(step), 1),
             tokens_per_s=round(clock.tokens_per_s(), 1),
             **rounded({"loss": self.last_loss}),
             **rounded({k: float(v) for k, v in optional.items() if v is not None}),
         )
         return self._is_broken(step, self.last_loss, logs.get("grad_norm"))
+
+    def eta_s(self, step: int) -> float:
+        """Return the seconds that are left after `step`; 0.0 at the last one."""
+        left = self._settings.steps - step
+        if not left:
+            return 0.0
+        return self._clock.eta_s(left, self._evals_left(step), self._saves_left())
 
     def _evals_left(self, step: int) -> int:
         every = self._settings.eval_every

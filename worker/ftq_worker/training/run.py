@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset, load_from_disk
-from transformers import PreTrainedTokenizerBase, TrainerState
+from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState
 
 from ftq_shared.errors import TrainingFailed
 from ftq_shared.events import EventType
@@ -22,6 +22,7 @@ from ftq_worker.training.boundary import StepBoundary, is_over
 from ftq_worker.training.checkpoints import STATE, Checkpoint
 from ftq_worker.training.classification import build_classification
 from ftq_worker.training.clock import RunClock
+from ftq_worker.training.cpu_guard import CpuGuard
 from ftq_worker.training.events import EVAL_FIELDS, StepEvents, best_step, evaluations, rounded
 from ftq_worker.training.settings import TrainSettings, with_packing
 from ftq_worker.training.sft import build_sft, pack
@@ -45,6 +46,7 @@ class Run:
 
     trainer: FtqSFTTrainer | FtqTrainer
     events: StepEvents
+    cpu_guard: CpuGuard
     clock: RunClock
     settings: TrainSettings
     known: dict[str, Any] = field(default_factory=dict)  # golden_before, seconds, train_loss
@@ -116,14 +118,17 @@ def build_run(
     boundary = StepBoundary(ctx, settings, clock)
     events = StepEvents(ctx.emit, settings, clock, boundary.saves_left)
     output = ctx.paths.checkpoints(ctx.token_number)
-    callbacks = [events, boundary]
+    cpu_guard = CpuGuard(ctx.emit, clock, events.eta_s)
+    callbacks: list[TrainerCallback] = [events, boundary]
+    if settings.on_cpu and ctx.spec.resources.gpus == "auto":  # nobody asked for the CPU
+        callbacks.append(cpu_guard)
     if settings.task is Task.CLASSIFICATION:
         trainer = build_classification(
             settings, base, tokenizer, labels, train, sets.validation, output, callbacks
         )
     else:
         trainer = build_sft(settings, base, tokenizer, train, sets.validation, output, callbacks)
-    run = Run(trainer, events, clock, settings)
+    run = Run(trainer, events, cpu_guard, clock, settings)
     boundary.connect(run.facts, trainer.order)
     return run
 
@@ -149,7 +154,8 @@ def find_resume(ctx: PhaseContext) -> Checkpoint | None:
 def train(run: Run, resume: Checkpoint | None) -> None:
     """Train to the end, or to the step where a stop was asked for.
 
-    Raises TrainingFailed when the numbers break. A checkpoint of a finished run is only loaded.
+    Raises TrainingFailed when the numbers break, Refused when it would take too long on the CPU.
+    A checkpoint of a finished run is only loaded.
     """
     if resume is None:
         run.trainer.train()
@@ -160,8 +166,8 @@ def train(run: Run, resume: Checkpoint | None) -> None:
             run.trainer._load_from_checkpoint(str(resume.path))
         else:
             run.trainer.train(resume_from_checkpoint=str(resume.path))
-    if run.events.failure:
-        raise run.events.failure
+    if failure := run.events.failure or run.cpu_guard.failure:
+        raise failure
 
 
 def keep_best(ctx: PhaseContext, run: Run) -> int | None:
