@@ -108,13 +108,14 @@ class Client:
     def ring(self) -> None:
         """Ask for a dispatch pass now; workers look by themselves every few seconds."""
         from kombu.exceptions import OperationalError
+        from redis.exceptions import RedisError
 
         from ftq_shared.doorbell import ring, sender
 
         assert self.settings.redis_url
         try:
             ring(self.store, sender(self.settings.redis_url))
-        except OperationalError:
+        except (OperationalError, RedisError):
             # The record stands; the message is a hint that the workers' repair pass replaces.
             return
 

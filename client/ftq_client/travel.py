@@ -6,6 +6,7 @@ ways are named and nothing is sent.
 
 import hashlib
 import json
+import os
 import secrets
 import shutil
 import tarfile
@@ -58,7 +59,10 @@ def files_of(what: str, name: str) -> Iterator[LocalFile]:
         pairs = [(file, file.relative_to(path)) for file in files if file.name[0] != "."]
     else:
         files = [path] if path.is_file() else [Path(p) for p in sorted(glob(name, recursive=True))]
-        pairs = [(file, Path(file.name)) for file in files if file.is_file()]
+        files = [file for file in files if file.is_file()]
+        # Two files of one name in two folders stay two files.
+        top = Path(os.path.commonpath([file.parent for file in files])) if files else path
+        pairs = [(file, file.relative_to(top)) for file in files]
     if what == "dataset":
         pairs = [(file, to) for file, to in pairs if file.suffix in DATA_SUFFIXES]
     if not pairs:
@@ -127,7 +131,7 @@ def _chunked(binary: "Redis", job: str, file: LocalFile) -> InputFile:
             whole.update(chunk)
             names.append(hashlib.sha256(chunk).hexdigest())
             binary.hset(keys.inputs(job), names[-1], chunk)
-    binary.expire(keys.inputs(job), keys.INPUTS_TTL_S)
+            binary.expire(keys.inputs(job), keys.INPUTS_TTL_S)
     return InputFile(file.path, file.size, whole.hexdigest(), tuple(names))
 
 
@@ -174,6 +178,8 @@ def fetch_model(
     target.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=_Incoming(binary, job, nonce), mode="r|") as tar:  # type: ignore[call-overload]
         tar.extractall(target, filter="data")
+        if not tar.getmembers():
+            raise _no_road(job)
     return target
 
 
@@ -184,6 +190,7 @@ class _Incoming:
         self._binary, self._job, self._key = binary, job, keys.relay(nonce)
         self._buffer = b""
         self._ended = False
+        self._pieces = 0
 
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes. Raises FtqError when the host falls silent."""
@@ -198,8 +205,14 @@ class _Incoming:
         deadline = time.monotonic() + FETCH_WAIT_S
         while time.monotonic() < deadline:
             got: Any = self._binary.blpop([self._key], timeout=2)
-            if got:
-                return bytes(got[1])
+            if not got:
+                continue
+            number, piece = int.from_bytes(got[1][:8], "big"), bytes(got[1][8:])
+            if number == self._pieces:
+                self._pieces += 1
+                return piece
+            if number > self._pieces:  # a lost reply took one: nothing is better than a wrong file
+                raise _no_road(self._job)
         raise _no_road(self._job)
 
 

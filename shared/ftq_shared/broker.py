@@ -63,15 +63,16 @@ def connect(
 
 @contextlib.contextmanager
 def translated(url: str | None = None) -> Iterator[None]:
-    """Turn redis-py's and kombu's connection errors into BrokerUnreachable.
+    """Turn redis-py's connection errors into BrokerUnreachable.
 
-    Errors of a script (redis ResponseError) pass: they are bugs, not outages.
+    Errors of the server (redis ResponseError: full, read-only, a bug in a script) pass, and so do
+    errors of files, which have nothing to do with the broker.
     """
     from redis.exceptions import AuthenticationError, ConnectionError, TimeoutError
 
     try:
         yield
-    except (AuthenticationError, ConnectionError, TimeoutError, OSError) as error:
+    except (AuthenticationError, ConnectionError, TimeoutError) as error:
         where = f" at {without_password(url)}" if url else ""
         raise BrokerUnreachable(
             f"the broker{where} does not answer: {error}", hint=_START_HINT

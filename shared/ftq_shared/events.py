@@ -234,6 +234,7 @@ EVENTS: dict[EventType, EventSpec] = {
             "row": "the row, counted from 0",
             "line": "the line of the file, counted from 1",
             "field": "the field",
+            "step": "the optimizer step",
             "nearest": "names that come near the one that was not found",
             "traceback": "for an unexpected error: where it was raised",
         },

@@ -1,12 +1,15 @@
 """Host records: what each worker offers, refreshed by its heartbeat."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ftq_shared import keys, scripts
 from ftq_shared.errors import UsageError
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -133,4 +136,13 @@ class HostStore:
         now_ms = seconds * 1000 + micros / 1000
         if gone := [n for n, raw in zip(names, found, strict=True) if not raw.get("instance")]:
             self.redis.srem(keys.HOSTS, *gone)
-        return [HostRecord.from_hash(raw, now_ms) for raw in found if raw.get("instance")]
+        return [host for raw in found if (host := _host(raw, now_ms))]
+
+
+def _host(raw: Mapping[str, str], now_ms: float) -> HostRecord | None:
+    """Read one host; None for one that is gone, or that another version wrote."""
+    try:
+        return HostRecord.from_hash(raw, now_ms) if raw.get("instance") else None
+    except (KeyError, ValueError, TypeError) as error:
+        log.warning("host %s is not one of this version: %r", raw.get("name", "?"), error)
+        return None

@@ -107,6 +107,12 @@ def kombu_keys(queue: str) -> list[str]:
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # base32, lower case: no 0/o, 1/l
 
 
+def is_job_id(text: str) -> bool:
+    """Return whether `text` has the form of a job id: it becomes part of paths."""
+    tail = text.removeprefix("ft-")
+    return text.startswith("ft-") and len(tail) == 8 and set(tail) <= set(_ALPHABET)
+
+
 def new_job_id() -> str:
     """Return a fresh job id, `ft-` and 8 characters (40 bits)."""
     return "ft-" + "".join(secrets.choice(_ALPHABET) for _ in range(8))

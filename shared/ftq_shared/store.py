@@ -5,6 +5,7 @@ edges (`Client`, agent, dispatcher) translate them with `broker.translated`.
 """
 
 import json
+import logging
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from ftq_shared import keys, scripts
 from ftq_shared.errors import ErrorInfo, NoSuchJob
 from ftq_shared.job_record import RECORD_VERSION, InputFile, JobRecord
 from ftq_shared.states import Phase
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -143,7 +146,8 @@ class JobStore:
         pipe = self.redis.pipeline(transaction=False)
         for job in jobs:
             pipe.hgetall(keys.job(job))
-        return [JobRecord.from_hash(raw) for raw in pipe.execute() if raw.get("state")]
+        found = (_record(raw) for raw in pipe.execute() if raw.get("state"))
+        return [record for record in found if record]
 
     def queued(self, start: int, stop: int) -> list[str]:
         """Return ids from the queue, front first, both ends included."""
@@ -260,3 +264,12 @@ class JobStore:
     def sealed_secrets(self, job: str) -> str:
         """Return the job's sealed box, '' when it has none."""
         return str(self.redis.get(keys.secret(job)) or "")
+
+
+def _record(raw: Mapping[str, str]) -> JobRecord | None:
+    """Read one record; one of a newer version or a damaged one is left to others, with a word."""
+    try:
+        return JobRecord.from_hash(raw)
+    except (KeyError, ValueError, TypeError) as error:
+        log.warning("record %s is not one of this version: %r", raw.get("id", "?"), error)
+        return None

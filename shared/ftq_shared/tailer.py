@@ -41,6 +41,8 @@ class Tailer:
         self._last = after
         self._on_outage = on_outage
         self._outage_s = outage_s
+        self._down_since: float | None = None  # monotonic; None while the broker answers
+        self._done = False
 
     def replay(self) -> Iterator[Event]:
         """Yield what is stored now and not yet yielded."""
@@ -55,33 +57,32 @@ class Tailer:
                 yield Event.from_json(line)
 
     def follow(self) -> Iterator[Event]:
-        """Yield events until the job has ended, and its end is the last one.
+        """Yield events until the job has ended, and its end has been yielded.
 
         Raises BrokerUnreachable when the broker stays away for longer than `outage_s`.
         """
         from redis.exceptions import ConnectionError, TimeoutError
 
-        down_since: float | None = None
-        while True:
+        while not self._done:
             try:
-                for event in self._session():
-                    down_since = None
-                    yield event
-                    if self._ended(event):
-                        return
-            except (ConnectionError, TimeoutError, OSError) as error:
-                now = time.monotonic()
-                down_since = down_since or now
-                if now - down_since > self._outage_s:
-                    raise BrokerUnreachable(
-                        f"the broker has been away for {self._outage_s:.0f} s: {error}",
-                        hint=f"the job goes on by itself; later: ftq tail {self._job}",
-                    ) from error
-                self._on_outage("the broker does not answer; trying again")
-                time.sleep(0.5)
+                yield from self._session()
+            except (ConnectionError, TimeoutError) as error:
+                self._wait_out(error)
+
+    def _wait_out(self, error: Exception) -> None:
+        """Sleep before the next try. Raises BrokerUnreachable when it has been too long."""
+        now = time.monotonic()
+        self._down_since = self._down_since or now
+        if now - self._down_since > self._outage_s:
+            raise BrokerUnreachable(
+                f"the broker has been away for {self._outage_s:.0f} s: {error}",
+                hint=f"the job goes on by itself; later: ftq tail {self._job}",
+            ) from error
+        self._on_outage("the broker does not answer; trying again")
+        time.sleep(0.5)
 
     def _session(self) -> Iterator[Event]:
-        """Subscribe once and yield until the connection is lost for good."""
+        """Subscribe once and yield until the end, or until the connection is lost for good."""
         pubsub = self._redis.pubsub()  # type: ignore[no-untyped-call]
         try:
             pubsub.subscribe(keys.live(self._job))
@@ -91,21 +92,26 @@ class Tailer:
 
     def _messages(self, pubsub: "PubSub") -> Iterator[Event]:
         """Yield events from the channel and, where it has holes, from the Stream."""
-        while True:
+        while not self._done:
             message: dict[str, Any] | None = pubsub.get_message(timeout=SILENCE_S)
             if message is None or message["type"] == "subscribe":
                 yield from self.replay()
+                self._down_since = None
+                self._done = self._at_end()
             elif message["type"] == "message":
                 yield from self._from_channel(message["data"])
 
     def _from_channel(self, line: str) -> Iterator[Event]:
         """Yield a published event, after what is missing before it; nothing if it is known."""
-        seq = int(json.loads(line)["seq"])
+        raw = json.loads(line)
+        seq = int(raw["seq"])
         if seq == self._last + 1:
             self._last = seq
             yield Event.from_json(line)
         elif seq > self._last:
             yield from self.replay()
+        if "outcome" in (raw["data"] or {}):
+            self._done = self._at_end()
 
     def _only_milestones(self) -> Iterator[Event]:
         """Yield what is left of a job that ended long ago."""
@@ -127,10 +133,8 @@ class Tailer:
         found: Any = self._redis.xrange(key, start, stop, count=count)
         return [(int(entry_id.split("-")[0]), fields["e"]) for entry_id, fields in found]
 
-    def _ended(self, event: Event) -> bool:
-        """Return whether `event` ends the job for good: a retried one has ends in the middle."""
-        if event.type is not EventType.STATE or "outcome" not in event.data:
-            return False
+    def _at_end(self) -> bool:
+        """Return whether nothing more will come; an end in the middle of a retried job is none."""
         record: Any = self._redis.hmget(keys.job(self._job), "state", "seq")
         state, seq = record
-        return state is None or (JobState(state).terminal and int(seq) <= event.seq)
+        return state is None or (JobState(state).terminal and int(seq) <= self._last)

@@ -18,7 +18,6 @@ from celery import Celery, signals
 from ftq_shared import keys
 from ftq_shared.broker import connect, translated
 from ftq_shared.doorbell import DISPATCH, RUN_PHASE, celery_settings, ring
-from ftq_shared.errors import BrokerUnreachable
 from ftq_shared.hosts import HostStore
 from ftq_shared.settings import Settings
 from ftq_shared.store import JobStore
@@ -66,8 +65,10 @@ def carry_bells(app: Celery, config: HostConfig, settings: Settings) -> None:
                 for _ in lines(agent):
                     with translated():
                         ring(store, app)
-        except (OSError, BrokerUnreachable) as error:
-            log.debug("bells: %s", error)  # the agent is being started, or the broker is away
+        except OSError as error:
+            log.debug("bells: %s", error)  # the agent is being started
+        except Exception as error:  # without this thread the host would never dispatch again
+            log.warning("bells: %s", error)
         time.sleep(0.2)
 
 

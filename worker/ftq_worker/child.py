@@ -18,6 +18,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ftq_shared.errors import ErrorInfo, FtqError, JobCancelled
 from ftq_shared.events import EventType, make_body
 from ftq_shared.keys import CHILD_S, PAUSE_S
 from ftq_shared.paths import JobPaths
+from ftq_shared.redaction import Redactor
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import Phase
 from ftq_worker.host.request import ChildRequest
@@ -58,7 +60,9 @@ class Leash:
             for line in self._reader.read():
                 self._obey(json.loads(line))
             if not self._reader.open:
-                return  # the agent is gone: the timer decides
+                # Only the agent holds the other end: it is dead, and somebody else may soon
+                # own the job.
+                os.killpg(0, signal.SIGKILL)
 
     def _obey(self, message: dict[str, Any]) -> None:
         """Carry out one control line."""
@@ -103,12 +107,13 @@ def run_phase(request: ChildRequest, control_fd: int, event_fd: int) -> int:
     if request.watched:
         leash.hold()
     emitter = PipeEmitter(event_fd, silent=request.rank > 0)
-    outcome = guarded(lambda: _run(request, control, emitter, leash.secrets), request)
+    work = partial(_run, request, control, emitter, leash.secrets)
+    outcome = guarded(work, request, Redactor(leash.secrets.values()))
     emitter.line(to_line(outcome))
     return 0
 
 
-def guarded(work: Callable[[], None], request: ChildRequest) -> dict[str, Any]:
+def guarded(work: Callable[[], None], request: ChildRequest, redactor: Redactor) -> dict[str, Any]:
     """Run `work`; return {"outcome"} and, where there is one, {"error"}."""
     try:
         work()
@@ -119,7 +124,7 @@ def guarded(work: Callable[[], None], request: ChildRequest) -> dict[str, Any]:
     except FtqError as error:
         return {"outcome": "failed", "error": error.info().to_json()}
     except Exception as error:  # the edge of the process: everything must be told
-        traceback.print_exc()
+        sys.stderr.write(redactor.text(traceback.format_exc()))
         info = ErrorInfo(
             "unexpected",
             f"{type(error).__name__}: {error}",

@@ -55,8 +55,9 @@ class Control:
         self._go.set()
 
     def pause(self) -> None:
-        """Hold the phase at its next safe point."""
-        self._go.clear()
+        """Hold the phase at its next safe point; one that is stopping must save, not wait."""
+        if not self._stop.is_set():
+            self._go.clear()
 
     def resume(self) -> None:
         """Let a paused phase go on."""

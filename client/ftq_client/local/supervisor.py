@@ -38,9 +38,9 @@ class Supervisor:
         """Serve until SIGTERM or SIGINT; returns the exit code. Raises FtqError at the start."""
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, lambda *_: self._stop.set())
-        self._broker.start()
-        make_key(self._settings)
         try:
+            self._broker.start()
+            make_key(self._settings)
             while not self._stop.wait(RESTART_S if self._worker else 0):
                 self._keep()
         finally:
@@ -54,8 +54,9 @@ class Supervisor:
         if self._broker.process.poll() is not None:
             self._broker.launch()
         if self._worker is None or self._worker.poll() is not None:
+            options = [*self._options, "--parent", str(os.getpid())]
             self._worker = subprocess.Popen(
-                [sys.executable, "-m", "ftq_worker.host.guard", *self._options],
+                [sys.executable, "-m", "ftq_worker.host.guard", *options],
                 env=dict(os.environ) | {"FTQ_REDIS_URL": self._broker.url},
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,

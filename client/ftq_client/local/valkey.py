@@ -50,6 +50,8 @@ class EmbeddedBroker:
         """
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._take_lock()
+        (self.directory / "url").unlink(missing_ok=True)
+        self._end_orphan()
         self.launch()
         write_atomic(self.directory / "url", self.url)
         (self.directory / "url").chmod(0o600)
@@ -108,6 +110,19 @@ class EmbeddedBroker:
         lock.write(str(os.getpid()))
         lock.flush()
         self._lock = lock
+
+    def _end_orphan(self) -> None:
+        """Stop a server that outlived its supervisor: we hold the lock, so it is nobody's."""
+        from redis.exceptions import RedisError
+
+        if not (self.directory / "port").exists():
+            return
+        try:
+            with connect(self.url, retries=0) as orphan:
+                orphan.ping()
+                orphan.shutdown()
+        except RedisError:
+            return  # nothing answers there, or not to our password
 
     def _write_config(self) -> Path:
         """Write the server's configuration; the password stands there and nowhere else."""

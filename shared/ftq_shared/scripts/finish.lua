@@ -5,7 +5,7 @@ local id, token, outcome = ARGV[1], ARGV[2], ARGV[3]
 if job('last_token') == token then
   return job('last_answer') == outcome and 'ok' or 'stale'
 end
-if token == '' or job('token') ~= token or job('state') ~= 'running' then
+if token == '' or job('token') ~= token then
   return 'stale'
 end
 for field, value in pairs(cjson.decode(ARGV[5])) do

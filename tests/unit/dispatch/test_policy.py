@@ -41,7 +41,7 @@ def places(
 
 
 def test_first_come_first_served_until_the_slots_are_full() -> None:
-    queue = [job(str(n), Phase.VALIDATE) for n in range(3)]
+    queue = [job(str(n), Phase.VALIDATE, "auto") for n in range(3)]
     assert places(queue, [host("a")]) == {
         "0": ("a", 0),
         "1": ("a", 0),
@@ -50,7 +50,7 @@ def test_first_come_first_served_until_the_slots_are_full() -> None:
 
 
 def test_only_train_takes_gpus() -> None:
-    both = [job("v", Phase.PREPARE, "8"), job("t", Phase.TRAIN, "2")]
+    both = [job("v", Phase.PREPARE, "2"), job("t", Phase.TRAIN, "2")]
     assert places(both, [host("a", gpus=2)]) == {"v": ("a", 0), "t": ("a", 2)}
 
 
@@ -99,6 +99,14 @@ def test_a_job_stays_where_its_files_are() -> None:
     assert places([job("x", Phase.PREPARE, storage_id="s2")], hosts) == {"x": ("b", 0)}
     found = places([job("x", Phase.PREPARE, storage_id="s3")], hosts)
     assert found == {"x": "the hosts that hold this job's files are not online"}
+
+
+def test_a_job_begins_only_where_it_can_also_train() -> None:
+    hosts = [host("cpu", slots=8), host("gpu", gpus=2, storage_id="s2")]
+    assert places([job("x", Phase.VALIDATE, "2")], hosts) == {"x": ("gpu", 0)}
+    assert places([job("x", Phase.VALIDATE, "4")], hosts) == {"x": "no host online has 4 GPUs"}
+    shared = [host("cpu", slots=8), host("gpu", gpus=2)]
+    assert places([job("x", Phase.VALIDATE, "2")], shared) == {"x": ("cpu", 0)}
 
 
 @pytest.mark.parametrize("changes", [{"draining": True}, {"age_s": 60.0}])

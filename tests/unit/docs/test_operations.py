@@ -40,7 +40,7 @@ def test_every_function_that_makes_a_key_was_tried() -> None:
         for name, value in vars(keys).items()
         if callable(value) and getattr(value, "__module__", "") == keys.__name__
     }
-    assert made - {"new_job_id", "host_queue", "kombu_keys"} == set(FUNCTIONS)
+    assert made - {"new_job_id", "host_queue", "is_job_id", "kombu_keys"} == set(FUNCTIONS)
 
 
 def test_times_to_live_are_those_of_the_code() -> None:

@@ -6,7 +6,7 @@ requests find room; a CPU phase the one with most free slots.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ftq_shared.hosts import Gpu, HostRecord
 from ftq_shared.job_record import RECORD_VERSION, JobRecord
@@ -81,15 +81,30 @@ def _place(job: JobRecord, rooms: list[HostRoom]) -> Placement | Waiting:
     usable = [r for r in rooms if not job.endpoint or r.host.endpoint == job.endpoint]
     if not usable:
         return _nobody(job, rooms)
+    request = wanted_gpus(job, rooms)
     bound = [r for r in usable if not job.storage_id or r.host.storage_id == job.storage_id]
+    if not job.storage_id and (later := _later_gpus(job, rooms)).count:
+        groups = {r.host.storage_id for r in usable if _could(r, later, job)}
+        bound = [r for r in usable if r.host.storage_id in groups]
+        if not bound:
+            return _no_gpus(job, later, usable)
     if not bound:
         return Waiting(
             job.id,
             "the hosts that hold this job's files are not online",
             "start `ftq worker` again on the host, or where its storage is mounted",
         )
-    request = wanted_gpus(job, rooms)
     return _on_gpus(job, request, bound) if request.count else _on_slot(job, bound)
+
+
+def _later_gpus(job: JobRecord, rooms: Sequence[HostRoom]) -> GpuRequest:
+    """Return what training will need: a job is bound to a storage only where it can train."""
+    return wanted_gpus(replace(job, phase=Phase.TRAIN), rooms)
+
+
+def _could(room: HostRoom, request: GpuRequest, job: JobRecord) -> bool:
+    """Return whether a host has the cards at all, busy or not."""
+    return len(_matching(room.host.gpus, request, job)) >= request.count
 
 
 def _nobody(job: JobRecord, rooms: Sequence[HostRoom]) -> Waiting:
@@ -134,7 +149,7 @@ def _no_gpus(job: JobRecord, request: GpuRequest, rooms: Sequence[HostRoom]) -> 
     """Tell apart a fleet that is busy from one that can never run the job."""
     what = f"{request.count} {request.kind or ''} GPU".replace("  ", " ")
     what += "s" if request.count > 1 else ""
-    if any(len(_matching(room.host.gpus, request, job)) >= request.count for room in rooms):
+    if any(_could(room, request, job) for room in rooms):
         return Waiting(job.id, f"waits for {what} on one host", "a running job has to end")
     return Waiting(
         job.id,

@@ -118,21 +118,17 @@ class Agent:
         """Stop the runs so that they can go on elsewhere, and leave the fleet."""
         for run in list(self.runs.values()):
             run.stop(StopReason.DRAIN, DRAIN_GRACE_S)
-        try:
-            with translated():
-                self._beat()  # says that we are draining
-            for thread in list(self._threads):
-                thread.join(DRAIN_GRACE_S + 15)
-            self.ring()
-            with translated():
-                self.hosts.leave(self.config.name, self.config.instance)
-        except BrokerUnreachable as error:
-            log.warning("left without saying so; the leases run out by themselves: %s", error)
-            for thread in list(self._threads):
-                thread.join(DRAIN_GRACE_S)
+        self._once(self._beat)  # says that we are draining
+        for thread in list(self._threads):
+            thread.join(DRAIN_GRACE_S + 15)
+        self.ring()
+        self._once(lambda: self.hosts.leave(self.config.name, self.config.instance))
 
     def _release_predecessor(self) -> None:
-        """Give back what a dead agent of this host has left; its children are dead as well."""
+        """Give back what a dead agent of this host has left.
+
+        Its children are dead: each kills itself when the agent's end of its pipe closes.
+        """
         mine = {self.config.instance, self.config.replaces} - {""}
         for record in self.store.leased():
             if record.host == self.config.name and record.instance in mine:
@@ -200,7 +196,8 @@ class Agent:
         """Act on what was said to all agents."""
         if message.get("cancel") in self.runs:
             self._hurry.set()
-        if message.get("storage_id") == self.config.storage_id:
+        wanted = message.get("storage_id") == self.config.storage_id
+        if wanted and keys.is_job_id(str(message.get("fetch"))):
             threading.Thread(target=self._send_folder, args=(message,), daemon=True).start()
 
     def _send_folder(self, message: dict[str, Any]) -> None:
@@ -210,8 +207,6 @@ class Agent:
 
     def _control_loop(self) -> None:
         """Hear of cancels at once; one that is missed is seen at the next renewal."""
-        from redis.exceptions import RedisError
-
         pubsub: Any = connect(self.settings.redis_url).pubsub()  # type: ignore[no-untyped-call]
         while not self.stopping.is_set():
             try:
@@ -220,7 +215,7 @@ class Agent:
                 message = pubsub.get_message(timeout=1.0)
                 if message and message["type"] == "message":
                     self._obey(json.loads(message["data"]))
-            except (RedisError, OSError) as error:
+            except Exception as error:  # an outage, or a message that is not ours
                 log.info("control: %s", error)
                 self.stopping.wait(1.0)
 
@@ -242,10 +237,14 @@ class Agent:
     def ring(self) -> None:
         """Ask the Celery worker for a dispatch pass; without one, the next repair asks again."""
         with self._lock:
-            for connection in list(self._bells):
-                try:
-                    connection.sendall(to_line({"ring": True}))
-                except OSError:
+            bells = list(self._bells)
+        for connection in bells:
+            try:
+                connection.send(to_line({"ring": True}), socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                continue  # it has not taken the last bell yet: that one will do
+            except OSError:
+                with self._lock:
                     self._bells.remove(connection)
 
     def take(self, job: str, token: str) -> bool:
@@ -262,20 +261,26 @@ class Agent:
         )
         if answer != "ok":
             return False
-        run = PhaseRun(self._bench, self.store.get(job))
-        thread = threading.Thread(target=self._work, args=(run,), name=job, daemon=True)
+        record = self.store.get(job)
+        run = PhaseRun(self._bench, record)
+        thread = threading.Thread(target=self._work, args=(run, record), name=job, daemon=True)
         with self._lock:
             self.runs[job] = run
             self._threads.append(thread)
         thread.start()
+        if self.stopping.is_set():  # it came while we were handing back
+            run.stop(StopReason.DRAIN, DRAIN_GRACE_S)
         return True
 
-    def _work(self, run: PhaseRun) -> None:
+    def _work(self, run: PhaseRun, record: JobRecord) -> None:
         """Carry a run to its end, then look for more work."""
-        if self._start_over(run):
-            return
-        run.work()
-        self._done(run)
+        try:
+            if not self._start_over(run, record):
+                run.work()
+        except Exception:  # the lease runs out, and somebody else takes the job
+            log.exception("run of %s", run.job, extra={"action": "run_failed", "job": run.job})
+        finally:
+            self._done(run)
 
     def _done(self, run: PhaseRun) -> None:
         """Forget a run and ask for a dispatch pass."""
@@ -285,15 +290,13 @@ class Agent:
             self._threads = [t for t in self._threads if t is not threading.current_thread()]
         self.ring()
 
-    def _start_over(self, run: PhaseRun) -> bool:
+    def _start_over(self, run: PhaseRun, record: JobRecord) -> bool:
         """Send a job whose files are not in this storage back to its first phase."""
-        record = self.store.get(run.job)
         marker = JobPaths(self._bench.storage, run.job).marker
         if record.phase is Phase.VALIDATE or marker.exists():
             return False
         reason = f"its files are not in the storage of {self.config.name}; it starts over"
         self.store.requeue(run.job, run.token, reason, burn=False, phase=Phase.VALIDATE)
-        self._done(run)
         return True
 
 

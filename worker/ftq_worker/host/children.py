@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import psutil
 
 from ftq_shared.errors import FtqError
+from ftq_worker.host.environment import child_environment
 from ftq_worker.host.request import ChildRequest
 from ftq_worker.host.wire import LineReader, lines, to_line
 
@@ -44,6 +45,7 @@ class Child:
         self.events = LineReader(events)
         self._control = control
         self._lock = threading.Lock()
+        self._ended = False
         os.set_blocking(control, False)
 
     def send(self, message: Mapping[str, Any]) -> None:
@@ -57,12 +59,19 @@ class Child:
 
     def kill_tree(self, signum: int = signal.SIGKILL) -> None:
         """Signal the child and everything below it, also what left its session."""
+        if self._ended:  # its pid may be somebody else's by now
+            return
         with contextlib.suppress(psutil.NoSuchProcess):
             for process in psutil.Process(self.pid).children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.send_signal(signum)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signum)
+
+    def clear_up(self) -> None:
+        """Kill what a child that has just died left behind in its session."""
+        self.kill_tree()
+        self._ended = True
 
     def close(self) -> None:
         """Give the descriptors back."""
@@ -142,6 +151,8 @@ class ZygoteSpawn:
             os.close(control_read)
             os.close(events_write)
         if not fds:
+            os.close(control_write)
+            os.close(events_read)
             raise HostTrouble("the zygote died while it was asked")
         return WarmChild(json.loads(data)["pid"], fds[0], control_write, events_read, connection)
 
@@ -177,6 +188,7 @@ class ColdSpawn:
             stdout=output,
             stderr=output,
             pass_fds=(control_read, events_write),
+            env=child_environment(os.environ),
             start_new_session=True,
         )
         os.close(control_read)

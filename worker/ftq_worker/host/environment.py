@@ -24,6 +24,11 @@ PINNED = {
 SECRET_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_TOKEN", "WANDB_API_KEY")
 
 
+def child_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for zygote and children: without the way to the broker as well."""
+    return {k: v for k, v in env.items() if k not in ("FTQ_REDIS_URL", "FTQ_FLEET_KEY")}
+
+
 def clean_environment(env: Mapping[str, str]) -> dict[str, str]:
     """Return the environment for the host's processes: no secret in it, seeds pinned."""
     return {k: v for k, v in env.items() if k not in SECRET_VARIABLES} | PINNED

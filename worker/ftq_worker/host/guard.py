@@ -30,10 +30,10 @@ from ftq_shared.hosts import HostStore
 from ftq_shared.paths import open_storage
 from ftq_shared.settings import Settings, load_settings
 from ftq_worker.host.config import HostConfig
-from ftq_worker.host.environment import clean_environment
+from ftq_worker.host.environment import child_environment, clean_environment
 from ftq_worker.host.fleet import announce_fleet
 from ftq_worker.host.gpus import offered_gpus
-from ftq_worker.host.linux import IS_LINUX, become_subreaper
+from ftq_worker.host.linux import IS_LINUX, become_subreaper, end_with_parent
 from ftq_worker.host.log import setup_logging
 from ftq_worker.host.process import Process
 
@@ -54,7 +54,8 @@ class Guard:
         self._agent = Process("agent", [*python, "ftq_worker.host.agent", me], env)
         self._celery = Process("celery", [*python, "ftq_worker.celery_app", me], env)
         # The children get GPUs by CUDA_VISIBLE_DEVICES; the zygote itself must not see any.
-        self._zygote = Process("zygote", zygote, env | {"CUDA_VISIBLE_DEVICES": ""})
+        blind = child_environment(env) | {"CUDA_VISIBLE_DEVICES": ""}
+        self._zygote = Process("zygote", zygote, blind)
         others = [] if config.cold else [self._zygote]
         self._all = [*others, self._agent, self._celery]
         self._stop = False
@@ -67,10 +68,10 @@ class Guard:
             signal.signal(signum, self._ask_to_stop)
         signal.signal(signal.SIGCHLD, lambda *_: self._wake.set())
         while not self._stop:
-            for process in self._all:
-                process.keep()
             if self._agent_left():
                 break
+            for process in self._all:
+                process.keep()
             self._reap_orphans()
             self._wake.wait(0.5)
             self._wake.clear()
@@ -144,6 +145,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--name", default=socket.gethostname().split(".")[0])
     parser.add_argument("--gpus", default="all")
     parser.add_argument("--slots", type=int, default=max(2, (os.cpu_count() or 2) // 2))
+    parser.add_argument("--parent", type=int, help="drain when this process dies")
     parser.add_argument("--cold", action="store_true", help="no zygote; slow starts")
     return parser.parse_args(argv)
 
@@ -152,6 +154,8 @@ def main() -> int:
     """Check everything that can be wrong, then guard."""
     setup_logging("guard")
     args = parse_args()
+    if args.parent:
+        end_with_parent(args.parent)
     try:
         settings = load_settings()
         with own_name(settings, args.name) as (lock, replaces):

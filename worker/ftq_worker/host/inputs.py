@@ -7,25 +7,28 @@ from ftq_shared import keys
 from ftq_shared.errors import FtqError
 from ftq_shared.job_record import InputFile, JobRecord
 from ftq_shared.paths import JobPaths
+from ftq_shared.states import Phase
 
 if TYPE_CHECKING:
     from redis import Redis
 
 
 def fetch_inputs(binary: "Redis", record: JobRecord, paths: JobPaths) -> None:
-    """Put every input file in place, then free the broker's copy.
+    """Put every input file in place; free the broker's copy once prepare is over.
 
     Files that lie in the shared storage already are checked by size. Raises FtqError (code
     `input_lost`) when a file is neither here nor with the broker, or arrived damaged.
     """
     for file in record.inputs:
         target = paths.inputs / file.path
+        if not target.resolve().is_relative_to(paths.inputs.resolve()):
+            raise _lost(file, "its path leads out of the job's folder")
         if target.exists() and target.stat().st_size == file.size:
             continue
         if not file.chunks and file.size:
             raise _lost(file, "it is not in this host's storage")
         _assemble(binary, record.id, file, paths)
-    if record.inputs:
+    if record.inputs and record.phase not in (Phase.VALIDATE, Phase.PREPARE):
         binary.delete(keys.inputs(record.id))
         binary.zrem(keys.INPUT_SIZES, record.id)
 

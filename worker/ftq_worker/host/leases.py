@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from redis.exceptions import RedisError
+
 from ftq_shared.broker import translated
 from ftq_shared.errors import BrokerUnreachable
 from ftq_shared.job_record import RECORD_VERSION, JobRecord
@@ -49,7 +51,7 @@ class LeaseKeeper:
         try:
             with translated():
                 answers = self._store.renew({job: run.token for job, run in runs.items()})
-        except BrokerUnreachable as error:
+        except (BrokerUnreachable, RedisError) as error:  # away, or full
             self._without_broker(runs, error)
             return
         self._last_good = self._clock()
@@ -66,7 +68,7 @@ class LeaseKeeper:
         if answer == "cancel":
             run.stop(StopReason.CANCEL)
 
-    def _without_broker(self, runs: Mapping[str, Owned], error: BrokerUnreachable) -> None:
+    def _without_broker(self, runs: Mapping[str, Owned], error: Exception) -> None:
         """Hold the children: they go on until the lease may be somebody else's, then pause."""
         away_s = self._clock() - self._last_good
         log.warning("leases not renewed for %.0f s: %s", away_s, error)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from ftq_shared.broker import translated
 from ftq_shared.errors import BrokerUnreachable
 from ftq_shared.events import BULK_TYPES, EventType, make_body
@@ -98,7 +100,7 @@ class Outbox:
             try:
                 with translated():
                     stored, status = self._append(first, batch)
-            except BrokerUnreachable as error:
+            except (BrokerUnreachable, RedisError) as error:  # away, or full
                 log.warning("events of %s wait: %s", self._job, error)
                 with self._change:
                     self._change.wait_for(lambda: self._closed, delay_s)
@@ -141,6 +143,6 @@ class Outbox:
     def _rewind(self, stored: int) -> None:
         """Go back to what the broker really has: it lost events that it had confirmed."""
         log.warning("the broker lost events of %s after %d; sending them again", self._job, stored)
-        lines = self._path.read_text(encoding="utf-8").splitlines()
+        lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]
         self._waiting = lines[-self._written :][stored:]
         self._sent = stored

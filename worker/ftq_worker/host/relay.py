@@ -23,6 +23,7 @@ class _Pieces:
     def __init__(self, binary: "Redis", key: str) -> None:
         self._binary, self._key = binary, key
         self._buffer = bytearray()
+        self._pieces = 0
 
     def write(self, data: bytes) -> int:
         """Take bytes; waits while the client is behind. Raises TimeoutError when it is gone."""
@@ -46,7 +47,9 @@ class _Pieces:
                 raise TimeoutError("the client takes nothing any more")
             time.sleep(0.02)
             waiting = self._binary.llen(self._key)
-        self._binary.rpush(self._key, piece)
+        # The number tells the client of a piece that a repeated call doubled or lost.
+        self._binary.rpush(self._key, self._pieces.to_bytes(8, "big") + piece)
+        self._pieces += 1
         self._binary.expire(self._key, int(PATIENCE_S) * 2)
 
 

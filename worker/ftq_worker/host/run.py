@@ -13,7 +13,7 @@ from typing import Any
 
 from ftq_shared.broker import translated
 from ftq_shared.errors import BrokerUnreachable, ErrorInfo, FtqError
-from ftq_shared.events import EventType
+from ftq_shared.events import EVENTS, EventType
 from ftq_shared.job_record import JobRecord
 from ftq_shared.keys import CHILD_S
 from ftq_shared.paths import JobPaths, write_atomic, write_json
@@ -103,16 +103,19 @@ class PhaseRun:
                 outbox.redactor = Redactor(secrets.values())
                 self._run(outbox, secrets)
             except HostTrouble as error:  # not the job's fault: somebody else may try
-                self._trouble = {"outcome": "died", "reason": error.message}
+                self._trouble = {"outcome": "died", "reason": error.message, "burn": False}
             except FtqError as error:
                 self._trouble = {"outcome": "failed", "error": error.info().to_json()}
-            self._settle(outbox)
-            outbox.close()
+            try:
+                self._settle(outbox)
+            finally:
+                outbox.close()
         except Exception:  # a bug in one run must not end the agent and with it all other runs
             log.exception("run of %s", self.job, extra={"action": "run_failed", "job": self.job})
             self.lose()
         finally:
             for child in self._all():
+                child.kill_tree()
                 child.close()
 
     def _outbox(self) -> Outbox:
@@ -194,6 +197,7 @@ class PhaseRun:
                 self._read(child, outbox)
             for fd in [fd for fd in alive if fd in ready]:
                 gone = alive.pop(fd)
+                gone.clear_up()
                 self._read(gone, outbox)
                 if self._outcomes.get(gone.pid, {}).get("outcome") != "done":
                     for other in alive.values():  # a gang lives and dies together
@@ -219,7 +223,9 @@ class PhaseRun:
     def _patience(self, deadline: float | None) -> float:
         """Return how long the pump may sleep."""
         longest_s = 1.0  # a stop from another thread can set _term_at while we sleep
-        return min(longest_s, max(0.0, deadline - time.monotonic())) if deadline else longest_s
+        if deadline is None or self._stop_reason is not None:
+            return longest_s
+        return min(longest_s, max(0.0, deadline - time.monotonic()))
 
     def _mind_time(self, deadline: float | None) -> None:
         """Stop at the deadline; TERM, then KILL, what does not end."""
@@ -238,7 +244,8 @@ class PhaseRun:
         """Tell the broker how it ended, for as long as it takes the broker to listen."""
         if self._stale:
             return
-        verdict = self._verdict()
+        # What stands in the record and in the storage is as free of secrets as an event.
+        verdict: dict[str, Any] = outbox.redactor.data(self._verdict())
         if verdict["outcome"] == "died" and self._trouble is None:
             self._tell_death(outbox, verdict["reason"])
         if verdict["outcome"] == "failed":
@@ -272,12 +279,13 @@ class PhaseRun:
             self._finish("failed", ErrorInfo.from_json(verdict["error"]))
         else:
             reason = verdict.get("reason") or "the host is going down"
-            burn = self._stop_reason is not StopReason.DRAIN
+            burn = verdict.get("burn", self._stop_reason is not StopReason.DRAIN)
             store.requeue(self.job, self.token, reason, burn=burn)
 
     def _finish(self, state: Any, error: ErrorInfo | None) -> None:
         """End the job, in the record and in the storage."""
-        self._bench.store.finish(self.job, self.token, state, error=error)
+        if self._bench.store.finish(self.job, self.token, state, error=error) != "ok":
+            return
         write_json(self.paths.result, {"state": state, "error": error.to_json() if error else None})
 
     def _verdict(self) -> dict[str, Any]:
@@ -301,5 +309,6 @@ class PhaseRun:
         outbox.say(EventType.WARNING, message=reason, code="child_died")
 
     def _tell_error(self, outbox: Outbox, error: dict[str, Any]) -> None:
-        """Send the error event."""
-        outbox.say(EventType.ERROR, **error)
+        """Send the error event, without what only programs that catch the error need."""
+        known = EVENTS[EventType.ERROR].fields
+        outbox.say(EventType.ERROR, **{k: v for k, v in error.items() if k in known})
