@@ -70,15 +70,15 @@ def make(tmp_path, llama, bert):
 
 @pytest.mark.parametrize(("task", "method"), KINDS)
 def test_resumed_twice_equals_unbroken(make, task, method):
-    # 3 passes of 12 steps over 48 rows; dropout is on in the models and in LoRA.
+    # 3 passes of 6 steps over 48 rows; dropout is on in the models and in LoRA.
     # Five evaluations: too few for early stopping.
-    sizes = {"epochs": 3, "batch_size": 4, "micro_batch": 2, "eval_every": 8}
+    sizes = {"epochs": 3, "batch_size": 8, "micro_batch": 4, "eval_every": 4}
     spec = {"train": {"method": method, **sizes}}
     unbroken = make("unbroken", task, **spec)
     train.run(unbroken.ctx)
     pick = random.Random(f"{task}{method}")
-    first = pick.randrange(1, 30)
-    second = pick.randrange(first + 2, 34)
+    first = pick.randrange(1, 14)
+    second = pick.randrange(first + 2, 17)
     broken = make("broken", task, **spec)
     run_until(broken, first)
     again = broken.again()
@@ -99,10 +99,10 @@ def test_resumed_twice_equals_unbroken(make, task, method):
 
 
 def test_stopped_at_an_epochs_end(make):
-    spec = {"train": {"epochs": 2, "batch_size": 4, "micro_batch": 4}}
+    spec = {"train": {"epochs": 2, "batch_size": 8, "micro_batch": 8}}
     unbroken, broken = make("a", "sft", **spec), make("b", "sft", **spec)
     train.run(unbroken.ctx)
-    run_until(broken, 11)  # takes effect at step 12, the last of the first pass
+    run_until(broken, 5)  # takes effect at step 6, the last of the first pass
     last = broken.again()
     train.run(last.ctx)
     assert_equal_weights(unbroken, last)
@@ -117,14 +117,15 @@ def test_every_pass_has_its_own_order_also_after_a_resume(make, monkeypatch):
         return original(lengths, batch, seed, epoch)
 
     monkeypatch.setattr(sampling, "grouped_order", grouped_order)
-    job = make("job", "sft", train={"epochs": 3})
-    run_until(job, 7)  # step 8 is in the second of three passes of 6 steps
+    job = make("job", "sft", train={"epochs": 3, "batch_size": 16})
+    run_until(job, 4)  # step 5 is in the second of three passes of 3 steps
     train.run(job.again().ctx)
     assert asked == [0, 1, 1, 2]
 
 
 def test_killed_after_training_only_scores_again(make, monkeypatch):
-    job = make("job", "sft")
+    spec = {"train": {"max_steps": 5}}
+    job = make("job", "sft", **spec)
     monkeypatch.setattr(train, "keep_best", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train.run(job.ctx)
@@ -133,7 +134,7 @@ def test_killed_after_training_only_scores_again(make, monkeypatch):
     train.run(last.ctx)
     assert not last.events.of(EventType.STEP)
     assert last.ctx.paths.train_report.exists()
-    unbroken = make("unbroken", "sft")
+    unbroken = make("unbroken", "sft", **spec)
     train.run(unbroken.ctx)
     assert_equal_weights(unbroken, last)
 
@@ -234,11 +235,12 @@ class TestDamage:
         assert self.resumed_from(stopped) == []
 
 
-def test_old_claim_cannot_switch_back(sft_job):
-    train.run(sft_job.ctx)
-    newest = checkpoints.candidates(sft_job.ctx.paths)[0]
-    paths = sft_job.ctx.paths
-    checkpoints.switch(paths, checkpoints.Checkpoint(newest.path, 12, 5, {}), None)
+def test_old_claim_cannot_switch_back(make):
+    job = make("job", "sft", train={"max_steps": 2})
+    train.run(job.ctx)
+    paths = job.ctx.paths
+    newest = checkpoints.candidates(paths)[0]
+    checkpoints.switch(paths, checkpoints.Checkpoint(newest.path, 2, 5, {}), None)
     with pytest.raises(Stale):
         checkpoints.switch(paths, newest, None)
 

@@ -85,7 +85,12 @@ def test_golden_loss_is_that_of_the_plain_model(sft_done, llama):
 
 def test_eos_is_trained_without_a_pad_token(sft_job, llama):
     """This tokenizer has no pad token: padding must not swallow the eos that a row ends with."""
-    job = tiny_job(sft_job.ctx.paths.storage, llama, "sft", train={"epochs": 12, "method": "full"})
+    job = tiny_job(
+        sft_job.ctx.paths.storage,
+        llama,
+        "sft",
+        train={"epochs": 4, "learning_rate": 5e-3, "method": "full"},
+    )
     train.run(job.ctx)
     tokenizer = AutoTokenizer.from_pretrained(job.ctx.paths.model)
     assert tokenizer.pad_token_id is None  # and nothing was added to it
@@ -118,7 +123,9 @@ def test_loss_of_a_step_does_not_grow_with_accumulation(tmp_path, bert):
     """Otherwise transformers adds up micro-batch means: loss and gradient four times too large."""
     seen = []
     for name, micro in (("one", 8), ("four", 2)):
-        job = tiny_job(tmp_path / name, bert, "classification", train={"micro_batch": micro})
+        job = tiny_job(
+            tmp_path / name, bert, "classification", train={"micro_batch": micro, "max_steps": 1}
+        )
         train.run(job.ctx)
         seen.append(job.events.of(EventType.STEP)[0]["loss"])
     assert seen[0] == pytest.approx(math.log(3), rel=0.1)
@@ -126,13 +133,13 @@ def test_loss_of_a_step_does_not_grow_with_accumulation(tmp_path, bert):
 
 
 def test_decoder_classifies_without_a_pad_token(tmp_path, llama):
-    job = tiny_job(tmp_path, llama, "classification", train={"method": "lora"})
+    job = tiny_job(tmp_path, llama, "classification", train={"method": "lora", "max_steps": 2})
     train.run(job.ctx)
     assert Trained.load(job.ctx.paths.train_report).golden_after["accuracy"] >= 0
 
 
 def test_tiny_sets_without_validation_or_golden(tmp_path, llama):
-    job = tiny_job(tmp_path, llama, "sft")
+    job = tiny_job(tmp_path, llama, "sft", train={"max_steps": 2})
     for name in ("validation", "golden"):
         shutil.rmtree(job.ctx.paths.prepared / name)
     prepared = Prepared.load(job.ctx.paths.prepared_report)
@@ -149,7 +156,8 @@ class TestModelFolder:
             for local in (str(llama), str(sft_done.ctx.paths.storage)):
                 assert local.encode() not in data, path.name
 
-    def test_adapter_names_its_base_by_hub_id(self, sft_job, monkeypatch, llama):
+    def test_adapter_names_its_base_by_hub_id(self, tmp_path, monkeypatch, llama):
+        sft_job = tiny_job(tmp_path, llama, "sft", train={"max_steps": 1})
         found = Validated.load(sft_job.ctx.paths.validated)
         hub = found.model.model_copy(
             update={"place": Place.HUB, "name": "org/base", "revision": "c" * 40}
@@ -173,7 +181,9 @@ class TestModelFolder:
 
     def test_chat_template_of_the_spec_is_saved(self, tmp_path, llama):
         template = "{% for m in messages %}{{ m.content }}{% endfor %}"
-        job = tiny_job(tmp_path, llama, "sft", data={"chat_template": template})
+        job = tiny_job(
+            tmp_path, llama, "sft", data={"chat_template": template}, train={"max_steps": 1}
+        )
         train.run(job.ctx)
         assert AutoTokenizer.from_pretrained(job.ctx.paths.model).chat_template == template
 
@@ -230,12 +240,12 @@ class TestGuards:
 
     @pytest.mark.parametrize(("gpus", "refused"), [("auto", True), (0, False)])
     def test_a_long_run_on_the_cpu_has_to_be_asked_for(
-        self, sft_job, monkeypatch, llama, gpus, refused
+        self, tmp_path, monkeypatch, llama, gpus, refused
     ):
         # As if a step took two hours, from the fifth measured step on: no real time passes.
         monkeypatch.setattr(RunClock, "step_s", lambda _: 7200.0)
-        storage = sft_job.ctx.paths.storage
-        job = tiny_job(storage, llama, "sft", resources={"gpus": gpus})
+        train_ = {"max_steps": 12 if refused else 6}
+        job = tiny_job(tmp_path, llama, "sft", resources={"gpus": gpus}, train=train_)
         if not refused:
             train.run(job.ctx)
             assert not job.events.of(EventType.GUARD)
@@ -295,7 +305,8 @@ class TestTrainerArgs:
         assert "save_steps: set train.save_every instead" in caught.value.message
 
     def test_own_field_is_passed_on(self, tmp_path, llama):
-        job = tiny_job(tmp_path, llama, "sft", train={"args": {"lr_scheduler_type": "constant"}})
+        args = {"lr_scheduler_type": "constant"}
+        job = tiny_job(tmp_path, llama, "sft", train={"args": args, "max_steps": 3})
         train.run(job.ctx)
         assert {s["lr"] for s in job.events.of(EventType.STEP)[1:]} == {1e-3}
 
