@@ -183,7 +183,9 @@ def test_no_worker_online_is_said_at_once(fleet: Fleet, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_leaves_the_job_running(fleet: Fleet) -> None:
-    job = fleet.detach(*MODEL, *DATA, "--set", "train.max_steps=5000", "--set", "train.method=full")
+    job = fleet.detach(
+        *MODEL, *DATA, "--set", "train.max_steps=5000", "--gpus", "0", "--set", "train.method=full"
+    )
     tail = subprocess.Popen(
         [sys.executable, "-m", "ftq_client", "tail", job],
         env=fleet.env(),

@@ -56,7 +56,9 @@ def test_own_file_through_the_broker_and_the_model_back(
 
 
 def test_cancel_a_running_job(fleet: Fleet) -> None:
-    job = fleet.detach(*BASE, "--set", "train.max_steps=100000", "--set", "train.method=full")
+    job = fleet.detach(
+        *BASE, "--set", "train.max_steps=100000", "--gpus", "0", "--set", "train.method=full"
+    )
     client = fleet.client()
     wait_for(lambda: client.get(job).summary.get("step"), what=lambda: client.get(job))
     assert fleet.run("cancel", job).returncode == 0

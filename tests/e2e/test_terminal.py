@@ -76,7 +76,7 @@ def test_ctrl_c_at_a_question_submits_nothing(fleet: Fleet) -> None:
 
 def test_ctrl_c_in_the_live_view_leaves_the_job_running(fleet: Fleet) -> None:
     base = ("--model", "demo/tiny-llama", "--dataset", "demo/colours")
-    many = ("--set", "train.max_steps=20000", "--set", "train.method=full")
+    many = ("--set", "train.max_steps=20000", "--gpus", "0", "--set", "train.method=full")
     child = spawn(fleet, "submit", *base, *many, HF_TOKEN=WRITER)
     child.expect(r"submitted (ft-\w+)")
     assert child.match
