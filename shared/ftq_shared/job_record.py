@@ -21,7 +21,20 @@ class InputFile:
     path: str  # relative to the job's inputs folder, for example dataset/rows.jsonl
     size: int  # bytes
     sha256: str  # of the whole file
-    chunks: tuple[str, ...] = ()  # SHA-256 of each 1 MiB chunk; empty: it lies in the storage
+    chunks: tuple[str, ...] = ()  # SHA-256 of each 1 MiB chunk; empty: it is not with the broker
+    hub: str = ""  # repo@commit of the private dataset repo that holds it; '': it is not there
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> "InputFile":
+        """Read what `vars` gives; clients before 0.2 do not say `hub`."""
+        return cls(
+            raw["path"], raw["size"], raw["sha256"], tuple(raw["chunks"]), raw.get("hub", "")
+        )
+
+
+def input_repo(job: str) -> str:
+    """Return the name of the private Hub repo for a job's own files, without its namespace."""
+    return f"ftq-inputs-{job}"
 
 
 @dataclass(frozen=True)
@@ -71,7 +84,7 @@ class JobRecord:
     def inputs(self) -> tuple[InputFile, ...]:
         """The files that travel with the job."""
         raw = json.loads(self.summary.get("inputs") or "[]")
-        return tuple(InputFile(f["path"], f["size"], f["sha256"], tuple(f["chunks"])) for f in raw)
+        return tuple(InputFile.from_json(entry) for entry in raw)
 
     @classmethod
     def from_hash(cls, raw: Mapping[str, str]) -> "JobRecord":

@@ -6,6 +6,7 @@ FTQ_STORAGE/
     marker                    written when the job is bound to this storage
     spec.json                 the spec as submitted
     inputs/                   the client's own files, as they arrived
+    hub_inputs.json           which of them have to be fetched from a private Hub repo
     validated.json            what validate found
     prepared/                 data sets ready to train (datasets' Arrow folders)
     prepared.json             what prepare found and decided
@@ -78,6 +79,11 @@ class JobPaths:
     def inputs(self) -> Path:
         """The client's own files."""
         return self.root / "inputs"
+
+    @property
+    def hub_inputs(self) -> Path:
+        """Which of the client's own files a phase has to fetch from the Hub."""
+        return self.root / "hub_inputs.json"
 
     @property
     def validated(self) -> Path:

@@ -29,6 +29,7 @@ from ftq_shared.paths import JobPaths
 from ftq_shared.redaction import Redactor
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import Phase
+from ftq_worker import hub_inputs
 from ftq_worker.host.request import ChildRequest
 from ftq_worker.host.wire import LineReader, to_line
 from ftq_worker.phase import Control, Devices, Interrupted, PhaseContext, StopReason
@@ -154,7 +155,9 @@ def _run(
         control=control,
         created=request.created,
     )
+    hub_inputs.fetch(ctx)
     importlib.import_module(f"ftq_worker.phases.{request.phase}").run(ctx)
+    hub_inputs.free(ctx)
 
 
 def _seed(request: ChildRequest) -> None:

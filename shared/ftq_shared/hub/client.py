@@ -271,6 +271,15 @@ class HubClient:
         """
         return access.write_access(self, repo)
 
+    def delete_repo(self, kind: Kind, repo: str) -> None:
+        """Delete a repo; one that is gone already is fine. Raises Refused, HubUnreachable."""
+        self.call(
+            lambda: self.api.delete_repo(repo, repo_type=kind, missing_ok=True),
+            kind=kind,
+            repo=repo,
+            what=f"deleting {repo}",
+        )
+
     def repo_state(self, repo: str) -> RepoState:
         """Return what stands in a model repo that a job wants to write to."""
         return access.repo_state(self, repo)

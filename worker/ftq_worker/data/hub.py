@@ -94,14 +94,14 @@ def _fetch(hub: HubClient, repo: RepoRecord, name: str, progress: Progress) -> P
             token=hub.token,
             endpoint=hub.endpoint,
             library_name="ftq",
-            tqdm_class=_bar(progress),
+            tqdm_class=byte_bar(progress),
         )
 
     kind: Kind = repo.kind
     return Path(hub.call(fetch, kind=kind, repo=repo.id, what=f"downloading {name}"))
 
 
-def _bar(progress: Progress) -> type[tqdm]:
+def byte_bar(progress: Progress) -> type[tqdm]:
     """Return a progress bar that draws nothing and counts bytes."""
 
     class Bar(tqdm):

@@ -1,4 +1,8 @@
-"""The client's own files: from the broker's chunks into the job's folder, hash checked."""
+"""The client's own files: from the broker's chunks into the job's folder, hash checked.
+
+Those that lie in a private Hub repo are left to the child (`ftq_worker.hub_inputs`): the agent has
+no Hub client. Their list is a file, because it may be too long for the line to the zygote.
+"""
 
 import hashlib
 from typing import TYPE_CHECKING
@@ -6,7 +10,7 @@ from typing import TYPE_CHECKING
 from ftq_shared import keys
 from ftq_shared.errors import FtqError
 from ftq_shared.job_record import InputFile, JobRecord
-from ftq_shared.paths import JobPaths
+from ftq_shared.paths import JobPaths, write_json
 from ftq_shared.states import Phase
 
 if TYPE_CHECKING:
@@ -23,11 +27,15 @@ def fetch_inputs(binary: "Redis", record: JobRecord, paths: JobPaths) -> None:
         target = paths.inputs / file.path
         if not target.resolve().is_relative_to(paths.inputs.resolve()):
             raise _lost(file, "its path leads out of the job's folder")
+        if file.hub:
+            continue
         if target.exists() and target.stat().st_size == file.size:
             continue
         if not file.chunks and file.size:
             raise _lost(file, "it is not in this host's storage")
         _assemble(binary, record.id, file, paths)
+    if on_hub := [vars(file) for file in record.inputs if file.hub]:
+        write_json(paths.hub_inputs, on_hub)
     if record.inputs and record.phase not in (Phase.VALIDATE, Phase.PREPARE):
         binary.delete(keys.inputs(record.id))
         binary.zrem(keys.INPUT_SIZES, record.id)
