@@ -27,6 +27,7 @@ COMMANDS = {
     "search": ("search", "Search models or datasets on the Hub."),
     "workers": ("fleet", "List the fleet's workers."),
     "worker": ("fleet", "Run a worker on this host."),
+    "drain": ("fleet", "Empty a worker: its jobs go on elsewhere."),
     "keygen": ("fleet", "Make the fleet's key pair."),
     "up": ("local", "Start an embedded broker and a worker on this machine."),
     "down": ("local", "Stop what `ftq up` started."),

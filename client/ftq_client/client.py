@@ -194,14 +194,17 @@ class Client:
     def retry(
         self, job: str, *, phase: Phase | None = None, secrets: Mapping[str, str] | None = None
     ) -> JobState:
-        """Queue a failed or cancelled job again, from the phase where it ended.
+        """Queue a failed or cancelled job again, where it ended: from its last checkpoint.
 
-        Raises UsageError when the job has not ended or has succeeded.
+        A `phase` that is named starts from its beginning. Raises UsageError when the job has not
+        ended or has succeeded.
         """
         record = self.get(job)
         with translated(self.settings.redis_url):
             sealed = self.seal(job, record.spec, secrets or {})
-            state = self.store.retry(job, phase or record.phase, sealed=sealed)
+            state = self.store.retry(
+                job, phase or record.phase, sealed=sealed, afresh=phase is not None
+            )
         if state != JobState.QUEUED:
             raise UsageError(
                 f"{job} is {state}; only a failed or cancelled job can be retried",
@@ -227,6 +230,29 @@ class Client:
             return fetch_model(self._binary(), self.settings, job, record.storage_id, target)
 
     # -- the fleet
+
+    def drain(self, name: str) -> None:
+        """Ask a worker to hand its work back and leave.
+
+        Raises UsageError for an unknown name, or a broker user who may not change host records.
+        """
+        from redis.exceptions import NoPermissionError
+
+        try:
+            with translated(self.settings.redis_url):
+                instance = self.hosts.drain(name)
+        except NoPermissionError as error:
+            raise UsageError(
+                "the broker lets this user not drain workers",
+                code="not_allowed",
+                hint="use the FTQ_REDIS_URL of a worker, or stop the worker on its host (SIGTERM)",
+            ) from error
+        if not instance:
+            raise UsageError(
+                f"there is no worker {name!r}",
+                code="no_such_worker",
+                hint="`ftq workers` lists all",
+            )
 
     def workers(self) -> list[HostRecord]:
         """Return every worker that is known, lost ones included."""

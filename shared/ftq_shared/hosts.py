@@ -39,6 +39,8 @@ class HostRecord:
     version: str  # of ftq
     endpoint: str  # the Hub that its phases use
     warm: bool = True  # whether its zygote has finished importing
+    record_version: int = 1  # the newest job record that it knows
+    full: bool = False  # whether its storage has no room
 
     @property
     def online(self) -> bool:
@@ -65,6 +67,8 @@ class HostRecord:
             version=raw.get("version", ""),
             endpoint=raw.get("endpoint", ""),
             warm=raw.get("warm", "1") == "1",
+            record_version=int(raw.get("record_version", "1")),
+            full=raw.get("full") == "1",
         )
 
 
@@ -74,6 +78,7 @@ class HostStore:
     def __init__(self, redis: "Redis") -> None:
         self.redis = redis
         self._beat = redis.register_script(scripts.source("beat"))
+        self._drain = redis.register_script(scripts.source("drain"))
 
     def beat(self, name: str, instance: str, replaces: str, fields: Mapping[str, Any]) -> bool:
         """Say that the host lives; return whether somebody asked it to drain.
@@ -103,6 +108,10 @@ class HostStore:
                 hint="give this one another name: ftq worker --name NAME",
             )
         return bool(detail == "1")
+
+    def drain(self, name: str) -> str:
+        """Ask a host to hand back its work and leave; return its instance, '' for no such host."""
+        return str(self._drain(keys=[keys.host(name), keys.CONTROL], args=[name]))
 
     def leave(self, name: str, instance: str) -> None:
         """Remove the record of a worker that stops in order."""

@@ -59,6 +59,8 @@ class JobRecord:
     cancel: bool
     priority: str
     storage_id: str  # the storage group that the job is bound to
+    round: int  # 0, and one more for each retry: tells an old result in the storage from a new one
+    fresh_after: int  # checkpoints of tokens up to this number are not resumed from
     seq: int  # number of the newest event
     created_ms: int
     ended_ms: int
@@ -73,6 +75,14 @@ class JobRecord:
         from ftq_shared.spec import JobSpec
 
         return JobSpec.model_validate_json(self.spec_json)
+
+    @property
+    def claim(self) -> str:
+        """Name of the folder that only the present owner writes to.
+
+        The counter alone would not do: a broker that rolled back issues a number twice.
+        """
+        return self.token.replace(":", "-")
 
     @property
     def error(self) -> ErrorInfo | None:
@@ -109,6 +119,8 @@ class JobRecord:
             cancel=get("cancel") == "1",
             priority=get("priority", "normal"),
             storage_id=get("storage_id", ""),
+            round=int(get("round") or 0),
+            fresh_after=int(get("fresh_after") or 0),
             seq=int(get("seq", "0")),
             created_ms=int(get("created_ms", "0")),
             ended_ms=int(get("ended_ms") or 0),

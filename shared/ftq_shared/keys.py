@@ -3,7 +3,7 @@
 owned by a job (deleted or given a time to live at its end): job, events, kept, secret, inputs
 owned by the fleet (bounded by its size): jobs, queue, leases, hosts, host, queues,
                         fleet, inputs
-expiring by themselves: submit, dirty, inputs before the submit
+expiring by themselves: submit, dirty, lock, inputs before the submit
 """
 
 import secrets
@@ -19,6 +19,7 @@ HOST_LOST_S = 15.0  # a host without a heartbeat for so long gets no work
 HOST_TTL_S = 86_400  # the record of a host that is gone
 JOB_TTL_S = 30 * 86_400  # record and milestones of a job after its end
 EVENTS_TTL_S = 86_400  # all its events after its end
+LOCK_TTL_S = 86_400  # belt: a lock goes with the token that took it
 SUBMIT_TTL_S = 86_400  # how long a repeated submit is recognised
 DIRTY_TTL_S = 10  # a dispatch doorbell that got lost may be rung again after this
 INPUTS_TTL_S = 3_600  # chunks whose submit never came
@@ -81,6 +82,11 @@ def relay(nonce: str) -> str:
 def relay_taken(nonce: str) -> str:
     """String: a host has taken on the relay."""
     return f"ftq:relay:{nonce}:taken"
+
+
+def lock(what: str) -> str:
+    """String: the job and token that hold a lock of the fleet, such as that of a Hub repo."""
+    return f"ftq:lock:{what}"
 
 
 def submit(client_key: str) -> str:

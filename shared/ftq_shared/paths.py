@@ -11,7 +11,7 @@ FTQ_STORAGE/
     prepared/                 data sets ready to train (datasets' Arrow folders)
     prepared.json             what prepare found and decided
     resolved.json             every `auto` with its value and reason
-    attempts/<n>/             one folder per token: events.jsonl, output.log, checkpoints/
+    attempts/<n>-<random>/    one folder per token: events.jsonl, output.log, checkpoints/
     checkpoint.json           the newest good checkpoint, switched by os.replace
     model/                    the trained model
     train.json                figures of the training
@@ -130,21 +130,21 @@ class JobPaths:
         """Names the newest good checkpoint."""
         return self.root / "checkpoint.json"
 
-    def attempt(self, token_number: int) -> Path:
-        """The folder of one claim; only the holder of that token writes there."""
-        return self.root / "attempts" / str(token_number)
+    def attempt(self, claim: str) -> Path:
+        """The folder of one claim; only the holder of its token writes there."""
+        return self.root / "attempts" / claim
 
-    def events(self, token_number: int) -> Path:
+    def events(self, claim: str) -> Path:
         """The events of one claim, one JSON body a line, from the first on."""
-        return self.attempt(token_number) / "events.jsonl"
+        return self.attempt(claim) / "events.jsonl"
 
-    def output(self, token_number: int) -> Path:
+    def output(self, claim: str) -> Path:
         """What the phase's process printed."""
-        return self.attempt(token_number) / "output.log"
+        return self.attempt(claim) / "output.log"
 
-    def checkpoints(self, token_number: int) -> Path:
+    def checkpoints(self, claim: str) -> Path:
         """Checkpoints that this claim wrote."""
-        return self.attempt(token_number) / "checkpoints"
+        return self.attempt(claim) / "checkpoints"
 
 
 def open_storage(location: str) -> tuple[Path, str]:

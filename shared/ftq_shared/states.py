@@ -92,9 +92,9 @@ TRANSITIONS = (
         JobState.RUNNING, JobState.CANCELLED, "reap", "The lease ran out and a cancel waits."
     ),
     Transition(JobState.QUEUED, JobState.CANCELLED, "cancel", "Nobody had it yet."),
-    Transition(JobState.PLACED, JobState.CANCELLED, "claim", "The claim saw the cancel flag."),
+    Transition(JobState.PLACED, JobState.CANCELLED, "cancel", "Nobody worked on it yet."),
     Transition(
-        JobState.PLACED, JobState.CANCELLED, "reap", "Nobody claimed in time and a cancel waits."
+        JobState.PLACED, JobState.QUEUED, "requeue", "The host is going down, or its disk is full."
     ),
     Transition(JobState.FAILED, JobState.QUEUED, "retry", "Somebody asked for another attempt."),
     Transition(JobState.CANCELLED, JobState.QUEUED, "retry", "Somebody asked for another attempt."),

@@ -9,12 +9,12 @@ import logging
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ftq_shared import keys, scripts
 from ftq_shared.errors import ErrorInfo, NoSuchJob
 from ftq_shared.job_record import RECORD_VERSION, InputFile, JobRecord
-from ftq_shared.states import Phase
+from ftq_shared.states import JobState, Phase
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,18 @@ class Placement:
     instance: str
     slot: str  # cpu or gpu
     gpus: tuple[str, ...] = ()
+
+
+class Lease(NamedTuple):
+    """What repair needs to know of a placed or running job."""
+
+    id: str
+    record_version: int
+    state: JobState
+    token: str
+    beat: int  # renewals under this token
+    host: str
+    instance: str
 
 
 class JobStore:
@@ -95,9 +107,15 @@ class JobStore:
         """Ask for a cancel; return the state afterwards, '' when there is no such job."""
         return str(self._run("cancel", job))
 
-    def retry(self, job: str, phase: Phase, *, sealed: str = "", nonce: str = "") -> str:
-        """Queue a failed or cancelled job again; return its state, '' for no such job."""
-        return str(self._run("retry", job, phase, sealed, nonce or secrets.token_hex(8)))
+    def retry(
+        self, job: str, phase: Phase, *, sealed: str = "", nonce: str = "", afresh: bool = False
+    ) -> str:
+        """Queue a failed or cancelled job again; return its state, '' for no such job.
+
+        `afresh` starts the phase from its beginning, not from its last checkpoint.
+        """
+        nonce = nonce or secrets.token_hex(8)
+        return str(self._run("retry", job, phase, sealed, nonce, int(afresh)))
 
     # -- reading
 
@@ -163,6 +181,15 @@ class JobStore:
         leased: Any = self.redis.smembers(keys.LEASES)
         return self.get_many(sorted(leased))
 
+    def leases(self) -> list[Lease]:
+        """Return the leases of all placed and running jobs: cheap enough for every second."""
+        jobs: Any = sorted(self.redis.smembers(keys.LEASES))
+        pipe = self.redis.pipeline(transaction=False)
+        for job in jobs:
+            pipe.hmget(keys.job(job), "v", "state", "token", "beat", "host", "instance")
+        found = (_lease(job, raw) for job, raw in zip(jobs, pipe.execute(), strict=True))
+        return [lease for lease in found if lease]
+
     # -- the dispatcher's calls
 
     def place(self, plan: Placement, random: str = "") -> tuple[str, str]:
@@ -200,12 +227,16 @@ class JobStore:
     ) -> Literal["ok", "cancelled", "stale"]:
         """Take the phase that was placed here; the same nonce gets the same answer."""
         answer: Literal["ok", "cancelled", "stale"] = self._run(
-            "claim", job, token, nonce, instance, storage_id
+            "claim", job, token, nonce, instance, storage_id, RECORD_VERSION
         )
         return answer
 
     def renew(self, leases: Mapping[str, str]) -> dict[str, str]:
-        """Renew leases (job -> token) in one round trip; return 'ok', 'cancel' or 'stale' each."""
+        """Renew leases (job -> token) in one round trip.
+
+        The answer for each is 'ok', 'cancel' (asked for), 'unclaimed' (the broker has lost the
+        claim) or 'stale'.
+        """
         pipe = self.redis.pipeline(transaction=False)
         for job, token in leases.items():
             names = [keys.job(job), keys.events(job), keys.kept(job), keys.secret(job)]
@@ -261,9 +292,32 @@ class JobStore:
         answer: Interruption = self._run("reap", job, token, beat, reason)
         return answer
 
+    def lock(self, job: str, token: str, what: str) -> tuple[Literal["ok", "busy", "stale"], str]:
+        """Take a lock of the fleet for as long as the token holds; return (answer, its owner)."""
+        answer, owner = self._run("lock", job, token, keys.lock(what), keys.LOCK_TTL_S)
+        return answer, str(owner)
+
     def sealed_secrets(self, job: str) -> str:
         """Return the job's sealed box, '' when it has none."""
         return str(self.redis.get(keys.secret(job)) or "")
+
+
+def _lease(job: str, raw: Sequence[str | None]) -> Lease | None:
+    """Read one lease; None for a record that is gone or damaged."""
+    version, state, token, beat, host, instance = raw
+    try:
+        return Lease(
+            job,
+            int(version or "0"),
+            JobState(state or ""),
+            token or "",
+            int(beat or "0"),
+            host or "",
+            instance or "",
+        )
+    except ValueError as error:
+        log.warning("record %s is not one of this version: %r", job, error)
+        return None
 
 
 def _record(raw: Mapping[str, str]) -> JobRecord | None:

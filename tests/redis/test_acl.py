@@ -26,6 +26,7 @@ from ftq_worker.host.fleet import announce_fleet
 from ftq_worker.host.inputs import fetch_inputs
 
 PASSWORD = "correct-horse"
+FIELDS = {"slots": "1", "gpus": [], "storage_id": "s1", "draining": "0"}
 
 
 @pytest.fixture
@@ -60,8 +61,7 @@ def worker(users: dict[str, str], tmp_path: Path) -> tuple[JobStore, HostStore]:
     redis = connect(users["worker"])
     announce_fleet(redis, settings)
     hosts = HostStore(redis)
-    fields = {"slots": "1", "gpus": [], "storage_id": "s1", "draining": "0"}
-    hosts.beat("h1", "i1", "", fields | {"endpoint": settings.hf_endpoint})
+    hosts.beat("h1", "i1", "", FIELDS | {"endpoint": settings.hf_endpoint})
     return JobStore(redis), hosts
 
 
@@ -129,9 +129,12 @@ def test_a_waiting_job_and_a_lost_owner_pass_too(
     dispatch(store, hosts, lambda *_: None)
     record = store.get(job)
     assert store.reap(job, record.token, record.beat, "silent") == "queued"
+    hosts.beat("h1", "i1", "", FIELDS | {"endpoint": client.settings.hf_endpoint})
     dispatch(store, hosts, lambda *_: None)
     record = store.get(job)
-    store.claim(job, record.token, nonce="n", instance="i1", storage_id="s1")
+    assert store.claim(job, record.token, nonce="n", instance="i1", storage_id="s1") == "ok"
+    assert store.lock(job, record.token, "hub/me/repo") == ("ok", "")
+    assert [lease.id for lease in store.leases()] == [job]
     assert store.requeue(job, record.token, "drain", burn=False) == "queued"
     assert redis.acl_log() == []
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from redis.exceptions import ResponseError
 
 from ftq_shared import keys
 from ftq_shared.errors import ErrorInfo, NoSuchJob
@@ -137,10 +138,11 @@ def test_cancel_queued_placed_running(store: JobStore, hosts: HostStore) -> None
     assert store.cancel(job) == store.cancel(job) == "cancelled"
     job = submit(store, "2", "ft-bbbbbbbb")
     token = place(store, job)
-    assert store.cancel(job) == "placed"
+    assert store.cancel(job) == store.cancel(job) == "cancelled"
     for _ in range(2):
         answer = store.claim(job, token, nonce="n", instance="i1", storage_id="s1")
         assert answer == "cancelled"
+    assert store.leases() == []
     assert store.get(job).state is JobState.CANCELLED
     job = submit(store, "3", "ft-cccccccc")
     token = run(store, job)
@@ -158,7 +160,8 @@ def test_attempts_run_out(store: JobStore, hosts: HostStore) -> None:
     error = store.get(job).error
     assert error
     assert error.code == "attempts_exhausted"
-    assert "killed" in error.message
+    assert "attempt 2 on h1 in validate: killed" in error.message
+    assert [death["attempt"] for death in error.where["attempts"]] == [1, 2, 3]
 
 
 def test_reap_needs_the_same_beat(store: JobStore, hosts: HostStore) -> None:
@@ -171,6 +174,80 @@ def test_reap_needs_the_same_beat(store: JobStore, hosts: HostStore) -> None:
     assert store.get(job).attempt == 2
 
 
+def test_a_reaped_host_gets_nothing_before_its_next_heartbeat(
+    store: JobStore, hosts: HostStore
+) -> None:
+    # Even when its last heartbeat looks new, as on a broker whose clock was set back.
+    job = submit(store)
+    token = place(store, job)
+    assert store.reap(job, token, 0, "silent") == "queued"
+    plan = Placement(job, store.get(job).version, "h1", "i1", "cpu")
+    assert store.place(plan)[1] == "the host takes no work"
+    hosts.beat("h1", "i1", "", HOST)
+    assert store.place(plan)[0]
+
+
+def test_a_claim_that_the_broker_forgot_is_made_again(store: JobStore, hosts: HostStore) -> None:
+    job = submit(store)
+    token = run(store, job)
+    store.redis.hset(keys.job(job), mapping={"state": "placed", "nonce": ""})  # rolled back
+    assert store.renew({job: token}) == {job: "unclaimed"}
+    assert store.claim(job, token, nonce="n", instance="i1", storage_id="s1") == "ok"
+    assert store.renew({job: token}) == {job: "ok"}
+
+
+def test_an_older_worker_neither_gets_nor_claims_a_newer_record(
+    store: JobStore, hosts: HostStore
+) -> None:
+    job = submit(store)
+    token = place(store, job)
+    store.redis.hset(keys.job(job), "v", "99")
+    assert store.claim(job, token, nonce="n", instance="i1", storage_id="s1") == "stale"
+    assert store.requeue(job, token, "given back", burn=False) == "queued"
+    plan = Placement(job, store.get(job).version, "h1", "i1", "cpu")
+    assert store.place(plan)[1] == "the host is of an older version"
+
+
+def test_a_lock_goes_with_the_token(store: JobStore, hosts: HostStore) -> None:
+    first, second = submit(store), submit(store, "k2", "ft-bbbbbbbb")
+    mine, its = run(store, first), run(store, second)
+    for _ in range(2):
+        assert store.lock(first, mine, "hub/me/x") == ("ok", "")
+    assert store.lock(second, its, "hub/me/x") == ("busy", first)
+    assert store.lock(second, "9:old", "hub/me/x") == ("stale", "")
+    store.requeue(first, mine, "interrupted", burn=False)
+    assert not store.redis.exists(keys.lock("hub/me/x"))
+    assert store.lock(second, its, "hub/me/x") == ("ok", "")
+    # One whose owner vanished without a word is nobody's.
+    store.redis.set(keys.lock("hub/me/y"), f"{first} {mine}")
+    assert store.lock(second, its, "hub/me/y") == ("ok", "")
+
+
+def test_a_full_broker_keeps_leases_and_lets_jobs_end(store: JobStore, hosts: HostStore) -> None:
+    job = submit(store)
+    token = run(store, job)
+    store.redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(ResponseError, match="maxmemory"):
+            submit(store, "k2", "ft-bbbbbbbb")
+        body = make_body(EventType.LOG, {"line": "x"}, attempt=1, host="", phase=None)
+        with pytest.raises(ResponseError, match="maxmemory"):
+            store.append(job, token, 1, [body], milestones=[False])
+        assert store.renew({job: token}) == {job: "ok"}
+        assert not hosts.beat("h1", "i1", "", HOST)
+        assert store.finish(job, token, "failed") == "ok"
+    finally:
+        store.redis.config_set("maxmemory", 0)
+    assert store.redis.keys("ftq:*ft-bbbbbbbb") == []  # refused before the first write
+
+
+def test_drain_is_heard_at_the_next_heartbeat(store: JobStore, hosts: HostStore) -> None:
+    assert hosts.drain("h1") == "i1"
+    assert hosts.beat("h1", "i1", "", HOST)
+    assert hosts.drain("nobody") == ""
+    assert not store.redis.exists(keys.host("nobody"))
+
+
 def test_retry_after_failure(store: JobStore, hosts: HostStore) -> None:
     job = submit(store)
     token = run(store, job)
@@ -180,6 +257,7 @@ def test_retry_after_failure(store: JobStore, hosts: HostStore) -> None:
         assert store.retry(job, Phase.VALIDATE, nonce="once") == "queued"
     record = store.get(job)
     assert (record.state, record.attempt, record.error) == (JobState.QUEUED, 2, None)
+    assert (record.round, record.fresh_after) == (1, 0)
     assert store.redis.ttl(keys.job(job)) == -1
 
 

@@ -14,6 +14,8 @@ import time
 from typing import Any
 
 from celery import Celery, signals
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from ftq_shared import keys
 from ftq_shared.broker import connect, translated
@@ -25,9 +27,13 @@ from ftq_worker.dispatch.dispatcher import dispatch
 from ftq_worker.host.config import HostConfig
 from ftq_worker.host.linux import end_with_parent
 from ftq_worker.host.log import setup_logging
+from ftq_worker.host.pulse import touch
 from ftq_worker.host.wire import ask, lines, to_line
 
 log = logging.getLogger("ftq.celery")
+
+PULSE = "ftq.pulse"
+PULSE_S = 10.0  # between two signs of life
 
 
 def make_app(config: HostConfig, settings: Settings) -> Celery:
@@ -51,12 +57,38 @@ def make_app(config: HostConfig, settings: Settings) -> Celery:
         # An agent that does not answer loses nothing: its repair pass finds the placement.
         ask(config.agent_socket, {"run": job, "token": token})
 
+    @app.task(name=PULSE)  # type: ignore[untyped-decorator]
+    def pulse() -> None:
+        touch(config.celery_pulse)
+
     return app
+
+
+def beat(app: Celery, config: HostConfig) -> None:
+    """Send this worker a task every few seconds that touches its pulse.
+
+    So the guard knows that tasks are really taken. While the broker is away none can be, and that
+    is no fault of ours.
+    """
+    queue = keys.host_queue(config.name, config.instance)
+    while True:
+        try:
+            app.send_task(PULSE, queue=queue, expires=PULSE_S * 2)
+        except (OperationalError, RedisError) as error:
+            log.debug("pulse: %s", error)
+            touch(config.celery_pulse)
+        time.sleep(PULSE_S)
 
 
 def carry_bells(app: Celery, config: HostConfig, settings: Settings) -> None:
     """Turn the agent's rings into dispatch doorbells, for as long as the process lives."""
     store = JobStore(connect(settings.redis_url))
+    try:
+        with translated():
+            store.clear_dirty()  # a predecessor may have died with the message in its hands
+            ring(store, app)
+    except Exception as error:  # the broker is away: the agent rings again
+        log.info("bells: %s", error)
     while True:
         try:
             with socket.socket(socket.AF_UNIX) as agent:
@@ -84,6 +116,7 @@ def main() -> None:
     config, settings = HostConfig.from_env()
     app = make_app(config, settings)
     threading.Thread(target=carry_bells, args=(app, config, settings), daemon=True).start()
+    threading.Thread(target=beat, args=(app, config), daemon=True).start()
     queues = f"{keys.DISPATCH_QUEUE},{keys.host_queue(config.name, config.instance)}"
     app.worker_main(
         [

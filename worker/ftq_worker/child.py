@@ -4,16 +4,14 @@ By itself, without broker or Celery, it runs a whole job and prints its events:
 
     python -m ftq_worker.child SPEC.json [--storage DIR] [--phase train]
 
-Down the control pipe come one line with the secrets, then {"lease": seconds}, {"stop": reason}
-and {"pause": true}. Up the event pipe go {"type", "data"} and, last, {"outcome", "error"}.
+What comes down its control pipe is in `leash`. Up the event pipe go {"type", "data"} and, last,
+{"outcome", "error"}.
 """
 
 import importlib
 import json
 import os
 import random
-import select
-import signal
 import sys
 import threading
 import traceback
@@ -24,60 +22,17 @@ from typing import Any
 
 from ftq_shared.errors import ErrorInfo, FtqError, JobCancelled
 from ftq_shared.events import EventType, make_body
-from ftq_shared.keys import CHILD_S, PAUSE_S
 from ftq_shared.paths import JobPaths
 from ftq_shared.redaction import Redactor
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import Phase
 from ftq_worker import hub_inputs
+from ftq_worker.host.ending import disk_full
+from ftq_worker.host.linux import become_subreaper
 from ftq_worker.host.request import ChildRequest
-from ftq_worker.host.wire import LineReader, to_line
-from ftq_worker.phase import Control, Devices, Interrupted, PhaseContext, StopReason
-
-
-class Leash:
-    """Keeps the child alive while its agent renews the lease, and passes on what it is told."""
-
-    def __init__(self, fd: int, control: Control) -> None:
-        self._reader = LineReader(fd)
-        self._control = control
-        self.secrets: dict[str, str] = {}
-        self._secrets_came = threading.Event()
-
-    def hold(self) -> None:
-        """Arm the kernel's timer and begin to listen; returns once the secrets are here."""
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, CHILD_S)
-        threading.Thread(target=self._listen, name="leash", daemon=True).start()
-        self._secrets_came.wait()
-
-    def _listen(self) -> None:
-        """Read control lines; pause when none comes for too long."""
-        while True:
-            ready, _, _ = select.select([self._reader.fd], [], [], PAUSE_S)
-            if not ready:
-                self._control.pause()
-                continue
-            for line in self._reader.read():
-                self._obey(json.loads(line))
-            if not self._reader.open:
-                # Only the agent holds the other end: it is dead, and somebody else may soon
-                # own the job.
-                os.killpg(0, signal.SIGKILL)
-
-    def _obey(self, message: dict[str, Any]) -> None:
-        """Carry out one control line."""
-        if "secrets" in message:
-            self.secrets = message["secrets"]
-            self._secrets_came.set()
-        if "lease" in message:
-            signal.setitimer(signal.ITIMER_REAL, float(message["lease"]))
-            if message.get("pause"):
-                self._control.pause()
-            else:
-                self._control.resume()
-        if "stop" in message:
-            self._control.stop(StopReason(message["stop"]))
+from ftq_worker.host.wire import to_line
+from ftq_worker.leash import Leash, Lifeline
+from ftq_worker.phase import Alone, Control, Devices, Interrupted, Owner, PhaseContext
 
 
 class PipeEmitter:
@@ -108,7 +63,8 @@ def run_phase(request: ChildRequest, control_fd: int, event_fd: int) -> int:
     if request.watched:
         leash.hold()
     emitter = PipeEmitter(event_fd, silent=request.rank > 0)
-    work = partial(_run, request, control, emitter, leash.secrets)
+    owner: Owner = Lifeline(emitter.line, leash) if request.watched else Alone()
+    work = partial(_run, request, control, emitter, leash.secrets, owner)
     outcome = guarded(work, request, Redactor(leash.secrets.values()))
     emitter.line(to_line(outcome))
     return 0
@@ -125,6 +81,8 @@ def guarded(work: Callable[[], None], request: ChildRequest, redactor: Redactor)
     except FtqError as error:
         return {"outcome": "failed", "error": error.info().to_json()}
     except Exception as error:  # the edge of the process: everything must be told
+        if no_room := disk_full(error, Path(request.storage)):
+            return {"outcome": "host", "error": no_room.to_json()}
         sys.stderr.write(redactor.text(traceback.format_exc()))
         info = ErrorInfo(
             "unexpected",
@@ -137,7 +95,11 @@ def guarded(work: Callable[[], None], request: ChildRequest, redactor: Redactor)
 
 
 def _run(
-    request: ChildRequest, control: Control, emitter: PipeEmitter, secrets: dict[str, str]
+    request: ChildRequest,
+    control: Control,
+    emitter: PipeEmitter,
+    secrets: dict[str, str],
+    owner: Owner,
 ) -> None:
     """Build the phase's world from the request, and run it."""
     _seed(request)
@@ -154,6 +116,9 @@ def _run(
         devices=Devices(request.gpus, request.rank, request.cpu_threads),
         control=control,
         created=request.created,
+        claim_name=request.claim,
+        fresh_after=request.fresh_after,
+        owner=owner,
     )
     hub_inputs.fetch(ctx)
     importlib.import_module(f"ftq_worker.phases.{request.phase}").run(ctx)
@@ -175,6 +140,7 @@ def _seed(request: ChildRequest) -> None:
 def main() -> None:
     """Be a child in a fresh interpreter (no zygote): request on argv, pipes inherited."""
     request = ChildRequest.from_json(json.loads(sys.argv[1]))
+    become_subreaper()
     os.environ.update(request.env)
     sys.exit(run_phase(request, int(sys.argv[2]), int(sys.argv[3])))
 

@@ -84,6 +84,34 @@ class Control:
         return self._stop.is_set()
 
 
+class Owner(Protocol):
+    """What a phase may ask of whoever holds its lease. Both wait while the broker is away."""
+
+    def confirm(self) -> None:
+        """Prove that the claim still holds, before something that cannot be undone.
+
+        Raises Stale. What follows within the next seconds is safe: the kernel ends a process
+        whose lease was not renewed.
+        """
+
+    def lock(self, what: str) -> str:
+        """Try to be the only one of the fleet at `what`, until the claim ends.
+
+        Returns '' when it is ours now, else the job that has it. Raises Stale.
+        """
+
+
+class Alone:
+    """The owner of a phase outside a fleet: nobody else can have it."""
+
+    def confirm(self) -> None:
+        """Do nothing."""
+
+    def lock(self, what: str) -> str:
+        """Return '': it is ours."""
+        return ""
+
+
 @dataclass(frozen=True)
 class Devices:
     """What the phase may compute on. One child per rank when there are several GPUs."""
@@ -105,7 +133,7 @@ class PhaseContext:
     job: str
     phase: Phase
     attempt: int
-    token_number: int  # names this claim's own folder: paths.attempt(token_number)
+    token_number: int  # of the claim; a later claim has a higher one
     spec: JobSpec
     paths: JobPaths
     emit: Emit
@@ -114,6 +142,14 @@ class PhaseContext:
     devices: Devices = field(default_factory=Devices)
     control: Control = field(default_factory=Control)
     created: str = ""  # when the job was submitted, RFC 3339
+    claim_name: str = ""  # of the claim's folder; by default the token's number
+    fresh_after: int = 0  # checkpoints of tokens up to this number are not resumed from
+    owner: Owner = field(default_factory=Alone)
+
+    @property
+    def claim(self) -> str:
+        """Name of this claim's own folder, `paths.attempt(claim)`: nobody else writes there."""
+        return self.claim_name or str(self.token_number)
 
     @property
     def hub_token(self) -> str | bool:

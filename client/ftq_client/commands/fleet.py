@@ -1,4 +1,4 @@
-"""`ftq workers`, `worker` and `keygen`."""
+"""`ftq workers`, `worker`, `drain` and `keygen`."""
 
 import os
 import sys
@@ -8,6 +8,7 @@ from typing import NoReturn
 import click
 
 from ftq_client.commands.output import json_option, print_json, say
+from ftq_shared.errors import Exit
 
 
 @click.command(short_help="List the fleet's workers.")
@@ -53,6 +54,39 @@ def worker(gpus: str, slots: int | None, name: str | None) -> NoReturn:
     os.execve(  # noqa: S606  the worker takes this process's place: one pid, one Ctrl-C
         sys.executable, [sys.executable, "-m", "ftq_worker.host.guard", *options], env
     )
+
+
+@click.command(short_help="Empty a worker: its jobs go on elsewhere.")
+@click.argument("host")
+@click.option("--wait", "wait_", is_flag=True, help="Return when it has left.")
+@click.option("--timeout", metavar="T", help="With --wait: give up after 90s, 10m; exit code 124.")
+def drain(host: str, wait_: bool, timeout: str | None) -> int:
+    """Empty the worker HOST: it takes no new work, its phases save and go on elsewhere.
+
+    No attempt is used up, and the worker's process ends with exit code 0.
+
+    \b
+      ftq drain gpu-03
+      ftq drain gpu-03 --wait --timeout 5m && ssh gpu-03 sudo reboot
+    """  # noqa: D301
+    from ftq_client.client import Client
+    from ftq_client.draining import wait_until_gone
+    from ftq_shared.duration import parse_duration
+
+    try:
+        limit_s = None if timeout is None else float(parse_duration(timeout))
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--timeout") from None
+    client = Client()
+    client.drain(host)
+    if not wait_:
+        say(f"{host} is draining; watch it leave: ftq workers")
+        return Exit.OK
+    if not wait_until_gone(client, host, limit_s):
+        say(f"ftq: {host} is still there")
+        return Exit.TIMEOUT
+    say(f"{host} has left")
+    return Exit.OK
 
 
 @click.command(short_help="Make the fleet's key pair.")

@@ -98,6 +98,7 @@ def retry(
 ) -> int:
     """Start a failed or cancelled job again, from its last checkpoint or phase.
 
+    --from PHASE starts at that phase from its beginning; checkpoints of before are left alone.
     With --set a new job is made from the old one's spec.
     """
     from ftq_client.client import Client

@@ -8,7 +8,9 @@ NAMES = (
     "beat",
     "cancel",
     "claim",
+    "drain",
     "finish",
+    "lock",
     "place",
     "reap",
     "renew",
@@ -18,10 +20,19 @@ NAMES = (
     "wait",
 )
 
+OF_HOSTS = frozenset({"beat", "drain"})  # the others work on a job
+# What keeps a lease or ends a job may go on when the broker is full: it adds next to nothing, and
+# without it nothing could be freed. The others are refused as a whole, before their first write.
+WHEN_FULL = frozenset(
+    {"beat", "cancel", "claim", "drain", "finish", "lock", "reap", "renew", "requeue"}
+)
+
 
 @functools.cache
 def source(name: str) -> str:
     """Return the text of a script, with the shared part in front where it works on a job."""
     files = resources.files(__name__)
     body = (files / f"{name}.lua").read_text()
-    return body if name == "beat" else (files / "lib.lua").read_text() + body
+    shared = "" if name in OF_HOSTS else (files / "lib.lua").read_text()
+    flags = " flags=allow-oom" if name in WHEN_FULL else ""
+    return f"#!lua{flags}\n{shared}{body}"

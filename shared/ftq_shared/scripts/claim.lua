@@ -1,10 +1,15 @@
--- claim: the host that was chosen takes the phase. ARGV: id, token, nonce, instance, storage id.
--- Returns 'ok', 'cancelled' or 'stale'. The same nonce gets the same answer again.
+-- claim: the host that was chosen takes the phase. ARGV: id, token, nonce, instance, storage id,
+-- newest record version that the claimer knows.
+-- Returns 'ok', 'cancelled' or 'stale'. The same nonce gets the same answer again, also after a
+-- broker that rolled back has forgotten the claim but not the place.
 local id, token, nonce = ARGV[1], ARGV[2], ARGV[3]
-if job('last_token') == token then
+if token ~= '' and job('last_token') == token then
   return job('last_answer') == 'cancelled' and 'cancelled' or 'stale'
 end
 if token == '' or job('token') ~= token or job('instance') ~= ARGV[4] then
+  return 'stale'
+end
+if tonumber(job('v') or '0') > tonumber(ARGV[6]) then
   return 'stale'
 end
 if job('state') == 'running' then

@@ -64,9 +64,22 @@ local function set(...)
   redis.call('HINCRBY', JOB, 'version', 1)
 end
 
+-- Give back the lock that a phase held, if it is still this job's.
+local function unlock(id)
+  local lock = job('lock')
+  if lock and lock ~= '' then
+    local owner = redis.call('GET', lock)
+    if owner and string.sub(owner, 1, #id + 1) == id .. ' ' then
+      redis.call('DEL', lock)
+    end
+    set('lock', '')
+  end
+end
+
 -- Give back the place; the token that ends here is remembered, so that a repeated call is known.
 local function release(id, token, answer)
   redis.call('SREM', LEASES, id)
+  unlock(id)
   set('token', '', 'host', '', 'instance', '', 'gpus', '[]', 'nonce', '',
     'last_token', token, 'last_answer', answer)
 end
@@ -88,10 +101,34 @@ local function to_end(id, state, exit_code, reason)
   redis.call('EXPIRE', EVENTS, 86400) -- from then on the milestones stand for them
 end
 
+-- Remember how an attempt died: a job that keeps dying says in the end where and why.
+local function add_death(reason)
+  local deaths = cjson.decode(job('deaths') or '[]')
+  deaths[#deaths + 1] = {
+    attempt = tonumber(job('attempt')), phase = job('phase'), host = job('host') or '',
+    reason = reason, time = iso(now_ms()),
+  }
+  if #deaths > 20 then
+    table.remove(deaths, 1)
+  end
+  set('deaths', cjson.encode(deaths))
+  return deaths
+end
+
+local function deaths_in_words(deaths)
+  local words = {}
+  for _, death in ipairs(deaths) do
+    words[#words + 1] = 'attempt ' .. death.attempt .. ' on ' .. death.host .. ' in '
+      .. death.phase .. ': ' .. death.reason
+  end
+  return table.concat(words, '; ')
+end
+
 -- Back to the queue after an interruption, or to the end: a cancel wins, then the attempts count.
 local function interrupted(id, token, reason, burn)
   local phase = job('phase')
   local tries = tonumber(job('tries')) + burn
+  local deaths = burn > 0 and add_death(reason) or {}
   local answer = 'queued'
   if job('cancel') == '1' then
     answer = 'cancelled'
@@ -102,9 +139,9 @@ local function interrupted(id, token, reason, burn)
   if answer == 'cancelled' then
     to_end(id, 'cancelled', 4, 'cancelled')
   elseif answer == 'failed' then
-    local message = 'interrupted ' .. tries .. ' times; the last time: ' .. reason
+    local message = 'interrupted ' .. tries .. ' times: ' .. deaths_in_words(deaths)
     set('error', cjson.encode({code = 'attempts_exhausted', message = message, exit_code = 1,
-      hint = 'look at `ftq tail ' .. id .. '`, then `ftq retry ' .. id .. '`'}))
+      attempts = deaths, hint = 'look at `ftq tail ' .. id .. '`, then `ftq retry ' .. id .. '`'}))
     to_end(id, 'failed', 1, message)
   else
     set('tries', tries, 'attempt', tonumber(job('attempt')) + burn)

@@ -11,11 +11,15 @@ end
 if job('state') ~= 'queued' or job('version') ~= version then
   return {'', 'the job moved on'}
 end
-local h = redis.call('HMGET', KEYS[6], 'instance', 'draining', 'slots', 'beat_ms', 'gpus')
+local h = redis.call('HMGET', KEYS[6], 'instance', 'draining', 'slots', 'beat_ms', 'full',
+  'record_version')
 if h[1] ~= instance then
   return {'', 'the host restarted'}
 end
-if h[2] == '1' or now_ms() - tonumber(h[4]) > tonumber(ARGV[8]) * 1000 then
+if tonumber(h[6] or '1') < tonumber(job('v')) then
+  return {'', 'the host is of an older version'}
+end
+if h[2] == '1' or h[5] == '1' or now_ms() - tonumber(h[4]) > tonumber(ARGV[8]) * 1000 then
   return {'', 'the host takes no work'}
 end
 local used, busy = 0, {}

@@ -4,5 +4,11 @@ local id, token = ARGV[1], ARGV[2]
 if token == '' or job('token') ~= token or job('beat') ~= ARGV[3] then
   return 'stale'
 end
+-- The host counts as lost until its next heartbeat: a broker whose clock was set back would
+-- believe in it for as long as the clock is behind, and place everything there again.
+local host = 'ftq:host:' .. job('host')
+if redis.call('HGET', host, 'instance') == job('instance') then
+  redis.call('HSET', host, 'beat_ms', 0)
+end
 -- A place that was never claimed has cost nothing, so it burns no attempt.
 return interrupted(id, token, ARGV[4], job('state') == 'running' and 1 or 0)

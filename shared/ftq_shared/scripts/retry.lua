@@ -1,4 +1,5 @@
--- retry: start a failed or cancelled job again. ARGV: id, phase, sealed secrets or '', nonce.
+-- retry: start a failed or cancelled job again. ARGV: id, phase, sealed secrets or '', nonce,
+-- '1' to start the phase afresh instead of from its last checkpoint.
 -- Returns the new state, or the old one when there is nothing to retry, or '' for no such job.
 local id, state = ARGV[1], job('state')
 if not state then
@@ -13,8 +14,12 @@ end
 for _, key in ipairs({JOB, EVENTS, KEPT}) do
   redis.call('PERSIST', key)
 end
-redis.call('HDEL', JOB, 'error', 'ended_ms', 'exit_code')
+redis.call('HDEL', JOB, 'error', 'ended_ms', 'exit_code', 'deaths')
 set('cancel', '0', 'tries', 0, 'attempt', tonumber(job('attempt')) + 1, 'retry_nonce', ARGV[4])
+redis.call('HINCRBY', JOB, 'round', 1) -- a result that an earlier round left in the storage is old
+if ARGV[5] == '1' then
+  set('fresh_after', job('token_number'))
+end
 if ARGV[2] == 'validate' then
   set('storage_id', '')
 end

@@ -12,6 +12,7 @@ TEXT = (ROOT / "docs" / "operations.md").read_text()
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 
 FUNCTIONS = {
+    "lock": "NAME",
     "job": "ID",
     "events": "ID",
     "kept": "ID",

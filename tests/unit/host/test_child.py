@@ -52,7 +52,18 @@ PHASES = """
         ctx.emit(EventType.LOG, line="forked")
         time.sleep(600)
 
-    for phase in (count, busy, refuse, vanish, fork):
+    def ask(ctx):
+        ctx.owner.confirm()
+        ctx.emit(EventType.LOG, line=ctx.owner.lock("a repo"))
+        ctx.owner.confirm()
+
+    def no_room(ctx):
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError as error:
+            raise RuntimeError("a library's own words") from error
+
+    for phase in (count, busy, refuse, vanish, fork, ask, no_room):
         module = types.ModuleType(f"ftq_worker.phases.{phase.__name__}")
         module.run = phase
         sys.modules[module.__name__] = module
@@ -65,7 +76,7 @@ ZYGOTE = """
     from ftq_worker.host.zygote import Zygote
     import fake_phases
     ftq_worker.child.Phase = lambda name: name
-    Zygote(listen(Path(sys.argv[1]))).serve()
+    Zygote(listen(Path(sys.argv[1])), Path(sys.argv[1] + ".pulse")).serve()
 """
 
 
@@ -103,13 +114,18 @@ def start(zygote: ZygoteSpawn, tmp_path: Path) -> Iterator[Callable[[str], Child
             child = zygote(request(phase, tmp_path), output.fileno())
         children.append(child)
         child.send({"secrets": {"HF_TOKEN": "hf_secret"}})
-        child.send({"lease": lease_s})
+        child.send(lease(lease_s))
         return child
 
     yield go
     for child in children:
         child.kill_tree()
         child.close()
+
+
+def lease(seconds: float, pause_s: float = 15.0) -> dict[str, object]:
+    now = time.monotonic()
+    return {"lease": {"until": now + seconds, "pause_at": now + pause_s}}
 
 
 def ended(child: Child, timeout_s: float = 20.0) -> bool:
@@ -150,8 +166,8 @@ def test_renewals_keep_it_alive_and_a_stop_ends_it(start: Callable[..., Child]) 
     child = start("count", lease_s=1.0)
     for _ in range(6):
         assert not ended(child, 0.4)
-        child.send({"lease": 1.0})
-    child.send({"lease": 20.0})
+        child.send(lease(1.0))
+    child.send(lease(20.0))
     child.send({"stop": "drain"})
     outcome = lines(child, lambda m: "outcome" in m)[-1]
     assert outcome["outcome"] == "interrupted"
@@ -160,7 +176,7 @@ def test_renewals_keep_it_alive_and_a_stop_ends_it(start: Callable[..., Child]) 
 def test_a_paused_child_stands_still_and_goes_on(start: Callable[..., Child]) -> None:
     child = start("count")
     lines(child, lambda m: m.get("type") == "progress")
-    child.send({"lease": 20.0, "pause": True})
+    child.send(lease(20.0, pause_s=-1.0))
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:  # it stands still once nothing comes for half a second
         if not select.select([child.events.fd], [], [], 0.5)[0]:
@@ -168,8 +184,50 @@ def test_a_paused_child_stands_still_and_goes_on(start: Callable[..., Child]) ->
         child.events.read()
     else:
         pytest.fail("it did not pause")
-    child.send({"lease": 20.0})
+    child.send(lease(20.0))
     assert lines(child, lambda m: m.get("type") == "progress")
+
+
+def test_it_pauses_by_itself_before_its_lease_can_be_somebody_elses(
+    start: Callable[..., Child],
+) -> None:
+    child = start("count")
+    child.send(lease(20.0, pause_s=0.3))
+    lines(child, lambda m: m.get("type") == "progress")
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if not select.select([child.events.fd], [], [], 0.5)[0]:
+            break
+        child.events.read()
+    else:
+        pytest.fail("it did not pause")
+
+
+def test_a_lease_that_comes_too_late_ends_it(start: Callable[..., Child]) -> None:
+    child = start("busy")
+    lines(child, lambda m: m.get("type") == "log")
+    child.send(lease(-1.0))
+    assert ended(child, 5)
+    assert child.status() == -signal.SIGALRM
+
+
+def test_a_question_is_answered_and_a_stale_claim_ends_the_phase(
+    start: Callable[..., Child],
+) -> None:
+    child = start("ask")
+    for what in ("confirm", "lock"):
+        assert lines(child, lambda m: "ask" in m)[-1]["ask"] == what
+        child.send({"answer": {"status": "ok", "owner": "ft-other222"}})
+    said, asked = lines(child, lambda m: m.get("ask") == "confirm")
+    assert (said["data"]["line"], asked["ask"]) == ("ft-other222", "confirm")
+    child.send({"answer": {"status": "stale"}})
+    assert lines(child, lambda m: "outcome" in m)[-1]["error"]["code"] == "stale"
+
+
+def test_what_a_full_disk_raises_is_not_the_jobs_fault(start: Callable[..., Child]) -> None:
+    outcome = lines(start("no_room"), lambda m: "outcome" in m)[-1]
+    assert outcome["outcome"] == "host"
+    assert outcome["error"]["code"] == "disk_full"
 
 
 def test_cancel_is_told_apart(start: Callable[..., Child]) -> None:
@@ -220,7 +278,7 @@ def test_a_cold_child_runs_a_real_phase_to_its_error(tmp_path: Path) -> None:
     with (tmp_path / "out").open("ab") as output:
         child = spawn(request("train", tmp_path), output.fileno())
     child.send({"secrets": {}})
-    child.send({"lease": 60.0})
+    child.send(lease(60.0))
     outcome = lines(child, lambda m: "outcome" in m, 90)[-1]
     assert outcome["error"]["code"] == "missing_handover", (tmp_path / "out").read_text()
     assert ended(child)

@@ -1,13 +1,12 @@
 """Leases with a clock and a store of the test's own: who is fed, paused, lost or reaped."""
 
-import dataclasses
 from typing import Any
 
 from redis.exceptions import ConnectionError
 
-from ftq_shared.job_record import JobRecord
-from ftq_shared.keys import CLAIM_S, LEASE_S, PAUSE_S
+from ftq_shared.keys import CHILD_S, CLAIM_S, LEASE_S, PAUSE_S
 from ftq_shared.states import JobState
+from ftq_shared.store import Lease
 from ftq_worker.host.leases import OUTAGE_S, LeaseKeeper, Reaper
 from ftq_worker.phase import StopReason
 
@@ -37,8 +36,11 @@ class FakeRun:
     def __init__(self) -> None:
         self.told: list[Any] = []
 
-    def feed(self, *, pause: bool = False) -> None:
-        self.told.append("pause" if pause else "feed")
+    def feed(self, until: float, pause_at: float) -> None:
+        self.told.append((until, pause_at))
+
+    def claim_again(self) -> None:
+        self.told.append("claim")
 
     def stop(self, reason: StopReason) -> None:
         self.told.append(reason)
@@ -57,76 +59,108 @@ class Clock:
         return self.now
 
 
+FED = (100.0 + CHILD_S, 100.0 + PAUSE_S)
+
+
 def test_answers_are_passed_on() -> None:
-    store, runs = FakeStore(), {name: FakeRun() for name in ("a", "b", "c")}
-    store.answers = {"b": "cancel", "c": "stale"}
+    store, runs = FakeStore(), {name: FakeRun() for name in ("a", "b", "c", "d")}
+    store.answers = {"b": "cancel", "c": "stale", "d": "unclaimed"}
     LeaseKeeper(store, Clock()).renew(runs)  # type: ignore[arg-type]
-    assert runs["a"].told == ["feed"]
-    assert runs["b"].told == ["feed", StopReason.CANCEL]
+    assert runs["a"].told == [FED]
+    assert runs["b"].told == [FED, StopReason.CANCEL]
     assert runs["c"].told == ["lose"]
+    assert runs["d"].told == [FED, "claim"]
 
 
-def test_without_a_broker_children_go_on_then_pause_then_starve() -> None:
+def test_a_lease_counts_from_before_the_question() -> None:
+    store, run, clock = FakeStore(), FakeRun(), Clock()
+
+    def slow(leases: dict[str, str]) -> dict[str, str]:
+        clock.now += 4.0
+        return dict.fromkeys(leases, "ok")
+
+    store.renew = slow  # type: ignore[method-assign]
+    LeaseKeeper(store, clock).renew({"a": run})  # type: ignore[arg-type]
+    assert run.told == [FED]
+
+
+def test_without_a_broker_children_work_until_the_pause_live_on_and_starve() -> None:
     store, run, clock = FakeStore(), FakeRun(), Clock()
     keeper = LeaseKeeper(store, clock)  # type: ignore[arg-type]
     store.answers = None
-    for at in (5.0, PAUSE_S + 1, OUTAGE_S - 1, OUTAGE_S + 1):
-        clock.now = 100.0 + at
+    times = [105.0, 100.0 + OUTAGE_S - 1, 100.0 + OUTAGE_S + 1]
+    for clock.now in times:
         keeper.renew({"a": run})
-    assert run.told == ["feed", "pause", "pause"]
+    # They live on, but the time to pause stays that of the last renewal.
+    assert run.told == [(at + CHILD_S, 100.0 + PAUSE_S) for at in times[:2]]
     store.answers = {}
     keeper.renew({"a": run})
-    assert run.told[-1] == "feed"
+    assert run.told[-1] == (times[2] + CHILD_S, times[2] + PAUSE_S)
 
 
-def record(state: JobState = JobState.RUNNING, beat: int = 1, token: str = "1:a") -> JobRecord:
-    raw = {"id": "j", "v": "1", "state": state, "phase": "train", "attempt": "1", "version": "1"}
-    return dataclasses.replace(JobRecord.from_hash(raw), beat=beat, token=token)
+def lease(state: JobState = JobState.RUNNING, beat: int = 1, token: str = "1:a") -> Lease:
+    return Lease("j", 1, state, token, beat, "h1", "i1")
 
 
-def looks(reaper: Reaper, clock: Clock, seen: list[tuple[float, JobRecord]]) -> list[int]:
+def looks(reaper: Reaper, clock: Clock, seen: list[tuple[float, Lease]]) -> list[int]:
+    """Look every second up to each time; return how many were taken by then."""
     taken = []
     for at, one in seen:
-        clock.now = 100.0 + at
-        taken.append(reaper.look([one]))
+        count = 0
+        while clock.now < 100.0 + at:
+            clock.now = min(clock.now + 1.0, 100.0 + at)
+            count += reaper.look([one])
+        taken.append(count)
     return taken
 
 
 def test_a_lease_is_taken_only_after_a_whole_lease_time_of_silence() -> None:
     store, clock = FakeStore(), Clock()
     reaper = Reaper(store, clock)  # type: ignore[arg-type]
-    silent = record()
-    times = [(0, silent), (LEASE_S - 1, silent), (LEASE_S + 1, silent)]
-    assert looks(reaper, clock, times) == [0, 0, 1]
+    assert looks(reaper, clock, [(LEASE_S, lease()), (LEASE_S + 1, lease())]) == [0, 1]
     assert store.reaped == [("j", "1:a", 1)]
 
 
 def test_a_renewal_or_a_new_token_starts_the_time_anew() -> None:
     clock = Clock()
     reaper = Reaper(FakeStore(), clock)  # type: ignore[arg-type]
-    renewed, moved = record(beat=2), record(beat=2, token="2:b")
-    times = [(0, record()), (29, renewed), (58, renewed), (58.5, moved), (88, moved)]
-    assert looks(reaper, clock, times) == [0] * 5
+    renewed, moved = lease(beat=2), lease(beat=2, token="2:b")
+    times = [(29, lease()), (58, renewed), (87, moved)]
+    assert looks(reaper, clock, times) == [0] * 3
 
 
 def test_an_outage_gives_owners_time_to_renew() -> None:
     clock = Clock()
     reaper = Reaper(FakeStore(), clock)  # type: ignore[arg-type]
-    looks(reaper, clock, [(0, record())])
+    looks(reaper, clock, [(LEASE_S - 1, lease())])
     reaper.forget()
-    assert looks(reaper, clock, [(LEASE_S + 1, record()), (2 * LEASE_S, record())]) == [0, 0]
+    assert looks(reaper, clock, [(2 * LEASE_S - 1, lease()), (2 * LEASE_S, lease())]) == [0, 1]
+
+
+def test_a_reaper_that_was_frozen_starts_anew() -> None:
+    # The broker may have been away all the while, so that nobody could renew.
+    clock = Clock()
+    reaper = Reaper(FakeStore(), clock)  # type: ignore[arg-type]
+    looks(reaper, clock, [(5, lease())])
+    clock.now += 10 * LEASE_S
+    assert reaper.look([lease()]) == 0
+    start = clock.now - 100.0
+    assert looks(reaper, clock, [(start + LEASE_S - 1, lease()), (start + LEASE_S, lease())]) == [
+        0,
+        1,
+    ]
 
 
 def test_a_place_that_nobody_claims_comes_back_sooner() -> None:
     clock = Clock()
     reaper = Reaper(FakeStore(), clock)  # type: ignore[arg-type]
-    placed = record(JobState.PLACED)
-    assert looks(reaper, clock, [(0, placed), (CLAIM_S + 0.1, placed)]) == [0, 1]
+    placed = lease(JobState.PLACED)
+    assert looks(reaper, clock, [(CLAIM_S, placed), (CLAIM_S + 1, placed)]) == [0, 1]
 
 
 def test_a_newer_record_is_not_reaped() -> None:
     store, clock = FakeStore(), Clock()
-    newer = dataclasses.replace(record(), record_version=99)
+    newer = lease()._replace(record_version=99)
     reaper = Reaper(store, clock)  # type: ignore[arg-type]
-    assert looks(reaper, clock, [(0, newer), (99, newer)]) == [0, 0]
+    assert looks(reaper, clock, [(99, newer)]) == [0]
     assert store.reaped == []

@@ -57,7 +57,7 @@ class TestVerification:
         assert found["ok"]
         assert found["after"] == pytest.approx(found["before"], rel=1e-5)
         assert found["message"].endswith(f"what training measured: {found['before']:.4f}")
-        staged = job.ctx.paths.attempt(job.ctx.token_number) / "publish"
+        staged = job.ctx.paths.attempt(job.ctx.claim) / "publish"
         assert not list(staged.glob("adapter*"))
 
     @pytest.mark.parametrize("value", [0.0, math.nan])

@@ -42,7 +42,8 @@ def free_room(hosts: Iterable[HostRecord], leased: Sequence[JobRecord]) -> list[
         mine = [job for job in leased if job.host == host.name]
         busy = {gpu for job in mine for gpu in job.gpus}
         slots = host.slots - sum(job.slot == "cpu" for job in mine)
-        rooms.append(HostRoom(host, slots, [gpu for gpu in host.gpus if gpu.uuid not in busy]))
+        free = [gpu for gpu in host.gpus if gpu.uuid not in busy]
+        rooms.append(HostRoom(host, 0, []) if host.full else HostRoom(host, slots, free))
     return rooms
 
 
@@ -78,7 +79,12 @@ def wanted_gpus(job: JobRecord, rooms: Sequence[HostRoom]) -> GpuRequest:
 
 def _place(job: JobRecord, rooms: list[HostRoom]) -> Placement | Waiting:
     """Take a place for one job, or say why there is none."""
-    usable = [r for r in rooms if not job.endpoint or r.host.endpoint == job.endpoint]
+    usable = [
+        r
+        for r in rooms
+        if r.host.record_version >= job.record_version
+        and (not job.endpoint or r.host.endpoint == job.endpoint)
+    ]
     if not usable:
         return _nobody(job, rooms)
     request = wanted_gpus(job, rooms)
@@ -88,6 +94,12 @@ def _place(job: JobRecord, rooms: list[HostRoom]) -> Placement | Waiting:
         bound = [r for r in usable if r.host.storage_id in groups]
         if not bound:
             return _no_gpus(job, later, usable)
+    if bound and all(room.host.full for room in bound):
+        return Waiting(
+            job.id,
+            "the disk of every host that could take it is full",
+            "make room in FTQ_STORAGE there: folders of ended jobs can go",
+        )
     if not bound:
         return Waiting(
             job.id,
@@ -122,7 +134,7 @@ def _nobody(job: JobRecord, rooms: Sequence[HostRoom]) -> Waiting:
 
 def _on_slot(job: JobRecord, rooms: list[HostRoom]) -> Placement | Waiting:
     """Place a phase that needs a CPU slot."""
-    best = max(rooms, key=lambda room: room.slots)
+    best = max(rooms, key=lambda room: (room.slots > 0, room.host.warm, room.slots))
     if best.slots < 1:
         return Waiting(job.id, "all CPU slots are taken", "a running phase has to end")
     best.slots -= 1
@@ -134,7 +146,7 @@ def _on_gpus(job: JobRecord, request: GpuRequest, rooms: list[HostRoom]) -> Plac
     fits = [(room, _matching(room.gpus, request, job)) for room in rooms]
     best = min(
         ((room, gpus) for room, gpus in fits if len(gpus) >= request.count),
-        key=lambda pair: len(pair[0].gpus),
+        key=lambda pair: (not pair[0].host.warm, len(pair[0].gpus)),
         default=None,
     )
     if best is None:

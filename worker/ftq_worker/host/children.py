@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from ftq_worker.host.environment import child_environment
 from ftq_worker.host.request import ChildRequest
 from ftq_worker.host.wire import LineReader, lines, to_line
 
+DIE_S = 30.0  # a killed process that is still there hangs in the kernel, as in a driver
 ZYGOTE_START_S = 120.0  # its imports take 6 s on a fast disk, far longer on a cold one
 
 
@@ -45,7 +47,7 @@ class Child:
         self.events = LineReader(events)
         self._control = control
         self._lock = threading.Lock()
-        self._ended = False
+        self.ended = False  # seen dead: its pid may be somebody else's by now
         os.set_blocking(control, False)
 
     def send(self, message: Mapping[str, Any]) -> None:
@@ -59,7 +61,7 @@ class Child:
 
     def kill_tree(self, signum: int = signal.SIGKILL) -> None:
         """Signal the child and everything below it, also what left its session."""
-        if self._ended:  # its pid may be somebody else's by now
+        if self.ended:
             return
         with contextlib.suppress(psutil.NoSuchProcess):
             for process in psutil.Process(self.pid).children(recursive=True):
@@ -68,10 +70,14 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signum)
 
-    def clear_up(self) -> None:
-        """Kill what a child that has just died left behind in its session."""
+    def end(self) -> None:
+        """Kill the child if it lives, what it left in its session in any case, and wait."""
+        if self.ended:
+            return
         self.kill_tree()
-        self._ended = True
+        if not select.select([self.ended_fd], [], [], DIE_S)[0]:
+            raise HostTrouble(f"process {self.pid} does not die")
+        self.ended = True
 
     def close(self) -> None:
         """Give the descriptors back."""

@@ -36,6 +36,31 @@ class HostConfig:
         """Where the zygote listens."""
         return Path(self.run_dir) / "zygote.sock"
 
+    @property
+    def agent_pulse(self) -> Path:
+        """The agent's sign of life."""
+        return Path(self.run_dir) / "agent.pulse"
+
+    @property
+    def celery_pulse(self) -> Path:
+        """The Celery worker's sign of life."""
+        return Path(self.run_dir) / "celery.pulse"
+
+    @property
+    def zygote_pulse(self) -> Path:
+        """The zygote's sign of life."""
+        return Path(self.run_dir) / "zygote.pulse"
+
+    @property
+    def processes(self) -> Path:
+        """The guard's own processes, for `family`."""
+        return Path(self.run_dir) / "processes.json"
+
+    @property
+    def phases(self) -> Path:
+        """The children that run phases, for `family`."""
+        return Path(self.run_dir) / "phases.json"
+
     def dumps(self) -> str:
         """Return it as text."""
         return json.dumps(asdict(self))

@@ -4,7 +4,8 @@
 
 It is the subreaper of all that runs below it. SIGTERM or Ctrl-C drains the host: the agent hands
 its jobs back after a checkpoint, then Celery and the zygote end, then whatever is left is killed.
-A second signal is harmless.
+A second signal is harmless. Exit code 0: everything was handed back; 75: something was not, and
+its lease runs out.
 """
 
 import argparse
@@ -31,11 +32,13 @@ from ftq_shared.paths import open_storage
 from ftq_shared.settings import Settings, load_settings
 from ftq_worker.host.config import HostConfig
 from ftq_worker.host.environment import child_environment, clean_environment
+from ftq_worker.host.family import children_of, end_family, kill_all, note
 from ftq_worker.host.fleet import announce_fleet
 from ftq_worker.host.gpus import offered_gpus
 from ftq_worker.host.linux import IS_LINUX, become_subreaper, end_with_parent
 from ftq_worker.host.log import setup_logging
-from ftq_worker.host.process import Process
+from ftq_worker.host.process import UNCLEAN, Process
+from ftq_worker.host.pulse import PulseWatch
 
 log = logging.getLogger("ftq.guard")
 
@@ -47,39 +50,49 @@ class Guard:
     """Keeps the processes of one worker running until it is told to stop."""
 
     def __init__(self, config: HostConfig) -> None:
+        self._config = config
         env = clean_environment(os.environ) | {HostConfig.ENV: config.dumps()}
         me = str(os.getpid())
         python = [sys.executable, "-m"]
         zygote = [*python, "ftq_worker.host.zygote", str(config.zygote_socket), me]
-        self._agent = Process("agent", [*python, "ftq_worker.host.agent", me], env)
-        self._celery = Process("celery", [*python, "ftq_worker.celery_app", me], env)
         # The children get GPUs by CUDA_VISIBLE_DEVICES; the zygote itself must not see any.
         blind = child_environment(env) | {"CUDA_VISIBLE_DEVICES": ""}
-        self._zygote = Process("zygote", zygote, blind)
+        self._zygote = Process("zygote", zygote, blind, PulseWatch(config.zygote_pulse))
+        self._agent = Process(
+            "agent",
+            [*python, "ftq_worker.host.agent", me],
+            env,
+            PulseWatch(config.agent_pulse),
+            self._end_phases,
+        )
+        celery = [*python, "ftq_worker.celery_app", me]
+        self._celery = Process("celery", celery, env, PulseWatch(config.celery_pulse))
         others = [] if config.cold else [self._zygote]
         self._all = [*others, self._agent, self._celery]
         self._stop = False
         self._wake = threading.Event()
 
-    def run(self) -> None:
-        """Keep everything running until SIGTERM or SIGINT, then end it in order."""
+    def run(self) -> int:
+        """Keep everything running until SIGTERM or SIGINT, then end it in order.
+
+        Returns the exit code: 0 when all work was handed back, UNCLEAN when some was not.
+        """
         become_subreaper()
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._ask_to_stop)
         signal.signal(signal.SIGCHLD, lambda *_: self._wake.set())
-        while not self._stop:
-            if self._agent_left():
-                break
-            for process in self._all:
-                process.keep()
+        while not self._stop and not self._agent_left():
+            if sum(process.keep() for process in self._all):  # each of them, also after the first
+                note(self._config.processes, self._own())
             self._reap_orphans()
             self._wake.wait(0.5)
             self._wake.clear()
         log.info("stopping: running jobs save and go back to the queue")
-        self._agent.end(DRAIN_S)
+        code = self._agent.end(DRAIN_S)
         self._celery.end(END_S)
         self._zygote.end(END_S)
         kill_descendants()
+        return 0 if code == 0 else UNCLEAN
 
     def _ask_to_stop(self, *_: object) -> None:
         self._stop = True
@@ -87,24 +100,27 @@ class Guard:
 
     def _agent_left(self) -> bool:
         """Return whether the agent ended in order: somebody drained the host."""
-        return bool(self._agent.popen and self._agent.popen.poll() == 0)
+        return bool(self._agent.popen and self._agent.popen.poll() in (0, UNCLEAN))
+
+    def _own(self) -> list[int]:
+        return [process.pid for process in self._all if process.pid]
+
+    def _end_phases(self) -> None:
+        """Kill what a dead agent ran, before a new one gives its leases back.
+
+        Each child ends itself when the agent's end of its pipe closes, but one that is deep in a
+        library may take until its timer.
+        """
+        phases = set(children_of(self._zygote.pid)) if self._zygote.pid else set()
+        kill_all(phases | (set(children_of(os.getpid())) - set(self._own())))
 
     def _reap_orphans(self) -> None:
         """Collect adopted processes that have ended; ours are left to Popen."""
-        ours = {process.popen.pid for process in self._all if process.popen}
+        ours = self._own()
         for pid in children_of(os.getpid()):
             if pid not in ours:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
-
-
-def children_of(pid: int) -> list[int]:
-    """Return the direct children of a process of ours; Linux only."""
-    try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    except FileNotFoundError:
-        return []
-    return [int(child) for child in text.split()]
 
 
 def kill_descendants() -> None:
@@ -122,7 +138,10 @@ def kill_descendants() -> None:
 
 @contextlib.contextmanager
 def own_name(settings: Settings, name: str) -> Iterator[tuple[IO[str], str]]:
-    """Hold the lock of this worker's name on this machine; yields (lock, dead predecessor)."""
+    """Hold the lock of this worker's name on this machine; yields (lock, dead predecessor).
+
+    What the predecessor's guard has left running is ended first: its leases may be given back.
+    """
     folder = settings.home / "workers"
     folder.mkdir(parents=True, exist_ok=True)
     lock: IO[str] = (folder / f"{name}.lock").open("a+")
@@ -136,7 +155,21 @@ def own_name(settings: Settings, name: str) -> Iterator[tuple[IO[str], str]]:
         ) from None
     with lock:
         lock.seek(0)
-        yield lock, json.loads(lock.read() or "{}").get("instance", "")
+        before = _read_lock(lock.read())
+        if run_dir := before.get("run_dir"):
+            end_family(Path(run_dir))
+            shutil.rmtree(run_dir, ignore_errors=True)
+        yield lock, before.get("instance", "")
+
+
+def _read_lock(text: str) -> dict[str, str]:
+    """Read what the last holder wrote; a damaged file names nobody."""
+    try:
+        held = json.loads(text or "{}")
+    except ValueError:
+        log.warning("the lock file of this worker's name is damaged; nobody is taken over")
+        return {}
+    return {key: str(value) for key, value in held.items()} if isinstance(held, dict) else {}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -187,14 +220,14 @@ def guard(args: argparse.Namespace, settings: Settings, lock: IO[str], replaces:
     )
     refuse_taken_name(HostStore(redis), config)
     lock.truncate(0)
-    lock.write(json.dumps({"instance": config.instance, "pid": os.getpid()}))
+    held = {"instance": config.instance, "pid": os.getpid(), "run_dir": run_dir}
+    lock.write(json.dumps(held))
     lock.flush()
     log.info("worker %s: %d CPU slots, %d GPUs", config.name, config.slots, len(config.gpus))
     try:
-        Guard(config).run()
+        return Guard(config).run()
     finally:
         shutil.rmtree(run_dir, ignore_errors=True)
-    return 0
 
 
 def refuse_taken_name(hosts: HostStore, config: HostConfig) -> None:

@@ -9,14 +9,15 @@ from redis.exceptions import RedisError
 
 from ftq_shared.broker import translated
 from ftq_shared.errors import BrokerUnreachable
-from ftq_shared.job_record import RECORD_VERSION, JobRecord
-from ftq_shared.keys import CLAIM_S, LEASE_S, PAUSE_S
+from ftq_shared.job_record import RECORD_VERSION
+from ftq_shared.keys import CHILD_S, CLAIM_S, LEASE_S, PAUSE_S
 from ftq_shared.states import JobState
-from ftq_shared.store import JobStore
+from ftq_shared.store import JobStore, Lease
 from ftq_worker.phase import StopReason
 
 log = logging.getLogger(__name__)
 
+LONGEST_GAP_S = 10.0  # between two looks; after a longer one all observations start anew
 OUTAGE_S = 600.0  # a child is kept, paused, for so long while the broker is away
 
 
@@ -25,18 +26,25 @@ class Owned(Protocol):
 
     token: str
 
-    def feed(self, *, pause: bool = False) -> None:
-        """Let the children live on."""
+    def feed(self, until: float, pause_at: float) -> None:
+        """Let the children live until then, and work until then (both monotonic)."""
 
     def stop(self, reason: StopReason) -> None:
         """Ask it to end."""
+
+    def claim_again(self) -> None:
+        """Claim it once more: the broker has lost the claim, but not the place."""
 
     def lose(self) -> None:
         """End it: it is not ours any more."""
 
 
 class LeaseKeeper:
-    """Renews the leases of this host's runs and passes the news down to the children."""
+    """Renews the leases of this host's runs and passes the news down to the children.
+
+    All times count from before the question was sent: the broker may have noted the renewal then,
+    and the reaper counts from there.
+    """
 
     def __init__(self, store: JobStore, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
@@ -44,9 +52,10 @@ class LeaseKeeper:
         self._last_good = clock()
 
     def renew(self, runs: Mapping[str, Owned]) -> None:
-        """Renew every lease once; without a broker, feed the children for a while, paused."""
+        """Renew every lease once; without a broker, keep the children for a while, paused."""
+        asked = self._clock()
         if not runs:
-            self._last_good = self._clock()
+            self._last_good = asked
             return
         try:
             with translated():
@@ -54,7 +63,7 @@ class LeaseKeeper:
         except (BrokerUnreachable, RedisError) as error:  # away, or full
             self._without_broker(runs, error)
             return
-        self._last_good = self._clock()
+        self._last_good = asked
         for job, answer in answers.items():
             self._pass_on(runs[job], job, answer)
 
@@ -64,17 +73,19 @@ class LeaseKeeper:
             log.warning("lost %s: its token is stale", job)
             run.lose()
             return
-        run.feed()
+        run.feed(self._last_good + CHILD_S, self._last_good + PAUSE_S)
         if answer == "cancel":
             run.stop(StopReason.CANCEL)
+        elif answer == "unclaimed":
+            run.claim_again()
 
     def _without_broker(self, runs: Mapping[str, Owned], error: Exception) -> None:
-        """Hold the children: they go on until the lease may be somebody else's, then pause."""
-        away_s = self._clock() - self._last_good
-        log.warning("leases not renewed for %.0f s: %s", away_s, error)
-        if away_s < OUTAGE_S:
+        """Hold the children: they work until the lease may be somebody else's, then wait."""
+        now = self._clock()
+        log.warning("leases not renewed for %.0f s: %s", now - self._last_good, error)
+        if now - self._last_good < OUTAGE_S:
             for run in runs.values():
-                run.feed(pause=away_s > PAUSE_S)
+                run.feed(now + CHILD_S, self._last_good + PAUSE_S)
 
 
 class Reaper:
@@ -84,34 +95,40 @@ class Reaper:
         self._store = store
         self._clock = clock
         self._seen: dict[str, tuple[str, int, float]] = {}  # job -> token, beat, since when
+        self._looked = clock()
 
     def forget(self) -> None:
         """Start all observations anew, as after an outage: owners must get time to renew."""
         self._seen.clear()
 
-    def look(self, leased: list[JobRecord]) -> int:
-        """Look at all leases once; return how many were taken."""
+    def look(self, leased: list[Lease]) -> int:
+        """Look at all leases once; return how many were taken.
+
+        A look that comes late proves nothing of the time before it: we may have been frozen, and
+        the broker away meanwhile.
+        """
         now, taken = self._clock(), 0
+        if now - self._looked > LONGEST_GAP_S:
+            self.forget()
+        self._looked = now
         fresh: dict[str, tuple[str, int, float]] = {}
-        for record in leased:
-            token, beat, since = self._seen.get(record.id, ("", -1, now))
-            if (token, beat) != (record.token, record.beat):
+        for lease in leased:
+            token, beat, since = self._seen.get(lease.id, ("", -1, now))
+            if (token, beat) != (lease.token, lease.beat):
                 since = now
-            fresh[record.id] = (record.token, record.beat, since)
-            placed = record.state is JobState.PLACED
+            fresh[lease.id] = (lease.token, lease.beat, since)
+            placed = lease.state is JobState.PLACED
             if now - since >= (CLAIM_S if placed else LEASE_S):
-                taken += self._take(record)
+                taken += self._take(lease)
         self._seen = fresh
         return taken
 
-    def _take(self, record: JobRecord) -> bool:
+    def _take(self, lease: Lease) -> bool:
         """Reap one lease; return whether the job is free again."""
-        if record.record_version > RECORD_VERSION:
+        if lease.record_version > RECORD_VERSION:
             return False
-        what = (
-            "was not claimed" if record.state is JobState.PLACED else "stopped renewing its lease"
-        )
-        reason = f"host {record.host} {what}"
-        answer = self._store.reap(record.id, record.token, record.beat, reason)
-        log.warning("reap %s: %s: %s", record.id, reason, answer)
+        what = "was not claimed" if lease.state is JobState.PLACED else "stopped renewing its lease"
+        reason = f"host {lease.host} {what}"
+        answer = self._store.reap(lease.id, lease.token, lease.beat, reason)
+        log.warning("reap %s: %s: %s", lease.id, reason, answer)
         return answer != "stale"

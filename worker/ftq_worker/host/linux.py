@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 import sys
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -37,6 +38,38 @@ def hide_memory() -> None:
     """Keep other users, and core dumps, away from this process's memory and environment."""
     if IS_LINUX:
         _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def start_ticks(pid: int) -> float | None:
+    """Return when a process started, in a unit of the system's own; None when it is gone.
+
+    With it, a pid that was given to another process is told apart.
+    """
+    if not IS_LINUX:
+        return _create_time(pid)
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    return float(stat.rpartition(")")[2].split()[19])  # field 22 of proc(5)
+
+
+def _create_time(pid: int) -> float | None:
+    import psutil
+
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.NoSuchProcess:
+        return None
+
+
+def oom_kills() -> int:
+    """Return how many processes of this machine the kernel has killed for want of memory."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
 
 
 def thread_count() -> int:

@@ -1,11 +1,12 @@
 """A claim's events: first into a file, from there to the broker, in order and none twice."""
 
+import contextlib
 import json
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from redis.exceptions import RedisError
 
@@ -15,6 +16,7 @@ from ftq_shared.events import BULK_TYPES, EventType, make_body
 from ftq_shared.redaction import Redactor
 from ftq_shared.states import Phase
 from ftq_shared.store import JobStore
+from ftq_worker.host.children import HostTrouble
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ class Outbox:
         self._waiting: list[str] = []  # bodies from ordinal _sent + 1 on
         self._change = threading.Condition()
         self._closed = False
+        self._whole = True  # whether the file holds every event: not after a full disk
         self.stale = False
         self._thread = threading.Thread(target=self._send_all, name=f"outbox {job}", daemon=True)
         self._thread.start()
@@ -64,15 +67,26 @@ class Outbox:
         self.add(json.loads(body))
 
     def add(self, body: dict[str, Any]) -> None:
-        """Add an event that a child sent: written first, then on its way."""
+        """Add an event that a child sent: written first, then on its way.
+
+        Raises HostTrouble once, when the disk takes no more; from then on events are only sent.
+        """
         body |= {"attempt": self._attempt, "host": self._host, "phase": self._phase}
         text = json.dumps(self.redactor.data(body), separators=(",", ":"), ensure_ascii=False)
         with self._change:
-            self._file.write(text + "\n")
-            self._file.flush()
             self._written += 1
             self._waiting.append(text)
             self._change.notify_all()
+            if self._whole:
+                self._write(text)
+
+    def _write(self, text: str) -> None:
+        try:
+            self._file.write(text + "\n")
+            self._file.flush()
+        except OSError as error:
+            self._whole = False
+            raise HostTrouble(f"events cannot be written: {error.strerror}") from error
 
     def flush(self, timeout_s: float | None = None) -> bool:
         """Wait until the broker has everything; False when the token is stale or time is over."""
@@ -86,7 +100,8 @@ class Outbox:
             self._closed = True
             self._change.notify_all()
         self._thread.join(timeout=10)
-        self._file.close()
+        with contextlib.suppress(OSError):  # what a full disk did not take was told already
+            self._file.close()
 
     def _send_all(self) -> None:
         """Send until closed; an outage is waited for, a stale token ends it."""
@@ -99,13 +114,19 @@ class Outbox:
                 batch, first = self._waiting[:BATCH], self._sent + 1
             try:
                 with translated():
-                    stored, status = self._append(first, batch)
+                    stored, status = append_bodies(
+                        self._store, self._job, self._token, first, batch
+                    )
             except (BrokerUnreachable, RedisError) as error:  # away, or full
                 log.warning("events of %s wait: %s", self._job, error)
                 with self._change:
                     self._change.wait_for(lambda: self._closed, delay_s)
                 delay_s = min(2.0, delay_s * 2)
                 continue
+            except Exception:  # an answer of another version: without this thread the job hangs
+                log.exception("events of %s cannot be sent", self._job)
+                self._note(0, "stale", 0)
+                return
             delay_s = 0.1
             self._note(stored, status, len(batch))
 
@@ -124,25 +145,57 @@ class Outbox:
         if status == "stale":
             self._on_stale()
 
-    def _append(self, first: int, batch: list[str]) -> tuple[int, str]:
-        """Send one batch with what it changes in the record."""
-        bodies = [json.loads(text) for text in batch]
-        fields: dict[str, str] = {}
-        for body in bodies:
-            for name in SUMMARY.get(EventType(body["type"]), ()):
-                if body["data"].get(name) is not None:
-                    fields[name] = str(body["data"][name])
-        keep = [
-            EventType(body["type"]) not in BULK_TYPES or (first + n) % KEEP_EVERY == 0
-            for n, body in enumerate(bodies)
-        ]
-        return self._store.append(
-            self._job, self._token, first, batch, milestones=keep, fields=fields
-        )
-
     def _rewind(self, stored: int) -> None:
         """Go back to what the broker really has: it lost events that it had confirmed."""
         log.warning("the broker lost events of %s after %d; sending them again", self._job, stored)
-        lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]
-        self._waiting = lines[-self._written :][stored:]
+        lines = read_bodies(self._path)
+        if not self._whole or len(lines) < self._written:
+            log.error("events of %s after %d are lost: the disk was full", self._job, stored)
+            lines = [*lines[:stored], *self._waiting]
+            self._written = len(lines)
+        self._waiting = lines[stored:]
         self._sent = stored
+
+
+def read_bodies(path: Path) -> list[str]:
+    """Return the events of a claim's file, one JSON body each; a line that was cut off is none."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    return text.split("\n")[:-1]
+
+
+def append_bodies(
+    store: JobStore, job: str, token: str, first: int, bodies: Sequence[str]
+) -> tuple[int, Literal["ok", "stale", "gap"]]:
+    """Send one batch of a claim's events with what it changes in the record."""
+    fields: dict[str, str] = {}
+    keep = []
+    for number, text in enumerate(bodies, first):
+        body = json.loads(text)
+        kind = EventType(body["type"])
+        keep.append(kind not in BULK_TYPES or number % KEEP_EVERY == 0)
+        for name in SUMMARY.get(kind, ()):
+            if body["data"].get(name) is not None:
+                fields[name] = str(body["data"][name])
+    return store.append(job, token, first, bodies, milestones=keep, fields=fields)
+
+
+def send_rest(store: JobStore, job: str, token: str, path: Path) -> int:
+    """Send what a dead owner has written down but not sent any more; return how many there were.
+
+    Only with the token that still holds; a line that cannot be read ends it.
+    """
+    bodies = read_bodies(path)
+    stored, status = store.append(job, token, 1, [], milestones=[])
+    sent = 0
+    while status == "ok" and stored < len(bodies):
+        batch, before = bodies[stored : stored + BATCH], stored
+        try:
+            stored, status = append_bodies(store, job, token, stored + 1, batch)
+        except (ValueError, KeyError) as error:
+            log.warning("%s: an event after %d cannot be read: %r", path, stored, error)
+            break
+        sent += stored - before
+    return sent

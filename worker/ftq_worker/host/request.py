@@ -23,6 +23,8 @@ class ChildRequest:
     cpu_threads: int = 1
     env: dict[str, str] = field(default_factory=dict)  # for the child, never secrets
     watched: bool = True  # False: no agent renews its lease (stand-alone)
+    claim: str = ""  # name of the claim's own folder
+    fresh_after: int = 0  # checkpoints of tokens up to this number are not resumed from
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain data."""

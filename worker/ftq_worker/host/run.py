@@ -11,17 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from ftq_shared.broker import translated
 from ftq_shared.errors import BrokerUnreachable, ErrorInfo, FtqError
 from ftq_shared.events import EVENTS, EventType
 from ftq_shared.job_record import JobRecord
-from ftq_shared.keys import CHILD_S
+from ftq_shared.keys import CHILD_S, PAUSE_S
 from ftq_shared.paths import JobPaths, write_atomic, write_json
 from ftq_shared.redaction import Redactor
 from ftq_shared.states import Phase
 from ftq_shared.store import JobStore
 from ftq_worker.host.children import Child, HostTrouble, Spawn
-from ftq_worker.host.ending import death_in_words, timeout_error
+from ftq_worker.host.ending import classify, disk_full, timeout_error
+from ftq_worker.host.linux import oom_kills
 from ftq_worker.host.outbox import Outbox
 from ftq_worker.host.request import ChildRequest, rank_environment
 from ftq_worker.phase import StopReason
@@ -30,7 +33,7 @@ log = logging.getLogger(__name__)
 
 STOP_GRACE_S = 60.0  # for a checkpoint, after a phase was asked to stop
 KILL_GRACE_S = 5.0  # between TERM and KILL
-SETTLE_TRIES_S = 600.0  # how long a result waits for the broker to come back
+CLAIM_SLACK_S = 5.0  # how long ago the claim may have been made: a read time-out
 LAST_LINES = 20  # of a dead child's output, shown as log events
 
 
@@ -45,16 +48,21 @@ class Bench:
     endpoint: str
     warm: bool
     cpu_threads: int
+    instance: str
+    storage_id: str
     open_secrets: Callable[[JobRecord], dict[str, str]]
     fetch_inputs: Callable[[JobRecord, JobPaths], None]
+    note_children: Callable[[], None]  # after a child was started or has ended
+    end_orphans: Callable[[], None]  # kill what dead phases of this host have left behind
 
 
 class PhaseRun:
     """A phase that this host owns. `work` is its thread; the other methods come from outside."""
 
-    def __init__(self, bench: Bench, record: JobRecord) -> None:
+    def __init__(self, bench: Bench, record: JobRecord, nonce: str) -> None:
         self._bench = bench
         self._record = record
+        self._nonce = nonce  # of the claim
         self.job, self.token = record.id, record.token
         self.paths = JobPaths(bench.storage, record.id)
         self._children: list[Child] = []
@@ -63,14 +71,33 @@ class PhaseRun:
         self._stop_reason: StopReason | None = None
         self._stale = False
         self._outcomes: dict[int, dict[str, Any]] = {}  # by pid: what each rank said at its end
-        self._trouble: dict[str, Any] | None = None  # what kept the children from starting
+        self._trouble: dict[str, Any] | None = None  # what kept the phase from running
+        self._oom_kills = oom_kills()
+        claimed = time.monotonic()  # a moment after the claim; a lease counts from before it
+        self._until, self._pause_at = claimed + CHILD_S - CLAIM_SLACK_S, claimed + PAUSE_S
 
     # -- from other threads
 
-    def feed(self, *, pause: bool = False) -> None:
-        """Let the children live on for another while; `pause` holds them at a step boundary."""
+    def feed(self, until: float, pause_at: float) -> None:
+        """Let the children live until then, and work until then (both monotonic)."""
+        self._until, self._pause_at = until, pause_at
         for child in self._all():
-            child.send({"lease": CHILD_S, "pause": pause})
+            child.send(self._lease())
+
+    def claim_again(self) -> None:
+        """Tell a broker that has lost the claim, but not the place, whose it is."""
+        bench = self._bench
+        bench.store.claim(
+            self.job,
+            self.token,
+            nonce=self._nonce,
+            instance=bench.instance,
+            storage_id=bench.storage_id,
+        )
+
+    def pids(self) -> list[int]:
+        """Return the processes of the children that have not ended."""
+        return [child.pid for child in self._all() if not child.ended]
 
     def stop(self, reason: StopReason, grace_s: float = STOP_GRACE_S) -> None:
         """Ask the phase to save and end; after the grace period it is killed."""
@@ -92,6 +119,9 @@ class PhaseRun:
         with self._lock:
             return list(self._children)
 
+    def _lease(self) -> dict[str, Any]:
+        return {"lease": {"until": self._until, "pause_at": self._pause_at}}
+
     # -- the run's own thread
 
     def work(self) -> None:
@@ -99,14 +129,8 @@ class PhaseRun:
         try:
             outbox = self._outbox()
             try:
-                secrets = self._bench.open_secrets(self._record)
-                outbox.redactor = Redactor(secrets.values())
-                self._run(outbox, secrets)
-            except HostTrouble as error:  # not the job's fault: somebody else may try
-                self._trouble = {"outcome": "died", "reason": error.message, "burn": False}
-            except FtqError as error:
-                self._trouble = {"outcome": "failed", "error": error.info().to_json()}
-            try:
+                self._try(outbox)
+                self._end_children()  # nothing is reported before the process tree is gone
                 self._settle(outbox)
             finally:
                 outbox.close()
@@ -114,9 +138,31 @@ class PhaseRun:
             log.exception("run of %s", self.job, extra={"action": "run_failed", "job": self.job})
             self.lose()
         finally:
+            self._end_children()
             for child in self._all():
-                child.kill_tree()
                 child.close()
+
+    def _try(self, outbox: Outbox) -> None:
+        """Run the phase; what keeps it from running becomes the verdict."""
+        try:
+            secrets = self._bench.open_secrets(self._record)
+            outbox.redactor = Redactor(secrets.values())
+            self._run(outbox, secrets)
+        except HostTrouble as error:  # not the job's fault: somebody else may try
+            self._trouble = {"outcome": "died", "reason": error.message, "burn": False}
+        except OSError as error:
+            if not (no_room := disk_full(error, self._bench.storage)):
+                raise
+            self._trouble = {"outcome": "host", "error": no_room.to_json()}
+        except FtqError as error:
+            self._trouble = {"outcome": "failed", "error": error.info().to_json()}
+
+    def _end_children(self) -> None:
+        """Kill what is left of the phase, and wait until it is gone."""
+        for child in self._all():
+            child.end()
+        self._bench.note_children()
+        self._bench.end_orphans()
 
     def _outbox(self) -> Outbox:
         """Open the claim's event file."""
@@ -125,7 +171,7 @@ class PhaseRun:
             self._bench.store,
             self.job,
             self.token,
-            self.paths.events(record.token_number),
+            self.paths.events(record.claim),
             attempt=record.attempt,
             host=self._bench.host,
             phase=record.phase,
@@ -136,7 +182,7 @@ class PhaseRun:
         """Start the children, pass on their events, and wait for their end."""
         started = time.monotonic()
         self._lay_out()
-        with self.paths.output(self._record.token_number).open("ab") as output:
+        with self.paths.output(self._record.claim).open("ab") as output:
             self._start(output.fileno(), secrets)
         outbox.say(
             EventType.PHASE_STARTED,
@@ -151,7 +197,7 @@ class PhaseRun:
     def _lay_out(self) -> None:
         """Make the job's folder what the phase expects. Raises FtqError."""
         record = self._record
-        self.paths.attempt(record.token_number).mkdir(parents=True, exist_ok=True)
+        self.paths.attempt(record.claim).mkdir(parents=True, exist_ok=True)
         if record.phase is Phase.VALIDATE:
             write_atomic(self.paths.marker, record.id)
             write_atomic(self.paths.spec, record.spec_json)
@@ -163,8 +209,9 @@ class PhaseRun:
             child = self._bench.spawn(self._request(rank), output)
             with self._lock:
                 self._children.append(child)
+            self._bench.note_children()
             child.send({"secrets": secrets})
-            child.send({"lease": CHILD_S})
+            child.send(self._lease())
             if self._stop_reason:  # it was asked to stop before the child was there
                 child.send({"stop": self._stop_reason})
 
@@ -197,7 +244,7 @@ class PhaseRun:
                 self._read(child, outbox)
             for fd in [fd for fd in alive if fd in ready]:
                 gone = alive.pop(fd)
-                gone.clear_up()
+                gone.end()
                 self._read(gone, outbox)
                 if self._outcomes.get(gone.pid, {}).get("outcome") != "done":
                     for other in alive.values():  # a gang lives and dies together
@@ -211,8 +258,39 @@ class PhaseRun:
                 message = json.loads(line)
                 if "outcome" in message:
                     self._outcomes[child.pid] = message
+                elif "ask" in message:  # the broker may be slow: events and deaths do not wait
+                    threading.Thread(
+                        target=self._answer, args=(child, message), daemon=True
+                    ).start()
                 else:
                     outbox.add(message)
+
+    def _answer(self, child: Child, question: dict[str, Any]) -> None:
+        """Ask the broker what a child wants to know, for as long as the claim may hold."""
+        while not self._stale:
+            try:
+                with translated():
+                    answer = self._ask_broker(question)
+            except (BrokerUnreachable, RedisError) as error:
+                log.warning("%s waits for an answer: %s", self.job, error)
+                time.sleep(1.0)
+                continue
+            child.send({"answer": answer})
+            if answer["status"] == "stale":
+                self.lose()
+            return
+
+    def _ask_broker(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Return {"status"} and, for a lock, {"owner"}: the job that has it."""
+        store = self._bench.store
+        if question["ask"] == "lock":
+            status, owner = store.lock(self.job, self.token, question["what"])
+            return {"status": status, "owner": owner}
+        asked = time.monotonic()
+        renewed = store.renew({self.job: self.token})[self.job]
+        if renewed != "stale":
+            self.feed(asked + CHILD_S, asked + PAUSE_S)
+        return {"status": renewed}
 
     def _deadline(self) -> float | None:
         """Return when `max_runtime` is over, monotonic; only training is limited."""
@@ -241,26 +319,42 @@ class PhaseRun:
     # -- the end
 
     def _settle(self, outbox: Outbox) -> None:
-        """Tell the broker how it ended, for as long as it takes the broker to listen."""
+        """Tell the broker how it ended, for as long as it takes the broker to listen.
+
+        Our lease is renewed all the while; when it is lost, so is the right to report.
+        """
         if self._stale:
             return
         # What stands in the record and in the storage is as free of secrets as an event.
         verdict: dict[str, Any] = outbox.redactor.data(self._verdict())
-        if verdict["outcome"] == "died" and self._trouble is None:
-            self._tell_death(outbox, verdict["reason"])
-        if verdict["outcome"] == "failed":
-            self._tell_error(outbox, verdict["error"])
-        if not outbox.flush(SETTLE_TRIES_S):
+        self._tell(outbox, verdict)
+        if not outbox.flush():
             return
-        deadline = time.monotonic() + SETTLE_TRIES_S
-        while time.monotonic() < deadline and not self._stale:
+        while not self._stale:
             try:
                 with translated():
                     self._report(verdict)
                 return
-            except BrokerUnreachable as error:
+            except (BrokerUnreachable, RedisError) as error:  # away, or full
                 log.warning("result of %s waits: %s", self.job, error)
                 time.sleep(1.0)
+
+    def _tell(self, outbox: Outbox, verdict: dict[str, Any]) -> None:
+        """Send the last events of a phase that did not end well."""
+        try:
+            if verdict["outcome"] == "died" and self._trouble is None:
+                self._tell_death(outbox, verdict)
+            if verdict["outcome"] == "host":
+                outbox.say(
+                    EventType.WARNING,
+                    message=verdict["error"]["message"],
+                    hint=verdict["error"].get("hint", ""),
+                    code=verdict["error"]["code"],
+                )
+            if verdict["outcome"] == "failed":
+                self._tell_error(outbox, verdict["error"])
+        except HostTrouble as error:  # the disk is full: the event is on its way all the same
+            log.warning("%s: %s", self.job, error)
 
     def _report(self, verdict: dict[str, Any]) -> None:
         """Carry out the state change that the outcome calls for."""
@@ -278,7 +372,9 @@ class PhaseRun:
         elif outcome == "failed" and self._stop_reason is None:
             self._finish("failed", ErrorInfo.from_json(verdict["error"]))
         else:
-            reason = verdict.get("reason") or "the host is going down"
+            reason = verdict.get("reason") or verdict.get("error", {}).get("message", "")
+            if self._stop_reason is StopReason.DRAIN:
+                reason = "the host is going down"
             burn = verdict.get("burn", self._stop_reason is not StopReason.DRAIN)
             store.requeue(self.job, self.token, reason, burn=burn)
 
@@ -286,7 +382,15 @@ class PhaseRun:
         """End the job, in the record and in the storage."""
         if self._bench.store.finish(self.job, self.token, state, error=error) != "ok":
             return
-        write_json(self.paths.result, {"state": state, "error": error.to_json() if error else None})
+        result = {
+            "state": state,
+            "error": error.to_json() if error else None,
+            "round": self._record.round,
+        }
+        try:
+            write_json(self.paths.result, result)
+        except OSError as write_error:  # a belt for a broker that loses its last second
+            log.warning("result of %s is not in the storage: %s", self.job, write_error)
 
     def _verdict(self) -> dict[str, Any]:
         """Return how the phase ended: done only when every rank says so."""
@@ -299,14 +403,16 @@ class PhaseRun:
         if all(said):
             return {"outcome": "done"}
         dead = self._children[said.index(None)]
-        return {"outcome": "died", "reason": f"the phase's process {death_in_words(dead.status())}"}
+        death = classify(dead.status(), memory_ran_out=oom_kills() > self._oom_kills)
+        reason = f"the phase's process {death.words}"
+        return {"outcome": "died", "reason": reason, "code": death.code}
 
-    def _tell_death(self, outbox: Outbox, reason: str) -> None:
+    def _tell_death(self, outbox: Outbox, verdict: dict[str, Any]) -> None:
         """Show the last that a dead process printed, and how it died."""
-        output = self.paths.output(self._record.token_number)
+        output = self.paths.output(self._record.claim)
         for line in output.read_text(errors="replace").splitlines()[-LAST_LINES:]:
             outbox.say(EventType.LOG, line=line[:2000])
-        outbox.say(EventType.WARNING, message=reason, code="child_died")
+        outbox.say(EventType.WARNING, message=verdict["reason"], code=verdict["code"])
 
     def _tell_error(self, outbox: Outbox, error: dict[str, Any]) -> None:
         """Send the error event, without what only programs that catch the error need."""

@@ -20,11 +20,14 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ftq_worker.host.linux import end_with_parent, thread_count
+from ftq_worker.host.linux import become_subreaper, end_with_parent, thread_count
+from ftq_worker.host.pulse import touch
 from ftq_worker.host.request import ChildRequest
 from ftq_worker.host.wire import listen, to_line
 
 log = logging.getLogger("ftq.zygote")
+
+PULSE_S = 5.0  # between two signs of life
 
 PRELOAD = (
     "torch",
@@ -46,8 +49,8 @@ PRELOAD = (
 class Zygote:
     """Forks children and tells their clients how they ended. Single-threaded."""
 
-    def __init__(self, server: socket.socket) -> None:
-        self._server = server
+    def __init__(self, server: socket.socket, pulse: Path) -> None:
+        self._server, self._pulse = server, pulse
         self._children: dict[int, socket.socket] = {}  # pid -> who asked for it
         self._selector = selectors.DefaultSelector()
         self._selector.register(server, selectors.EVENT_READ)
@@ -62,7 +65,8 @@ class Zygote:
     def serve(self) -> NoReturn:
         """Answer requests and reap children until killed."""
         while True:
-            for key, _ in self._selector.select():
+            touch(self._pulse)
+            for key, _ in self._selector.select(PULSE_S):
                 if key.fileobj is self._server:
                     self._accept()
                 else:
@@ -120,6 +124,7 @@ class Zygote:
             ]:
                 connection.close()
             os.setsid()
+            become_subreaper()  # what its own processes leave stays below it, to be ended with it
             os.dup2(output, 1)
             os.dup2(output, 2)
             os.environ.update(request.env)
@@ -160,7 +165,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # children do not copy pages just because the collector looks at them
     assert thread_count() == 1, f"{thread_count()} threads after the imports"
-    Zygote(listen(path)).serve()
+    Zygote(listen(path), path.with_name("zygote.pulse")).serve()
 
 
 if __name__ == "__main__":

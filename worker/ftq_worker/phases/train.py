@@ -71,5 +71,5 @@ def _leave(
     validated: Validated,
 ) -> None:
     """Write the model, then the report: a report means that the model is there."""
-    save_model(model, tokenizer, ctx.paths.model, validated.model, ctx.token_number)
+    save_model(model, tokenizer, ctx.paths.model, validated.model, ctx.claim)
     figures.save(ctx.paths.train_report)

@@ -6,6 +6,7 @@ twice. `parent_commit` makes a commit that came in between visible instead of ov
 """
 
 import fnmatch
+import time
 from dataclasses import dataclass
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
@@ -19,6 +20,7 @@ from ftq_worker.phase import PhaseContext
 from ftq_worker.publishing.staging import LocalFile
 from ftq_worker.publishing.verify import Finding
 
+LOCK_RETRY_S = 1.0  # between two looks at a repo that another job publishes to
 RACES = 3  # how often another commit may come in between
 # Files that make up a model at a repo's root. What an earlier push of ftq left of them and this
 # one does not have must go: from_pretrained would mix old and new.
@@ -55,6 +57,7 @@ def push(ctx: PhaseContext, hub: HubClient, repo: str, files: list[LocalFile]) -
     there, HubUnreachable when the Hub stays away; the job can be retried then.
     """
     full = hub.write_access(repo)
+    wait_for_repo(ctx, hub, full)
     for _ in range(RACES):
         _refuse_foreign(ctx, hub, full)
         hub.call(
@@ -68,6 +71,24 @@ def push(ctx: PhaseContext, hub: HubClient, repo: str, files: list[LocalFile]) -
             return Pushed(full, revision)
         ctx.warn(f"another commit came into {full} at the same time; looking at it again")
     raise HubUnreachable(f"{full} changes all the time", hint="`ftq retry` when it is quiet")
+
+
+def wait_for_repo(ctx: PhaseContext, hub: HubClient, repo: str) -> None:
+    """Wait until no other job of the fleet publishes to the repo, and say for whom.
+
+    Raises JobCancelled or Interrupted while waiting, Stale when the claim is lost.
+    """
+    said = ""
+    while owner := ctx.owner.lock(f"{hub.endpoint}/{repo}"):
+        if owner != said:
+            ctx.emit(
+                EventType.WAITING,
+                reason=f"{owner} publishes to {repo}",
+                unblock=f"it ends by itself; or: ftq cancel {owner}",
+            )
+            said = owner
+        ctx.control.check()
+        time.sleep(LOCK_RETRY_S)
 
 
 def _refuse_foreign(ctx: PhaseContext, hub: HubClient, repo: str) -> None:
@@ -95,6 +116,7 @@ def _attempt(ctx: PhaseContext, hub: HubClient, repo: str, files: list[LocalFile
         head, done = _look(ctx, hub, repo, files)
         if done or head != parent:  # the answer to an earlier try was lost, or somebody was faster
             return head if done else None
+        ctx.owner.confirm()  # the kernel ends us before the lease can be somebody else's
         # The client marks operations as used up; a second try needs new ones.
         additions = [uploaded.pop(0) for _ in range(len(uploaded))] or _additions(files)
         try:

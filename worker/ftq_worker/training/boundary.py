@@ -16,6 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ftq_shared.events import EventType
 from ftq_worker.phase import PhaseContext
 from ftq_worker.training import checkpoints
+from ftq_worker.training.checkpoints import PART
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.events import best_step, evaluations
 from ftq_worker.training.sampling import LengthGroupedOrder
@@ -104,17 +105,22 @@ class StepBoundary(TrainerCallback):  # type: ignore[misc]  # transformers has n
 
     def _seal(self, state: TrainerState) -> None:
         ctx, start = self._ctx, time.monotonic()
-        folder = ctx.paths.checkpoints(ctx.token_number) / f"checkpoint-{state.global_step}"
+        written = ctx.paths.checkpoints(ctx.claim) / PART / f"checkpoint-{state.global_step}"
         done = checkpoints.seal(
-            folder, step=state.global_step, token=ctx.token_number, facts=self._facts()
+            written,
+            step=state.global_step,
+            token=ctx.token_number,
+            data=checkpoints.data_id(ctx.paths),
+            facts=self._facts(),
         )
         best = best_step(state, self._settings)
+        ctx.owner.confirm()  # a stale owner may not name the job's newest checkpoint
         checkpoints.switch(ctx.paths, done, {"step": best} if best is not None else None)
         checkpoints.prune(ctx.paths, ctx.token_number, best)
         ctx.emit(
             EventType.CHECKPOINT,
             step=state.global_step,
-            path=folder.relative_to(ctx.paths.root).as_posix(),
+            path=done.path.relative_to(ctx.paths.root).as_posix(),
             bytes=done.bytes,
             seconds=round(time.monotonic() - start, 3),
             best=best == state.global_step,

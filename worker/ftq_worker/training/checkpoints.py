@@ -1,11 +1,14 @@
 """Checkpoints that are complete or absent, and the choice of the one to resume from.
 
-attempts/<n>/checkpoints/checkpoint-<step>/   written by the trainer
-    manifest.json      written last, with the sha256 of every other file: without it, no checkpoint
-checkpoint.json        the newest and the best one, switched by os.replace
+attempts/<claim>/checkpoints/
+    .part/checkpoint-<step>/      where the trainer writes
+    checkpoint-<step>/            moved here once all is on disk
+        manifest.json             written last: step, token, data, the sha256 of every other file
+checkpoint.json                   the newest and the best one, switched by os.replace
 
-A folder that lacks its manifest was cut off while it was written and is never looked at. One
-whose manifest does not verify is damaged: it is skipped with a warning and an older one is taken.
+So a checkpoint is complete or absent: what was cut off while it was written stays in .part and is
+never looked at. One whose manifest does not verify is damaged: it is skipped with a warning and an
+older one is taken. One of other data (the job was prepared anew since) is not of this training.
 """
 
 import hashlib
@@ -22,6 +25,7 @@ from ftq_shared.paths import JobPaths, read_json, write_json
 
 MANIFEST = "manifest.json"
 STATE = "trainer_state.json"
+PART = ".part"
 KEEP_NEWEST = 2
 _HASH_BLOCK = 1 << 20
 
@@ -35,6 +39,7 @@ class Checkpoint:
     token: int  # number of the claim that wrote it
     files: dict[str, dict[str, Any]]  # by relative name: sha256 and bytes
     facts: dict[str, Any] = field(default_factory=dict)  # what a later attempt must know
+    data: str = ""  # what it was trained on; '' in checkpoints of ftq 0.1.0
 
     @property
     def bytes(self) -> int:
@@ -42,14 +47,27 @@ class Checkpoint:
         return sum(int(entry["bytes"]) for entry in self.files.values())
 
 
-def seal(path: Path, *, step: int, token: int, facts: dict[str, Any]) -> Checkpoint:
-    """Hash and sync every file of a freshly written checkpoint, then write its manifest."""
+def seal(path: Path, *, step: int, token: int, data: str, facts: dict[str, Any]) -> Checkpoint:
+    """Hash and sync every file of a checkpoint in .part, write its manifest, and move it out.
+
+    `data` names what it was trained on (`data_id`).
+    """
     names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
     files = {name: _hash_and_sync(path / name) for name in names if name != MANIFEST}
-    write_json(path / MANIFEST, {"step": step, "token": token, "files": files, "facts": facts})
+    manifest = {"step": step, "token": token, "data": data, "files": files, "facts": facts}
+    write_json(path / MANIFEST, manifest)
     sync_folder(path)
-    sync_folder(path.parent)
-    return Checkpoint(path, step, token, files, facts)
+    target = path.parent.parent / path.name
+    if target.exists():  # the step was saved already, by an evaluation that was the best
+        shutil.rmtree(target)
+    path.replace(target)
+    sync_folder(target.parent)
+    return Checkpoint(target, step, token, files, facts, data)
+
+
+def data_id(paths: JobPaths) -> str:
+    """Return what tells the prepared data of a job from any other: the hash of their report."""
+    return _sha256(paths.prepared_report)
 
 
 def switch(paths: JobPaths, newest: Checkpoint, best: dict[str, Any] | None) -> None:
@@ -89,7 +107,12 @@ def read_manifest(folder: Path) -> Checkpoint | None:
     try:
         raw = json.loads((folder / MANIFEST).read_text())
         return Checkpoint(
-            folder, int(raw["step"]), int(raw["token"]), dict(raw["files"]), dict(raw["facts"])
+            folder,
+            int(raw["step"]),
+            int(raw["token"]),
+            dict(raw["files"]),
+            dict(raw["facts"]),
+            str(raw.get("data", "")),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -111,10 +134,17 @@ def damage(checkpoint: Checkpoint) -> str | None:
     return None
 
 
-def newest_good(paths: JobPaths) -> tuple[Checkpoint | None, list[str]]:
-    """Return the newest checkpoint that verifies, and what was wrong with newer ones."""
+def newest_good(
+    paths: JobPaths, data: str, fresh_after: int = 0
+) -> tuple[Checkpoint | None, list[str]]:
+    """Return the newest checkpoint that verifies, and what was wrong with newer ones.
+
+    Only those of these data, and of tokens after `fresh_after`, count.
+    """
     problems = [f"{f.name}: no readable manifest" for f in _folders(paths) if _looks_broken(f)]
     for checkpoint in candidates(paths):
+        if checkpoint.token <= fresh_after or checkpoint.data not in ("", data):
+            continue
         problem = damage(checkpoint)
         if problem is None:
             return checkpoint, problems

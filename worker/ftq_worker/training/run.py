@@ -117,7 +117,7 @@ def build_run(
     clock = RunClock()
     boundary = StepBoundary(ctx, settings, clock)
     events = StepEvents(ctx.emit, settings, clock, boundary.saves_left)
-    output = ctx.paths.checkpoints(ctx.token_number)
+    output = ctx.paths.checkpoints(ctx.claim) / checkpoints.PART
     cpu_guard = CpuGuard(ctx.emit, clock, events.eta_s)
     callbacks: list[TrainerCallback] = [events, boundary]
     if settings.on_cpu and ctx.spec.resources.gpus == "auto":  # nobody asked for the CPU
@@ -135,7 +135,9 @@ def build_run(
 
 def find_resume(ctx: PhaseContext) -> Checkpoint | None:
     """Return the newest checkpoint that verifies, and tell what is resumed or was skipped."""
-    found, problems = checkpoints.newest_good(ctx.paths)
+    found, problems = checkpoints.newest_good(
+        ctx.paths, checkpoints.data_id(ctx.paths), ctx.fresh_after
+    )
     for problem in problems:
         ctx.warn(
             f"a damaged checkpoint is skipped: {problem}",

@@ -20,13 +20,13 @@ def save_model(
     tokenizer: PreTrainedTokenizerBase,
     target: Path,
     base: ModelFacts,
-    token: int,
+    claim: str,
 ) -> None:
     """Write model (or adapter) and tokenizer to `target`, replacing what was there.
 
     The model's own save is used, not the trainer's, which adds its arguments with local paths.
     """
-    aside = target.with_name(f".{target.name}.{token}")
+    aside = target.with_name(f".{target.name}.{claim}")
     shutil.rmtree(aside, ignore_errors=True)
     saved: Any = model
     saved.save_pretrained(aside)
