@@ -52,32 +52,51 @@ class Client:
         *,
         secrets: Mapping[str, str] | None = None,
         client_key: str | None = None,
+        via_hub: bool | Callable[[str], bool] = False,
+        on_progress: Callable[[str], None] = lambda _: None,
     ) -> str:
         """Submit a job and return its id; relative paths are read from the working directory.
 
         `secrets` (HF_TOKEN ...) are sealed for the fleet before they leave this process. A second
-        call with the same `client_key` makes no second job. Raises UsageError for a bad spec or
-        files that cannot travel.
+        call with the same `client_key` makes no second job. `via_hub` is the consent to send files
+        that are too large for the broker through a private Hub repo; a function gets the question.
+        That needs a HF_TOKEN that may write; `on_progress` hears of the upload. Raises UsageError
+        for a bad spec or files that cannot travel.
         """
+        from ftq_client.hub_road import HubRoad
         from ftq_client.travel import send_inputs
         from ftq_shared.spec import JobSpec
         from ftq_shared.spec_input import parse_spec
 
         parsed = spec if isinstance(spec, JobSpec) else parse_spec(spec)
-        job = keys.new_job_id()
+        secrets = secrets or {}
+        agree = via_hub if callable(via_hub) else lambda _: bool(via_hub)
+        hub = HubRoad(self.settings.hf_endpoint, secrets.get("HF_TOKEN"), agree, on_progress)
+        new = keys.new_job_id()
         with translated(self.settings.redis_url):
-            inputs = send_inputs(self._binary(), self.settings, self.hosts.all(), job, parsed)
-            job = self.store.submit(
-                job,
-                parsed,
-                client_key=client_key or job,
-                owner=whoami(),
-                endpoint=self.settings.hf_endpoint,
-                sealed=self.seal(job, parsed, secrets or {}),
-                inputs=inputs,
-            )
+            sealed = self.seal(new, parsed, secrets)  # first: it may refuse, before files travel
+            inputs = send_inputs(self._binary(), self.settings, self.hosts.all(), new, parsed, hub)
+            with hub.uncertain(new, inputs):
+                job = self.store.submit(
+                    new,
+                    parsed,
+                    client_key=client_key or new,
+                    owner=whoami(),
+                    endpoint=self.settings.hf_endpoint,
+                    sealed=sealed,
+                    inputs=inputs,
+                )
+        if job != new:  # a second call: the first one's job has files of its own
+            hub.forget(inputs)
         self.ring()
         return job
+
+    def needs_hub(self, spec: "JobSpec") -> bool:
+        """Return whether a spec's own files can travel only with `via_hub`. Raises UsageError."""
+        from ftq_client.travel import needs_hub
+
+        with translated(self.settings.redis_url):
+            return needs_hub(self._binary(), self.settings, self.hosts.all(), spec)
 
     def seal(self, job: str, spec: "JobSpec", secrets: Mapping[str, str]) -> str:
         """Seal secrets for the fleet's pinned key; '' for none.

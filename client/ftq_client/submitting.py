@@ -57,16 +57,22 @@ def complete(raw: dict[str, Any], settings: Settings) -> tuple[dict[str, Any], s
 
 
 def collect_secrets(
-    spec: JobSpec, names: tuple[str, ...], token: str | None, *, from_stdin: bool
+    spec: JobSpec,
+    names: tuple[str, ...],
+    token: str | None,
+    *,
+    from_stdin: bool,
+    via_hub: bool = False,
 ) -> dict[str, str]:
     """Return the secrets of a job by name; a Hub token goes along only where the Hub is used.
 
-    Raises UsageError for a secret that was promised and is not there.
+    `via_hub`: the job's own files may travel through the Hub. Raises UsageError for a secret that
+    was promised and is not there.
     """
     secrets = secret_values(names)
     if from_stdin:
         token = token_from_stdin()
-    elif not token and uses_hub(spec):
+    elif not token and (via_hub or uses_hub(spec)):
         token = find_token()
     return secrets | ({"HF_TOKEN": token} if token else {})
 

@@ -1,7 +1,7 @@
 """How the client's own files reach the workers, and results the client.
 
-Roads, in order: a storage that both share; chunks through the broker, up to 64 MiB a job; else the
-ways are named and nothing is sent.
+Roads, in order: a storage that both share; chunks through the broker, up to 64 MiB a job; a private
+Hub repo, with consent (`hub_road`); else the ways are named and nothing is sent.
 """
 
 import hashlib
@@ -28,6 +28,8 @@ from ftq_shared.spec import JobSpec
 
 if TYPE_CHECKING:
     from redis import Redis
+
+    from ftq_client.hub_road import HubRoad
 
 FETCH_WAIT_S = 30.0  # for the first piece, and between two
 
@@ -78,11 +80,17 @@ def files_of(what: str, name: str) -> Iterator[LocalFile]:
 
 
 def send_inputs(
-    binary: "Redis", settings: Settings, hosts: Sequence[HostRecord], job: str, spec: JobSpec
+    binary: "Redis",
+    settings: Settings,
+    hosts: Sequence[HostRecord],
+    job: str,
+    spec: JobSpec,
+    hub: "HubRoad",
 ) -> list[InputFile]:
     """Bring the client's files on their way; return what the job record says of them.
 
-    Raises UsageError when they are too large for every road that is open.
+    Raises UsageError when they are too large for every road that is open, and what HubRoad.send
+    raises.
     """
     files = local_files(spec)
     if not files:
@@ -90,11 +98,21 @@ def send_inputs(
     if shares_storage(settings, hosts):
         paths = JobPaths(storage_root(settings), job)
         return [_copy(file, paths) for file in files]
-    total = sum(file.size for file in files)
-    if total > keys.INPUT_JOB_MAX:
-        raise _too_large(total)
-    _reserve(binary, job, total)
+    if refusal := _broker_refuses(binary, files):
+        if hub.consents(job, refusal.message):
+            return hub.send(job, files)
+        raise refusal
+    binary.zadd(keys.INPUT_SIZES, {job: _size(files)})
     return [_chunked(binary, job, file) for file in files]
+
+
+def needs_hub(
+    binary: "Redis", settings: Settings, hosts: Sequence[HostRecord], spec: JobSpec
+) -> bool:
+    """Return whether only the Hub could bring a spec's own files to the workers."""
+    files = local_files(spec)
+    closed = files and not shares_storage(settings, hosts) and _broker_refuses(binary, files)
+    return bool(closed)
 
 
 def storage_root(settings: Settings) -> Path:
@@ -135,8 +153,15 @@ def _chunked(binary: "Redis", job: str, file: LocalFile) -> InputFile:
     return InputFile(file.path, file.size, whole.hexdigest(), tuple(names))
 
 
-def _reserve(binary: "Redis", job: str, size: int) -> None:
-    """Count a job's bytes against what the broker may hold for all. Raises UsageError."""
+def _size(files: Sequence[LocalFile]) -> int:
+    return sum(file.size for file in files)
+
+
+def _broker_refuses(binary: "Redis", files: Sequence[LocalFile]) -> UsageError | None:
+    """Return why files cannot travel through the broker, None when they can."""
+    size = _size(files)
+    if size > keys.INPUT_JOB_MAX:
+        return _too_large(size)
     sizes: Any = binary.zrange(keys.INPUT_SIZES, 0, -1, withscores=True)
     live = 0
     for name, bytes_ in sizes:
@@ -145,8 +170,8 @@ def _reserve(binary: "Redis", job: str, size: int) -> None:
         else:
             binary.zrem(keys.INPUT_SIZES, name)
     if live + size > keys.INPUT_TOTAL_MAX:
-        raise _too_large(size, f"other jobs hold {live / 2**20:.0f} MiB of the broker already; ")
-    binary.zadd(keys.INPUT_SIZES, {job: size})
+        return _too_large(size, f"other jobs hold {live / 2**20:.0f} MiB of the broker already; ")
+    return None
 
 
 def _too_large(size: int, why: str = "") -> UsageError:
@@ -157,7 +182,8 @@ def _too_large(size: int, why: str = "") -> UsageError:
         code="too_large_to_travel",
         hint=(
             "ways that work: a folder that client and workers share (FTQ_STORAGE), a path the"
-            " workers have (worker:/data/rows.jsonl), or a Hub repo"
+            " workers have (worker:/data/rows.jsonl), a private Hub repo that ftq makes and deletes"
+            " (`ftq submit --via-hub`), or one of your own"
             " (`hf upload ME/NAME PATH --repo-type dataset --private`)"
         ),
     )

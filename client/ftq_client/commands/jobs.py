@@ -109,8 +109,10 @@ def retry(
     client = Client()
     found = client.find(job)
     spec = parse_spec(read_raw(client, None, found, {}, sets))
-    secrets = collect_secrets(spec, (), None, from_stdin=token_stdin)
-    after = client.get(found).seq
+    record = client.get(found)
+    on_hub = not sets and any(file.hub for file in record.inputs)
+    secrets = collect_secrets(spec, (), None, from_stdin=token_stdin, via_hub=on_hub)
+    after = record.seq
     if sets:
         found, after = client.submit(spec, secrets=secrets), 0
     else:

@@ -37,6 +37,9 @@ _FLAGS = {
 @click.option("--name", metavar="NAME", help="A name for people.")
 @click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any field of the spec.")
 @click.option("--from", "from_job", metavar="JOB", help="Begin with the spec of another job.")
+@click.option(
+    "--via-hub", is_flag=True, help="Let large files travel through a private Hub repo of yours."
+)
 @click.option("--detach", "-d", is_flag=True, help="Do not follow the job.")
 @click.option("--yes", "-y", is_flag=True, help="Never ask.")
 @click.option("--token-stdin", is_flag=True, help="Read the Hub token from standard input.")
@@ -46,6 +49,7 @@ def submit(
     spec: Path | None,
     sets: tuple[str, ...],
     from_job: str | None,
+    via_hub: bool,
     detach: bool,
     yes: bool,
     token_stdin: bool,
@@ -70,11 +74,14 @@ def submit(
     client = Client()
     raw = read_raw(client, spec, from_job, {_FLAGS[k]: v for k, v in flags.items() if v}, sets)
     token = None
-    if on_terminal() and not yes and not token_stdin:
+    asks = on_terminal() and not yes and not token_stdin
+    if asks:
         raw, token = complete(raw, client.settings)
     parsed = parse_spec(raw)
-    secrets = collect_secrets(parsed, secret_names, token, from_stdin=token_stdin)
-    job = client.submit(parsed, secrets=secrets)
+    hub = (via_hub or asks) and client.needs_hub(parsed)
+    secrets = collect_secrets(parsed, secret_names, token, from_stdin=token_stdin, via_hub=hub)
+    consent = _consent if asks and not via_hub else via_hub
+    job = client.submit(parsed, secrets=secrets, via_hub=consent, on_progress=say)
     if detach:
         return _detached(client, job, as_json)
     from ftq_client.following import Following, follow
@@ -82,6 +89,11 @@ def submit(
     if not as_json:
         say(f"submitted {job}")
     return follow(client, Following([job], as_json=as_json))
+
+
+def _consent(question: str) -> bool:
+    """Ask a person; the default is no."""
+    return click.confirm(question, default=False, err=True)
 
 
 def _detached(client: Any, job: str, as_json: bool) -> int:
