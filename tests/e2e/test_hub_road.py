@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ftq_shared import keys
-from ftq_shared.errors import FtqError, UsageError
+from ftq_shared.errors import FtqError, Stale, UsageError
 from ftq_shared.events import EventType
 from ftq_shared.job_record import InputFile
 from ftq_shared.spec import JobSpec
@@ -16,6 +16,7 @@ from ftq_shared.states import JobState, Phase
 from ftq_worker import hub_inputs
 from ftq_worker.demo.assets import save_base
 from ftq_worker.hub_server import Fault
+from ftq_worker.phase import Alone
 from tests.support.data_jobs import Recorder, make_context
 
 from .conftest import QUICK, READER, WRITER, Fleet, Hub
@@ -281,6 +282,18 @@ def test_only_prepare_frees(local_hub: Hub, tmp_path: Path) -> None:
     ctx = listed(local_hub, tmp_path)
     for phase in set(Phase) - {Phase.PREPARE}:
         hub_inputs.free(replace(ctx, phase=phase))
+    assert local_hub.store.has_repo("dataset", f"me/ftq-inputs-{ctx.job}")
+    local_hub.store.delete_repo("dataset", f"me/ftq-inputs-{ctx.job}")
+
+
+def test_a_stale_claim_deletes_nothing(local_hub: Hub, tmp_path: Path) -> None:
+    class Lost(Alone):
+        def confirm(self) -> None:
+            raise Stale("somebody else has the job")
+
+    ctx = listed(local_hub, tmp_path)
+    with pytest.raises(Stale):
+        hub_inputs.free(replace(ctx, owner=Lost()))
     assert local_hub.store.has_repo("dataset", f"me/ftq-inputs-{ctx.job}")
     local_hub.store.delete_repo("dataset", f"me/ftq-inputs-{ctx.job}")
 

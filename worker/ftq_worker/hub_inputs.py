@@ -49,11 +49,15 @@ def fetch(ctx: PhaseContext) -> None:
 
 
 def free(ctx: PhaseContext) -> None:
-    """Delete the private repo once prepare is done; a failure is told and changes nothing."""
+    """Delete the private repo once prepare is done; a failure is told and changes nothing.
+
+    Raises Stale when the job is somebody else's by now.
+    """
     if ctx.phase != Phase.PREPARE:
         return
     hub = HubClient(ctx.endpoint, ctx.hub_token, retry=_FREE)
     for repo in sorted({_place(ctx, file)[0] for file in _listed(ctx)}):
+        ctx.owner.confirm()  # somebody else, on another storage, may still need the files
         try:
             hub.delete_repo("dataset", repo)
         except FtqError as error:
