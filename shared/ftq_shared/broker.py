@@ -63,15 +63,26 @@ def connect(
 
 @contextlib.contextmanager
 def translated(url: str | None = None) -> Iterator[None]:
-    """Turn redis-py's connection errors into BrokerUnreachable.
+    """Turn redis-py's connection errors, and a full broker, into BrokerUnreachable.
 
-    Errors of the server (redis ResponseError: full, read-only, a bug in a script) pass, and so do
+    Other errors of the server (redis ResponseError: read-only, a bug in a script) pass, and so do
     errors of files, which have nothing to do with the broker.
     """
-    from redis.exceptions import AuthenticationError, ConnectionError, TimeoutError
+    from redis.exceptions import (
+        AuthenticationError,
+        ConnectionError,
+        OutOfMemoryError,
+        TimeoutError,
+    )
 
     try:
         yield
+    except OutOfMemoryError as error:
+        raise BrokerUnreachable(
+            f"the broker takes nothing more: {error}",
+            code="broker_full",
+            hint="its administrator can raise maxmemory; running jobs go on and can end",
+        ) from error
     except (AuthenticationError, ConnectionError, TimeoutError) as error:
         where = f" at {without_password(url)}" if url else ""
         raise BrokerUnreachable(

@@ -41,6 +41,7 @@ class HostRecord:
     warm: bool = True  # whether its zygote has finished importing
     record_version: int = 1  # the newest job record that it knows
     full: bool = False  # whether its storage has no room
+    running: frozenset[str] = frozenset()  # jobs that it worked on at the last heartbeat
 
     @property
     def online(self) -> bool:
@@ -69,6 +70,7 @@ class HostRecord:
             warm=raw.get("warm", "1") == "1",
             record_version=int(raw.get("record_version", "1")),
             full=raw.get("full") == "1",
+            running=frozenset(json.loads(raw.get("running") or "[]")),
         )
 
 

@@ -216,6 +216,20 @@ class JobStore:
         """Return whether the caller should send a dispatch doorbell: nobody else has."""
         return bool(self.redis.set(keys.DIRTY, "1", nx=True, ex=keys.DIRTY_TTL_S))
 
+    def uptime_s(self) -> float | None:
+        """Return how long the broker has been up; None when this user may not ask."""
+        from redis.exceptions import NoPermissionError
+
+        try:
+            return float(self.redis.info("server")["uptime_in_seconds"])
+        except NoPermissionError as error:
+            log.warning(
+                "the broker's user lacks +info: after a restart of the broker, a job may "
+                "be placed while its last owner is still being ended: %s",
+                error,
+            )
+            return None
+
     def clear_dirty(self) -> None:
         """Take notice of the doorbell; before reading what changed, never after."""
         self.redis.delete(keys.DIRTY)

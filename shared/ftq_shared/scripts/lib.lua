@@ -115,9 +115,11 @@ local function add_death(reason)
   return deaths
 end
 
+-- The last three; the error holds all of them.
 local function deaths_in_words(deaths)
   local words = {}
-  for _, death in ipairs(deaths) do
+  for i = math.max(1, #deaths - 2), #deaths do
+    local death = deaths[i]
     words[#words + 1] = 'attempt ' .. death.attempt .. ' on ' .. death.host .. ' in '
       .. death.phase .. ': ' .. death.reason
   end
@@ -139,7 +141,7 @@ local function interrupted(id, token, reason, burn)
   if answer == 'cancelled' then
     to_end(id, 'cancelled', 4, 'cancelled')
   elseif answer == 'failed' then
-    local message = 'interrupted ' .. tries .. ' times: ' .. deaths_in_words(deaths)
+    local message = 'interrupted ' .. tries .. ' times; ' .. deaths_in_words(deaths)
     set('error', cjson.encode({code = 'attempts_exhausted', message = message, exit_code = 1,
       attempts = deaths, hint = 'look at `ftq tail ' .. id .. '`, then `ftq retry ' .. id .. '`'}))
     to_end(id, 'failed', 1, message)

@@ -219,6 +219,8 @@ class Agent:
             with self._lock:
                 runs = dict(self.runs)
             self._once(partial(self.keeper.renew, runs))
+            if any(run.lost for run in runs.values()):
+                self._once(self._beat)  # the fleet may wait to hear that it does not run here
 
     def _look_s(self) -> float:
         """Return the time between two looks at the leases.
@@ -317,7 +319,7 @@ class Agent:
             why = "is going down" if self.stopping.is_set() else "has no room on its disk"
             self.store.requeue(job, token, f"{self.config.name} {why}", burn=False)
             return False
-        nonce = secrets.token_hex(8)
+        nonce, asked = secrets.token_hex(8), time.monotonic()
         answer = self.store.claim(
             job,
             token,
@@ -330,7 +332,7 @@ class Agent:
         record = self.store.get(job)
         if record.token != token:  # it was lost again at once
             return False
-        run = PhaseRun(self._bench, record, nonce)
+        run = PhaseRun(self._bench, record, nonce, asked)
         thread = threading.Thread(target=self._work, args=(run, record), name=job, daemon=True)
         with self._lock:
             if job in self.runs:

@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 
 STOP_GRACE_S = 60.0  # for a checkpoint, after a phase was asked to stop
 KILL_GRACE_S = 5.0  # between TERM and KILL
-CLAIM_SLACK_S = 5.0  # how long ago the claim may have been made: a read time-out
 LAST_LINES = 20  # of a dead child's output, shown as log events
 
 
@@ -59,22 +58,22 @@ class Bench:
 class PhaseRun:
     """A phase that this host owns. `work` is its thread; the other methods come from outside."""
 
-    def __init__(self, bench: Bench, record: JobRecord, nonce: str) -> None:
+    def __init__(self, bench: Bench, record: JobRecord, nonce: str, asked: float) -> None:
         self._bench = bench
         self._record = record
         self._nonce = nonce  # of the claim
+        # Monotonic, from before the claim was sent: the lease counts from there.
+        self._until, self._pause_at = asked + CHILD_S, asked + PAUSE_S
         self.job, self.token = record.id, record.token
         self.paths = JobPaths(bench.storage, record.id)
         self._children: list[Child] = []
         self._lock = threading.Lock()
         self._term_at: float | None = None  # monotonic; when patience with a stop is over
         self._stop_reason: StopReason | None = None
-        self._stale = False
+        self.lost = False  # somebody else owns the job, or nobody
         self._outcomes: dict[int, dict[str, Any]] = {}  # by pid: what each rank said at its end
         self._trouble: dict[str, Any] | None = None  # what kept the phase from running
         self._oom_kills = oom_kills()
-        claimed = time.monotonic()  # a moment after the claim; a lease counts from before it
-        self._until, self._pause_at = claimed + CHILD_S - CLAIM_SLACK_S, claimed + PAUSE_S
 
     # -- from other threads
 
@@ -111,7 +110,7 @@ class PhaseRun:
 
     def lose(self) -> None:
         """End at once and report nothing: somebody else owns the job."""
-        self._stale = True
+        self.lost = True
         for child in self._all():
             child.kill_tree()
 
@@ -267,7 +266,7 @@ class PhaseRun:
 
     def _answer(self, child: Child, question: dict[str, Any]) -> None:
         """Ask the broker what a child wants to know, for as long as the claim may hold."""
-        while not self._stale:
+        while not self.lost:
             try:
                 with translated():
                     answer = self._ask_broker(question)
@@ -323,14 +322,14 @@ class PhaseRun:
 
         Our lease is renewed all the while; when it is lost, so is the right to report.
         """
-        if self._stale:
+        if self.lost:
             return
         # What stands in the record and in the storage is as free of secrets as an event.
         verdict: dict[str, Any] = outbox.redactor.data(self._verdict())
         self._tell(outbox, verdict)
         if not outbox.flush():
             return
-        while not self._stale:
+        while not self.lost:
             try:
                 with translated():
                     self._report(verdict)

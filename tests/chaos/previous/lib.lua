@@ -1,0 +1,114 @@
+-- Shared by all scripts: it is put before each of them.
+-- Time is the server's. A job record is a hash; its fields are named in job_record.py.
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+-- RFC 3339 in UTC with milliseconds. Days to date: Howard Hinnant, "chrono-Compatible Low-Level
+-- Date Algorithms", civil_from_days.
+local function iso(ms)
+  local s = math.floor(ms / 1000)
+  local z = math.floor(s / 86400) + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524)
+    - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local day = doy - math.floor((153 * mp + 2) / 5) + 1
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  local r = s % 86400
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03dZ', year, month, day,
+    math.floor(r / 3600), math.floor(r / 60) % 60, r % 60, ms % 1000)
+end
+
+-- The keys of one job, passed by every caller in this order as KEYS[1..5].
+local JOB, EVENTS, KEPT, SECRET, INPUTS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local QUEUE, LEASES, JOBS = 'ftq:queue', 'ftq:leases', 'ftq:jobs'
+
+local function job(field)
+  return redis.call('HGET', JOB, field)
+end
+
+-- Store one event and tell the watchers: the number, the entry and the message in one step.
+-- `body` is the event's JSON without v, job and seq.
+local function store_event(id, body, keep)
+  local seq = redis.call('HINCRBY', JOB, 'seq', 1)
+  local line = '{"v":1,"job":"' .. id .. '","seq":' .. seq .. ',' .. string.sub(body, 2)
+  redis.call('XADD', EVENTS, 'MAXLEN', '~', 20000, seq .. '-0', 'e', line)
+  if keep then
+    redis.call('XADD', KEPT, 'MAXLEN', '~', 5000, seq .. '-0', 'e', line)
+  end
+  redis.call('PUBLISH', 'ftq:live:' .. id, line)
+  return seq
+end
+
+local function state_event(id, data)
+  store_event(id, cjson.encode({
+    attempt = tonumber(job('attempt')), host = job('host') or '', time = iso(now_ms()),
+    phase = job('phase'), type = 'state', data = data,
+  }), true)
+end
+
+-- A lower score is nearer to the front: priority first, then the time of the submit.
+local function queue_score()
+  local rank = ({high = 0, normal = 1, low = 2})[job('priority')] or 1
+  return rank * 1e13 + tonumber(job('created_ms'))
+end
+
+local function set(...)
+  redis.call('HSET', JOB, 'updated_ms', now_ms(), ...)
+  redis.call('HINCRBY', JOB, 'version', 1)
+end
+
+-- Give back the place; the token that ends here is remembered, so that a repeated call is known.
+local function release(id, token, answer)
+  redis.call('SREM', LEASES, id)
+  set('token', '', 'host', '', 'instance', '', 'gpus', '[]', 'nonce', '',
+    'last_token', token, 'last_answer', answer)
+end
+
+local function to_queue(id, phase, reason)
+  redis.call('ZADD', QUEUE, queue_score(), id)
+  set('state', 'queued', 'phase', phase, 'queued_ms', now_ms())
+  state_event(id, {state = 'queued', reason = reason})
+end
+
+local function to_end(id, state, exit_code, reason)
+  redis.call('ZREM', QUEUE, id)
+  set('state', state, 'ended_ms', now_ms(), 'exit_code', exit_code)
+  state_event(id, {state = state, outcome = state, exit_code = exit_code, reason = reason})
+  redis.call('DEL', SECRET, INPUTS)
+  redis.call('ZREM', 'ftq:inputs', id)
+  redis.call('EXPIRE', JOB, 2592000)
+  redis.call('EXPIRE', KEPT, 2592000)
+  redis.call('EXPIRE', EVENTS, 86400) -- from then on the milestones stand for them
+end
+
+-- Back to the queue after an interruption, or to the end: a cancel wins, then the attempts count.
+local function interrupted(id, token, reason, burn)
+  local phase = job('phase')
+  local tries = tonumber(job('tries')) + burn
+  local answer = 'queued'
+  if job('cancel') == '1' then
+    answer = 'cancelled'
+  elseif tries >= tonumber(job('max_attempts')) then
+    answer = 'failed'
+  end
+  release(id, token, answer)
+  if answer == 'cancelled' then
+    to_end(id, 'cancelled', 4, 'cancelled')
+  elseif answer == 'failed' then
+    local message = 'interrupted ' .. tries .. ' times; the last time: ' .. reason
+    set('error', cjson.encode({code = 'attempts_exhausted', message = message, exit_code = 1,
+      hint = 'look at `ftq tail ' .. id .. '`, then `ftq retry ' .. id .. '`'}))
+    to_end(id, 'failed', 1, message)
+  else
+    set('tries', tries, 'attempt', tonumber(job('attempt')) + burn)
+    to_queue(id, phase, reason)
+  end
+  return answer
+end

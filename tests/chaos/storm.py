@@ -1,0 +1,184 @@
+"""The storm: a seeded random driver that submits jobs and breaks things, tick by tick."""
+
+import heapq
+import itertools
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from redis.exceptions import RedisError
+
+from ftq_client.client import Client
+from ftq_shared.broker import connect
+from ftq_shared.errors import BrokerUnreachable, FtqError
+from ftq_shared.keys import new_job_id
+from tests.chaos import faults
+from tests.chaos.fleet import Fleet, wait_for
+from tests.chaos.jobs import (
+    KINDS,
+    WEIGHTS,
+    Job,
+    Terminal,
+    Watcher,
+    gone,
+    make_spec,
+    submit,
+    submit_as_previous,
+)
+
+SETTLE_S = 240.0  # what all jobs together get to end once nothing breaks any more
+QUEUE_DEPTH = 60  # jobs that wait at most: a storm over an empty queue proves little
+REPOS = 25  # made-up Hub repos that the jobs share
+
+
+@dataclass
+class Storm:
+    """One run. `jobs` and `faults` say how much; the rest is chance from the seed."""
+
+    fleet: Fleet
+    seed: int
+    small_disk: Path | None = None
+    tick_s: tuple[float, float] = (0.3, 1.2)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    watchers: list[Watcher] = field(default_factory=list)
+    terminals: list[Terminal] = field(default_factory=list)
+    done: Counter[str] = field(default_factory=Counter)  # faults by name
+    story: list[str] = field(default_factory=list)
+    draining: set[str] = field(default_factory=set)
+    drain_codes: list[int] = field(default_factory=list)
+    rollbacks: list[float] = field(default_factory=list)  # monotonic
+    lost_submits: int = 0
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)
+        self.client: Client = self.fleet.client()
+        self._later: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._threads: list[threading.Thread] = []
+        self._started = time.monotonic()
+
+    def later(self, seconds: float, what: Callable[[], None]) -> None:
+        """Do something at a later tick."""
+        heapq.heappush(self._later, (time.monotonic() + seconds, next(self._order), what))
+
+    def run(self, jobs: int, wanted_faults: int) -> None:
+        """Submit and break until both numbers are reached, then let everything end."""
+        self.fleet.watch_file()
+        next_fault = time.monotonic() + 1.0
+        while len(self.jobs) < jobs or sum(self.done.values()) < wanted_faults:
+            self._run_due(time.monotonic())
+            self._submit_some(jobs)
+            if time.monotonic() >= next_fault and sum(self.done.values()) < wanted_faults:
+                self._break_something()
+                next_fault = time.monotonic() + self.rng.uniform(*self.tick_s)
+            time.sleep(0.05)
+        while self._later:  # what is still broken is mended at its own time
+            self._run_due(time.monotonic())
+            time.sleep(0.05)
+        self._settle()
+
+    def say(self, text: str) -> None:
+        line = f"{time.monotonic() - self._started:7.1f} s  {text}"
+        self.story.append(line)
+        print(line, flush=True)  # noqa: T201  a person watches
+
+    def submit_lost(self, remembers: float) -> int:
+        """After a rollback: submit again what the broker has forgotten, as its client would."""
+        self.rollbacks.append(time.monotonic())
+        # A job that was made again has a later time, so it is not looked at for ever.
+        late = [job for job in self.jobs.values() if job.submitted > remembers - 1.0]
+        lost = [job for job in late if gone(self.client, job)]
+        for job in lost:
+            del self.jobs[job.id]
+            self._submit(job.kind)
+        self.lost_submits += len(lost)
+        return len(lost)
+
+    # -- one tick
+
+    def _run_due(self, now: float) -> None:
+        while self._later and self._later[0][0] <= now:
+            _, _, what = heapq.heappop(self._later)
+            try:
+                what()
+            except (BrokerUnreachable, RedisError) as error:  # broken by another fault: later
+                self.say(f"later: {error}")
+                self.later(1.0, what)
+
+    def _submit_some(self, jobs: int) -> None:
+        try:
+            room = QUEUE_DEPTH - int(self.client.redis.zcard("ftq:queue"))
+            for _ in range(min(room, 10, jobs - len(self.jobs))):
+                self._submit(self.rng.choices(KINDS, WEIGHTS)[0])
+        except (BrokerUnreachable, RedisError) as error:
+            self.say(f"submit: {error}")
+
+    def _submit(self, kind: str) -> None:
+        """Submit one job; the key of its client makes a second try harmless."""
+        number, name = len(self.jobs), new_job_id()
+        spec = make_spec(self.rng, kind, number, REPOS)
+        previous = self.rng.random() < 0.15
+        at = time.monotonic()
+        for _ in range(60):
+            try:
+                if previous:
+                    job = submit_as_previous(self.client.redis, name, spec)
+                    self.client.ring()
+                else:
+                    job = submit(self.client, name, spec)
+                break
+            except (BrokerUnreachable, RedisError):
+                self._run_due(time.monotonic())
+                time.sleep(0.5)
+        else:
+            raise AssertionError("a submit was refused for 30 s")
+        assert job not in self.jobs, f"two submits made one job: {job}"
+        self.jobs[job] = Job(job, kind, spec, at)
+        self._watch(job)
+
+    def _watch(self, job: str) -> None:
+        if self.rng.random() < 0.06 and len(self.watchers) < 60:
+            self.watchers.append(Watcher(job))
+            self._threads.append(self.watchers[-1].start(self.client))
+        elif self.rng.random() < 0.02 and len(self.terminals) < 12:
+            self.terminals.append(Terminal.start(self.fleet, job))
+
+    def _break_something(self) -> None:
+        fault = faults.pick(self.rng)
+        try:
+            said = fault(self)
+        except (FtqError, RedisError) as error:
+            self.say(f"{fault.__name__}: {error}")  # type: ignore[attr-defined]
+            return
+        if said:
+            self.done[fault.__name__] += 1  # type: ignore[attr-defined]
+            self.say(f"{sum(self.done.values()):3d}  {said}")
+
+    # -- the end
+
+    def _settle(self) -> None:
+        """Wait until every job has ended and every watcher has seen it."""
+        redis = connect(self.fleet.broker.url)
+        redis.config_set("maxmemory", 0)
+        for worker in self.fleet.workers.values():
+            worker.wake()
+            worker.proxy.cut.clear()
+            worker.proxy.swallow_reply.clear()
+            if not worker.alive:
+                worker.start()
+        self.say("everything mended; waiting for the jobs to end")
+
+        def open_jobs() -> dict[str, str]:
+            records = self.client.store.get_many(list(self.jobs))
+            return {r.id: f"{r.state} {r.phase}" for r in records if not r.state.terminal}
+
+        wait_for(lambda: not open_jobs(), SETTLE_S, lambda: list(open_jobs().items())[:20], 0.5)
+        self.say("all jobs have ended")
+        for thread in self._threads:
+            thread.join(60)
+        for terminal in self.terminals:
+            terminal.process.wait(60)
