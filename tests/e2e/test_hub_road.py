@@ -40,6 +40,13 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A model folder: with it nothing of a job but its files touches the Hub."""
+    save_base(tmp_path / "base", ["Say 1.", "It is 1."] * 20)
+    return tmp_path / "base"
+
+
+@pytest.fixture
 def sparse(tmp_path: Path) -> Path:
     """A file that is too large as well, and costs nothing: it is never read."""
     path = tmp_path / "big.jsonl"
@@ -58,13 +65,9 @@ def jobs(fleet: Fleet) -> int:
 
 
 def test_model_folder_and_rows_go_through_the_hub_and_are_freed(
-    fleet: Fleet, large: Path, tmp_path: Path
+    fleet: Fleet, large: Path, base: Path
 ) -> None:
-    save_base(tmp_path / "base", ["Say 1.", "It is 1."] * 20)
-    # Nothing else of this job touches the Hub, and the token goes along all the same.
-    done = fleet.submit(
-        "--model", str(tmp_path / "base"), "--dataset", str(large), "--via-hub", "--yes"
-    )
+    done = fleet.submit("--model", str(base), "--dataset", str(large), "--via-hub", "--yes")
     assert done.code == 0, done.stderr
     assert f"uploading dataset/{large.name}, 66" in done.stderr
     assert f"/datasets/me/ftq-inputs-{done.job}" in done.stderr
@@ -129,8 +132,10 @@ def test_a_hub_that_is_away_leaves_neither_job_nor_repo(
     assert (jobs(fleet), repos(fleet)) == (before, [])
 
 
-def test_the_repo_outlives_a_failed_validate_for_retry(fleet: Fleet, large: Path) -> None:
-    repo = _failed_in_validate(fleet, large)
+def test_the_repo_outlives_a_failed_validate_for_retry(
+    fleet: Fleet, large: Path, base: Path
+) -> None:
+    repo = _failed_in_validate(fleet, large, model=str(base))
     retried = fleet.run("retry", repo.removeprefix("me/ftq-inputs-"), "--json")
     assert retried.returncode == 0, retried.stdout[-2000:]
     assert repos(fleet) == []
@@ -148,10 +153,10 @@ def test_a_repo_that_is_gone_is_input_lost(fleet: Fleet, large: Path) -> None:
     assert "submit the job again" in error.hint
 
 
-def _failed_in_validate(fleet: Fleet, large: Path) -> str:
+def _failed_in_validate(fleet: Fleet, large: Path, model: str = MODEL[1]) -> str:
     """Submit while the Hub gives no files out; return the repo, which has stayed."""
     fleet.hub.app.faults.add(Fault(path="/datasets/me/ftq-inputs.*/resolve/", **AWAY))
-    done = fleet.submit(*MODEL, "--dataset", str(large), "--via-hub")
+    done = fleet.submit("--model", model, "--dataset", str(large), "--via-hub")
     assert (done.code, done.error()["code"]) == (7, "hub_unreachable")
     fleet.hub.app.faults.clear()
     repo = f"me/ftq-inputs-{done.job}"
