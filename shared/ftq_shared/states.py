@@ -62,6 +62,12 @@ TRANSITIONS = (
         JobState.PLACED, JobState.RUNNING, "claim", "The host's agent claims with the token."
     ),
     Transition(
+        JobState.PLACED,
+        JobState.RUNNING,
+        "finish",
+        "The broker went back and lost the claim: the holder of the token had it all the same.",
+    ),
+    Transition(
         JobState.PLACED, JobState.QUEUED, "reap", "Nobody claimed in time: the place is given back."
     ),
     Transition(JobState.RUNNING, JobState.QUEUED, "finish", "A phase is done and another follows."),

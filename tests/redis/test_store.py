@@ -196,6 +196,81 @@ def test_a_claim_that_the_broker_forgot_is_made_again(store: JobStore, hosts: Ho
     assert store.renew({job: token}) == {job: "ok"}
 
 
+def test_a_result_counts_where_the_broker_forgot_the_claim(
+    store: JobStore, hosts: HostStore
+) -> None:
+    job = submit(store)
+    token = place(store, job)  # what is left of a claim after a step back
+    for _ in range(2):
+        assert store.finish(job, token, "next", next_phase=Phase.PREPARE) == "ok"
+    assert states(store, job) == ["queued", "placed", "running", "queued"]
+    assert store.get(job).phase is Phase.PREPARE
+
+
+def test_a_place_that_was_never_claimed_costs_no_attempt(store: JobStore, hosts: HostStore) -> None:
+    job = submit(store)
+    for n in range(4):  # one more than there are attempts
+        token = place(store, job, f"{n:016x}")
+        assert store.requeue(job, token, "the host's agent died", burn=True) == "queued"
+    assert store.get(job).attempt == 1
+    assert "deaths" not in store.get(job).summary
+
+
+def test_a_repeated_interruption_gets_the_same_answer(store: JobStore, hosts: HostStore) -> None:
+    job = submit(store)
+    token = run(store, job)
+    assert store.reap(job, token, 0, "silent") == store.reap(job, token, 0, "silent") == "queued"
+    assert store.get(job).attempt == 2
+    hosts.beat("h1", "i1", "", HOST)  # it is trusted again
+    token = run(store, job)
+    assert store.finish(job, token, "succeeded") == "ok"
+    # What was finished cannot be interrupted any more; "succeeded" is no answer to that.
+    assert store.requeue(job, token, "died", burn=True) == "stale"
+    assert store.reap(job, token, 0, "silent") == "stale"
+
+
+def test_a_death_is_told_of_the_phase_it_happened_in(store: JobStore, hosts: HostStore) -> None:
+    job = submit(store)
+    store.finish(job, run(store, job), "next", next_phase=Phase.PREPARE)
+    token = run(store, job)
+    assert store.requeue(job, token, "lost", burn=True, phase=Phase.VALIDATE) == "queued"
+    record = store.get(job)
+    assert (record.phase, record.storage_id) == (Phase.VALIDATE, "")
+    assert json.loads(record.summary["deaths"])[0]["phase"] == "prepare"
+    store.finish(job, run(store, job), "next", next_phase=Phase.PREPARE)
+    token = run(store, job)
+    store.cancel(job)
+    assert store.requeue(job, token, "lost", burn=False, phase=Phase.VALIDATE) == "cancelled"
+    record = store.get(job)  # a retry goes on where it was cancelled
+    assert (record.phase, record.storage_id) == (Phase.PREPARE, "s1")
+
+
+def test_a_late_batch_does_not_turn_the_record_back(store: JobStore, hosts: HostStore) -> None:
+    job = submit(store)
+    token = run(store, job)
+    bodies = [
+        make_body(EventType.LOG, {"line": str(n)}, attempt=1, host="h1", phase=Phase.TRAIN)
+        for n in (1, 2)
+    ]
+    for first in (1, 2, 1):  # the last is the first, that a network held up
+        store.append(
+            job, token, first, [bodies[first - 1]], milestones=[False], fields={"step": str(first)}
+        )
+    assert store.get(job).summary["step"] == "2"
+
+
+def test_a_retried_job_says_again_what_it_waits_for(store: JobStore) -> None:
+    job = submit(store)
+    for _ in range(2):
+        store.say_waiting(job, "no worker is online", "start one")
+    store.cancel(job)
+    store.retry(job, Phase.VALIDATE)
+    assert not store.get(job).summary.get("waiting")
+    store.say_waiting(job, "no worker is online", "start one")
+    lines = [json.loads(fields["e"]) for _, fields in store.redis.xrange(keys.events(job))]
+    assert sum(line["type"] == "waiting" for line in lines) == 2
+
+
 def test_an_older_worker_neither_gets_nor_claims_a_newer_record(
     store: JobStore, hosts: HostStore
 ) -> None:

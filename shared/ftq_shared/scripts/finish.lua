@@ -2,11 +2,17 @@
 -- failed, cancelled), next phase or '', fields for the record as JSON, exit code.
 -- Returns 'ok' or 'stale'. Repeating the call is harmless.
 local id, token, outcome = ARGV[1], ARGV[2], ARGV[3]
-if job('last_token') == token then
+if token ~= '' and job('last_token') == token then
   return job('last_answer') == outcome and 'ok' or 'stale'
 end
 if token == '' or job('token') ~= token then
   return 'stale'
+end
+if job('state') == 'placed' then
+  -- The broker went back and lost the claim, but only who claimed can have worked under this token:
+  -- the claim is made up for, so that no work is lost and no watcher misses a state.
+  set('state', 'running', 'claimed_ms', now_ms())
+  state_event(id, {state = 'running'})
 end
 for field, value in pairs(cjson.decode(ARGV[5])) do
   redis.call('HSET', JOB, field, value)

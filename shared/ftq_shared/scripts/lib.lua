@@ -126,9 +126,20 @@ local function deaths_in_words(deaths)
   return table.concat(words, '; ')
 end
 
+-- The answer where the token has ended before: the same again, unless its phase was finished, which
+-- no interruption can change any more.
+local function interrupted_before()
+  local answer = job('last_answer')
+  return (answer == 'next' or answer == 'succeeded') and 'stale' or answer
+end
+
 -- Back to the queue after an interruption, or to the end: a cancel wins, then the attempts count.
-local function interrupted(id, token, reason, burn)
-  local phase = job('phase')
+-- `from` is the phase to start over from, nil or '' for the same. It counts from the queue on: what
+-- died, or was cancelled, was in the old one.
+local function interrupted(id, token, reason, burn, from)
+  if job('state') == 'placed' then
+    burn = 0 -- a place that was never claimed has cost nothing
+  end
   local tries = tonumber(job('tries')) + burn
   local deaths = burn > 0 and add_death(reason) or {}
   local answer = 'queued'
@@ -147,7 +158,10 @@ local function interrupted(id, token, reason, burn)
     to_end(id, 'failed', 1, message)
   else
     set('tries', tries, 'attempt', tonumber(job('attempt')) + burn)
-    to_queue(id, phase, reason)
+    if from and from ~= '' then
+      set('storage_id', '')
+    end
+    to_queue(id, from and from ~= '' and from or job('phase'), reason)
   end
   return answer
 end

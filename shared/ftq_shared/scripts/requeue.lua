@@ -2,13 +2,10 @@
 -- the phase to start from or '' for the same.
 -- Returns 'queued', 'failed' (no attempt left), 'cancelled' or 'stale'.
 local id, token = ARGV[1], ARGV[2]
-if job('last_token') == token then
-  return job('last_answer')
+if token ~= '' and job('last_token') == token then
+  return interrupted_before()
 end
 if token == '' or job('token') ~= token then
   return 'stale'
 end
-if ARGV[5] ~= '' then
-  set('phase', ARGV[5], 'storage_id', '')
-end
-return interrupted(id, token, ARGV[3], tonumber(ARGV[4]))
+return interrupted(id, token, ARGV[3], tonumber(ARGV[4]), ARGV[5])
