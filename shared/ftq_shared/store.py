@@ -6,6 +6,7 @@ edges (`Client`, agent, dispatcher) translate them with `broker.translated`.
 
 import json
 import logging
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,12 @@ log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from redis import Redis
+    from redis.client import Pipeline
 
     from ftq_shared.spec import JobSpec
+
+# What the server says of a key that is no hash, and of a field that is no number.
+_DAMAGED = re.compile(r"^WRONGTYPE |hash value is not an integer|user_script:\d+: ")
 
 Interruption = Literal["queued", "failed", "cancelled", "stale"]
 Outcome = Literal["next", "succeeded", "failed", "cancelled"]
@@ -153,18 +158,21 @@ class JobStore:
             ids: Any = self.redis.zrevrange(keys.JOBS, start, start + page - 1)
             found = self.get_many(ids)
             yield from found
-            if expired := set(ids) - {record.id for record in found}:
+            unread = sorted(set(ids) - {record.id for record in found})
+            # What cannot be read may be damaged, or newer than we are: it stays in the list.
+            expired = [job for job in unread if not self.redis.exists(keys.job(job))]
+            if expired:
                 self.redis.zrem(keys.JOBS, *expired)
             if len(ids) < page:
                 return
-            start += len(found)
+            start += len(ids) - len(expired)
 
     def get_many(self, jobs: Sequence[str]) -> list[JobRecord]:
         """Return the records that exist, in the order of `jobs`, in one round trip."""
         pipe = self.redis.pipeline(transaction=False)
         for job in jobs:
             pipe.hgetall(keys.job(job))
-        found = (_record(raw) for raw in pipe.execute() if raw.get("state"))
+        found = [_record(raw) for _, raw in _answered(jobs, pipe) if raw.get("state")]
         return [record for record in found if record]
 
     def queued(self, start: int, stop: int) -> list[str]:
@@ -187,7 +195,7 @@ class JobStore:
         pipe = self.redis.pipeline(transaction=False)
         for job in jobs:
             pipe.hmget(keys.job(job), "v", "state", "token", "beat", "host", "instance")
-        found = (_lease(job, raw) for job, raw in zip(jobs, pipe.execute(), strict=True))
+        found = [_lease(job, raw) for job, raw in _answered(jobs, pipe)]
         return [lease for lease in found if lease]
 
     # -- the dispatcher's calls
@@ -249,13 +257,13 @@ class JobStore:
         """Renew leases (job -> token) in one round trip.
 
         The answer for each is 'ok', 'cancel' (asked for), 'unclaimed' (the broker has lost the
-        claim) or 'stale'.
+        claim) or 'stale'. There is none for a damaged record; it does not harm the others.
         """
         pipe = self.redis.pipeline(transaction=False)
         for job, token in leases.items():
             names = [keys.job(job), keys.events(job), keys.kept(job), keys.secret(job)]
             self._scripts["renew"](keys=[*names, keys.inputs(job)], args=[job, token], client=pipe)
-        return dict(zip(leases, pipe.execute(), strict=True))
+        return dict(_answered(list(leases), pipe))
 
     def append(
         self,
@@ -314,6 +322,20 @@ class JobStore:
     def sealed_secrets(self, job: str) -> str:
         """Return the job's sealed box, '' when it has none."""
         return str(self.redis.get(keys.secret(job)) or "")
+
+
+def _answered(jobs: Sequence[str], pipe: "Pipeline") -> Iterator[tuple[str, Any]]:
+    """Run one call for each job, in one round trip; leave out, with a word, what is damaged.
+
+    Any other error of the server is raised, and so are those of the connection.
+    """
+    for job, answer in zip(jobs, pipe.execute(raise_on_error=False), strict=True):
+        if not isinstance(answer, Exception):
+            yield job, answer
+        elif _DAMAGED.search(str(answer)):
+            log.warning("record %s is damaged: %s", job, answer)
+        else:
+            raise answer
 
 
 def _lease(job: str, raw: Sequence[str | None]) -> Lease | None:

@@ -80,7 +80,7 @@ end
 local function release(id, token, answer)
   redis.call('SREM', LEASES, id)
   unlock(id)
-  set('token', '', 'host', '', 'instance', '', 'gpus', '[]', 'nonce', '',
+  set('token', '', 'host', '', 'instance', '', 'gpus', '[]', 'nonce', '', 'beat', 0,
     'last_token', token, 'last_answer', answer)
 end
 

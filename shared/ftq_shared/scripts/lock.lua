@@ -9,7 +9,8 @@ end
 local owner = redis.call('GET', key)
 if owner and owner ~= id .. ' ' .. token then
   local other, its = string.match(owner, '^(%S+) (%S+)$')
-  if other ~= id and redis.call('HGET', 'ftq:job:' .. other, 'token') == its then
+  -- One that names nobody is nobody's.
+  if other and other ~= id and redis.call('HGET', 'ftq:job:' .. other, 'token') == its then
     return {'busy', other}
   end
 end

@@ -24,12 +24,14 @@ if h[2] == '1' or h[5] == '1' or now_ms() - tonumber(h[4]) > tonumber(ARGV[8]) *
 end
 local used, busy = 0, {}
 for _, other in ipairs(redis.call('SMEMBERS', LEASES)) do
-  local o = redis.call('HMGET', 'ftq:job:' .. other, 'host', 'slot', 'gpus')
+  -- Protected calls: one damaged record may not keep all other jobs from being placed.
+  local o = redis.pcall('HMGET', 'ftq:job:' .. other, 'host', 'slot', 'gpus')
   if o[1] == name then
     if o[2] == 'cpu' then
       used = used + 1
     end
-    for _, gpu in ipairs(cjson.decode(o[3] or '[]')) do
+    local ok, gpus = pcall(cjson.decode, o[3] or '[]')
+    for _, gpu in ipairs(ok and type(gpus) == 'table' and gpus or {}) do
       busy[gpu] = true
     end
   end

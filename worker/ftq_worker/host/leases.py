@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from ftq_shared.broker import translated
 from ftq_shared.errors import BrokerUnreachable
@@ -129,6 +129,10 @@ class Reaper:
             return False
         what = "was not claimed" if lease.state is JobState.PLACED else "stopped renewing its lease"
         reason = f"host {lease.host} {what}"
-        answer = self._store.reap(lease.id, lease.token, lease.beat, reason)
+        try:
+            answer = self._store.reap(lease.id, lease.token, lease.beat, reason)
+        except ResponseError as error:  # a damaged record may not keep the others from being taken
+            log.error("reap %s: %s: %s", lease.id, reason, error)
+            return False
         log.warning("reap %s: %s: %s", lease.id, reason, answer)
         return answer != "stale"

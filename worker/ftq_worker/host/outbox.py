@@ -4,7 +4,7 @@ import contextlib
 import json
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -187,15 +187,25 @@ def send_rest(store: JobStore, job: str, token: str, path: Path) -> int:
 
     Only with the token that still holds; a line that cannot be read ends it.
     """
-    bodies = read_bodies(path)
     stored, status = store.append(job, token, 1, [], milestones=[])
-    sent = 0
-    while status == "ok" and stored < len(bodies):
-        batch, before = bodies[stored : stored + BATCH], stored
+    if status != "ok":
+        return 0
+    rest = list(_readable(path, read_bodies(path)[stored:]))
+    for sent in range(0, len(rest), BATCH):
+        batch = rest[sent : sent + BATCH]
+        if append_bodies(store, job, token, stored + sent + 1, batch)[1] != "ok":
+            return sent
+    return len(rest)
+
+
+def _readable(path: Path, bodies: Sequence[str]) -> Iterator[str]:
+    """Yield events up to the first that is none."""
+    for number, text in enumerate(bodies, 1):
         try:
-            stored, status = append_bodies(store, job, token, stored + 1, batch)
-        except (ValueError, KeyError) as error:
-            log.warning("%s: an event after %d cannot be read: %r", path, stored, error)
-            break
-        sent += stored - before
-    return sent
+            body = json.loads(text)
+            EventType(body["type"])
+            body["data"].get("step")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("%s: event %d of the rest cannot be read: %r", path, number, error)
+            return
+        yield text

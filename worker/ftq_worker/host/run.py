@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from ftq_shared.broker import translated
 from ftq_shared.errors import BrokerUnreachable, ErrorInfo, FtqError
@@ -286,7 +286,9 @@ class PhaseRun:
             status, owner = store.lock(self.job, self.token, question["what"])
             return {"status": status, "owner": owner}
         asked = time.monotonic()
-        renewed = store.renew({self.job: self.token})[self.job]
+        renewed = store.renew({self.job: self.token}).get(self.job)
+        if renewed is None:  # until the child's timer ends it and the job is queued again
+            raise ResponseError("the job's record is damaged")
         if renewed != "stale":
             self.feed(asked + CHILD_S, asked + PAUSE_S)
         return {"status": renewed}
