@@ -42,6 +42,7 @@ class HostRecord:
     record_version: int = 1  # the newest job record that it knows
     full: bool = False  # whether its storage has no room
     running: frozenset[str] = frozenset()  # jobs that it worked on at the last heartbeat
+    broker: str = ""  # the start of the broker that the last heartbeat went to
 
     @property
     def online(self) -> bool:
@@ -71,6 +72,7 @@ class HostRecord:
             record_version=int(raw.get("record_version", "1")),
             full=raw.get("full") == "1",
             running=frozenset(json.loads(raw.get("running") or "[]")),
+            broker=raw.get("broker", ""),
         )
 
 

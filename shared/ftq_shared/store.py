@@ -44,6 +44,13 @@ class Placement:
     gpus: tuple[str, ...] = ()
 
 
+class Server(NamedTuple):
+    """One start of the broker."""
+
+    run_id: str  # '' when we may not know
+    uptime_s: float
+
+
 class Lease(NamedTuple):
     """What repair needs to know of a placed or running job."""
 
@@ -224,19 +231,16 @@ class JobStore:
         """Return whether the caller should send a dispatch doorbell: nobody else has."""
         return bool(self.redis.set(keys.DIRTY, "1", nx=True, ex=keys.DIRTY_TTL_S))
 
-    def uptime_s(self) -> float | None:
-        """Return how long the broker has been up; None when this user may not ask."""
+    def server(self) -> Server:
+        """Return which start of the broker this is, and how long ago it was."""
         from redis.exceptions import NoPermissionError
 
         try:
-            return float(self.redis.info("server")["uptime_in_seconds"])
+            info: Any = self.redis.info("server")
+            return Server(str(info["run_id"]), float(info["uptime_in_seconds"]))
         except NoPermissionError as error:
-            log.warning(
-                "the broker's user lacks +info: after a restart of the broker, a job may "
-                "be placed while its last owner is still being ended: %s",
-                error,
-            )
-            return None
+            log.warning("the broker's user lacks +info, so its restarts are not noticed: %s", error)
+            return Server("", float("inf"))
 
     def clear_dirty(self) -> None:
         """Take notice of the doorbell; before reading what changed, never after."""

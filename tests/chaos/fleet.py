@@ -55,7 +55,9 @@ class Worker:
     frozen: list[psutil.Process] = field(default_factory=list)
 
     def start(self) -> None:
-        """Start it; returns at once."""
+        """Start it unless it runs; returns at once."""
+        if self.alive:
+            return
         self.home.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "ftq_client", "worker", "--name", self.name]
         with (self.home / "worker.log").open("ab") as log:
@@ -156,15 +158,20 @@ class Fleet:
             **extra,
         }
 
-    def add_worker(self, name: str, *, slots: int = 4, light: bool = True, **extra: str) -> Worker:
-        """Start a worker behind a proxy of its own; does not wait for it."""
+    def add_worker(
+        self, name: str, *, slots: int = 4, fakes: bool = True, light: bool = True, **extra: str
+    ) -> Worker:
+        """Start a worker behind a proxy of its own; does not wait for it.
+
+        `fakes`: its phases are made up; `light`: it never imports the training stack.
+        """
         proxy = Proxy(("127.0.0.1", int((self.broker.directory / "port").read_text())))
-        fakes = {"FTQ_CHAOS_LIGHT": "1"} if light else {}
+        wanted = {"FTQ_CHAOS_FAKES": fakes, "FTQ_CHAOS_LIGHT": light}
         env = self.env(name, proxy.port) | {
             "PYTHONPATH": str(FAKES),
             "FTQ_CHAOS_SCALE": str(self.scale),
             "FTQ_CHAOS_RUN": self.marker,
-            **fakes,
+            **{name: "1" for name, on in wanted.items() if on},
             **extra,
         }
         storage = Path(env["FTQ_STORAGE"])

@@ -25,28 +25,29 @@ def seed() -> int:
 
 def weather(root: Path, jobs: int, faults: int, number: int) -> None:
     """Run one storm and judge it."""
-    print(f"\nstorm: seed {number}, {jobs} jobs, {faults} faults")  # noqa: T201
+    print(f"\nstorm: seed {number}, {jobs} jobs, {faults} faults")
     started = time.monotonic()
     with small_disk(root / "disk") as disk, fleet(root, SCALE) as made:
-        made.add_worker("red")
-        made.add_worker("green")
+        # Two hosts whose clocks are an hour wrong, each in its own way: nothing may depend on them.
+        made.add_worker("red", FTQ_CHAOS_CLOCK="3600")
+        made.add_worker("green", FTQ_CHAOS_CLOCK="-3600")
         if disk:
             made.add_worker("small", FTQ_STORAGE=str(disk))
         else:
-            print("this user may not mount a tmpfs: no disk will be full")  # noqa: T201
+            print("this user may not mount a tmpfs: no disk will be full")
         made.wait_online(*made.workers)
         storm = Storm(made, number, disk)
         try:
             storm.run(jobs, faults)
         except AssertionError:
             for worker in made.workers.values():
-                print(f"-- {worker.name}\n{worker.log_tail(40)}")  # noqa: T201
+                print(f"-- {worker.name}\n{worker.log_tail(40)}")
             raise
         verdict = judge(storm)
         judge_end(verdict, storm, made.stop_workers())
-        print(verdict.table())  # noqa: T201
-        print(as_json(storm, verdict))  # noqa: T201
-        print(f"{time.monotonic() - started:.0f} s")  # noqa: T201
+        print(verdict.table())
+        print(as_json(storm, verdict))
+        print(f"{time.monotonic() - started:.0f} s")
         wrong = {what: found[:5] for what, found in verdict.findings.items()}
         assert not wrong, f"seed {number}: {wrong}"
 

@@ -1,6 +1,6 @@
 """Phases that compute nothing but obey everything: steps, checkpoints, pauses, stops, locks.
 
-What a job does is written in its name: `chaos steps=40 ms=5 kind=poison at=7`.
+What a job does is written in its name: `chaos steps=40 ms=5 save=10 kind=poison at=7`.
 
 kind   ok       ends well
        poison   kills its own process at a step, each time
@@ -27,7 +27,6 @@ from ftq_worker.handover import Published
 from ftq_worker.phase import PhaseContext
 from ftq_worker.training import checkpoints
 
-SAVE_EVERY = 5  # steps
 START = "0" * 64
 
 
@@ -99,6 +98,7 @@ def prepare(ctx: PhaseContext, journal: Journal) -> None:
 def train(ctx: PhaseContext, journal: Journal) -> None:
     wanted = wishes(ctx.spec.name)
     steps, pause_s = int(wanted.get("steps", 20)), int(wanted.get("ms", 5)) / 1000
+    save_every = int(wanted.get("save", 5))
     data = checkpoints.data_id(ctx.paths)
     found, problems = checkpoints.newest_good(ctx.paths, data, ctx.fresh_after)
     for problem in problems:
@@ -118,7 +118,7 @@ def train(ctx: PhaseContext, journal: Journal) -> None:
         state = after(state, step)
         ctx.emit(EventType.STEP, step=step, steps=steps, epoch=step / steps, loss=1 / step, lr=1e-3)
         misbehave(wanted, step)
-        if step % SAVE_EVERY == 0:
+        if step % save_every == 0:
             save(ctx, step, state, data)
         time.sleep(pause_s)
     write_json(ctx.paths.model / "state.json", {"state": state, "steps": steps})

@@ -1,18 +1,23 @@
 """Loaded by every Python process of a chaos worker (this folder is on its PYTHONPATH).
 
 FTQ_CHAOS_SCALE   lease times are multiplied by it, so that a run takes minutes and not hours
-FTQ_CHAOS_LIGHT   phases are fakes, and the training stack is never imported
+FTQ_CHAOS_FAKES   phases are fakes
+FTQ_CHAOS_LIGHT   the training stack is never imported
+FTQ_CHAOS_CLOCK   seconds by which this host's wall clock is wrong
 
 Nothing of ftq knows of this: the guard, agent, Celery worker, zygote and child that run are the
 real ones, on the real broker. Only what a phase computes is made up, and named so.
 """
 
+import datetime
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
 import sys
+import time
 import types
+from typing import ClassVar
 
 LEASE_TIMES = ("LEASE_S", "RENEW_S", "PAUSE_S", "CHILD_S", "CLAIM_S", "BEAT_S", "HOST_LOST_S")
 HEAVY = ("torch", "transformers", "trl", "datasets", "peft")
@@ -22,7 +27,7 @@ PHASES = "ftq_worker.phases."
 class _Nothing(types.ModuleType):
     """Stands for a heavy library: has everything, does nothing."""
 
-    __path__: list[str] = []
+    __path__: ClassVar[list[str]] = []
 
     def __getattr__(self, name: str) -> object:
         if name.startswith("__"):
@@ -58,5 +63,15 @@ if scale := float(os.environ.get("FTQ_CHAOS_SCALE") or 0):
 
     for _name in LEASE_TIMES:
         setattr(keys, _name, getattr(keys, _name) * scale)
-if os.environ.get("FTQ_CHAOS_LIGHT"):
+if "FTQ_CHAOS_FAKES" in os.environ or "FTQ_CHAOS_LIGHT" in os.environ:
     sys.meta_path.insert(0, _Finder())
+if wrong_s := float(os.environ.get("FTQ_CHAOS_CLOCK") or 0):
+    _right = time.time
+
+    class _WrongDatetime(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.datetime.fromtimestamp(_right() + wrong_s, tz)
+
+    time.time = lambda: _right() + wrong_s
+    datetime.datetime = _WrongDatetime

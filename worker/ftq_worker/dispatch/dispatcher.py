@@ -58,10 +58,10 @@ def _held_after_restart(store: JobStore, known: list[HostRecord]) -> frozenset[s
     Its owner ends it as soon as it cannot renew the lease; until every host has said what it
     runs, or is lost, nothing is placed.
     """
-    up_s = store.uptime_s()
-    if up_s is None or up_s > HOST_LOST_S:
+    server = store.server()
+    if server.uptime_s > HOST_LOST_S:
         return frozenset()
-    if any(host.age_s > up_s for host in known):
+    if any(host.broker not in ("", server.run_id) for host in known):
         return None
     return frozenset().union(*(host.running for host in known))
 

@@ -205,6 +205,7 @@ class Agent:
             "record_version": str(RECORD_VERSION),
             "endpoint": self.settings.hf_endpoint,
             "running": sorted(self.runs),
+            "broker": self.store.server().run_id,
             "warm": "1" if config.cold or config.zygote_socket.exists() else "0",
         }
         if self.hosts.beat(config.name, config.instance, config.replaces, fields):
@@ -233,7 +234,8 @@ class Agent:
     def _look(self) -> None:
         """Take leases of silent owners, and places whose message was lost."""
         leases = self.store.leases()
-        self.reaper.look(leases)
+        if self.reaper.look(leases):
+            self.ring()
         self._take_placed(leases)
 
     def _take_placed(self, leases: list[Lease]) -> None:
@@ -289,8 +291,10 @@ class Agent:
             if message.get("bells"):
                 with self._lock:
                     self._bells.append(connection)
-                # A Celery worker that died may have taken messages with it.
+                # Messages may have been lost with a Celery worker that died, and rings with an
+                # agent that did.
                 self._once(lambda: self._take_placed(self.store.leases()))
+                self.ring()
             elif "run" in message:
                 connection.sendall(to_line({"taken": self.take(message["run"], message["token"])}))
 

@@ -11,7 +11,7 @@ from ftq_worker.host.pulse import HANG_S, PulseWatch
 log = logging.getLogger("ftq.guard")
 
 UNCLEAN = 75  # exit code (EX_TEMPFAIL): it ended, but some work was not handed back
-CALM_S = 10.0  # a process that lived so long is restarted at once
+CALM_S = 5.0  # a process that lived so long is restarted at once
 SLOWEST_S = 30.0  # between two starts of one that keeps dying
 
 

@@ -1,0 +1,231 @@
+"""How soon a job trains again after a death, and what a dead or cut-off host may still do.
+
+    make chaos     prints each figure beside its limit
+
+Lease times are the real ones. The phases are fakes that load nothing, so that "plus loading the
+model" is nothing; the workers, their zygotes and the broker are real. Times are read from the
+jobs' journals, on the clock that all processes of a machine share.
+"""
+
+import itertools
+import os
+import signal
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from ftq_client.client import Client
+from ftq_shared import keys
+from ftq_shared.events import Event
+from ftq_shared.keys import LEASE_S
+from ftq_worker.host.family import runs
+from tests.chaos.fleet import Fleet, Worker, fleet, read_lines, wait_for
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
+
+KILLS = int(os.environ.get("FTQ_CHAOS_KILLS") or 20)
+CALM_S = 6.0  # between two kills: longer than process.CALM_S, so that a restart is at once
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Fleet]:
+    with fleet(tmp_path, scale=1.0) as made:
+        yield made
+
+
+def start_job(client: Client, steps: int = 100_000, ms: int = 20, save: int = 5) -> str:
+    name = f"chaos steps={steps} ms={ms} save={save}"
+    resources = {"max_attempts": 100, "gpus": "0"}
+    spec = {"model": "a/b", "dataset": "c/d", "name": name, "resources": resources}
+    return client.submit(spec)
+
+
+def steps(worker: Worker, job: str) -> list[dict[str, Any]]:
+    """Return what the job's training processes did, oldest first."""
+    entries = read_lines(worker.storage / "jobs" / job / "journal.jsonl")
+    return [dict(e) for e in entries if e["phase"] == "train" and e["what"] == "step"]
+
+
+def trains(worker: Worker, job: str, after: float, timeout_s: float = 60.0) -> dict[str, Any]:
+    """Return the first step later than `after`, of a claim that had none before."""
+
+    def found() -> dict[str, Any] | None:
+        done = steps(worker, job)
+        before = {entry["claim"] for entry in done if entry["t"] <= after}
+        return next((e for e in done if e["t"] > after and e["claim"] not in before), None)
+
+    first = wait_for(found, timeout_s, lambda: (steps(worker, job)[-3:], worker.log_tail()), 0.02)
+    assert isinstance(first, dict)
+    return first
+
+
+def show(what: str, seconds: list[float], limit_s: float) -> None:
+    ordered = sorted(seconds)
+    p99 = ordered[max(0, -(-99 * len(ordered) // 100) - 1)]
+    print(
+        f"\n{what:<46} median {statistics.median(ordered):5.2f} s   p99 {p99:5.2f} s   "
+        f"max {ordered[-1]:5.2f} s   limit {limit_s:4.1f} s   n={len(ordered)}"
+    )
+    assert p99 <= limit_s, ordered
+
+
+def kill_again_and_again(made: Fleet, part: str, count: int, calm_s: float) -> list[float]:
+    worker = made.add_worker("one")
+    made.wait_online("one")
+    client = made.client()
+    job = start_job(client)
+    trains(worker, job, 0.0)
+    taken = []
+    for _ in range(count):
+        time.sleep(calm_s)
+        pid = worker.phases()[0] if part == "child" else worker.pid(part)
+        assert pid
+        at = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        taken.append(trains(worker, job, at)["t"] - at)
+    client.cancel(job)
+    client.wait(job, timeout_s=30)
+    return taken
+
+
+def test_child_killed(made: Fleet) -> None:
+    show("child SIGKILL to training again", kill_again_and_again(made, "child", KILLS, 0.5), 2.0)
+
+
+def test_agent_killed(made: Fleet) -> None:
+    show("agent SIGKILL to training again", kill_again_and_again(made, "agent", KILLS, CALM_S), 5.0)
+
+
+def test_celery_killed(made: Fleet) -> None:
+    """A running training does not notice; a job that comes meanwhile trains soon."""
+    worker = made.add_worker("one")
+    made.wait_online("one")
+    client = made.client()
+    running = start_job(client)
+    trains(worker, running, 0.0)
+    taken = []
+    for _ in range(KILLS):
+        time.sleep(CALM_S)
+        pid = worker.pid("celery")
+        assert pid
+        at = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        job = start_job(client, steps=5)
+        taken.append(trains(worker, job, at)["t"] - at)
+    show("Celery SIGKILL, new job to training", taken, 5.0)
+    done = steps(worker, running)
+    assert [entry["step"] for entry in done] == list(range(1, len(done) + 1))
+    gaps = [b["t"] - a["t"] for a, b in itertools.pairwise(done)]
+    show("Celery SIGKILL, longest gap between steps", [max(gaps)], 2.0)
+    client.cancel(running)
+    client.wait(running, timeout_s=30)
+
+
+def test_guard_killed_and_started_again(made: Fleet) -> None:
+    """With the whole training stack to import: the new zygote is not warm."""
+    worker = made.add_worker("one", light=False)
+    made.wait_online("one")
+    client = made.client()
+    job = start_job(client)
+    trains(worker, job, 0.0)
+    taken = []
+    for _ in range(max(3, KILLS // 4)):
+        time.sleep(CALM_S)
+        guard, old = worker.pid("guard"), set(worker.phases())
+        assert guard
+        at = time.monotonic()
+        os.kill(guard, signal.SIGKILL)
+        assert worker.process
+        worker.process.wait()
+        worker.start()
+        first = trains(worker, job, at)
+        taken.append(first["t"] - at)
+        assert not [pid for pid in old if runs(pid) and pid != first["pid"]]
+    show("guard SIGKILL and new start to training again", taken, 15.0)
+    client.cancel(job)
+    client.wait(job, timeout_s=30)
+
+
+def test_host_lost(made: Fleet) -> None:
+    """Everything of a host is killed at once and nobody starts it again."""
+    taken = []
+    client = made.client()
+    for number in range(3):
+        lost, other = made.add_worker(f"lost{number}"), None
+        made.wait_online(lost.name)
+        job = start_job(client, steps=4000)
+        trains(lost, job, 0.0)
+        other = made.add_worker(f"other{number}")
+        made.wait_online(other.name)
+        assert lost.process
+        guard = psutil.Process(lost.process.pid)
+        at = time.monotonic()
+        for process in [guard, *guard.children(recursive=True)]:
+            process.kill()
+        lost.process.wait()
+        again = trains(other, job, at)
+        taken.append(again["t"] - at)
+        client.cancel(job)
+        client.wait(job, timeout_s=30)
+        assert other.process
+        other.process.terminate()
+        other.process.wait(60)
+    show("host lost to training elsewhere", taken, LEASE_S + 5.0)
+
+
+def test_broker_down_for_a_minute(made: Fleet) -> None:
+    """No event is lost, no step is computed twice, and nobody else gets the job."""
+    one, _ = made.add_worker("one"), made.add_worker("two")
+    made.wait_online("one", "two")
+    client = made.client()
+    job = start_job(client, steps=3000, ms=20, save=10_000)
+    trains(one, job, 0.0)
+    made.restart_broker(down_s=60.0)
+    record = client.wait(job, timeout_s=120)
+    assert record.state == "succeeded", record.error
+    done = steps(one, job)
+    assert [entry["step"] for entry in done] == list(range(1, 3001))
+    assert len({entry["claim"] for entry in done}) == 1
+    stored: Any = client.redis.xrange(keys.events(job))
+    events = [Event.from_json(fields["e"]) for _, fields in stored]
+    assert [event.seq for event in events] == list(range(1, record.seq + 1))
+    told = [event.data["step"] for event in events if event.type == "step"]
+    assert told == list(range(1, 3001))
+    paused = max(b["t"] - a["t"] for a, b in itertools.pairwise(done))
+    print(
+        f"\nbroker down for 60 s: 3000 steps once each, 1 owner, seq 1..{record.seq}; "
+        f"paused {paused:.0f} s"
+    )
+
+
+@pytest.mark.parametrize("part", ["worker", "agent"])
+def test_frozen_host(made: Fleet, part: str) -> None:
+    """SIGSTOP for two leases, then wake: no step of it after the other host has claimed."""
+    one = made.add_worker("one")
+    made.wait_online("one")
+    client = made.client()
+    job = start_job(client, save=1_000_000)  # a save would wait for the agent
+    frozen_claim = trains(one, job, 0.0)["claim"]
+    made.add_worker("two")
+    made.wait_online("two")
+    assert one.freeze(part)
+    at = time.monotonic()
+    again = trains(one, job, at, timeout_s=2 * LEASE_S)
+    time.sleep(max(0.0, at + 2 * LEASE_S - time.monotonic()))
+    one.wake()
+    time.sleep(10.0)
+    done = steps(one, job)
+    last_of_frozen = max(entry["t"] for entry in done if entry["claim"] == frozen_claim)
+    print(
+        f"\nfrozen {part}: its last step {last_of_frozen - at:.1f} s after the SIGSTOP, the other "
+        f"host's first {again['t'] - at:.1f} s"
+    )
+    assert again["claim"] != frozen_claim
+    assert last_of_frozen < again["t"]
+    client.cancel(job)
+    client.wait(job, timeout_s=60)
