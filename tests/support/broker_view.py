@@ -160,7 +160,8 @@ def _check_fleet(view: View, model: Model) -> None:
     def members(key: str) -> set[str]:
         return set(values.get(key, ()))
 
-    assert members(keys.QUEUE) == {job.id for job in jobs if job.state == "queued"}
+    queued = sorted(job.place for job in jobs if job.state == "queued")
+    assert list(values.get(keys.QUEUE, ())) == [job for _, _, job in queued]
     assert members(keys.LEASES) == {job.id for job in jobs if job.leased}
     assert members(keys.JOBS) == set(model.jobs)
     assert members(keys.HOSTS) == set(model.hosts)

@@ -19,11 +19,17 @@ from tests.support.broker_view import World
 from tests.support.job_history import History
 from tests.support.job_model import Job
 
+
+def _spec(max_attempts: int, priority: str) -> JobSpec:
+    resources = {"max_attempts": max_attempts, "priority": priority}
+    raw = {"model": "org/model", "dataset": "org/data", "resources": resources}
+    return JobSpec.model_validate(raw)
+
+
 SPECS = {
-    job: JobSpec.model_validate(
-        {"model": "org/model", "dataset": "org/data", "resources": {"max_attempts": most}}
-    )
-    for job, most in (("ft-aaaaaaaa", 1), ("ft-bbbbbbbb", 2), ("ft-cccccccc", 3))
+    "ft-aaaaaaaa": _spec(1, "low"),
+    "ft-bbbbbbbb": _spec(2, "normal"),
+    "ft-cccccccc": _spec(3, "normal"),
 }
 JOBS = sorted(SPECS)
 GPUS = {"h1": ("GPU-a",), "h2": ("GPU-b", "GPU-c")}
@@ -86,7 +92,7 @@ class JobMachine(RuleBasedStateMachine):
             gpus = GPUS[name][:1] if it.phase == "train" else ()
             self._place(job, name, self._instance(name), gpus, 0, mode)
         elif it.state == "placed":
-            self._claim(it, mode)
+            self._claim(it, mode, it.instance)
         elif it.ordinal < 4:
             self._append(job, it.token, it.ordinal + 1, 2, keep=True, mode=mode)
         else:
@@ -234,13 +240,14 @@ class JobMachine(RuleBasedStateMachine):
     # -- owners
 
     @precondition(lambda self: self.in_state("placed"))
-    @rule(which=one_of_jobs, mode=a_mode)
-    def claim(self, which: int, mode: str) -> None:
+    @rule(which=one_of_jobs, elsewhere=rarely, mode=a_mode)
+    def claim(self, which: int, elsewhere: bool, mode: str) -> None:
         placed = self.in_state("placed")
-        self._claim(placed[which % len(placed)], mode)
+        it = placed[which % len(placed)]
+        self._claim(it, mode, "elsewhere" if elsewhere else it.instance)
 
-    def _claim(self, it: Job, mode: str) -> None:
-        options = {"nonce": "n0", "instance": it.instance, "storage_id": it.host}
+    def _claim(self, it: Job, mode: str, instance: str) -> None:
+        options = {"nonce": "n0", "instance": instance, "storage_id": it.host}
         self.send(mode, "claim", it.id, it.token, **options)
 
     @rule(job=a_job, old=maybe, nonce=st.sampled_from(["n0", "n1"]), elsewhere=rarely, mode=a_mode)

@@ -12,7 +12,7 @@ from typing import Any
 from ftq_shared import keys
 from ftq_shared.errors import ErrorInfo
 from ftq_shared.job_record import RECORD_VERSION
-from ftq_shared.spec import JobSpec
+from ftq_shared.spec import JobSpec, Priority
 from ftq_shared.states import TERMINAL, Phase
 from ftq_shared.store import Placement
 
@@ -25,6 +25,7 @@ class Job:
 
     id: str
     max_attempts: int
+    place: tuple[int, int, str]  # in the queue: priority, time of the submit, id
     secret: bool
     inputs: bool
     state: str = "queued"
@@ -110,7 +111,9 @@ class Model:
         if job in self.jobs:
             return "exists"
         has_inputs = job in self.sent_inputs
-        new = Job(job, spec.resources.max_attempts, bool(sealed), has_inputs)
+        rank = list(Priority).index(spec.resources.priority)
+        place = (rank, self.clock_s, job)
+        new = Job(job, spec.resources.max_attempts, place, bool(sealed), has_inputs)
         self.sent_inputs.discard(job)
         self.jobs[job] = new
         self.submits[client_key] = job
