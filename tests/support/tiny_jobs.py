@@ -108,7 +108,13 @@ class TinyJob:
 
 
 def tiny_job(
-    folder: Path, base: Path, task: str, *, job: str = "ft-aaaaaaaa", **spec: Any
+    folder: Path,
+    base: Path,
+    task: str,
+    *,
+    job: str = "ft-aaaaaaaa",
+    cpu_threads: int = 1,
+    **spec: Any,
 ) -> TinyJob:
     """Return a prepared job; `spec` replaces parts of the spec, for example train={...}."""
     paths = JobPaths(folder / "storage", job)
@@ -163,7 +169,7 @@ def tiny_job(
         spec=JobSpec.model_validate(full),
         paths=paths,
         emit=events,
-        devices=Devices(cpu_threads=1),
+        devices=Devices(cpu_threads=cpu_threads),
     )
     return TinyJob(ctx, events)
 

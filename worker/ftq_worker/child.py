@@ -27,6 +27,7 @@ from ftq_shared.redaction import Redactor
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import Phase
 from ftq_worker import hub_inputs
+from ftq_worker.folders import sweep
 from ftq_worker.host.ending import disk_full
 from ftq_worker.host.linux import become_subreaper
 from ftq_worker.host.request import ChildRequest
@@ -120,6 +121,8 @@ def _run(
         fresh_after=request.fresh_after,
         owner=owner,
     )
+    if request.rank == 0:
+        sweep(ctx.paths, ctx.token_number)
     hub_inputs.fetch(ctx)
     importlib.import_module(f"ftq_worker.phases.{request.phase}").run(ctx)
     hub_inputs.free(ctx)

@@ -3,18 +3,59 @@
 validate -> validated.json (Validated)
 prepare  -> prepared/{train,validation,golden} (datasets on disk) + prepared.json (Prepared)
 train    -> model/ + train.json (Trained)
-publish  -> published.json (Published)
+publish -> published.json (Published)
+
+Every file is replaced in one step, so a crash leaves the old one or the new one. One that is
+missing or damaged all the same is named, with the phase that makes it again.
 """
 
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ftq_shared.errors import FtqError
-from ftq_shared.paths import read_json, write_json
+from ftq_shared.paths import JobPaths, read_json, write_json
 from ftq_shared.sources import Place
 from ftq_shared.spec import Columns, Task
+from ftq_shared.states import Phase
+
+MADE_BY = {
+    "validated.json": Phase.VALIDATE,
+    "prepared.json": Phase.PREPARE,
+    "prepared": Phase.PREPARE,
+    "train.json": Phase.TRAIN,
+    "published.json": Phase.PUBLISH,
+    "resolved.json": Phase.VALIDATE,  # later phases add to it
+}
+
+
+def lost(path: Path, code: str, what: str) -> FtqError:
+    """Return the error for something in a job's folder that cannot be used any more."""
+    phase = MADE_BY[path.name]
+    return FtqError(
+        f"{path.name} {what}",
+        code=code,
+        hint=f"`ftq retry {path.parent.name} --from {phase}` makes it again; look at the storage "
+        "if this happens again",
+        file=path.name,
+    )
+
+
+def read_resolved(paths: JobPaths) -> dict[str, Any]:
+    """Return every `auto` that was resolved so far; empty before the first.
+
+    Raises FtqError (code `damaged_handover`).
+    """
+    try:
+        known = read_json(paths.resolved)
+    except ValueError as error:
+        raise lost(paths.resolved, "damaged_handover", f"is damaged: {error}") from error
+    if known is None:
+        return {}
+    if not isinstance(known, dict):
+        raise lost(paths.resolved, "damaged_handover", "is damaged: it holds no table")
+    return known
 
 
 class Report(BaseModel):
@@ -28,15 +69,19 @@ class Report(BaseModel):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a report; raises FtqError (code `missing_handover`) when it is not there."""
-        data = read_json(path)
-        if data is None:
-            raise FtqError(
-                f"{path.name} is missing",
-                code="missing_handover",
-                hint="an earlier phase left nothing here; retry the job with --from validate",
-            )
-        return cls.model_validate(data)
+        """Read a report; raises FtqError (code `missing_handover` or `damaged_handover`)."""
+        try:
+            data = read_json(path)
+            if data is None:
+                raise lost(path, "missing_handover", "is missing: an earlier phase left nothing")
+            return cls.model_validate(data)
+        except ValidationError as error:
+            found = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in found["loc"]) or "the whole"
+            what = f"is damaged: {where}: {found['msg']}"
+            raise lost(path, "damaged_handover", what) from error
+        except ValueError as error:  # no JSON, or no text at all
+            raise lost(path, "damaged_handover", f"is damaged: {error}") from error
 
 
 class ModelFacts(Report):

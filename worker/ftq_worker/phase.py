@@ -13,9 +13,10 @@ from typing import Any, Protocol
 
 from ftq_shared.errors import FtqError, JobCancelled
 from ftq_shared.events import EventType
-from ftq_shared.paths import JobPaths, read_json, write_json
+from ftq_shared.paths import JobPaths, write_json
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import Phase
+from ftq_worker.handover import read_resolved
 
 
 class StopReason(StrEnum):
@@ -158,7 +159,7 @@ class PhaseContext:
 
     def resolve(self, field_name: str, value: Any, reason: str) -> None:
         """Store the value of a field that was `auto`, once, and say why."""
-        known = read_json(self.paths.resolved) or {}
+        known = read_resolved(self.paths)
         known[field_name] = {"value": value, "reason": reason}
         write_json(self.paths.resolved, known)
         self.emit(EventType.RESOLVED, field=field_name, value=value, reason=reason)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,26 @@ def test_a_second_run_gives_the_same_and_replaces_the_first(
     assert job.run() == report
     assert {name: job.load(name).to_list() for name in report.rows} == rows
     assert {p.name for p in job.ctx.paths.prepared.iterdir()} == {"train", "validation", "golden"}
-    assert list(job.ctx.paths.attempt(1).iterdir()) == []
+    assert list(job.ctx.paths.attempt("1").iterdir()) == []
     other = make_job(path, chat_tokenizer, storage="other", train={"seed": 7})
     assert other.run().golden_sha256 != report.golden_sha256
+
+
+@pytest.mark.parametrize("task", ["sft", "classification"])
+def test_another_claim_reports_byte_for_byte_the_same(
+    tmp_path: Path, make_job: MakeJob, chat_tokenizer: PreTrainedTokenizerFast, task: str
+) -> None:
+    """Checkpoints name their data by the report: one that differed would orphan them all."""
+    good = qa(300) if task == "sft" else labelled(300)
+    dirty: list[dict[str, Any] | str] = [*good, *good[:5], '{"cut off', {"question": 1, "text": 2}]
+    job = make_job(write_jsonl(tmp_path / "rows.jsonl", dirty), chat_tokenizer, task=task)
+    job.run()
+    files = [*job.ctx.paths.prepared.rglob("*.arrow"), job.ctx.paths.prepared_report]
+    before = {path: path.read_bytes() for path in files}
+    ctx = replace(job.ctx, token_number=2, attempt=2, claim_name="2-0badcafe")
+    replace(job, ctx=ctx).run()
+    assert len(before) == 4
+    assert {path: path.read_bytes() for path in files} == before
 
 
 def test_every_rule_counts_what_it_drops(
@@ -395,7 +413,7 @@ def test_a_cancel_stops_it_and_leaves_nothing(
         job.run()
     assert job.sent(EventType.PROGRESS) == []
     assert not job.ctx.paths.prepared.exists()
-    assert list(job.ctx.paths.attempt(1).iterdir()) == []
+    assert list(job.ctx.paths.attempt("1").iterdir()) == []
 
 
 def test_the_golden_hash_is_of_the_texts_in_order(

@@ -287,7 +287,7 @@ class TestCard:
         ):
             job = publishing(repo=f"me/samples{number}", card_samples=allowed)
             set_samples(job, private)
-            folder = job.ctx.paths.attempt(99)
+            folder = job.ctx.paths.attempt("99")
             folder.mkdir(parents=True)
             write_card_alone(job, folder)
             assert ("w5 secret row" in (folder / "README.md").read_text()) is shown
@@ -298,7 +298,7 @@ class TestCard:
         found = Validated.load(job.ctx.paths.validated)
         local = found.model.model_copy(update={"place": Place.WORKER, "name": "/secret/place"})
         found.model_copy(update={"model": local}).save(job.ctx.paths.validated)
-        folder = job.ctx.paths.attempt(99)
+        folder = job.ctx.paths.attempt("99")
         folder.mkdir(parents=True)
         write_card_alone(job, folder)
         text = (folder / "README.md").read_text()

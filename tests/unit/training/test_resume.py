@@ -11,6 +11,7 @@ from tests.support.tiny_jobs import TinyJob, tiny_job
 
 from ftq_shared.errors import JobCancelled, Stale
 from ftq_shared.events import EventType
+from ftq_worker.handover import Prepared
 from ftq_worker.phase import Interrupted, StopReason
 from ftq_worker.phases import train
 from ftq_worker.training import checkpoints, sampling
@@ -229,10 +230,54 @@ class TestDamage:
         train.run(stopped.ctx)
         assert [d["step"] for d in stopped.events.of(EventType.STEP)] == list(range(7, 13))
 
-    def test_all_gone_starts_over_and_says_nothing_false(self, stopped):
+    @pytest.mark.parametrize("text", ["[]", '{"step": 7}', '{"step": 7, "token": "x"}', "\xff"])
+    def test_a_pointer_that_says_nothing_is_replaced(self, stopped, newest, text):
+        stopped.ctx.paths.checkpoint.write_text(text, encoding="latin-1")
+        checkpoints.switch(stopped.ctx.paths, checkpoints.read_manifest(newest), None)
+        assert checkpoints.read_pointer(stopped.ctx.paths)["step"] == 7
+
+    def test_all_damaged_starts_over_and_says_why(self, stopped):
+        for found in checkpoints.candidates(stopped.ctx.paths):
+            (found.path / "optimizer.pt").write_bytes(b"")
+        assert self.resumed_from(stopped) == []
+        (said,) = self.warnings
+        assert said.startswith("training starts from the beginning: checkpoint-7: optimizer.pt has")
+        assert "checkpoint-6: optimizer.pt has 0 bytes" in said
+
+    def test_all_gone_starts_over_and_says_so(self, stopped):
         for found in checkpoints.candidates(stopped.ctx.paths):
             shutil.rmtree(found.path)
         assert self.resumed_from(stopped) == []
+        assert self.warnings == ["training starts from the beginning: checkpoint-7 is gone"]
+
+    def test_damaged_ones_do_not_push_good_ones_out(self, stopped):
+        """Both known checkpoints are damaged: the two that are written next must stay."""
+        for found in checkpoints.candidates(stopped.ctx.paths):
+            (found.path / "optimizer.pt").write_bytes(b"")
+        run_until(stopped, 4)
+        assert [c.step for c in checkpoints.candidates(stopped.ctx.paths)] == [5, 4]
+        assert self.resumed_from(stopped.again()) == [5]
+        assert not self.warnings
+
+    def test_prepared_anew_is_another_training(self, stopped):
+        paths = stopped.ctx.paths
+        report = Prepared.load(paths.prepared_report)
+        report.model_copy(update={"golden_sha256": "f" * 64}).save(paths.prepared_report)
+        assert self.resumed_from(stopped) == []
+        (said,) = self.warnings
+        assert "checkpoint-7 is of other data: the job was prepared anew since" in said
+        run_until(stopped, 3)  # fewer steps than the old ones: these must not win
+        assert [c.step for c in checkpoints.candidates(paths)] == [4, 2]
+        again = stopped.again()
+        assert self.resumed_from(again) == [4]
+
+    def test_a_phase_that_is_asked_to_start_afresh_does(self, stopped):
+        afresh = stopped.again(fresh_after=1)
+        assert self.resumed_from(afresh) == []
+        assert not self.warnings  # it was asked for
+        run_until(afresh, 3)
+        assert [c.step for c in checkpoints.candidates(stopped.ctx.paths)] == [4, 2]
+        assert self.resumed_from(afresh.again()) == [4]
 
 
 def test_old_claim_cannot_switch_back(make):

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 from tests.support.tiny_jobs import tiny_job
+from transformers import TrainerControl, TrainerState
 
 from ftq_shared.errors import Refused, UsageError
 from ftq_shared.events import EventType
@@ -12,6 +13,8 @@ from ftq_shared.sources import Place
 from ftq_shared.spec import Lora, Task
 from ftq_worker.handover import ModelFacts
 from ftq_worker.training import memory, rules
+from ftq_worker.training.boundary import StepBoundary
+from ftq_worker.training.clock import RunClock
 from ftq_worker.training.facts import DeviceFacts, RunFacts
 from ftq_worker.training.sampling import grouped_order
 from ftq_worker.training.settings import auto_save_every_s, resolve_settings, with_packing
@@ -151,6 +154,40 @@ def test_save_interval_lies_between_two_and_thirty_minutes():
     assert auto_save_every_s(0.1) == 120
     assert auto_save_every_s(10) == 500
     assert auto_save_every_s(1e6) == 1_800
+
+
+def test_the_first_save_decides_when_the_next_ones_are_due(tmp_path, llama, monkeypatch):
+    now = [0.0]
+    job = tiny_job(tmp_path, llama, "sft")
+    settings = resolve_settings(job.ctx, facts(rows=48))
+    boundary = StepBoundary(job.ctx, settings, RunClock(lambda: now[0]))
+    monkeypatch.setattr(boundary, "_seal", lambda state: None)
+    state, control = TrainerState(global_step=1), TrainerControl()
+
+    def is_due(after_s: float) -> bool:
+        now[0] += after_s
+        control.should_save = False
+        boundary.on_step_end(None, state, control)
+        return control.should_save
+
+    def save(seconds: float) -> None:
+        boundary._clock.step(1)
+        now[0] += seconds
+        boundary.on_save(None, state, control)
+
+    boundary.on_train_begin(None, state, control)
+    assert not is_due(119)
+    assert is_due(1)  # nothing is known yet: after 2 minutes
+    save(10)
+    (told,) = [e for e in job.events.of(EventType.RESOLVED) if e["field"] == "train.save_every"]
+    assert (told["value"], "50 times the 10.0 s" in told["reason"]) == ("500s", True)
+    assert not is_due(499)
+    assert is_due(1)
+    save(1)  # the interval stays what was told
+    assert not is_due(499)
+    assert is_due(1)
+    later = resolve_settings(job.again().ctx, facts(rows=48))
+    assert later.save_every_s == 500  # also for the next attempt
 
 
 class TestResolving:

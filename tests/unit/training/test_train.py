@@ -269,7 +269,9 @@ class TestGuards:
         assert "train.micro_batch to 2" in caught.value.hint
 
     def test_no_rows(self, sft_job):
-        shutil.rmtree(sft_job.ctx.paths.prepared / "train")
+        path = sft_job.ctx.paths.prepared_report
+        report = Prepared.load(path)
+        report.model_copy(update={"rows": report.rows | {"train": 0}}).save(path)
         with pytest.raises(TrainingFailed) as caught:
             train.run(sft_job.ctx)
         assert caught.value.code == "no_rows"

@@ -4,7 +4,6 @@
 counted, stopped and reported one by one.
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -93,20 +92,6 @@ def save_set(data: Dataset, rows: Indices, folder: Path) -> None:
     """Write the chosen rows as a dataset folder that `datasets.load_from_disk` reads."""
     disable_progress_bars()  # they would land in the job's log
     data.select(rows).save_to_disk(str(folder))
-
-
-def replace_folder(new: Path, target: Path) -> None:
-    """Put a finished folder in the place of `target`.
-
-    A folder that is not empty cannot be replaced in one step; between the two renames there is
-    none, which a reader takes for "not prepared yet".
-    """
-    old = new.with_name(f"{new.name}.old")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        target.replace(old)
-    new.replace(target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def as_indices(rows: Sequence[int]) -> Indices:

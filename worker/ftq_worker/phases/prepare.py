@@ -16,9 +16,8 @@ from typing import Any, Literal, cast
 from datasets import disable_progress_bars
 from transformers import PreTrainedTokenizerBase
 
-from ftq_shared.paths import read_json
 from ftq_shared.spec import Task
-from ftq_worker.data.arrow import replace_folder, save_set
+from ftq_worker.data.arrow import save_set
 from ftq_worker.data.gather import Pools, drop_long, gather
 from ftq_worker.data.hub import load_tokenizer
 from ftq_worker.data.limits import model_limit
@@ -34,7 +33,8 @@ from ftq_worker.data.telling import (
     tell_sets,
 )
 from ftq_worker.data.tokenizing import Encoder, check_eos, choose_format, make_encoder
-from ftq_worker.handover import Prepared, Validated
+from ftq_worker.folders import swap_in
+from ftq_worker.handover import Prepared, Validated, read_resolved
 from ftq_worker.phase import PhaseContext
 
 CHECKED_ROWS = 20  # rows that the end-of-turn check looks at
@@ -85,7 +85,7 @@ def _scratch(ctx: PhaseContext) -> Iterator[Path]:
 
 def _resolve_task(ctx: PhaseContext, validated: Validated) -> None:
     """Say the task where the spec left it open, unless validate has said it."""
-    if ctx.spec.task is Task.AUTO and "task" not in (read_json(ctx.paths.resolved) or {}):
+    if ctx.spec.task is Task.AUTO and "task" not in read_resolved(ctx.paths):
         ctx.resolve("task", str(validated.task), f"the columns are {validated.shape}")
 
 
@@ -121,7 +121,7 @@ def _save(ctx: PhaseContext, sets: Sets, folder: Path) -> None:
         chosen = getattr(sets, name)
         save_set(chosen.pool.tokens, chosen.records, folder / name)
     ctx.paths.prepared_report.unlink(missing_ok=True)
-    replace_folder(folder, ctx.paths.prepared)
+    swap_in(folder, ctx.paths.prepared)
 
 
 def _report(sets: Sets, pools: Pools, encoder: Encoder, samples: list[dict[str, Any]]) -> Prepared:

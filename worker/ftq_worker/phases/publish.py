@@ -32,7 +32,7 @@ def run(ctx: PhaseContext) -> None:
     folder = stage(ctx, form, base, validated, prepared, trained)
     ctx.control.check()
     model = load_staged(folder, form, base, validated, prepared, trained)
-    golden = load_sets(ctx.paths.prepared).golden
+    golden = load_sets(ctx.paths, prepared).golden
     verify(ctx, folder, model, validated, trained, golden)
     del model
 

@@ -37,7 +37,7 @@ def run(ctx: PhaseContext) -> None:
 
     device = look_at_device(ctx.devices)
     facts = run_facts(validated.task, validated.model, prepared, device)
-    sets = load_sets(ctx.paths.prepared)
+    sets = load_sets(ctx.paths, prepared)
     settings = resolve_settings(ctx, facts)
     base = fetch_base(ctx, validated.model)
     tokenizer = load_tokenizer(base, ctx.spec.data.chat_template)
@@ -70,6 +70,8 @@ def _leave(
     tokenizer: object,
     validated: Validated,
 ) -> None:
-    """Write the model, then the report: a report means that the model is there."""
-    save_model(model, tokenizer, ctx.paths.model, validated.model, ctx.claim)
+    """Write the model, then the report: a report means that its model is there."""
+    ctx.paths.train_report.unlink(missing_ok=True)  # of a training before, with another model
+    aside = ctx.paths.attempt(ctx.claim) / "model"
+    save_model(model, tokenizer, ctx.paths.model, validated.model, aside)
     figures.save(ctx.paths.train_report)

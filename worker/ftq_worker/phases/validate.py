@@ -54,7 +54,9 @@ def run(ctx: PhaseContext) -> None:
     Raises Refused for the first check that failed, after all have been made; HubUnreachable
     when the Hub stays away.
     """
-    ctx.paths.validated.unlink(missing_ok=True)  # of an attempt before, with another Hub's commits
+    # Of an attempt before, with another Hub's commits; what was resolved for those as well.
+    for left in (ctx.paths.validated, ctx.paths.resolved):
+        left.unlink(missing_ok=True)
     checks = Checks(ctx)
     hub = hub_of(ctx)
     base = _check_model(ctx, checks, hub)

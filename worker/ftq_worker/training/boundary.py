@@ -16,7 +16,6 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ftq_shared.events import EventType
 from ftq_worker.phase import PhaseContext
 from ftq_worker.training import checkpoints
-from ftq_worker.training.checkpoints import PART
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.events import best_step, evaluations
 from ftq_worker.training.sampling import LengthGroupedOrder
@@ -105,9 +104,9 @@ class StepBoundary(TrainerCallback):  # type: ignore[misc]  # transformers has n
 
     def _seal(self, state: TrainerState) -> None:
         ctx, start = self._ctx, time.monotonic()
-        written = ctx.paths.checkpoints(ctx.claim) / PART / f"checkpoint-{state.global_step}"
+        part = checkpoints.part_folder(ctx.paths, ctx.claim)
         done = checkpoints.seal(
-            written,
+            part / f"checkpoint-{state.global_step}",
             step=state.global_step,
             token=ctx.token_number,
             data=checkpoints.data_id(ctx.paths),
@@ -116,7 +115,7 @@ class StepBoundary(TrainerCallback):  # type: ignore[misc]  # transformers has n
         best = best_step(state, self._settings)
         ctx.owner.confirm()  # a stale owner may not name the job's newest checkpoint
         checkpoints.switch(ctx.paths, done, {"step": best} if best is not None else None)
-        checkpoints.prune(ctx.paths, ctx.token_number, best)
+        checkpoints.prune(ctx.paths, ctx.token_number, best, ctx.fresh_after)
         ctx.emit(
             EventType.CHECKPOINT,
             step=state.global_step,

@@ -22,10 +22,10 @@ from typing import Any
 
 from ftq_shared.errors import Stale
 from ftq_shared.paths import JobPaths, read_json, write_json
+from ftq_worker.folders import PART, sync_folder
 
 MANIFEST = "manifest.json"
 STATE = "trainer_state.json"
-PART = ".part"
 KEEP_NEWEST = 2
 _HASH_BLOCK = 1 << 20
 
@@ -59,10 +59,15 @@ def seal(path: Path, *, step: int, token: int, data: str, facts: dict[str, Any])
     sync_folder(path)
     target = path.parent.parent / path.name
     if target.exists():  # the step was saved already, by an evaluation that was the best
-        shutil.rmtree(target)
+        remove(target)
     path.replace(target)
     sync_folder(target.parent)
     return Checkpoint(target, step, token, files, facts, data)
+
+
+def part_folder(paths: JobPaths, claim: str) -> Path:
+    """Return where a claim's trainer writes: the output folder it is given."""
+    return paths.checkpoints(claim) / PART
 
 
 def data_id(paths: JobPaths) -> str:
@@ -73,7 +78,7 @@ def data_id(paths: JobPaths) -> str:
 def switch(paths: JobPaths, newest: Checkpoint, best: dict[str, Any] | None) -> None:
     """Make `newest` the job's checkpoint; raises Stale when a later claim has switched already."""
     current = read_pointer(paths)
-    if int(current.get("token", 0)) > newest.token:
+    if current.get("token", 0) > newest.token:
         raise Stale("another attempt writes this job's checkpoints now")
     write_json(
         paths.checkpoint,
@@ -81,6 +86,7 @@ def switch(paths: JobPaths, newest: Checkpoint, best: dict[str, Any] | None) -> 
             "path": newest.path.relative_to(paths.root).as_posix(),
             "step": newest.step,
             "token": newest.token,
+            "data": newest.data,
             "manifest_sha256": _sha256(newest.path / MANIFEST),
             "best": best,
         },
@@ -88,12 +94,18 @@ def switch(paths: JobPaths, newest: Checkpoint, best: dict[str, Any] | None) -> 
 
 
 def read_pointer(paths: JobPaths) -> dict[str, Any]:
-    """Return checkpoint.json; empty when it is missing or cannot be read."""
+    """Return checkpoint.json; empty when it is missing or damaged.
+
+    Nothing depends on it but the order of claims and what is missed: the folders tell the rest.
+    """
     try:
         pointer = read_json(paths.checkpoint)
     except (ValueError, OSError):
         return {}
-    return pointer if isinstance(pointer, dict) else {}
+    whole = isinstance(pointer, dict) and all(
+        isinstance(pointer.get(name), int) for name in ("step", "token")
+    )
+    return pointer if whole else {}
 
 
 def candidates(paths: JobPaths) -> list[Checkpoint]:
@@ -139,44 +151,66 @@ def newest_good(
 ) -> tuple[Checkpoint | None, list[str]]:
     """Return the newest checkpoint that verifies, and what was wrong with newer ones.
 
-    Only those of these data, and of tokens after `fresh_after`, count.
+    Only those of these data, and of tokens after `fresh_after`, count. Without any that verifies,
+    the problems say why a training that had checkpoints has none now.
     """
     problems = [f"{f.name}: no readable manifest" for f in _folders(paths) if _looks_broken(f)]
-    for checkpoint in candidates(paths):
-        if checkpoint.token <= fresh_after or checkpoint.data not in ("", data):
-            continue
+    for checkpoint in of_this_run(paths, data, fresh_after):
         problem = damage(checkpoint)
         if problem is None:
             return checkpoint, problems
         problems.append(f"checkpoint-{checkpoint.step}: {problem}")
-    return None, problems
+    return None, problems or _missed(paths, data, fresh_after)
 
 
-def prune(paths: JobPaths, token: int, best_step: int | None) -> None:
-    """Remove all but the two newest checkpoints and the best one; never a later claim's."""
-    own = [c for c in candidates(paths) if c.token <= token]
-    kept = {c.path for c in own[:KEEP_NEWEST]}
-    best = find_step(own, best_step)
-    for checkpoint in own:
-        if checkpoint.path in kept or (best and checkpoint.path == best.path):
-            continue
-        # First the manifest: what is half removed is no checkpoint any more.
-        (checkpoint.path / MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(checkpoint.path, ignore_errors=True)
+def of_this_run(paths: JobPaths, data: str, fresh_after: int = 0) -> list[Checkpoint]:
+    """Return the checkpoints of this training, newest step first, whole or damaged."""
+    return [c for c in candidates(paths) if c.token > fresh_after and c.data in ("", data)]
+
+
+def _missed(paths: JobPaths, data: str, fresh_after: int) -> list[str]:
+    """Return why the checkpoint that the pointer names is not to be had; empty without one."""
+    pointer = read_pointer(paths)
+    if not pointer or pointer["token"] <= fresh_after:
+        return []
+    name = f"checkpoint-{pointer['step']}"
+    if pointer.get("data", data) != data:
+        return [f"{name} is of other data: the job was prepared anew since"]
+    return [f"{name} is gone"]
+
+
+def prune(paths: JobPaths, token: int, best_step: int | None, fresh_after: int = 0) -> None:
+    """Remove all but the two newest checkpoints of a claim's training and its best one.
+
+    What an earlier claim wrote counts only if this one goes on from it: a later step than its
+    newest was damaged, of other data or given up, and would push good checkpoints out. Nothing
+    of a later claim is touched.
+    """
+    known = [c for c in candidates(paths) if c.token <= token]
+    newest = next((c for c in known if c.token == token), None)
+    if newest is None:
+        return
+    line = [
+        c
+        for c in known
+        if c.step <= newest.step and c.token > fresh_after and c.data in ("", newest.data)
+    ]
+    best = find_step(line, best_step)
+    kept = {c.path for c in [*line[:KEEP_NEWEST], *([best] if best else [])]}
+    for checkpoint in known:
+        if checkpoint.path not in kept:
+            remove(checkpoint.path)
+
+
+def remove(folder: Path) -> None:
+    """Remove a checkpoint, its manifest first: what is half removed is no checkpoint any more."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def find_step(found: list[Checkpoint], step: int | None) -> Checkpoint | None:
     """Return the newest claim's checkpoint of one step, None when there is none."""
     return next((c for c in found if c.step == step), None)
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder survive a power loss."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _folders(paths: JobPaths) -> Iterator[Path]:

@@ -8,14 +8,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 from datasets import Dataset, load_from_disk
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState
 
 from ftq_shared.errors import TrainingFailed
 from ftq_shared.events import EventType
+from ftq_shared.paths import JobPaths
 from ftq_shared.spec import Task
-from ftq_worker.handover import Trained, Validated
+from ftq_worker.handover import Prepared, Trained, Validated, lost
 from ftq_worker.phase import PhaseContext
 from ftq_worker.training import checkpoints
 from ftq_worker.training.boundary import StepBoundary, is_over
@@ -29,6 +31,9 @@ from ftq_worker.training.sft import build_sft, pack
 from ftq_worker.training.trainers import FtqSFTTrainer, FtqTrainer
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "huggingface_hub")
+
+# What is wrong in a data set's files decides which of these the libraries raise.
+DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException)
 
 
 @dataclass(frozen=True)
@@ -80,16 +85,16 @@ def one_voice(ctx: PhaseContext) -> PhaseContext:
     return dataclasses.replace(ctx, emit=silent)
 
 
-def load_sets(folder: Path) -> Sets:
+def load_sets(paths: JobPaths, prepared: Prepared) -> Sets:
     """Return the prepared sets, mapped from disk.
 
-    Raises TrainingFailed (code `no_rows`) when there is nothing to train on.
+    Raises TrainingFailed (code `no_rows`) when there is nothing to train on, FtqError (code
+    `damaged_data`) when the folder is not what prepare has reported.
     """
 
     def read(name: str) -> Dataset | None:
-        path = folder / name
-        rows = load_from_disk(str(path)) if path.exists() else None
-        return rows if rows is not None and len(rows) else None
+        expected = prepared.rows.get(name, 0)
+        return load_rows(paths.prepared, name, expected) if expected else None
 
     train = read("train")
     if train is None:
@@ -99,6 +104,19 @@ def load_sets(folder: Path) -> Sets:
             hint="look at the cleaning counts of the prepare phase",
         )
     return Sets(train, read("validation"), read("golden"))
+
+
+def load_rows(folder: Path, name: str, expected: int) -> Dataset:
+    """Return one prepared set; raises FtqError (code `damaged_data`)."""
+    try:
+        rows = load_from_disk(str(folder / name))
+    except DAMAGED as error:
+        words = (str(error).splitlines() or [type(error).__name__])[0]
+        raise lost(folder, "damaged_data", f"is damaged: {name}: {words}") from error
+    if len(rows) != expected:
+        what = f"is damaged: {name} has {len(rows)} rows instead of {expected}"
+        raise lost(folder, "damaged_data", what)
+    return rows
 
 
 def build_run(
@@ -117,7 +135,7 @@ def build_run(
     clock = RunClock()
     boundary = StepBoundary(ctx, settings, clock)
     events = StepEvents(ctx.emit, settings, clock, boundary.saves_left)
-    output = ctx.paths.checkpoints(ctx.claim) / checkpoints.PART
+    output = checkpoints.part_folder(ctx.paths, ctx.claim)
     cpu_guard = CpuGuard(ctx.emit, clock, events.eta_s)
     callbacks: list[TrainerCallback] = [events, boundary]
     if settings.on_cpu and ctx.spec.resources.gpus == "auto":  # nobody asked for the CPU
@@ -138,18 +156,24 @@ def find_resume(ctx: PhaseContext) -> Checkpoint | None:
     found, problems = checkpoints.newest_good(
         ctx.paths, checkpoints.data_id(ctx.paths), ctx.fresh_after
     )
+    if found is None:
+        if problems:  # never silently
+            ctx.warn(
+                f"training starts from the beginning: {'; '.join(problems)}",
+                hint="there is no older checkpoint; look at the storage if this happens again",
+            )
+        return None
     for problem in problems:
         ctx.warn(
             f"a damaged checkpoint is skipped: {problem}",
-            hint="an older one is used; look at the storage if this happens again",
+            hint=f"that of step {found.step} is used; look at the storage if this happens again",
         )
-    if found:
-        ctx.emit(
-            EventType.RESUMED,
-            step=found.step,
-            path=found.path.relative_to(ctx.paths.root).as_posix(),
-            reason="an earlier attempt was interrupted",
-        )
+    ctx.emit(
+        EventType.RESUMED,
+        step=found.step,
+        path=found.path.relative_to(ctx.paths.root).as_posix(),
+        reason="an earlier attempt was interrupted",
+    )
     return found
 
 
@@ -178,7 +202,8 @@ def keep_best(ctx: PhaseContext, run: Run) -> int | None:
     best = best_step(state, run.settings)
     if best is None or best == state.global_step:
         return best
-    found = checkpoints.find_step(checkpoints.candidates(ctx.paths), best)
+    mine = checkpoints.of_this_run(ctx.paths, checkpoints.data_id(ctx.paths), ctx.fresh_after)
+    found = checkpoints.find_step(mine, best)
     problem = checkpoints.damage(found) if found else "it is gone"
     if found is None or problem:
         ctx.warn(f"the best checkpoint (step {best}) cannot be used: {problem}; the last one is")

@@ -9,8 +9,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ftq_shared.sources import Place
+from ftq_worker.folders import swap_in
 from ftq_worker.handover import ModelFacts
-from ftq_worker.training.checkpoints import sync_folder
 
 ADAPTER_CONFIG = "adapter_config.json"
 
@@ -20,13 +20,12 @@ def save_model(
     tokenizer: PreTrainedTokenizerBase,
     target: Path,
     base: ModelFacts,
-    claim: str,
+    aside: Path,
 ) -> None:
-    """Write model (or adapter) and tokenizer to `target`, replacing what was there.
+    """Write model (or adapter) and tokenizer to `aside`, then put it in the place of `target`.
 
     The model's own save is used, not the trainer's, which adds its arguments with local paths.
     """
-    aside = target.with_name(f".{target.name}.{claim}")
     shutil.rmtree(aside, ignore_errors=True)
     saved: Any = model
     saved.save_pretrained(aside)
@@ -44,21 +43,6 @@ def name_base(folder: Path, base: ModelFacts) -> None:
         {"base_model_name_or_path": hub_id, "revision": base.revision if hub_id else None},
     )
     _edit_json(folder / "config.json", {"_name_or_path": hub_id})
-
-
-def swap_in(aside: Path, target: Path) -> None:
-    """Move a finished folder to its place; the old one goes only when the new one is complete."""
-    for path in aside.rglob("*"):
-        if path.is_dir():
-            sync_folder(path)
-    sync_folder(aside)
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.replace(old)
-    aside.replace(target)
-    sync_folder(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _edit_json(path: Path, changes: dict[str, Any]) -> None:

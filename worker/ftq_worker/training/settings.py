@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from ftq_shared.duration import parse_duration
 from ftq_shared.errors import Refused, UsageError
-from ftq_shared.paths import read_json
 from ftq_shared.spec import Lora, Task, Train
+from ftq_worker.handover import read_resolved
 from ftq_worker.phase import PhaseContext
 from ftq_worker.training import rules
 from ftq_worker.training.facts import RunFacts
@@ -111,7 +111,7 @@ class _Resolver:
 
     def __init__(self, ctx: PhaseContext) -> None:
         self._ctx = ctx
-        self._known = read_json(ctx.paths.resolved) or {}
+        self._known = read_resolved(ctx.paths)
 
     def __call__(self, field: str, given: Any, rule: Callable[[], Choice]) -> Any:
         if given != "auto":
@@ -173,7 +173,7 @@ def _save_every_s(ctx: PhaseContext) -> float | None:
     if isinstance(value, int):
         return None
     if value == "auto":
-        known = (read_json(ctx.paths.resolved) or {}).get("train.save_every")
+        known = read_resolved(ctx.paths).get("train.save_every")
         return float(known["value"].removesuffix("s")) if known else None
     return float(parse_duration(value))
 

@@ -1,0 +1,67 @@
+"""Folders that are whole or absent: written aside, synced, moved into place; and what a crash left.
+
+A claim writes only below `attempts/<claim>`. What it finishes is moved out of there; what it did
+not finish is nobody's, and the next claim sweeps it up: a job that is killed in every save would
+fill the disk otherwise.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from ftq_shared.paths import JobPaths
+
+PART = ".part"  # below `checkpoints`: where a checkpoint is written
+# Below a claim's folder: what is of use to this claim alone.
+SCRATCH = ("prepare", "model", "publish", f"checkpoints/{PART}")
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder survive a power loss."""
+    _sync(path)
+
+
+def sync_tree(path: Path) -> None:
+    """Make a folder survive a power loss with everything in it."""
+    for entry in path.rglob("*"):
+        _sync(entry)
+    _sync(path)
+
+
+def swap_in(new: Path, target: Path) -> None:
+    """Put a finished folder in the place of `target`; the old one goes when the new one is there.
+
+    A folder that is not empty cannot be replaced in one step: between the two renames there is
+    none. Whoever is killed there has not reported success, so its phase runs again and ends here.
+    """
+    sync_tree(new)
+    old = new.with_name(f"{new.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        target.replace(old)
+    new.replace(target)
+    sync_folder(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sweep(paths: JobPaths, token_number: int) -> None:
+    """Remove what claims before `token_number` left unfinished; they are dead, we have their job.
+
+    Their events, output and whole checkpoints stay.
+    """
+    for claim in paths.root.glob("attempts/*"):
+        number = claim.name.split("-")[0]
+        if not number.isdigit() or int(number) >= token_number:
+            continue
+        for name in SCRATCH:
+            shutil.rmtree(claim / name, ignore_errors=True)
+            shutil.rmtree(claim / f"{name}.old", ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
