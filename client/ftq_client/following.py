@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 from ftq_client.client import Client
 from ftq_client.view import View, make_view
-from ftq_shared.errors import Exit, FtqError
-from ftq_shared.events import Event
+from ftq_shared.errors import BrokerUnreachable, Exit, FtqError
+from ftq_shared.events import Event, EventType
 from ftq_shared.states import JobState
 
 
@@ -31,25 +31,32 @@ def follow(client: Client, wanted: Following) -> int:
     Ctrl-C leaves the jobs running and says how to come back.
     """
     many = len(wanted.jobs) > 1
+    ends: dict[str, int] = {}  # exit codes by job, as the jobs' own last events say
     names = {job: client.get(job).name for job in wanted.jobs}
     view = make_view(sys.stdout, json=wanted.as_json, many=many, names=names)
     try:
         _say_if_alone(client, wanted, view)
         for event in _events(client, wanted, view):
             view.event(event)
+            if event.type is EventType.STATE:
+                ends[event.job] = int(event.data.get("exit_code", -1))
     except KeyboardInterrupt:
         view.close()
         _say_how_to_come_back(client, wanted)
         return Exit.INTERRUPTED
     finally:
         view.close()
-    return max(_exit_code(client, job) for job in wanted.jobs)
+    return max(_exit_code(client, job, ends.get(job, -1)) for job in wanted.jobs)
 
 
 def _say_if_alone(client: Client, wanted: Following, view: View) -> None:
     """Say at once when there is nobody to do the work."""
-    waiting = any(client.get(job).state is JobState.QUEUED for job in wanted.jobs)
-    if waiting and not client.online():
+    try:
+        waiting = any(client.get(job).state is JobState.QUEUED for job in wanted.jobs)
+        alone = waiting and not client.online()
+    except BrokerUnreachable:  # a moment's outage: the tail waits for its end
+        return
+    if alone:
         view.note(
             "no worker is online; the job waits. Start one: `ftq worker` on a host, `ftq up` here"
         )
@@ -106,8 +113,13 @@ def _merged(streams: Sequence[Iterator[Event]]) -> Iterator[Event]:
             yield item
 
 
-def _exit_code(client: Client, job: str) -> int:
-    """Return what a job's state means for a caller; an unfinished job is no failure."""
+def _exit_code(client: Client, job: str, told: int) -> int:
+    """Return what a job's state means for a caller; an unfinished job is no failure.
+
+    `told` is what its last event said, -1 for nothing: then the record is asked.
+    """
+    if told >= 0:
+        return told
     record = client.get(job)
     return record.exit_code if record.state.terminal else Exit.OK
 

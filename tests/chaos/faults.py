@@ -106,8 +106,8 @@ def swallow_reply(storm: "Storm") -> str | None:
     worker = _worker(storm)
     if not worker:
         return None
-    worker.proxy.swallow_reply.set()
-    return f"one reply to {worker.name} swallowed"
+    worker.proxy.swallow = 3
+    return f"three replies to scripts of {worker.name} swallowed"
 
 
 def cut_off(storm: "Storm") -> str | None:

@@ -22,6 +22,7 @@ from tests.chaos.fleet import Fleet
 PREVIOUS = Path(__file__).parent / "previous"  # the scripts that a client of 0.1.0 brings along
 KINDS = ("ok", "orphan", "poison", "nan")
 WEIGHTS = (88, 4, 4, 4)
+LONG = 0.06  # share of jobs that run for longer than a lease
 ATTEMPTS = 40  # of a job that does nothing wrong; one that kills itself gets 3
 
 
@@ -44,8 +45,12 @@ class Job:
 
 def make_spec(rng: random.Random, kind: str, number: int, repos: int) -> JobSpec:
     """Return a spec; what the fake phases do stands in its name."""
-    name = f"chaos kind={kind} steps={rng.randrange(5, 40)} ms={rng.randrange(1, 15)}"
-    name += f" at={rng.randrange(1, 5)} repo=r{number % repos}"
+    name = f"chaos kind={kind} at={rng.randrange(1, 5)} repo=r{number % repos}"
+    if rng.random() < LONG:
+        # Runs through a freeze, and asks its agent for nothing while it does.
+        name += f" steps={rng.randrange(400, 700)} ms=20 save={rng.choice([25, 10_000])}"
+    else:
+        name += f" steps={rng.randrange(5, 40)} ms={rng.randrange(1, 15)}"
     raw: dict[str, Any] = {"model": "a/b", "dataset": "c/d", "name": name}
     attempts = 3 if kind == "poison" else ATTEMPTS
     raw["resources"] = {

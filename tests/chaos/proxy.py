@@ -18,7 +18,7 @@ class Proxy:
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
         self.cut = threading.Event()  # swallow all bytes both ways, without a word (half-open)
-        self.swallow_reply = threading.Event()  # swallow the next reply, once
+        self.swallow = 0  # replies to scripts that are still to be swallowed, one a connection
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -52,12 +52,15 @@ class Proxy:
             return
         with self._lock:
             self._open |= {client, server}
+        doomed = False  # the next reply on this connection gets lost
         try:
             for source, data in self._chunks(client, server):
                 if self.cut.is_set():
                     continue
-                if source is server and self.swallow_reply.is_set():
-                    self.swallow_reply.clear()
+                if source is client and self.swallow and b"EVALSHA" in data:
+                    self.swallow, doomed = self.swallow - 1, True
+                elif source is server and doomed:
+                    doomed = False
                     continue
                 (server if source is client else client).sendall(data)
         except OSError:

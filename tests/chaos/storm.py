@@ -70,7 +70,7 @@ class Storm:
         self.fleet.watch_file()
         next_fault = time.monotonic() + 1.0
         while len(self.jobs) < jobs or sum(self.done.values()) < wanted_faults:
-            self._run_due(time.monotonic())
+            self.run_due(time.monotonic())
             self._submit_some(jobs)
             # As many faults as belong to the jobs so far: a storm over nothing proves little.
             due = 1 + wanted_faults * len(self.jobs) / jobs
@@ -79,7 +79,7 @@ class Storm:
                 next_fault = time.monotonic() + self.rng.uniform(*self.tick_s)
             time.sleep(0.05)
         while self._later:  # what is still broken is mended at its own time
-            self._run_due(time.monotonic())
+            self.run_due(time.monotonic())
             time.sleep(0.05)
         self._settle()
 
@@ -100,9 +100,8 @@ class Storm:
         self.lost_submits += len(lost)
         return len(lost)
 
-    # -- one tick
-
-    def _run_due(self, now: float) -> None:
+    def run_due(self, now: float) -> None:
+        """Do what `later` was asked for, where its time has come."""
         while self._later and self._later[0][0] <= now:
             _, _, what = heapq.heappop(self._later)
             try:
@@ -110,6 +109,8 @@ class Storm:
             except (BrokerUnreachable, RedisError) as error:  # broken by another fault: later
                 self.say(f"later: {error}")
                 self.later(1.0, what)
+
+    # -- one tick
 
     def _submit_some(self, jobs: int) -> None:
         try:
@@ -134,7 +135,7 @@ class Storm:
                     job = submit(self.client, name, spec)
                 break
             except (BrokerUnreachable, RedisError):
-                self._run_due(time.monotonic())
+                self.run_due(time.monotonic())
                 time.sleep(0.5)
         else:
             raise AssertionError("a submit was refused for 30 s")
@@ -169,7 +170,7 @@ class Storm:
         for worker in self.fleet.workers.values():
             worker.wake()
             worker.proxy.cut.clear()
-            worker.proxy.swallow_reply.clear()
+            worker.proxy.swallow = 0
             if not worker.alive:
                 worker.start()
         self.say("everything mended; waiting for the jobs to end")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ftq_shared import keys
+from ftq_shared.errors import Exit
 from ftq_shared.events import Event
 from ftq_shared.job_record import JobRecord
 from tests.chaos.fleet import Fleet, read_lines
@@ -75,6 +76,15 @@ def _events(verdict: Verdict, storm: Storm, record: JobRecord) -> None:
     seqs = [event.seq for event in events]
     good = seqs == list(range(1, record.seq + 1))
     verdict.check("events: seq is 1..N without a hole", good, (record.id, record.seq, seqs[-5:]))
+    runs: list[list[int]] = [[]]
+    for event in events:
+        if event.type == "phase_started":
+            runs.append([])
+        elif event.type == "step":
+            runs[-1].append(int(event.data["step"]))
+    for steps in runs:
+        each = steps == list(range(steps[0], steps[-1] + 1)) if steps else True
+        verdict.check("events: the steps of a run, each once, in order", each, (record.id, steps))
     ends = [event for event in events if "outcome" in event.data]
     last = ends[-1].data["outcome"] if ends else None
     verdict.check("events: the last outcome is the record's", last == record.state, record.id)
@@ -124,6 +134,8 @@ def _watchers(verdict: Verdict, storm: Storm, records: dict[str, JobRecord]) -> 
         if not record:
             continue
         code, seqs = terminal.process.returncode, terminal.seqs()
+        if code == Exit.BROKER and not seqs:
+            continue  # typed while the broker was down: it said so and was not there to watch
         whole = seqs == list(range(1, len(seqs) + 1))
         verdict.check("tails: 1, 2, 3 ... (ftq tail)", whole, (terminal.job, seqs[-5:]))
         if not storm.jobs[terminal.job].retried:

@@ -222,6 +222,8 @@ class PhaseRun:
             phase=record.phase,
             attempt=record.attempt,
             token_number=record.token_number,
+            claim=record.claim,
+            fresh_after=record.fresh_after,
             spec=record.spec_json,
             storage=str(self._bench.storage),
             endpoint=record.endpoint or None,
