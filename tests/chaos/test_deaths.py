@@ -1,0 +1,250 @@
+"""One death at a time, on a real worker with fake phases: what happens, and what it costs.
+
+Lease times are a fifth of the real ones. The storm puts all of this together.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from ftq_client.client import Client
+from ftq_shared.keys import new_job_id
+from ftq_shared.spec import JobSpec
+from ftq_shared.states import JobState, Phase
+from ftq_worker.host.family import runs
+from tests.chaos.fleet import Fleet, Worker, fleet, read_lines, wait_for
+from tests.chaos.jobs import submit_as_previous
+
+LONG = "chaos steps=300 ms=10"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with fleet(tmp_path_factory.mktemp("deaths"), scale=0.2) as made:
+        made.add_worker("one")
+        made.wait_online("one")
+        yield made
+
+
+@pytest.fixture
+def one(made: Fleet) -> Worker:
+    """The worker, online again after whatever the last test did."""
+    made.workers["one"].start()
+    made.wait_online("one")
+    return made.workers["one"]
+
+
+@pytest.fixture
+def client(made: Fleet) -> Client:
+    return made.client()
+
+
+def submit(client: Client, name: str, attempts: int = 10) -> str:
+    resources = {"gpus": "0", "max_attempts": attempts}
+    return client.submit({"model": "a/b", "dataset": "c/d", "name": name, "resources": resources})
+
+
+def steps(worker: Worker, job: str) -> list[dict[str, Any]]:
+    entries = read_lines(worker.storage / "jobs" / job / "journal.jsonl")
+    return [dict(e) for e in entries if e["phase"] == "train" and e["what"] == "step"]
+
+
+def until_step(worker: Worker, job: str, step: int) -> None:
+    wait_for(lambda: any(e["step"] >= step for e in steps(worker, job)), 60, worker.log_tail)
+
+
+def events(client: Client, job: str, type_: str) -> list[dict[str, Any]]:
+    return [dict(e.data) for e in client.tail(job, follow=False) if e.type == type_]
+
+
+def test_a_killed_child_goes_on_from_its_checkpoint(one: Worker, client: Client) -> None:
+    job = submit(client, LONG)
+    until_step(one, job, 12)
+    (pid,) = one.phases()
+    os.kill(pid, signal.SIGKILL)
+    record = client.wait(job, timeout_s=60)
+    assert (record.state, record.attempt) == (JobState.SUCCEEDED, 2)
+    codes = [w["code"] for w in events(client, job, "warning")]
+    assert codes == ["killed"]
+    (resumed,) = events(client, job, "resumed")
+    assert resumed["step"] >= 10
+    claims = list(dict.fromkeys(e["claim"] for e in steps(one, job)))
+    assert all(re.fullmatch(r"\d+-[0-9a-f]{16}", claim) for claim in claims)
+    assert len(claims) == 2
+
+
+def test_a_dead_agents_children_end_first_and_its_events_are_sent(
+    one: Worker, client: Client
+) -> None:
+    job = submit(client, LONG)
+    until_step(one, job, 30)
+    (child,) = one.phases()
+    agent = one.pid("agent")
+    assert agent
+    os.kill(agent, signal.SIGKILL)
+    record = client.wait(job, timeout_s=60)
+    assert record.state is JobState.SUCCEEDED
+    assert not runs(child)
+    told = [e["step"] for e in events(client, job, "step")]
+    assert sorted(set(told)) == list(range(1, 301))
+
+
+def test_a_poison_job_says_where_each_attempt_died(one: Worker, client: Client) -> None:
+    job = submit(client, "chaos steps=9 kind=poison at=2", attempts=3)
+    record = client.wait(job, timeout_s=60)
+    assert record.state is JobState.FAILED
+    assert record.error
+    assert record.error.code == "attempts_exhausted"
+    for attempt in (1, 2, 3):
+        assert f"attempt {attempt} on one in train" in record.error.message
+    assert "SIGSEGV" in record.error.message
+
+
+def test_what_a_phase_leaves_behind_is_ended_with_it(
+    one: Worker, made: Fleet, client: Client
+) -> None:
+    job = submit(client, "chaos steps=400 ms=10 kind=orphan")
+    until_step(one, job, 5)
+    (child,) = one.phases()
+    below = [process.pid for process in psutil.Process(child).children(recursive=True)]
+    assert below
+    os.kill(child, signal.SIGKILL)
+    wait_for(lambda: not any(runs(pid) for pid in below), 10, lambda: below)
+    assert client.cancel(job) in (JobState.QUEUED, JobState.RUNNING, JobState.CANCELLED)
+    assert client.wait(job, timeout_s=30).state is JobState.CANCELLED
+    left = [line for line in made.left_over() if "zygote" in line]
+    assert len(left) == 1, left  # the zygote itself
+
+
+def test_a_drain_costs_no_attempt_and_a_second_signal_nothing(
+    one: Worker, client: Client, made: Fleet
+) -> None:
+    job = submit(client, LONG)
+    until_step(one, job, 40)
+    assert one.process
+    guard = one.process
+    for _ in range(3):
+        guard.terminate()
+        time.sleep(0.05)
+    assert guard.wait(30) == 0
+    record = client.get(job)
+    assert (record.state, record.attempt) == (JobState.QUEUED, 1)
+    done = max(e["step"] for e in steps(one, job))
+    one.start()
+    assert client.wait(job, timeout_s=60).state is JobState.SUCCEEDED
+    # A rolling restart: the checkpoint of the drain is that of the last step.
+    first_again = [e["step"] for e in steps(one, job)].index(done) + 1
+    assert steps(one, job)[first_again]["step"] == done + 1
+
+
+def test_ftq_drain_from_another_machine(one: Worker, made: Fleet) -> None:
+    ftq = [sys.executable, "-m", "ftq_client"]
+    env = made.env("client")
+    unknown = subprocess.run([*ftq, "drain", "nobody"], env=env, capture_output=True, text=True)
+    assert (unknown.returncode, "no worker 'nobody'" in unknown.stderr) == (2, True)
+    command = [*ftq, "drain", "one", "--wait", "--timeout", "30s"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert one.process
+    assert one.process.wait(10) == 0
+
+
+def test_cancel_without_any_worker(one: Worker, made: Fleet, client: Client) -> None:
+    assert one.process
+    one.process.terminate()
+    one.process.wait(30)
+    job = submit(client, LONG)
+    assert client.cancel(job) is JobState.CANCELLED
+    assert client.cancel(job) is JobState.CANCELLED
+    assert client.wait(job, timeout_s=1).exit_code == 4
+
+
+def test_a_cancelled_job_goes_on_and_from_a_phase_begins_anew(one: Worker, client: Client) -> None:
+    job = submit(client, LONG)
+    until_step(one, job, 20)
+    client.cancel(job)
+    assert client.wait(job, timeout_s=30).state is JobState.CANCELLED
+    client.retry(job)
+    assert client.wait(job, timeout_s=60).state is JobState.SUCCEEDED
+    assert len(events(client, job, "resumed")) == 1
+
+    other = submit(client, LONG)
+    until_step(one, other, 20)
+    client.cancel(other)
+    client.wait(other, timeout_s=30)
+    client.retry(other, phase=Phase.TRAIN)
+    assert client.wait(other, timeout_s=60).state is JobState.SUCCEEDED
+    assert events(client, other, "resumed") == []
+    assert sum(e["step"] == 1 for e in steps(one, other)) == 2
+
+
+def test_records_of_the_previous_and_of_a_later_version(one: Worker, client: Client) -> None:
+    name = "chaos steps=5 ms=1"
+    spec = JobSpec.model_validate(
+        {"model": "a/b", "dataset": "c/d", "name": name, "resources": {"gpus": "0"}}
+    )
+    later = submit_as_previous(client.redis, new_job_id(), spec, version=2)
+    previous = submit_as_previous(client.redis, new_job_id(), spec)
+    client.ring()
+    assert client.wait(previous, timeout_s=60).state is JobState.SUCCEEDED
+    assert client.get(later).state is JobState.QUEUED  # neither placed nor refused
+    assert client.cancel(later) is JobState.CANCELLED
+
+
+def test_a_result_in_the_storage_is_believed_over_a_record_that_went_back(
+    one: Worker, client: Client
+) -> None:
+    job = submit(client, "chaos steps=5 ms=1")
+    assert client.wait(job, timeout_s=60).state is JobState.SUCCEEDED
+    pushed = read_lines(one.storage / "fake-hub" / f"{job}.jsonl")
+    claims = {e["claim"] for e in read_lines(one.storage / "jobs" / job / "journal.jsonl")}
+    # As after a rollback: the record is queued for its last phase again.
+    redis = client.redis
+    redis.hset(f"ftq:job:{job}", mapping={"state": "queued", "phase": "publish"})
+    redis.hdel(f"ftq:job:{job}", "ended_ms", "exit_code")
+    redis.zadd("ftq:queue", {job: 1})
+    client.ring()
+    assert client.wait(job, timeout_s=30).state is JobState.SUCCEEDED
+    again = {e["claim"] for e in read_lines(one.storage / "jobs" / job / "journal.jsonl")}
+    assert again == claims  # no phase ran once more
+    assert read_lines(one.storage / "fake-hub" / f"{job}.jsonl") == pushed
+
+
+def test_a_full_broker_in_words(one: Worker, made: Fleet, client: Client) -> None:
+    client.redis.config_set("maxmemory", 1)
+    try:
+        command = [sys.executable, "-m", "ftq_client", "submit", "--model", "a/b", "--dataset"]
+        done = subprocess.run(
+            [*command, "c/d", "--detach"], env=made.env("client"), capture_output=True, text=True
+        )
+    finally:
+        client.redis.config_set("maxmemory", 0)
+    assert done.returncode == 6
+    assert "takes nothing more" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_damaged_lock_file_keeps_nobody_from_starting(one: Worker, made: Fleet) -> None:
+    assert one.process
+    one.process.terminate()
+    one.process.wait(30)
+    (lock,) = (one.home / "workers").glob("*.lock")
+    lock.write_text('{"instance": ')
+    one.start()
+    made.wait_online("one")
+
+
+def test_two_workers_of_one_name_are_told_apart(one: Worker, made: Fleet, tmp_path: Path) -> None:
+    env = one.env | {"FTQ_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "ftq_client", "worker", "--name", "one"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, "another worker" in done.stderr) == (2, True), done.stderr

@@ -1,0 +1,50 @@
+"""How a death is named: by what killed it, so that people know what to do."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from ftq_worker.host.ending import classify, disk_full
+
+
+@pytest.mark.parametrize(
+    ("status", "memory", "code", "words"),
+    [
+        (None, False, "unknown", "nobody saw how"),
+        (-signal.SIGALRM, False, "lease_lost", "did not renew the lease"),
+        (-signal.SIGKILL, True, "out_of_memory_host", "ran out of memory"),
+        (-signal.SIGKILL, False, "killed", "signal 9"),
+        (-signal.SIGSEGV, True, "crashed", "SIGSEGV"),
+        (3, False, "exited", "exit code 3"),
+    ],
+)
+def test_classes(status: int | None, memory: bool, code: str, words: str) -> None:
+    death = classify(status, memory_ran_out=memory)
+    assert death.code == code
+    assert words in death.words
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        RuntimeError("I/O error: No space left on device (os error 28)"),
+        RuntimeError("SafetensorError: Error while serializing: IoError (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_known_by_any_of_its_names(error: Exception, tmp_path: Path) -> None:
+    found = disk_full(error, tmp_path)
+    assert found
+    assert found.code == "disk_full"
+    assert str(tmp_path) in found.message
+
+
+def test_a_full_disk_is_seen_behind_a_librarys_own_error(tmp_path: Path) -> None:
+    error = ValueError("could not save")
+    error.__cause__ = OSError(28, "No space left on device")
+    assert disk_full(error, tmp_path)
+
+
+def test_other_errors_are_the_jobs(tmp_path: Path) -> None:
+    assert disk_full(ValueError("bad value"), tmp_path) is None

@@ -1,0 +1,80 @@
+"""Processes that are written down can be ended by others, and only they."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ftq_worker.host import family
+
+FORKER = """
+import os, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"],
+                         start_new_session=True)
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def tree() -> Iterator[tuple[int, int]]:
+    """A process with a child in a session of its own."""
+    process = subprocess.Popen([sys.executable, "-c", FORKER], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    below = int(process.stdout.readline())
+    yield process.pid, below
+    family.kill_all([process.pid, below])
+    process.wait()
+    process.stdout.close()
+
+
+def test_what_is_noted_is_found_while_it_runs(tmp_path: Path, tree: tuple[int, int]) -> None:
+    path = tmp_path / "processes.json"
+    family.note(path, [*tree, 2**22 + 1])
+    assert family.noted(path) == set(tree)
+
+
+def test_a_pid_that_somebody_else_got_is_left_alone(tmp_path: Path, tree: tuple[int, int]) -> None:
+    path = tmp_path / "processes.json"
+    family.note(path, tree)
+    entries = [[pid, start - 1] for pid, start in json.loads(path.read_text())]
+    path.write_text(json.dumps(entries))
+    assert family.noted(path) == set()
+    family.end_family(tmp_path)
+    assert all(family.runs(pid) for pid in tree)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '[["x", 1]]', "null"])
+def test_a_damaged_list_names_nobody(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "processes.json"
+    path.write_text(text)
+    assert family.noted(path) == set()
+
+
+def test_a_dead_guards_family_is_ended(tmp_path: Path, tree: tuple[int, int]) -> None:
+    family.note(tmp_path / "phases.json", tree[:1])
+    family.end_family(tmp_path)
+    assert not any(family.runs(pid) for pid in tree)
+
+
+def test_orphans_are_strangers_below_the_guard(
+    tmp_path: Path, tree: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger, _ = tree
+    known = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    phase = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        family.note(tmp_path / "processes.json", [known.pid])
+        monkeypatch.setattr(family, "children_of", lambda _: [known.pid, phase.pid, stranger])
+        family.Orphans(os.getpid(), tmp_path).end([phase.pid])
+        assert not family.runs(stranger)
+        assert family.runs(known.pid)
+        assert family.runs(phase.pid)
+    finally:
+        for process in (known, phase):
+            process.kill()
+            process.wait()

@@ -1,0 +1,78 @@
+"""A sign of life that stops: seen after a while, and never by mistake of the one who looks."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ftq_worker.host.pulse import HANG_S, LONGEST_LOOK_S, PulseWatch, touch
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> tuple[PulseWatch, Path, Clock]:
+    clock = Clock()
+    path = tmp_path / "x.pulse"
+    return PulseWatch(path, clock), path, clock
+
+
+def looks(watch: PulseWatch, clock: Clock, seconds: float, step_s: float = 0.5) -> bool:
+    """Look again and again; return whether it was ever seen to hang."""
+    seen = False
+    for _ in range(round(seconds / step_s)):
+        clock.now += step_s
+        seen |= watch.hangs()
+    return seen
+
+
+def beat(path: Path, number: int) -> None:
+    touch(path)
+    os.utime(path, ns=(number, number))  # the file system's clock may be coarse
+
+
+def test_silence_after_a_sign_is_a_hang(watched: tuple[PulseWatch, Path, Clock]) -> None:
+    watch, path, clock = watched
+    beat(path, 1)
+    assert not looks(watch, clock, HANG_S)
+    assert looks(watch, clock, 1.0)
+
+
+def test_each_sign_starts_the_time_anew(watched: tuple[PulseWatch, Path, Clock]) -> None:
+    watch, path, clock = watched
+    for number in range(1, 5):
+        beat(path, number)
+        assert not looks(watch, clock, HANG_S - 5)
+
+
+def test_before_the_first_sign_it_may_import_for_minutes(
+    watched: tuple[PulseWatch, Path, Clock],
+) -> None:
+    watch, _, clock = watched
+    assert not looks(watch, clock, 10 * HANG_S)
+
+
+def test_time_in_which_nobody_looked_does_not_count(
+    watched: tuple[PulseWatch, Path, Clock],
+) -> None:
+    watch, path, clock = watched
+    beat(path, 1)
+    looks(watch, clock, 1.0)
+    clock.now += 1000 * HANG_S  # the guard was frozen as well
+    assert not watch.hangs()
+    assert not looks(watch, clock, HANG_S - LONGEST_LOOK_S - 2)
+    assert looks(watch, clock, LONGEST_LOOK_S + 2)
+
+
+def test_a_new_start_forgets_the_old_signs(watched: tuple[PulseWatch, Path, Clock]) -> None:
+    watch, path, clock = watched
+    beat(path, 1)
+    looks(watch, clock, HANG_S - 1)
+    watch.reset()
+    assert not path.exists()
+    assert not looks(watch, clock, 2 * HANG_S)
