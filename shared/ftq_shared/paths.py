@@ -33,11 +33,15 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     """Write a file so that a reader sees the old or the new content, never a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with part.open("wb") as file:
-        file.write(data.encode() if isinstance(data, str) else data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:  # a full disk gets back what little there was room for
+        part.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -1,10 +1,13 @@
 """The Hub's refusals as ftq's errors: translated here and nowhere else."""
 
+import re
+
 from ftq_shared.errors import FtqError, HubUnreachable, Refused
 from ftq_shared.hub.records import Kind
+from ftq_shared.redaction import Redactor
 
 _HOW = (
-    "give one with `hf auth login`, HF_TOKEN or `ftq submit --token-stdin`; "
+    "give one with `hf auth login`, HF_TOKEN or `--token-stdin` of `ftq submit` and `ftq retry`; "
     "tokens are made at {endpoint}/settings/tokens"
 )
 
@@ -46,7 +49,20 @@ class Refusals:
             return Refused(f"{kind} {repo} was disabled on the Hub", code="disabled")
         if isinstance(error, hub.HfHubHTTPError):
             return self._status(error.response.status_code, kind, repo)
+        if isinstance(error, ConnectionError | TimeoutError):
+            return self._transfer(error, kind, repo)
         return None
+
+    def _transfer(self, error: OSError, kind: Kind, repo: str) -> FtqError:
+        """Translate what hf_xet raises once its own tries, over a minute or more, are used up."""
+        text = str(error)
+        if status := re.search(r"\((40[134]) [A-Z]", text):  # (403 Forbidden)
+            return self._status(int(status[1]), kind, repo)
+        return HubUnreachable(
+            f"the Hub at {self.endpoint} broke a transfer of {kind} {repo} off several times "
+            f"({Redactor().text(text)[:200]})",
+            hint="check the network; `ftq retry JOB` goes on when the Hub is back",
+        )
 
     def _status(self, status: int, kind: Kind, repo: str) -> FtqError:
         if status == 401 and self.has_token:

@@ -29,7 +29,7 @@ TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 class Retry:
     """How long a Hub that does not answer is waited for."""
 
-    total_s: float = 60.0  # from the first try of one call to its last
+    total_s: float = 60.0  # how long one call may wait for answers, pauses included
     request_s: float = 10.0  # for the connection, and for each answer to begin
     first_wait_s: float = 1.0  # doubled after each try
     longest_wait_s: float = 16.0  # unless the Hub asks for more with Retry-After
@@ -147,8 +147,9 @@ class Transport:
         Whatever the Hub answered with comes out as huggingface_hub raises it.
         """
         retry, started = self._retry, self._retry.clock()
-        wait = retry.first_wait_s
+        wait, waited = retry.first_wait_s, 0.0
         while True:
+            began = retry.clock()
             try:
                 with bounded(retry.request_s):
                     return function()
@@ -157,7 +158,10 @@ class Transport:
                 if trouble is None:
                     raise
                 pause = max(wait, trouble.retry_after_s or 0.0)
-                if retry.clock() - started + pause > retry.total_s:
+                # No request waits longer than this for its answer: what a long try took beyond it
+                # was work, as in a transfer of many minutes, and not time without a Hub.
+                waited += min(retry.clock() - began, retry.request_s) + pause
+                if waited > retry.total_s:
                     raise self._unreachable(what, trouble, retry.clock() - started) from error
             self._on_retry(
                 f"the Hub at {self.endpoint} {trouble.reason}; {what}: next try in {pause:.0f} s"

@@ -5,6 +5,7 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import httpx2
 import pytest
 
 from ftq_shared.errors import HubUnreachable, Refused, UsageError
@@ -104,6 +105,24 @@ def test_the_time_for_all_tries_is_bounded(client, hub, clock):
     assert 40 < clock.now <= 60
     assert caught.value.exit_code == 7
     assert "ftq retry" in caught.value.hint
+
+
+def test_a_long_transfer_that_breaks_off_is_tried_again(client, clock, told):
+    """What took longer than any answer may take was work: it does not use the patience up."""
+    cuts = iter([True, True, True, False])
+
+    def transfer(cut):
+        clock.now += 300
+        if cut:
+            raise httpx2.ReadError("cut")
+        return "whole"
+
+    upload = client().call
+    assert upload(lambda: transfer(next(cuts)), kind="model", repo="org/base") == "whole"
+    assert clock.slept == [1.0, 2.0, 4.0]
+    with pytest.raises(HubUnreachable) as caught:  # but not for ever
+        upload(lambda: transfer(cut=True), kind="model", repo="org/base", what="uploading")
+    assert "broke the connection off; uploading was tried for" in caught.value.message
 
 
 def test_a_stalled_answer_is_not_waited_for(client, hub, told):

@@ -7,17 +7,19 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import torch
 from huggingface_hub import HfApi, ModelCard
 from safetensors.torch import load_file, save_file
+from tests.chaos.proxy import Proxy
 from tests.support.tiny_jobs import TinyJob
 from tests.unit.publishing.conftest import READER
 
-from ftq_shared.errors import FtqError, HubUnreachable, JobCancelled, Refused, UsageError
+from ftq_shared.errors import FtqError, HubUnreachable, JobCancelled, Refused, Stale, UsageError
 from ftq_shared.events import EventType
 from ftq_shared.hub import Retry
 from ftq_shared.sources import Place
@@ -26,10 +28,57 @@ from ftq_worker.hub_server import Fault
 from ftq_worker.phase import StopReason
 from ftq_worker.phases import publish
 from ftq_worker.publishing import hub as publishing_hub
+from ftq_worker.publishing import push as pushing
 
 
 def names(hub, repo: str) -> set[str]:
     return set(hub.api.list_repo_files(repo)) - {".gitattributes"}
+
+
+def own_commits(hub, repo: str, job: TinyJob) -> list[str]:
+    """Return the commits that a job has made."""
+    found = hub.api.list_repo_commits(repo)
+    return [c.commit_id for c in found if c.title.startswith(f"ftq {job.ctx.job}:")]
+
+
+@dataclass
+class OneOwner:
+    """An owner that answers what a test wants."""
+
+    confirmed: bool = True
+    locks: list[str | Exception] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def confirm(self) -> None:
+        if not self.confirmed:
+            raise Stale("somebody else owns this job now")
+
+    def lock(self, what: str) -> str:
+        self.asked.append(what)
+        answer = self.locks.pop(0) if self.locks else ""
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def owned(job: TinyJob, owner: OneOwner) -> TinyJob:
+    return replace(job, ctx=replace(job.ctx, owner=owner))
+
+
+class CuttingProxy(Proxy):
+    """Breaks off the first connection that sends the bytes of `mark`, in the middle of it."""
+
+    def __init__(self, target: tuple[str, int], mark: bytes) -> None:
+        self._mark, self.cuts = mark, 0
+        super().__init__(target)
+
+    def _chunks(self, client, server):
+        for source, data in super()._chunks(client, server):
+            if source is client and self._mark in data and not self.cuts:
+                self.cuts += 1
+                yield source, data[: data.index(self._mark) + 300]
+                return
+            yield source, data
 
 
 def told(job: TinyJob) -> dict[str, bool]:
@@ -128,14 +177,124 @@ class TestPush:
         assert not any(name.startswith("adapter") for name in after)
         assert "model.safetensors" in after
 
-    def test_second_run_finds_its_own_commit(self, publishing, hub):
-        job = publishing(repo="me/twice")
+    @pytest.mark.parametrize(
+        ("task", "method", "form"),
+        [
+            ("sft", "lora", "adapter"),
+            ("sft", "lora", "merged"),
+            ("sft", "full", "auto"),
+            ("classification", "lora", "merged"),
+        ],
+    )
+    def test_another_attempt_stages_the_same_bytes_and_finds_the_commit(
+        self, publishing, hub, task, method, form
+    ):
+        repo = f"me/twice-{task[:3]}-{method}-{form}"
+        job = publishing(task, method, repo=repo, format=form)
         publish.run(job.ctx)
+        again = job.again(claim_name="3-another")
+        publish.run(again.ctx)
+        assert len(own_commits(hub, repo, job)) == 1
+        assert again.events.of(EventType.PUBLISHED) == job.events.of(EventType.PUBLISHED)
+        assert "has pushed" in again.events.of(EventType.LOG)[-1]["line"]
+        assert not again.events.of(EventType.WARNING)
+
+    def test_its_commit_is_found_below_somebody_elses_which_stays(self, publishing, hub):
+        job = publishing(repo="me/below")
+        publish.run(job.ctx)
+        hub.api.upload_file(
+            path_or_fileobj=b"theirs",
+            path_in_repo="theirs.txt",
+            repo_id="me/below",
+            commit_message="ftq ft-other222: another job",
+        )
         again = job.again()
         publish.run(again.ctx)
-        titles = [c.title for c in hub.api.list_repo_commits("me/twice")]
-        assert sum(title.startswith("ftq ") for title in titles) == 1
         assert again.events.of(EventType.PUBLISHED) == job.events.of(EventType.PUBLISHED)
+        assert len(own_commits(hub, "me/below", job)) == 1
+        assert hub.api.list_repo_commits("me/below")[0].title.startswith("ftq ft-other222")
+        (said,) = again.events.of(EventType.WARNING)
+        assert "later commits than this job's; they stay" in said["message"]
+
+    def test_another_model_of_the_same_job_is_pushed_on_top(self, publishing, hub):
+        """Trained anew after `ftq retry --from train`: the earlier commit is not this model."""
+        job = publishing(repo="me/anew")
+        publish.run(job.ctx)
+        report = Trained.load(job.ctx.paths.train_report)
+        report.model_copy(update={"steps": 7}).save(job.ctx.paths.train_report)
+        publish.run(job.again().ctx)
+        assert len(own_commits(hub, "me/anew", job)) == 2
+
+    def test_a_stale_owner_commits_nothing(self, publishing, hub):
+        job = owned(publishing(repo="me/stale"), OneOwner(confirmed=False))
+        with pytest.raises(Stale):
+            publish.run(job.ctx)
+        assert own_commits(hub, "me/stale", job) == []
+        assert not job.ctx.paths.published.exists()
+        assert not job.events.of(EventType.PUBLISHED)
+
+    def test_a_stale_owner_gets_no_lock(self, publishing, hub):
+        job = owned(publishing(repo="me/unlocked"), OneOwner(locks=[Stale("gone")]))
+        with pytest.raises(Stale):
+            publish.run(job.ctx)
+        assert not hub.api.repo_exists("me/unlocked")
+
+    def test_it_waits_for_the_job_that_has_the_repo(self, publishing, hub, monkeypatch):
+        monkeypatch.setattr(pushing, "LOCK_RETRY_S", 0.01)
+        owner = OneOwner(locks=["ft-first222", "ft-first222", "ft-later222", ""])
+        job = owned(publishing(repo="me/locked"), owner)
+        publish.run(job.ctx)
+        assert [w["reason"] for w in job.events.of(EventType.WAITING)] == [
+            "ft-first222 publishes to me/locked",
+            "ft-later222 publishes to me/locked",
+        ]
+        assert owner.asked == [f"{hub.url}/me/locked"] * 4
+        assert job.events.of(EventType.PUBLISHED)
+
+    def test_a_cancel_ends_the_wait(self, publishing, hub):
+        job = owned(publishing(repo="me/held"), OneOwner(locks=["ft-first222"] * 9))
+        job.events.hook = lambda type_, data: (
+            job.ctx.control.stop(StopReason.CANCEL) if type_ is EventType.WAITING else None
+        )
+        with pytest.raises(JobCancelled):
+            publish.run(job.ctx)
+
+    def test_a_connection_lost_in_the_upload_goes_on(self, publishing, hub, quick):
+        target = urlsplit(hub.url)
+        proxy = CuttingProxy((target.hostname, target.port), b"/v1/xorbs/")
+        job = publishing(repo="me/cut")
+        job = replace(job, ctx=replace(job.ctx, endpoint=f"http://127.0.0.1:{proxy.port}"))
+        publish.run(job.ctx)
+        proxy.close()
+        assert proxy.cuts == 1
+        assert len(own_commits(hub, "me/cut", job)) == 1
+        assert told(job)["pushed_files"]
+
+    @pytest.mark.parametrize(
+        ("text", "code", "exit_code"),
+        [
+            (
+                "Network error: HTTP status client error (401 Unauthorized), domain: x",
+                "bad_token",
+                5,
+            ),
+            ("Network error: HTTP status client error (403 Forbidden), domain: x", "access", 5),
+            ("Server error: HTTP status server error (503 Service Unavailable), domain: x", "", 7),
+            ("Network error: connection reset by peer", "", 7),
+        ],
+    )
+    def test_what_the_transfer_library_raises_is_translated(
+        self, publishing, monkeypatch, text, code, exit_code
+    ):
+        def preupload(*_, **__):
+            raise ConnectionError(f"Network error: {text}")
+
+        monkeypatch.setattr(HfApi, "preupload_lfs_files", preupload)
+        with pytest.raises(FtqError) as caught:
+            publish.run(publishing(repo="me/transfer").ctx)
+        assert caught.value.exit_code == exit_code
+        assert caught.value.code == (code or "hub_unreachable")
+        assert caught.value.hint
 
     def test_lost_answer_of_the_commit_makes_one_commit(self, publishing, hub, quick):
         hub.app.faults.add(Fault(path="/commit/", method="POST", cut_after_bytes=0, times=1))

@@ -1,6 +1,7 @@
 """A job's folder that was damaged: named, with what to do, never in a library's words alone."""
 
 import errno
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from tests.support.killing import live, zygote
 from tests.support.tiny_jobs import TinyJob, tiny_job
 
 from ftq_shared.errors import FtqError
-from ftq_shared.paths import JobPaths
+from ftq_shared.paths import JobPaths, read_json, write_json
 from ftq_worker import folders
 from ftq_worker.handover import Prepared, Trained, Validated, read_resolved
 from ftq_worker.host.children import Spawn
@@ -258,6 +259,19 @@ class TestFullDisk:
             train.run(sft_job.ctx)
         assert disk_full(said.value, sft_job.ctx.paths.storage).code == "disk_full"
         assert not part.exists()
+
+    def test_a_file_that_could_not_be_written_leaves_the_old_one(self, tmp_path, monkeypatch):
+        path = tmp_path / "train.json"
+        write_json(path, {"old": True})
+
+        def fsync(handle):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        with pytest.raises(OSError, match="No space"):
+            write_json(path, {"new": "x" * 10_000})
+        assert read_json(path) == {"old": True}
+        assert list(tmp_path.iterdir()) == [path]
 
     def test_another_trouble_of_the_save_is_not_taken_for_it(self, sft_job, monkeypatch):
         def save(*_):

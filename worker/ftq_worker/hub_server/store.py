@@ -48,6 +48,10 @@ class HubStore:
         """Let `token` act as `user` with role "read" or "write"; raises BadRequest."""
         self._users.add_token(token, user, role, orgs)
 
+    def remove_token(self, token: str) -> None:
+        """Revoke a token."""
+        self._users.remove_token(token)
+
     def find_user(self, token: str) -> User | None:
         """Return the user of a token, None when the token is unknown."""
         return self._users.find(token)

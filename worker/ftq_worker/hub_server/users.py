@@ -34,6 +34,13 @@ class Users:
             write_json(self._path, stored | {token: entry.to_json()}, mode=0o600)
         return entry
 
+    def remove_token(self, token: str) -> None:
+        """Forget a token: from now on it is unknown. One that is unknown already is fine."""
+        with locked(self._lock_path):
+            stored = read_json(self._path) or {}
+            kept = {known: user for known, user in stored.items() if known != token}
+            write_json(self._path, kept, mode=0o600)
+
     def find(self, token: str) -> User | None:
         """Return the token's user, None for an unknown token."""
         with self._guard:

@@ -2,7 +2,8 @@
 
 Idempotent: the commit's title names the job, and a commit of this job whose files have the hashes
 of the staged ones is recognised, so that a crash or a lost answer after the commit pushes nothing
-twice. `parent_commit` makes a commit that came in between visible instead of overwriting it.
+twice; also when somebody else has committed on top of it since, whose work would be undone.
+`parent_commit` makes a commit that came in between visible instead of overwriting it.
 """
 
 import fnmatch
@@ -108,14 +109,15 @@ def _attempt(ctx: PhaseContext, hub: HubClient, repo: str, files: list[LocalFile
         lambda: _look(ctx, hub, repo, files), kind="model", repo=repo, what=looking
     )
     if done:
-        return parent
+        _tell_found(ctx, repo, parent, done)
+        return done
     uploaded = [_upload(ctx, hub, repo, files, i) for i in range(len(files))]
     ctx.control.check()  # the last moment to stop: a finished publish wins over a cancel
 
     def commit() -> str | None:
         head, done = _look(ctx, hub, repo, files)
         if done or head != parent:  # the answer to an earlier try was lost, or somebody was faster
-            return head if done else None
+            return done
         ctx.owner.confirm()  # the kernel ends us before the lease can be somebody else's
         # The client marks operations as used up; a second try needs new ones.
         additions = [uploaded.pop(0) for _ in range(len(uploaded))] or _additions(files)
@@ -138,11 +140,25 @@ def _attempt(ctx: PhaseContext, hub: HubClient, repo: str, files: list[LocalFile
 
 def _look(
     ctx: PhaseContext, hub: HubClient, repo: str, files: list[LocalFile]
-) -> tuple[str | None, bool]:
-    """Return the newest commit, and whether it is this job's with exactly these files."""
+) -> tuple[str | None, str | None]:
+    """Return the newest commit, and this job's one with exactly these files if there is one."""
     head = hub.api.model_info(repo).sha
-    same = not differences(files, _tree(hub, repo, head), exact=True)
-    return head, same and _is_own(hub, repo, ctx.job)
+    for commit in hub.api.list_repo_commits(repo):
+        if commit.title.startswith(f"ftq {ctx.job}:"):
+            there = _tree(hub, repo, commit.commit_id)
+            if not differences(files, there, exact=True):
+                return head, str(commit.commit_id)
+    return head, None
+
+
+def _tell_found(ctx: PhaseContext, repo: str, head: str | None, own: str) -> None:
+    """Say that an earlier attempt had pushed already, and what stands there now."""
+    ctx.emit(EventType.LOG, line=f"an earlier attempt of this job has pushed to {repo} already")
+    if own != head:
+        ctx.warn(
+            f"{repo} has later commits than this job's; they stay",
+            hint=f"this job's model is revision {own}",
+        )
 
 
 def _upload(
@@ -183,12 +199,6 @@ def _stale(files: list[LocalFile], there: dict[str, RepoFile]) -> list[CommitOpe
         for name in there
         if name not in staying and any(fnmatch.fnmatch(name, pattern) for pattern in MODEL_FILES)
     ]
-
-
-def _is_own(hub: HubClient, repo: str, job: str) -> bool:
-    """Return whether the newest commit is this job's."""
-    commits = hub.api.list_repo_commits(repo)
-    return bool(commits) and commits[0].title.startswith(f"ftq {job}:")
 
 
 def _tree(hub: HubClient, repo: str, revision: str | None) -> dict[str, RepoFile]:
