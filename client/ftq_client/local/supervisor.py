@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from ftq_client.local.valkey import EmbeddedBroker
 from ftq_shared.errors import FtqError, UsageError
 from ftq_shared.secrets import FleetKey
 from ftq_shared.settings import Settings, load_settings
+from ftq_shared.signals import Wakeup
 
 STOP_TIMEOUT_S = 120.0  # a worker may be writing a checkpoint
 RESTART_S = 1.0  # between two starts of what keeps dying
@@ -32,16 +32,14 @@ class Supervisor:
         self._options = worker_options
         self._broker = EmbeddedBroker(settings.broker_dir)
         self._worker: subprocess.Popen[bytes] | None = None
-        self._stop = threading.Event()
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; returns the exit code. Raises FtqError at the start."""
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, lambda *_: self._stop.set())
+        wakeup = Wakeup((signal.SIGTERM, signal.SIGINT), children=False)
         try:
             self._broker.start()
             make_key(self._settings)
-            while not self._stop.wait(RESTART_S if self._worker else 0):
+            while not wakeup.wait(RESTART_S if self._worker else 0):
                 self._keep()
         finally:
             self._end_worker()
@@ -53,7 +51,8 @@ class Supervisor:
         assert self._broker.process
         if self._broker.process.poll() is not None:
             self._broker.launch()
-        if self._worker is None or self._worker.poll() is not None:
+        # One that ended with 0 was drained by somebody: it stays down.
+        if self._worker is None or self._worker.poll() not in (None, 0):
             options = [*self._options, "--parent", str(os.getpid())]
             self._worker = subprocess.Popen(
                 [sys.executable, "-m", "ftq_worker.host.guard", *options],

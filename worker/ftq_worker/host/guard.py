@@ -20,7 +20,6 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -30,6 +29,7 @@ from ftq_shared.errors import FtqError, UsageError
 from ftq_shared.hosts import HostStore
 from ftq_shared.paths import open_storage
 from ftq_shared.settings import Settings, load_settings
+from ftq_shared.signals import Wakeup
 from ftq_worker.host.config import HostConfig
 from ftq_worker.host.environment import child_environment, clean_environment
 from ftq_worker.host.family import children_of, end_family, kill_all, note
@@ -43,6 +43,7 @@ from ftq_worker.host.pulse import PulseWatch
 log = logging.getLogger("ftq.guard")
 
 DRAIN_S = 90.0  # what the agent gets to hand back its jobs
+LOOK_S = 0.5  # between two looks at the processes
 END_S = 10.0  # what the others get to end in order
 
 
@@ -69,8 +70,6 @@ class Guard:
         self._celery = Process("celery", celery, env, PulseWatch(config.celery_pulse))
         others = [] if config.cold else [self._zygote]
         self._all = [*others, self._agent, self._celery]
-        self._stop = False
-        self._wake = threading.Event()
 
     def run(self) -> int:
         """Keep everything running until SIGTERM or SIGINT, then end it in order.
@@ -78,25 +77,18 @@ class Guard:
         Returns the exit code: 0 when all work was handed back, UNCLEAN when some was not.
         """
         become_subreaper()
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, self._ask_to_stop)
-        signal.signal(signal.SIGCHLD, lambda *_: self._wake.set())
-        while not self._stop and not self._agent_left():
+        wakeup = Wakeup((signal.SIGTERM, signal.SIGINT), children=True)
+        while not wakeup.stop and not self._agent_left():
             if sum(process.keep() for process in self._all):  # each of them, also after the first
                 note(self._config.processes, self._own())
             self._reap_orphans()
-            self._wake.wait(0.5)
-            self._wake.clear()
+            wakeup.wait(LOOK_S)
         log.info("stopping: running jobs save and go back to the queue")
         code = self._agent.end(DRAIN_S)
         self._celery.end(END_S)
         self._zygote.end(END_S)
         kill_descendants()
         return 0 if code == 0 else UNCLEAN
-
-    def _ask_to_stop(self, *_: object) -> None:
-        self._stop = True
-        self._wake.set()
 
     def _agent_left(self) -> bool:
         """Return whether the agent ended in order: somebody drained the host."""
