@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from redis import Redis
+
+    from ftq_shared.store import Server
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,21 @@ class HostStore:
         """Remove a queue with everything that kombu keeps for it."""
         self.redis.delete(*keys.kombu_keys(queue))
         self.redis.zrem(keys.QUEUES, queue)
+
+    def held_after_restart(
+        self, server: "Server", known: Sequence[HostRecord]
+    ) -> frozenset[str] | None:
+        """Return the jobs that may still run somewhere, None while nobody can know.
+
+        A broker that starts may have lost its last second, and with it that a job went on to
+        another owner. That owner ends it as soon as it cannot renew the lease; until every host
+        has said what it runs, or is lost, nothing is placed or claimed.
+        """
+        if server.uptime_s > keys.HOST_LOST_S:
+            return frozenset()
+        if any(host.broker not in ("", server.run_id) for host in known):
+            return None
+        return frozenset().union(*(host.running for host in known))
 
     def all(self) -> list[HostRecord]:
         """Return every host that is known; forgets names whose record has expired."""

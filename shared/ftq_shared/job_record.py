@@ -50,7 +50,8 @@ class JobRecord:
     attempt: int  # 1, and one more for each interruption that cost an attempt, and each retry
     version: int  # counts changes; place checks it
     token: str  # "<number>:<64 random bits>"; '' when nobody owns the job
-    token_number: int  # names the owner's folder; never goes down
+    token_number: int  # of the newest token; never goes down
+    nonce: str  # of the claim; '' when nobody has claimed
     host: str
     instance: str
     gpus: tuple[str, ...]
@@ -80,9 +81,9 @@ class JobRecord:
     def claim(self) -> str:
         """Name of the folder that only the present owner writes to.
 
-        The counter alone would not do: a broker that rolled back issues a number twice.
+        The token alone would not do: a broker that rolled back lets one be claimed twice.
         """
-        return self.token.replace(":", "-")
+        return f"{self.token.partition(':')[0]}-{self.nonce}"
 
     @property
     def error(self) -> ErrorInfo | None:
@@ -111,6 +112,7 @@ class JobRecord:
             version=int(raw["version"]),
             token=get("token", ""),
             token_number=int(get("token_number", "0")),
+            nonce=get("nonce", ""),
             host=get("host", ""),
             instance=get("instance", ""),
             gpus=tuple(json.loads(get("gpus") or "[]")),

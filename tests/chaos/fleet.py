@@ -206,6 +206,7 @@ class Fleet:
                 remembers, sizes = self._sizes_before(remembers - lost_s)
                 for path, size in sizes.items():
                     os.truncate(path, size)
+            self.sizes.clear()  # the file may be shorter now
             time.sleep(down_s)
             self.broker.launch()
             self._no_rewrite()
@@ -218,11 +219,8 @@ class Fleet:
         def watch() -> None:
             while self.broker.process:
                 with self.settled:
-                    files = (self.broker.directory / "appendonlydir").glob("*.incr.aof")
-                    self.sizes.append(
-                        (time.monotonic(), {path: path.stat().st_size for path in files})
-                    )
-                del self.sizes[:-40]
+                    self.sizes.append(self._sizes_now())
+                    del self.sizes[:-40]
                 time.sleep(0.1)
 
         threading.Thread(target=watch, daemon=True).start()
@@ -232,9 +230,14 @@ class Fleet:
         redis.config_set("auto-aof-rewrite-percentage", 0)
         redis.close()
 
+    def _sizes_now(self) -> tuple[float, dict[Path, int]]:
+        files = (self.broker.directory / "appendonlydir").glob("*.incr.aof")
+        return time.monotonic(), {path: path.stat().st_size for path in files}
+
     def _sizes_before(self, when: float) -> tuple[float, dict[Path, int]]:
+        """Return the newest note that is as old; at least as old as there are."""
         older = [entry for entry in self.sizes if entry[0] <= when]
-        return older[-1] if older else self.sizes[0]
+        return (older[-1:] or self.sizes[:1] or [self._sizes_now()])[0]
 
     def left_over(self) -> list[str]:
         """Return the processes of the fleet that still run, each with its command."""

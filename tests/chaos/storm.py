@@ -181,7 +181,8 @@ class Storm:
 
         wait_for(lambda: not open_jobs(), SETTLE_S, lambda: list(open_jobs().items())[:20], 0.5)
         self.say("all jobs have ended")
+        deadline = time.monotonic() + 60.0
         for thread in self._threads:
-            thread.join(60)
+            thread.join(max(0.0, deadline - time.monotonic()))
         for terminal in self.terminals:
             terminal.process.wait(60)

@@ -44,8 +44,8 @@ def weather(root: Path, jobs: int, faults: int, number: int) -> None:
                 print(f"-- {worker.name}\n{worker.log_tail(40)}")
             raise
         verdict = judge(storm)
-        judge_end(verdict, storm, made.stop_workers())
         print(verdict.table())
+        judge_end(verdict, storm, made.stop_workers())
         print(as_json(storm, verdict))
         print(f"{time.monotonic() - started:.0f} s")
         wrong = {what: found[:5] for what, found in verdict.findings.items()}

@@ -29,6 +29,7 @@ from ftq_shared.states import Phase
 from ftq_worker import hub_inputs
 from ftq_worker.folders import sweep
 from ftq_worker.host.ending import disk_full
+from ftq_worker.host.family import children_of, kill_all
 from ftq_worker.host.linux import become_subreaper
 from ftq_worker.host.request import ChildRequest
 from ftq_worker.host.wire import to_line
@@ -67,6 +68,7 @@ def run_phase(request: ChildRequest, control_fd: int, event_fd: int) -> int:
     owner: Owner = Lifeline(emitter.line, leash) if request.watched else Alone()
     work = partial(_run, request, control, emitter, leash.secrets, owner)
     outcome = guarded(work, request, Redactor(leash.secrets.values()))
+    kill_all(children_of(os.getpid()))  # a phase ends with all that it has started
     emitter.line(to_line(outcome))
     return 0
 

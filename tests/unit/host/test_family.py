@@ -61,6 +61,24 @@ def test_a_dead_guards_family_is_ended(tmp_path: Path, tree: tuple[int, int]) ->
     assert not any(family.runs(pid) for pid in tree)
 
 
+def test_what_fell_to_init_is_known_by_its_environment(tmp_path: Path) -> None:
+    config = json.dumps({"name": "h1", "run_dir": str(tmp_path)})
+    other = json.dumps({"name": "h1", "run_dir": f"{tmp_path}-other"})
+    sleeping = [sys.executable, "-c", "import time; time.sleep(600)"]
+    mine, its = (
+        subprocess.Popen(sleeping, env=os.environ | {"FTQ_HOST_CONFIG": text})
+        for text in (config, other)
+    )
+    try:
+        family.end_family(tmp_path)
+        assert not family.runs(mine.pid)
+        assert family.runs(its.pid)
+    finally:
+        for process in (mine, its):
+            process.kill()
+            process.wait()
+
+
 def test_orphans_are_strangers_below_the_guard(
     tmp_path: Path, tree: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

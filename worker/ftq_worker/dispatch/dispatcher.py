@@ -3,8 +3,7 @@
 import logging
 from typing import Protocol
 
-from ftq_shared.hosts import HostRecord, HostStore
-from ftq_shared.keys import HOST_LOST_S
+from ftq_shared.hosts import HostStore
 from ftq_shared.store import JobStore
 from ftq_worker.dispatch.policy import HostRoom, Waiting, free_room, plan
 
@@ -27,7 +26,7 @@ def dispatch(store: JobStore, hosts: HostStore, ring_host: RingHost) -> int:
     """
     store.clear_dirty()
     known = hosts.all()
-    held = _held_after_restart(store, known)
+    held = hosts.held_after_restart(store.server(), known)
     if held is None:
         log.info("the broker has just started: waiting for the hosts to say what they run")
         return 0
@@ -49,21 +48,6 @@ def dispatch(store: JobStore, hosts: HostStore, ring_host: RingHost) -> int:
         if not _any_room(rooms):
             break
     return placed
-
-
-def _held_after_restart(store: JobStore, known: list[HostRecord]) -> frozenset[str] | None:
-    """Return the jobs that may still run somewhere, None while nobody can know.
-
-    A broker that starts may have lost its last second, and with it that a queued job was placed.
-    Its owner ends it as soon as it cannot renew the lease; until every host has said what it
-    runs, or is lost, nothing is placed.
-    """
-    server = store.server()
-    if server.uptime_s > HOST_LOST_S:
-        return frozenset()
-    if any(host.broker not in ("", server.run_id) for host in known):
-        return None
-    return frozenset().union(*(host.running for host in known))
 
 
 def _any_room(rooms: list[HostRoom]) -> bool:

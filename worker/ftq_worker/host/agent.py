@@ -26,7 +26,7 @@ from ftq_shared.broker import connect, translated
 from ftq_shared.errors import BrokerUnreachable, ErrorInfo, FtqError
 from ftq_shared.hosts import HostStore
 from ftq_shared.job_record import RECORD_VERSION, JobRecord
-from ftq_shared.keys import BEAT_S, RENEW_S
+from ftq_shared.keys import BEAT_S, HOST_LOST_S, RENEW_S
 from ftq_shared.paths import JobPaths, open_storage, read_json
 from ftq_shared.secrets import FleetKey, open_box
 from ftq_shared.settings import Settings
@@ -323,6 +323,8 @@ class Agent:
             why = "is going down" if self.stopping.is_set() else "has no room on its disk"
             self.store.requeue(job, token, f"{self.config.name} {why}", burn=False)
             return False
+        if self._may_run_elsewhere(job):
+            return False  # the next look tries again
         nonce, asked = secrets.token_hex(8), time.monotonic()
         answer = self.store.claim(
             job,
@@ -347,6 +349,15 @@ class Agent:
         if self.stopping.is_set():  # it came while we were handing back
             run.stop(StopReason.DRAIN, DRAIN_GRACE_S)
         return True
+
+    def _may_run_elsewhere(self, job: str) -> bool:
+        """Return whether a broker that has just started may have forgotten a later owner."""
+        server = self.store.server()
+        if server.uptime_s > HOST_LOST_S:
+            return False
+        others = [host for host in self.hosts.all() if host.name != self.config.name]
+        held = self.hosts.held_after_restart(server, others)
+        return held is None or job in held
 
     def _work(self, run: PhaseRun, record: JobRecord) -> None:
         """Carry a run to its end, then look for more work."""

@@ -71,6 +71,14 @@ def wait_gone(pids: Iterable[int]) -> None:
         log.error("processes %s do not die", sorted(left))
 
 
+def _belongs(pid: int, run_dir: Path) -> bool:
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:  # gone, or not ours to read and so not ours at all
+        return False
+    return os.fsencode(f'"{run_dir}"') in environment
+
+
 def runs(pid: int) -> bool:
     """Return whether a process is there and no zombie."""
     try:
@@ -112,8 +120,13 @@ class Orphans:
 
 
 def end_family(run_dir: Path) -> None:
-    """Kill what is left of a worker whose guard has died."""
+    """Kill what is left of a worker whose guard has died.
+
+    What a phase has left behind fell to init then, and is written down nowhere: it is known by
+    its environment, which names the folder.
+    """
     left = noted(run_dir / "processes.json") | noted(run_dir / "phases.json")
+    left |= {pid for pid in psutil.pids() if pid != os.getpid() and _belongs(pid, run_dir)}
     if left:
         log.warning("ending processes that a dead guard has left: %s", sorted(left))
         kill_all(left)
