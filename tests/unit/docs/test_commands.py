@@ -110,7 +110,7 @@ def test_symptoms_in_troubleshooting_are_messages_of_the_code() -> None:
     source = "\n".join(
         path.read_text()
         for folder in ("client", "shared", "worker")
-        for path in sorted((ROOT / folder).rglob("*.py"))
+        for path in sorted([*(ROOT / folder).rglob("*.py"), *(ROOT / folder).rglob("*.lua")])
     )
     # Strings that are split over lines become one; what is filled in becomes the three dots.
     source = re.sub(r'"\s+f?"', "", source)
