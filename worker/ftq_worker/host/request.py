@@ -1,9 +1,14 @@
 """What a child is asked to do: everything but the secrets, which come down its control pipe."""
 
+import time
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftq_shared.job_record import JobRecord
+from ftq_shared.states import Phase
+
+if TYPE_CHECKING:
+    from ftq_worker.host.bench import Bench
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,26 @@ class ChildRequest:
     def from_json(cls, raw: dict[str, Any]) -> "ChildRequest":
         """Read what `to_json` wrote."""
         return cls(**raw | {"gpus": tuple(raw.get("gpus", ()))})
+
+
+def request_for(record: JobRecord, rank: int, bench: "Bench") -> ChildRequest:
+    """Describe a claimed phase to one rank."""
+    return ChildRequest(
+        job=record.id,
+        phase=record.phase,
+        attempt=record.attempt,
+        token_number=record.token_number,
+        claim=record.claim,
+        fresh_after=record.fresh_after,
+        spec=record.spec_json,
+        storage=str(bench.storage),
+        endpoint=record.endpoint or None,
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created_ms / 1000)),
+        gpus=record.gpus,
+        rank=rank,
+        cpu_threads=bench.cpu_threads if record.phase is Phase.TRAIN else 1,
+        env=rank_environment(record, rank),
+    )
 
 
 def rank_environment(record: JobRecord, rank: int) -> dict[str, str]:

@@ -6,53 +6,31 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
 from ftq_shared.broker import translated
-from ftq_shared.errors import BrokerUnreachable, ErrorInfo, FtqError
-from ftq_shared.events import EVENTS, EventType
+from ftq_shared.errors import BrokerUnreachable, FtqError
+from ftq_shared.events import EventType
 from ftq_shared.job_record import JobRecord
 from ftq_shared.keys import CHILD_S, PAUSE_S
-from ftq_shared.paths import JobPaths, write_atomic, write_json
+from ftq_shared.paths import JobPaths, write_atomic
 from ftq_shared.redaction import Redactor
 from ftq_shared.states import Phase
-from ftq_shared.store import JobStore
-from ftq_worker.host.children import Child, HostTrouble, Spawn
-from ftq_worker.host.ending import classify, disk_full, timeout_error
+from ftq_worker.host.bench import Bench
+from ftq_worker.host.children import Child, HostTrouble
+from ftq_worker.host.ending import classify, disk_full
 from ftq_worker.host.linux import oom_kills
 from ftq_worker.host.outbox import Outbox
-from ftq_worker.host.request import ChildRequest, rank_environment
+from ftq_worker.host.request import request_for
+from ftq_worker.host.settling import End, settle
 from ftq_worker.phase import StopReason
 
 log = logging.getLogger(__name__)
 
 STOP_GRACE_S = 60.0  # for a checkpoint, after a phase was asked to stop
 KILL_GRACE_S = 5.0  # between TERM and KILL
-LAST_LINES = 20  # of a dead child's output, shown as log events
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What every run on this host uses."""
-
-    store: JobStore
-    spawn: Spawn
-    host: str
-    storage: Path
-    endpoint: str
-    warm: bool
-    cpu_threads: int
-    instance: str
-    storage_id: str
-    open_secrets: Callable[[JobRecord], dict[str, str]]
-    fetch_inputs: Callable[[JobRecord, JobPaths], None]
-    note_children: Callable[[], None]  # after a child was started or has ended
-    end_orphans: Callable[[], None]  # kill what dead phases of this host have left behind
 
 
 class PhaseRun:
@@ -60,7 +38,7 @@ class PhaseRun:
 
     def __init__(self, bench: Bench, record: JobRecord, nonce: str, asked: float) -> None:
         self._bench = bench
-        self._record = record
+        self.record = record
         self._nonce = nonce  # of the claim
         # Monotonic, from before the claim was sent: the lease counts from there.
         self._until, self._pause_at = asked + CHILD_S, asked + PAUSE_S
@@ -130,7 +108,8 @@ class PhaseRun:
             try:
                 self._try(outbox)
                 self._end_children()  # nothing is reported before the process tree is gone
-                self._settle(outbox)
+                if not self.lost:
+                    self._settle(outbox)
             finally:
                 outbox.close()
         except Exception:  # a bug in one run must not end the agent and with it all other runs
@@ -144,7 +123,7 @@ class PhaseRun:
     def _try(self, outbox: Outbox) -> None:
         """Run the phase; what keeps it from running becomes the verdict."""
         try:
-            secrets = self._bench.open_secrets(self._record)
+            secrets = self._bench.open_secrets(self.record)
             outbox.redactor = Redactor(secrets.values())
             self._run(outbox, secrets)
         except HostTrouble as error:  # not the job's fault: somebody else may try
@@ -165,7 +144,7 @@ class PhaseRun:
 
     def _outbox(self) -> Outbox:
         """Open the claim's event file."""
-        record = self._record
+        record = self.record
         return Outbox(
             self._bench.store,
             self.job,
@@ -181,12 +160,12 @@ class PhaseRun:
         """Start the children, pass on their events, and wait for their end."""
         started = time.monotonic()
         self._lay_out()
-        with self.paths.output(self._record.claim).open("ab") as output:
+        with self.paths.output(self.record.claim).open("ab") as output:
             self._start(output.fileno(), secrets)
         outbox.say(
             EventType.PHASE_STARTED,
             pid=self._children[0].pid,
-            devices=list(self._record.gpus) or ["cpu"],
+            devices=list(self.record.gpus) or ["cpu"],
             warm=self._bench.warm,
         )
         self._pump(outbox)
@@ -195,7 +174,7 @@ class PhaseRun:
 
     def _lay_out(self) -> None:
         """Make the job's folder what the phase expects. Raises FtqError."""
-        record = self._record
+        record = self.record
         self.paths.attempt(record.claim).mkdir(parents=True, exist_ok=True)
         if record.phase is Phase.VALIDATE:
             write_atomic(self.paths.marker, record.id)
@@ -204,8 +183,8 @@ class PhaseRun:
 
     def _start(self, output: int, secrets: dict[str, str]) -> None:
         """Start one child per rank and hand each its secrets and its lease."""
-        for rank in range(max(1, len(self._record.gpus))):
-            child = self._bench.spawn(self._request(rank), output)
+        for rank in range(max(1, len(self.record.gpus))):
+            child = self._bench.spawn(request_for(self.record, rank, self._bench), output)
             with self._lock:
                 self._children.append(child)
             self._bench.note_children()
@@ -213,26 +192,6 @@ class PhaseRun:
             child.send(self._lease())
             if self._stop_reason:  # it was asked to stop before the child was there
                 child.send({"stop": self._stop_reason})
-
-    def _request(self, rank: int) -> ChildRequest:
-        """Describe the phase to one rank."""
-        record = self._record
-        return ChildRequest(
-            job=self.job,
-            phase=record.phase,
-            attempt=record.attempt,
-            token_number=record.token_number,
-            claim=record.claim,
-            fresh_after=record.fresh_after,
-            spec=record.spec_json,
-            storage=str(self._bench.storage),
-            endpoint=record.endpoint or None,
-            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created_ms / 1000)),
-            gpus=record.gpus,
-            rank=rank,
-            cpu_threads=self._bench.cpu_threads if record.phase is Phase.TRAIN else 1,
-            env=rank_environment(record, rank),
-        )
 
     def _pump(self, outbox: Outbox) -> None:
         """Pass events on until every child is dead, killing when time is over."""
@@ -297,8 +256,8 @@ class PhaseRun:
 
     def _deadline(self) -> float | None:
         """Return when `max_runtime` is over, monotonic; only training is limited."""
-        limit_s = float(self._record.summary.get("max_runtime_s") or 0)
-        timed = limit_s and self._record.phase is Phase.TRAIN
+        limit_s = float(self.record.summary.get("max_runtime_s") or 0)
+        timed = limit_s and self.record.phase is Phase.TRAIN
         return time.monotonic() + limit_s if timed else None
 
     def _patience(self, deadline: float | None) -> float:
@@ -322,78 +281,9 @@ class PhaseRun:
     # -- the end
 
     def _settle(self, outbox: Outbox) -> None:
-        """Tell the broker how it ended, for as long as it takes the broker to listen.
-
-        Our lease is renewed all the while; when it is lost, so is the right to report.
-        """
-        if self.lost:
-            return
-        # What stands in the record and in the storage is as free of secrets as an event.
-        verdict: dict[str, Any] = outbox.redactor.data(self._verdict())
-        self._tell(outbox, verdict)
-        if not outbox.flush():
-            return
-        while not self.lost:
-            try:
-                with translated():
-                    self._report(verdict)
-                return
-            except (BrokerUnreachable, RedisError) as error:  # away, or full
-                log.warning("result of %s waits: %s", self.job, error)
-                time.sleep(1.0)
-
-    def _tell(self, outbox: Outbox, verdict: dict[str, Any]) -> None:
-        """Send the last events of a phase that did not end well."""
-        try:
-            if verdict["outcome"] == "died" and self._trouble is None:
-                self._tell_death(outbox, verdict)
-            if verdict["outcome"] == "host":
-                outbox.say(
-                    EventType.WARNING,
-                    message=verdict["error"]["message"],
-                    hint=verdict["error"].get("hint", ""),
-                    code=verdict["error"]["code"],
-                )
-            if verdict["outcome"] == "failed":
-                self._tell_error(outbox, verdict["error"])
-        except HostTrouble as error:  # the disk is full: the event is on its way all the same
-            log.warning("%s: %s", self.job, error)
-
-    def _report(self, verdict: dict[str, Any]) -> None:
-        """Carry out the state change that the outcome calls for."""
-        store, record = self._bench.store, self._record
-        outcome = verdict["outcome"]
-        following = record.phase.next
-        if outcome == "done" and following:
-            store.finish(self.job, self.token, "next", next_phase=following)
-        elif outcome == "done":
-            self._finish("succeeded", None)
-        elif outcome == "cancelled" or self._stop_reason is StopReason.CANCEL:
-            self._finish("cancelled", None)
-        elif self._stop_reason is StopReason.DEADLINE:
-            self._finish("failed", timeout_error(record))
-        elif outcome == "failed" and self._stop_reason is None:
-            self._finish("failed", ErrorInfo.from_json(verdict["error"]))
-        else:
-            reason = verdict.get("reason") or verdict.get("error", {}).get("message", "")
-            if self._stop_reason is StopReason.DRAIN:
-                reason = "the host is going down"
-            burn = verdict.get("burn", self._stop_reason is not StopReason.DRAIN)
-            store.requeue(self.job, self.token, reason, burn=burn)
-
-    def _finish(self, state: Any, error: ErrorInfo | None) -> None:
-        """End the job, in the record and in the storage."""
-        if self._bench.store.finish(self.job, self.token, state, error=error) != "ok":
-            return
-        result = {
-            "state": state,
-            "error": error.to_json() if error else None,
-            "round": self._record.round,
-        }
-        try:
-            write_json(self.paths.result, result)
-        except OSError as write_error:  # a belt for a broker that loses its last second
-            log.warning("result of %s is not in the storage: %s", self.job, write_error)
+        """Tell watchers and the record how it ended."""
+        end = End(self._verdict(), self._stop_reason, had_trouble=self._trouble is not None)
+        settle(self._bench, self.record, outbox, end, lambda: self.lost)
 
     def _verdict(self) -> dict[str, Any]:
         """Return how the phase ended: done only when every rank says so."""
@@ -409,15 +299,3 @@ class PhaseRun:
         death = classify(dead.status(), memory_ran_out=oom_kills() > self._oom_kills)
         reason = f"the phase's process {death.words}"
         return {"outcome": "died", "reason": reason, "code": death.code}
-
-    def _tell_death(self, outbox: Outbox, verdict: dict[str, Any]) -> None:
-        """Show the last that a dead process printed, and how it died."""
-        output = self.paths.output(self._record.claim)
-        for line in output.read_text(errors="replace").splitlines()[-LAST_LINES:]:
-            outbox.say(EventType.LOG, line=line[:2000])
-        outbox.say(EventType.WARNING, message=verdict["reason"], code=verdict["code"])
-
-    def _tell_error(self, outbox: Outbox, error: dict[str, Any]) -> None:
-        """Send the error event, without what only programs that catch the error need."""
-        known = EVENTS[EventType.ERROR].fields
-        outbox.say(EventType.ERROR, **{k: v for k, v in error.items() if k in known})
