@@ -3,7 +3,7 @@
 validate -> validated.json (Validated)
 prepare  -> prepared/{train,validation,golden} (datasets on disk) + prepared.json (Prepared)
 train    -> model/ + train.json (Trained)
-publish -> published.json (Published)
+publish  -> published.json (Published)
 
 Every file is replaced in one step, so a crash leaves the old one or the new one. One that is
 missing or damaged all the same is named, with the phase that makes it again.
