@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ftq_shared import keys, scripts
@@ -43,7 +43,8 @@ class HostRecord:
     warm: bool = True  # whether its zygote has finished importing
     record_version: int = 1  # the newest job record that it knows
     full: bool = False  # whether its storage has no room
-    running: frozenset[str] = frozenset()  # jobs that it worked on at the last heartbeat
+    # What it worked on at the last heartbeat: job -> token.
+    running: Mapping[str, str] = field(default_factory=dict)
     broker: str = ""  # the start of the broker that the last heartbeat went to
 
     @property
@@ -59,6 +60,7 @@ class HostRecord:
     @classmethod
     def from_hash(cls, raw: Mapping[str, str], now_ms: float) -> "HostRecord":
         """Read a Redis hash."""
+        running = json.loads(raw.get("running") or "{}")
         return cls(
             name=raw["name"],
             instance=raw["instance"],
@@ -73,7 +75,7 @@ class HostRecord:
             warm=raw.get("warm", "1") == "1",
             record_version=int(raw.get("record_version", "1")),
             full=raw.get("full") == "1",
-            running=frozenset(json.loads(raw.get("running") or "[]")),
+            running=running if isinstance(running, dict) else {},  # ftq 0.1.0 wrote a list
             broker=raw.get("broker", ""),
         )
 
@@ -139,20 +141,21 @@ class HostStore:
         self.redis.delete(*keys.kombu_keys(queue))
         self.redis.zrem(keys.QUEUES, queue)
 
-    def held_after_restart(
+    def running_after_restart(
         self, server: "Server", known: Sequence[HostRecord]
-    ) -> frozenset[str] | None:
-        """Return the jobs that may still run somewhere, None while nobody can know.
+    ) -> Mapping[str, str] | None:
+        """Return what runs somewhere (job -> token), None while nobody can know.
 
         A broker that starts may have lost its last second, and with it that a job went on to
         another owner. That owner ends it as soon as it cannot renew the lease; until every host
-        has said what it runs, or is lost, nothing is placed or claimed.
+        has said what it runs, or is lost, nothing is placed or claimed. Later it is all known:
+        empty.
         """
         if server.uptime_s > keys.HOST_LOST_S:
-            return frozenset()
+            return {}
         if any(host.broker not in ("", server.run_id) for host in known):
             return None
-        return frozenset().union(*(host.running for host in known))
+        return {job: token for host in known for job, token in host.running.items()}
 
     def all(self) -> list[HostRecord]:
         """Return every host that is known; forgets names whose record has expired."""

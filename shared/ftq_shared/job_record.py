@@ -50,6 +50,7 @@ class JobRecord:
     attempt: int  # 1, and one more for each interruption that cost an attempt, and each retry
     version: int  # counts changes; place checks it
     token: str  # "<number>:<64 random bits>"; '' when nobody owns the job
+    last_token: str  # the one before, which has ended; '' before the first
     token_number: int  # of the newest token; never goes down
     nonce: str  # of the claim; '' when nobody has claimed
     host: str
@@ -76,6 +77,10 @@ class JobRecord:
         from ftq_shared.spec import JobSpec
 
         return JobSpec.model_validate_json(self.spec_json)
+
+    def is_held_by(self, running: Mapping[str, str]) -> bool:
+        """Return whether somebody works on it under a token that this record does not know."""
+        return running.get(self.id, self.last_token) not in (self.last_token, self.token)
 
     @property
     def claim(self) -> str:
@@ -111,6 +116,7 @@ class JobRecord:
             attempt=int(raw["attempt"]),
             version=int(raw["version"]),
             token=get("token", ""),
+            last_token=get("last_token", ""),
             token_number=int(get("token_number", "0")),
             nonce=get("nonce", ""),
             host=get("host", ""),

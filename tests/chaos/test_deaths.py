@@ -3,6 +3,7 @@
 Lease times are a fifth of the real ones. The storm puts all of this together.
 """
 
+import json
 import os
 import re
 import signal
@@ -17,7 +18,10 @@ import psutil
 import pytest
 
 from ftq_client.client import Client
+from ftq_shared import keys
+from ftq_shared.doorbell import RUN_PHASE, sender
 from ftq_shared.keys import new_job_id
+from ftq_shared.settings import load_settings
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import JobState, Phase
 from ftq_worker.host.family import runs
@@ -231,6 +235,37 @@ def test_a_full_broker_in_words(one: Worker, made: Fleet, client: Client) -> Non
     assert done.returncode == 6
     assert "takes nothing more" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_submit_whose_answer_is_lost_makes_one_job(
+    one: Worker, made: Fleet, client: Client
+) -> None:
+    lossy = Client(load_settings(made.env("client", one.proxy.port)))
+    before = client.redis.zcard(keys.JOBS)
+    one.proxy.swallow = 1
+    job = submit(lossy, "chaos steps=3 ms=1")  # answered at the second try, after a time-out
+    assert one.proxy.swallow == 0
+    assert client.redis.zcard(keys.JOBS) == before + 1
+    assert client.wait(job, timeout_s=60).state is JobState.SUCCEEDED
+
+
+def test_messages_that_are_none_stop_nobody(one: Worker, client: Client) -> None:
+    running = submit(client, LONG)
+    until_step(one, running, 5)
+    (host,) = [host for host in client.workers() if host.name == "one"]
+    for queue in (keys.DISPATCH_QUEUE, host.queue):
+        client.redis.lpush(queue, "no json", "{}", "[1]", '{"body": "e30=", "properties": {}}')
+    app = sender(client.settings.redis_url or "")
+    app.send_task("ftq.unknown", queue=keys.DISPATCH_QUEUE)
+    for args in ([], ["x"], [1, 2], ["ft-aaaaaaaa", "1:a"]):
+        app.send_task(RUN_PHASE, args=args, queue=host.queue)
+    for text in ("no json", "[]", "{}", '{"cancel": 7}', '{"drain": "one"}'):
+        client.redis.publish(keys.CONTROL, text)
+    client.redis.publish(keys.CONTROL, json.dumps({"fetch": "../x", "storage_id": host.storage_id}))
+    job = submit(client, "chaos steps=3 ms=1")
+    for each in (job, running):
+        record = client.wait(each, timeout_s=60)
+        assert (record.state, record.attempt) == (JobState.SUCCEEDED, 1)
 
 
 def test_a_damaged_lock_file_keeps_nobody_from_starting(one: Worker, made: Fleet) -> None:

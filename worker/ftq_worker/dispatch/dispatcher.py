@@ -26,14 +26,14 @@ def dispatch(store: JobStore, hosts: HostStore, ring_host: RingHost) -> int:
     """
     store.clear_dirty()
     known = hosts.all()
-    held = hosts.held_after_restart(store.server(), known)
-    if held is None:
+    running = hosts.running_after_restart(store.server(), known)
+    if running is None:
         log.info("the broker has just started: waiting for the hosts to say what they run")
         return 0
     rooms = free_room(known, store.leased())
     placed, start = 0, 0
     while ids := store.queued(start, start + WINDOW - 1):
-        free = [record for record in store.get_many(ids) if record.id not in held]
+        free = [record for record in store.get_many(ids) if not record.is_held_by(running)]
         plans, waiting = plan(free, rooms)
         for one in plans:
             token, why = store.place(one)

@@ -184,7 +184,7 @@ class Agent:
             "version": __version__,
             "record_version": str(RECORD_VERSION),
             "endpoint": self.settings.hf_endpoint,
-            "running": sorted(self.roster.runs()),
+            "running": {job: run.token for job, run in self.roster.runs().items()},
             "broker": self.store.server().run_id,
             "warm": "1" if config.cold or config.zygote_socket.exists() else "0",
         }

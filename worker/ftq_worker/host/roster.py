@@ -81,8 +81,8 @@ class Roster:
         if server.uptime_s > HOST_LOST_S:
             return False
         others = [host for host in self._hosts.all() if host.name != self._bench.host]
-        held = self._hosts.held_after_restart(server, others)
-        return held is None or job in held
+        running = self._hosts.running_after_restart(server, others)
+        return running is None or self._bench.store.get(job).is_held_by(running)
 
     def _claim(self, job: str, token: str) -> PhaseRun | None:
         """Claim a phase with its token; None when it is not to be had."""

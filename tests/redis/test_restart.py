@@ -1,0 +1,80 @@
+"""After a broker's start nothing goes to a host before it is known what still runs."""
+
+from typing import Any
+
+import pytest
+
+from ftq_shared.hosts import HostStore
+from ftq_shared.keys import HOST_LOST_S
+from ftq_shared.spec import JobSpec
+from ftq_shared.states import JobState
+from ftq_shared.store import JobStore, Server
+from ftq_worker.dispatch.dispatcher import dispatch
+
+SPEC = JobSpec(model="org/model", dataset="org/data")
+HOST: dict[str, Any] = {"slots": 2, "gpus": [], "storage_id": "s1", "draining": "0"}
+NEW = Server("new", 1.0)
+
+
+@pytest.fixture
+def hosts(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> HostStore:
+    monkeypatch.setattr(store, "server", lambda: NEW)
+    return HostStore(store.redis)
+
+
+@pytest.fixture
+def job(store: JobStore) -> str:
+    return store.submit("ft-aaaaaaaa", SPEC, client_key="k", owner="me@here", endpoint="")
+
+
+def placed(store: JobStore, hosts: HostStore, job: str) -> bool:
+    dispatch(store, hosts, lambda *_: None)
+    return store.get(job).state is JobState.PLACED
+
+
+def beat(hosts: HostStore, broker: str, running: object = None) -> None:
+    hosts.beat("h1", "i1", "", HOST | {"broker": broker, "running": running or {}})
+
+
+def test_a_host_that_has_not_spoken_since_is_waited_for(
+    store: JobStore, hosts: HostStore, job: str
+) -> None:
+    beat(hosts, "old")
+    assert not placed(store, hosts, job)
+    beat(hosts, "new")
+    assert placed(store, hosts, job)
+
+
+def test_a_lost_host_is_not_waited_for_long(
+    store: JobStore, hosts: HostStore, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beat(hosts, "old")
+    monkeypatch.setattr(store, "server", lambda: Server("new", HOST_LOST_S + 1))
+    assert placed(store, hosts, job)
+
+
+def test_a_job_that_runs_under_a_forgotten_token_is_left_alone(
+    store: JobStore, hosts: HostStore, job: str
+) -> None:
+    beat(hosts, "new", {job: "7:forgotten"})
+    assert not placed(store, hosts, job)
+    beat(hosts, "new")
+    assert placed(store, hosts, job)
+
+
+def test_a_run_that_the_record_knows_to_have_ended_holds_nothing_up(
+    store: JobStore, hosts: HostStore, job: str
+) -> None:
+    beat(hosts, "new")
+    assert placed(store, hosts, job)
+    token = store.get(job).token
+    store.requeue(job, token, "interrupted", burn=False)
+    beat(hosts, "new", {job: token})  # its host has not said yet that it is over
+    assert placed(store, hosts, job)
+
+
+def test_a_host_of_the_previous_version_says_it_in_another_way(
+    store: JobStore, hosts: HostStore, job: str
+) -> None:
+    hosts.beat("h1", "i1", "", HOST | {"running": [job]})
+    assert placed(store, hosts, job)
