@@ -193,13 +193,15 @@ class JobMachine(RuleBasedStateMachine):
         nonce = "old" if old_nonce else f"new {self.history.calls}"
         self.send(mode, "retry", job, phase, sealed=sealed, nonce=nonce, afresh=afresh)
 
-    @rule(job=a_job)
-    def upgrade(self, job: str) -> None:
+    @precondition(lambda self: self.in_state("placed") or self.in_state("queued"))
+    @rule(which=one_of_jobs)
+    def upgrade(self, which: int) -> None:
         """A newer client writes the record, or an older one writes it back."""
-        if it := self.jobs.get(job):
-            it.record_version = 3 - it.record_version
-            self.world.redis.hset(keys.job(job), "v", it.record_version)
-            self.history.look()
+        jobs = self.in_state("placed") or self.in_state("queued")
+        it = jobs[which % len(jobs)]
+        it.record_version = 3 - it.record_version
+        self.world.redis.hset(keys.job(it.id), "v", it.record_version)
+        self.history.look()
 
     # -- the dispatcher
 
@@ -322,10 +324,12 @@ class JobMachine(RuleBasedStateMachine):
         beat = self.history.view.number(job, "beat") - behind
         self.send(mode, "reap", job, token, beat, "silent")
 
-    @rule(which=one_of_jobs, old=rarely, what=st.sampled_from(["hub/x", "hub/y"]), mode=a_mode)
-    def lock(self, which: int, old: bool, what: str, mode: str) -> None:
+    @rule(which=one_of_jobs, old=rarely, both=maybe, mode=a_mode)
+    def lock(self, which: int, old: bool, both: bool, mode: str) -> None:
+        """Of two locks only the newer goes with the token; the other is then nobody's."""
         job, token = self._owner(which, old)
-        self.send(mode, "lock", job, token, what)
+        for what in ("hub/x", "hub/y")[: 1 + both]:
+            self.send(mode, "lock", job, token, what)
 
     # -- the network, the clock, the disk
 
