@@ -79,8 +79,14 @@ class JobRecord:
         return JobSpec.model_validate_json(self.spec_json)
 
     def is_held_by(self, running: Mapping[str, str]) -> bool:
-        """Return whether somebody works on it under a token that this record does not know."""
-        return running.get(self.id, self.last_token) not in (self.last_token, self.token)
+        """Return whether somebody works on it under a token that this record has forgotten.
+
+        One with a lower number is none: it has ended, and its host has not said so yet.
+        """
+        token = running.get(self.id, "")
+        number = token.partition(":")[0]
+        forgotten = number.isdecimal() and int(number) >= self.token_number
+        return forgotten and token not in (self.last_token, self.token)
 
     @property
     def claim(self) -> str:

@@ -73,6 +73,16 @@ def test_a_run_that_the_record_knows_to_have_ended_holds_nothing_up(
     assert placed(store, hosts, job)
 
 
+def test_nor_does_an_older_one(store: JobStore, hosts: HostStore, job: str) -> None:
+    beat(hosts, "new")
+    tokens = []
+    for _ in range(3):
+        assert placed(store, hosts, job)
+        tokens.append(store.get(job).token)
+        store.requeue(job, tokens[-1], "interrupted", burn=False)
+        beat(hosts, "new", {job: tokens[0]})  # heartbeats are slower than three short runs
+
+
 def test_a_host_of_the_previous_version_says_it_in_another_way(
     store: JobStore, hosts: HostStore, job: str
 ) -> None:
