@@ -40,7 +40,7 @@ bench: setup
 	$(BIN)/python -m benchmarks
 
 chaos: setup
-	$(BIN)/python -m pytest -m chaos tests/chaos $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -s -m chaos tests/chaos $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -141,22 +141,6 @@ class HostStore:
         self.redis.delete(*keys.kombu_keys(queue))
         self.redis.zrem(keys.QUEUES, queue)
 
-    def running_after_restart(
-        self, server: "Server", known: Sequence[HostRecord]
-    ) -> Mapping[str, str] | None:
-        """Return what runs somewhere (job -> token), None while nobody can know.
-
-        A broker that starts may have lost its last second, and with it that a job went on to
-        another owner. That owner ends it as soon as it cannot renew the lease; until every host
-        has said what it runs, or is lost, nothing is placed or claimed. Later it is all known:
-        empty.
-        """
-        if server.uptime_s > keys.HOST_LOST_S:
-            return {}
-        if any(host.broker not in ("", server.run_id) for host in known):
-            return None
-        return {job: token for host in known for job, token in host.running.items()}
-
     def all(self) -> list[HostRecord]:
         """Return every host that is known; forgets names whose record has expired."""
         members: Any = self.redis.smembers(keys.HOSTS)
@@ -179,3 +163,19 @@ def _host(raw: Mapping[str, str], now_ms: float) -> HostRecord | None:
     except (KeyError, ValueError, TypeError) as error:
         log.warning("host %s is not one of this version: %r", raw.get("name", "?"), error)
         return None
+
+
+def running_after_restart(
+    server: "Server", known: Sequence[HostRecord]
+) -> Mapping[str, str] | None:
+    """Return what runs somewhere (job -> token), None while nobody can know.
+
+    A broker that starts may have lost its last second, and with it that a job went on to another
+    owner. That owner ends it as soon as it cannot renew the lease; until every host has said what
+    it runs, or is lost, nothing is placed or claimed. Later it is all known: empty.
+    """
+    if server.uptime_s > keys.HOST_LOST_S:
+        return {}
+    if any(host.broker not in ("", server.run_id) for host in known):
+        return None
+    return {job: token for host in known for job, token in host.running.items()}

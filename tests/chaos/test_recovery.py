@@ -74,12 +74,18 @@ def show(what: str, seconds: list[float], limit_s: float) -> None:
     assert p99 <= limit_s, ordered
 
 
-def kill_again_and_again(made: Fleet, part: str, count: int, calm_s: float) -> list[float]:
-    worker = made.add_worker("one")
+def one_training(made: Fleet, **how: bool) -> tuple[Worker, Client, str]:
+    """Return a worker, a client, and a job that trains there."""
+    worker = made.add_worker("one", **how)
     made.wait_online("one")
     client = made.client()
     job = start_job(client)
     trains(worker, job, 0.0)
+    return worker, client, job
+
+
+def kill_again_and_again(made: Fleet, part: str, count: int, calm_s: float) -> list[float]:
+    worker, client, job = one_training(made)
     taken = []
     for _ in range(count):
         time.sleep(calm_s)
@@ -103,11 +109,7 @@ def test_agent_killed(made: Fleet) -> None:
 
 def test_celery_killed(made: Fleet) -> None:
     """A running training does not notice; a job that comes meanwhile trains soon."""
-    worker = made.add_worker("one")
-    made.wait_online("one")
-    client = made.client()
-    running = start_job(client)
-    trains(worker, running, 0.0)
+    worker, client, running = one_training(made)
     taken = []
     for _ in range(KILLS):
         time.sleep(CALM_S)
@@ -128,11 +130,7 @@ def test_celery_killed(made: Fleet) -> None:
 
 def test_guard_killed_and_started_again(made: Fleet) -> None:
     """With the whole training stack to import: the new zygote is not warm."""
-    worker = made.add_worker("one", light=False)
-    made.wait_online("one")
-    client = made.client()
-    job = start_job(client)
-    trains(worker, job, 0.0)
+    worker, client, job = one_training(made, light=False)
     taken = []
     for _ in range(max(3, KILLS // 4)):
         time.sleep(CALM_S)

@@ -3,7 +3,7 @@
 import logging
 from typing import Protocol
 
-from ftq_shared.hosts import HostStore
+from ftq_shared.hosts import HostStore, running_after_restart
 from ftq_shared.store import JobStore
 from ftq_worker.dispatch.policy import HostRoom, Waiting, free_room, plan
 
@@ -26,7 +26,7 @@ def dispatch(store: JobStore, hosts: HostStore, ring_host: RingHost) -> int:
     """
     store.clear_dirty()
     known = hosts.all()
-    running = hosts.running_after_restart(store.server(), known)
+    running = running_after_restart(store.server(), known)
     if running is None:
         log.info("the broker has just started: waiting for the hosts to say what they run")
         return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq_shared.errors import ErrorInfo
-from ftq_shared.hosts import HostStore
+from ftq_shared.hosts import HostStore, running_after_restart
 from ftq_shared.job_record import JobRecord
 from ftq_shared.keys import HOST_LOST_S
 from ftq_shared.paths import JobPaths, read_json
@@ -81,7 +81,7 @@ class Roster:
         if server.uptime_s > HOST_LOST_S:
             return False
         others = [host for host in self._hosts.all() if host.name != self._bench.host]
-        running = self._hosts.running_after_restart(server, others)
+        running = running_after_restart(server, others)
         return running is None or self._bench.store.get(job).is_held_by(running)
 
     def _claim(self, job: str, token: str) -> PhaseRun | None:
