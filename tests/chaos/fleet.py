@@ -8,9 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -171,6 +172,7 @@ class Fleet:
             "PYTHONPATH": str(FAKES),
             "FTQ_CHAOS_SCALE": str(self.scale),
             "FTQ_CHAOS_RUN": self.marker,
+            "FTQ_CHAOS_ROOT": str(self.root),
             **{name: "1" for name, on in wanted.items() if on},
             **extra,
         }
@@ -300,8 +302,13 @@ def small_disk(path: Path) -> Iterator[Path | None]:
             subprocess.run(["umount", "--lazy", str(path)], capture_output=True)
 
 
-def read_lines(path: Path) -> list[Mapping[str, object]]:
+def read_lines(path: Path) -> list[dict[str, Any]]:
     """Return the JSON lines of a file; none when it is not there."""
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def journal(root: Path, job: str) -> list[dict[str, Any]]:
+    """Return what the processes of a job's fake phases really did, oldest first."""
+    return read_lines(root / "journals" / f"{job}.jsonl")

@@ -25,7 +25,7 @@ from ftq_shared.settings import load_settings
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import JobState, Phase
 from ftq_worker.host.family import runs
-from tests.chaos.fleet import Fleet, Worker, fleet, read_lines, wait_for
+from tests.chaos.fleet import Fleet, Worker, fleet, journal, read_lines, wait_for
 from tests.chaos.jobs import submit_as_previous
 
 LONG = "chaos steps=300 ms=10"
@@ -58,8 +58,8 @@ def submit(client: Client, name: str, attempts: int = 10) -> str:
 
 
 def steps(worker: Worker, job: str) -> list[dict[str, Any]]:
-    entries = read_lines(worker.storage / "jobs" / job / "journal.jsonl")
-    return [dict(e) for e in entries if e["phase"] == "train" and e["what"] == "step"]
+    entries = journal(worker.home.parent, job)
+    return [e for e in entries if e["phase"] == "train" and e["what"] == "step"]
 
 
 def until_step(worker: Worker, job: str, step: int) -> None:
@@ -209,8 +209,8 @@ def test_a_result_in_the_storage_is_believed_over_a_record_that_went_back(
 ) -> None:
     job = submit(client, "chaos steps=5 ms=1")
     assert client.wait(job, timeout_s=60).state is JobState.SUCCEEDED
-    pushed = read_lines(one.storage / "fake-hub" / f"{job}.jsonl")
-    claims = {e["claim"] for e in read_lines(one.storage / "jobs" / job / "journal.jsonl")}
+    pushed = read_lines(one.home.parent / "fake-hub" / f"{job}.jsonl")
+    claims = {e["claim"] for e in journal(one.home.parent, job)}
     # As after a rollback: the record is queued for its last phase again.
     redis = client.redis
     redis.hset(f"ftq:job:{job}", mapping={"state": "queued", "phase": "publish"})
@@ -218,9 +218,9 @@ def test_a_result_in_the_storage_is_believed_over_a_record_that_went_back(
     redis.zadd("ftq:queue", {job: 1})
     client.ring()
     assert client.wait(job, timeout_s=30).state is JobState.SUCCEEDED
-    again = {e["claim"] for e in read_lines(one.storage / "jobs" / job / "journal.jsonl")}
+    again = {e["claim"] for e in journal(one.home.parent, job)}
     assert again == claims  # no phase ran once more
-    assert read_lines(one.storage / "fake-hub" / f"{job}.jsonl") == pushed
+    assert read_lines(one.home.parent / "fake-hub" / f"{job}.jsonl") == pushed
 
 
 def test_a_full_broker_in_words(one: Worker, made: Fleet, client: Client) -> None:

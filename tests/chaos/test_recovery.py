@@ -24,7 +24,7 @@ from ftq_shared import keys
 from ftq_shared.events import Event
 from ftq_shared.keys import LEASE_S
 from ftq_worker.host.family import runs
-from tests.chaos.fleet import Fleet, Worker, fleet, read_lines, wait_for
+from tests.chaos.fleet import Fleet, Worker, fleet, journal, wait_for
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
@@ -47,8 +47,8 @@ def start_job(client: Client, steps: int = 100_000, ms: int = 20, save: int = 5)
 
 def steps(worker: Worker, job: str) -> list[dict[str, Any]]:
     """Return what the job's training processes did, oldest first."""
-    entries = read_lines(worker.storage / "jobs" / job / "journal.jsonl")
-    return [dict(e) for e in entries if e["phase"] == "train" and e["what"] == "step"]
+    entries = journal(worker.home.parent, job)
+    return [e for e in entries if e["phase"] == "train" and e["what"] == "step"]
 
 
 def trains(worker: Worker, job: str, after: float, timeout_s: float = 60.0) -> dict[str, Any]:

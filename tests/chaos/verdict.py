@@ -11,7 +11,7 @@ from ftq_shared import keys
 from ftq_shared.errors import Exit
 from ftq_shared.events import Event
 from ftq_shared.job_record import JobRecord
-from tests.chaos.fleet import Fleet, read_lines
+from tests.chaos.fleet import Fleet, journal, read_lines
 from tests.chaos.storm import Storm
 
 # Keys that live as long as the fleet; all others belong to a job and must have a time to live.
@@ -92,11 +92,7 @@ def _events(verdict: Verdict, storm: Storm, record: JobRecord) -> None:
 
 def _owners(verdict: Verdict, storm: Storm, record: JobRecord) -> None:
     """Never two owners at work: what one did lies before what the next one did."""
-    for worker in storm.fleet.workers.values():
-        path = worker.storage / "jobs" / record.id / "journal.jsonl"
-        entries = read_lines(path)
-        if entries:
-            break
+    entries = journal(storm.fleet.root, record.id)
     by_claim: dict[str, list[float]] = defaultdict(list)
     for entry in entries:
         by_claim[str(entry["claim"])].append(float(str(entry["t"])))
@@ -108,11 +104,10 @@ def _owners(verdict: Verdict, storm: Storm, record: JobRecord) -> None:
 
 def _published(verdict: Verdict, fleet: Fleet) -> None:
     """At most one push a job, and pushes to one repo one after the other."""
-    for storage in {worker.storage for worker in fleet.workers.values()}:
-        for repo in (storage / "fake-hub").glob("*.jsonl"):
-            pushed = Counter(str(commit["job"]) for commit in read_lines(repo))
-            for job, count in pushed.items():
-                verdict.check("publish: one push a job", count == 1, (repo.name, job, count))
+    for repo in (fleet.root / "fake-hub").glob("*.jsonl"):
+        pushed = Counter(str(commit["job"]) for commit in read_lines(repo))
+        for job, count in pushed.items():
+            verdict.check("publish: one push a job", count == 1, (repo.name, job, count))
 
 
 def _watchers(verdict: Verdict, storm: Storm, records: dict[str, JobRecord]) -> None:
