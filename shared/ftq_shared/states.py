@@ -100,6 +100,12 @@ TRANSITIONS = (
     Transition(JobState.QUEUED, JobState.CANCELLED, "cancel", "Nobody had it yet."),
     Transition(JobState.PLACED, JobState.CANCELLED, "cancel", "Nobody worked on it yet."),
     Transition(
+        JobState.PLACED, JobState.CANCELLED, "claim", "The canceller might not take the lease."
+    ),
+    Transition(
+        JobState.PLACED, JobState.CANCELLED, "reap", "Nobody claimed in time and a cancel waits."
+    ),
+    Transition(
         JobState.PLACED, JobState.QUEUED, "requeue", "The host is going down, or its disk is full."
     ),
     Transition(JobState.FAILED, JobState.QUEUED, "retry", "Somebody asked for another attempt."),

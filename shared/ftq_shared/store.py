@@ -328,6 +328,11 @@ class JobStore:
         return str(self.redis.get(keys.secret(job)) or "")
 
 
+def is_damage(error: Exception) -> bool:
+    """Return whether an error of the server comes from a damaged key, so that waiting is no use."""
+    return bool(_DAMAGED.search(str(error)))
+
+
 def _answered(jobs: Sequence[str], pipe: "Pipeline") -> Iterator[tuple[str, Any]]:
     """Run one call for each job, in one round trip; leave out, with a word, what is damaged.
 
@@ -336,7 +341,7 @@ def _answered(jobs: Sequence[str], pipe: "Pipeline") -> Iterator[tuple[str, Any]
     for job, answer in zip(jobs, pipe.execute(raise_on_error=False), strict=True):
         if not isinstance(answer, Exception):
             yield job, answer
-        elif _DAMAGED.search(str(answer)):
+        elif is_damage(answer):
             log.warning("record %s is damaged: %s", job, answer)
         else:
             raise answer

@@ -150,6 +150,21 @@ def test_a_drain_costs_no_attempt_and_a_second_signal_nothing(
     assert steps(one, job)[first_again]["step"] == done + 1
 
 
+def test_a_worker_that_drains_is_seen_until_it_has_left(one: Worker, client: Client) -> None:
+    job = submit(client, f"{LONG} slow=4")
+    until_step(one, job, 5)
+    client.drain("one")
+    assert one.process
+    oldest_s = 0.0
+    while one.process.poll() is None:
+        oldest_s = max([oldest_s, *(host.age_s for host in client.workers())])
+        time.sleep(0.1)
+    assert one.process.returncode == 0
+    assert oldest_s < 3.0  # heartbeats come every 0.6 s here, and `--wait` goes by them
+    assert client.workers() == []
+    client.cancel(job)
+
+
 def test_ftq_drain_from_another_machine(one: Worker, made: Fleet) -> None:
     ftq = [sys.executable, "-m", "ftq_client"]
     env = made.env("client")

@@ -139,6 +139,21 @@ def test_a_waiting_job_and_a_lost_owner_pass_too(
     assert redis.acl_log() == []
 
 
+def test_a_client_cancels_in_every_state(
+    client: Client, worker: tuple[JobStore, HostStore], redis: Redis
+) -> None:
+    store, hosts = worker
+    waiting = client.submit({"model": "org/base", "dataset": "org/rows"})
+    assert client.cancel(waiting) is JobState.CANCELLED
+    job = client.submit({"model": "org/base", "dataset": "org/rows"})
+    dispatch(store, hosts, lambda *_: None)
+    token = store.get(job).token
+    assert client.cancel(job) is JobState.PLACED  # it may not take the lease: the claim ends it
+    answer = store.claim(job, token, nonce="n", instance="i1", storage_id="s1")
+    assert (answer, store.get(job).state) == ("cancelled", JobState.CANCELLED)
+    assert store.leases() == []
+
+
 @pytest.mark.parametrize(
     "command",
     [

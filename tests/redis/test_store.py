@@ -316,6 +316,17 @@ def test_a_full_broker_keeps_leases_and_lets_jobs_end(store: JobStore, hosts: Ho
     assert store.redis.keys("ftq:*ft-bbbbbbbb") == []  # refused before the first write
 
 
+def test_a_stream_that_is_none_makes_room(store: JobStore, hosts: HostStore) -> None:
+    job = submit(store)
+    token = run(store, job)
+    for key in (keys.events(job), keys.kept(job)):
+        store.redis.delete(key)
+        store.redis.set(key, "not a stream")
+    assert store.finish(job, token, "failed") == "ok"
+    (entry,) = store.redis.xrange(keys.events(job))
+    assert json.loads(entry[1]["e"])["seq"] == store.get(job).seq
+
+
 def test_drain_is_heard_at_the_next_heartbeat(store: JobStore, hosts: HostStore) -> None:
     assert hosts.drain("h1") == "i1"
     assert hosts.beat("h1", "i1", "", HOST)

@@ -91,8 +91,8 @@ class Owner(Protocol):
     def confirm(self) -> None:
         """Prove that the claim still holds, before something that cannot be undone.
 
-        Raises Stale. What follows within the next seconds is safe: the kernel ends a process
-        whose lease was not renewed.
+        Raises Stale. It narrows the window and does not close it: a host that is cut off from the
+        broker afterwards keeps its phase, so what follows must be harmless when done twice.
         """
 
     def lock(self, what: str) -> str:

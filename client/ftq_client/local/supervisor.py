@@ -21,6 +21,10 @@ from ftq_shared.settings import Settings, load_settings
 from ftq_shared.signals import Wakeup
 
 STOP_TIMEOUT_S = 120.0  # a worker may be writing a checkpoint
+DRAINED = (
+    0,
+    75,
+)  # a worker that somebody drained ends so, the second not quite clean: it stays down
 RESTART_S = 1.0  # between two starts of what keeps dying
 
 
@@ -51,8 +55,7 @@ class Supervisor:
         assert self._broker.process
         if self._broker.process.poll() is not None:
             self._broker.launch()
-        # One that ended with 0 was drained by somebody: it stays down.
-        if self._worker is None or self._worker.poll() not in (None, 0):
+        if self._worker is None or self._worker.poll() not in (None, *DRAINED):
             options = [*self._options, "--parent", str(os.getpid())]
             self._worker = subprocess.Popen(
                 [sys.executable, "-m", "ftq_worker.host.guard", *options],

@@ -9,13 +9,15 @@ if state == 'queued' then
   to_end(id, 'cancelled', 4, 'cancelled while it waited')
   return 'cancelled'
 end
-if state == 'placed' then -- nothing runs yet; a claim with this token comes too late
+-- Nothing runs yet, and a claim with this token comes too late. A user who may not take a lease
+-- (docs/security.md: a client's) leaves it to the claim, or to whoever reaps the place.
+if state == 'placed' and redis.acl_check_cmd('SREM', LEASES, id) then
   set('cancel', '1')
   release(id, job('token'), 'cancelled')
   to_end(id, 'cancelled', 4, 'cancelled before it started')
   return 'cancelled'
 end
-if state == 'running' and job('cancel') ~= '1' then
+if (state == 'running' or state == 'placed') and job('cancel') ~= '1' then
   set('cancel', '1')
   redis.call('PUBLISH', 'ftq:control', cjson.encode({cancel = id}))
 end

@@ -33,14 +33,27 @@ local function job(field)
   return redis.call('HGET', JOB, field)
 end
 
+-- A key of another type is nobody's history: it makes room, or the job could never end.
+local function add_entry(key, most, seq, line)
+  local answer = redis.pcall('XADD', key, 'MAXLEN', '~', most, seq .. '-0', 'e', line)
+  if type(answer) ~= 'table' then
+    return
+  end
+  if not string.find(answer.err, 'WRONGTYPE', 1, true) then
+    error(answer)
+  end
+  redis.call('DEL', key)
+  redis.call('XADD', key, seq .. '-0', 'e', line)
+end
+
 -- Store one event and tell the watchers: the number, the entry and the message in one step.
 -- `body` is the event's JSON without v, job and seq.
 local function store_event(id, body, keep)
   local seq = redis.call('HINCRBY', JOB, 'seq', 1)
   local line = '{"v":1,"job":"' .. id .. '","seq":' .. seq .. ',' .. string.sub(body, 2)
-  redis.call('XADD', EVENTS, 'MAXLEN', '~', 20000, seq .. '-0', 'e', line)
+  add_entry(EVENTS, 20000, seq, line)
   if keep then
-    redis.call('XADD', KEPT, 'MAXLEN', '~', 5000, seq .. '-0', 'e', line)
+    add_entry(KEPT, 5000, seq, line)
   end
   redis.call('PUBLISH', 'ftq:live:' .. id, line)
   return seq

@@ -1,6 +1,6 @@
 """Phases that compute nothing but obey everything: steps, checkpoints, pauses, stops, locks.
 
-What a job does is written in its name: `chaos steps=40 ms=5 save=10 kind=poison at=7`.
+What a job does is written in its name: `chaos steps=40 ms=5 save=10 slow=2 kind=poison at=7`.
 
 kind   ok       ends well
        poison   kills its own process at a step, each time
@@ -114,6 +114,7 @@ def train(ctx: PhaseContext, journal: Journal) -> None:
     for step in range(first, steps + 1):
         stop = ctx.control.stop_requested()
         if stop:
+            time.sleep(float(wanted.get("slow", 0)))  # a save that takes its time
             save(ctx, step - 1, state, data)
             ctx.control.check()
         journal.note("step", step)

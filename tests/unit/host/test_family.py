@@ -52,7 +52,20 @@ def test_a_pid_that_somebody_else_got_is_left_alone(tmp_path: Path, tree: tuple[
 def test_a_damaged_list_names_nobody(tmp_path: Path, text: str) -> None:
     path = tmp_path / "processes.json"
     path.write_text(text)
-    assert family.noted(path) == set()
+    assert family.noted(path) is None
+
+
+def test_a_list_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
+    family.note(tmp_path / "gone" / "phases.json", [os.getpid()])
+    assert family.noted(tmp_path / "gone" / "phases.json") is None
+
+
+def test_without_the_guards_list_nobody_is_a_stranger(
+    tmp_path: Path, tree: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(family, "children_of", lambda _: [tree[0]])
+    family.Orphans(os.getpid(), tmp_path).end([])
+    assert all(family.runs(pid) for pid in tree)
 
 
 def test_a_dead_guards_family_is_ended(tmp_path: Path, tree: tuple[int, int]) -> None:

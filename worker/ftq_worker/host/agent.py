@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from ftq_shared import __version__, keys
 from ftq_shared.broker import connect, translated
@@ -28,6 +28,7 @@ from ftq_shared.keys import BEAT_S, RENEW_S
 from ftq_shared.paths import JobPaths, open_storage
 from ftq_shared.secrets import FleetKey, open_box
 from ftq_shared.settings import Settings
+from ftq_shared.signals import Wakeup
 from ftq_shared.states import JobState
 from ftq_shared.store import JobStore, Lease
 from ftq_worker.host.bells import Bells
@@ -49,6 +50,7 @@ from ftq_worker.host.roster import Roster
 log = logging.getLogger("ftq.agent")
 
 REPAIR_S = 5.0  # between two looks at what messages may have missed
+LOOK_UP_S = 0.5  # between two looks whether a heartbeat has brought a drain
 HOSTS_PER_LOOK_S = 4  # hosts that share a second's look at the leases
 
 
@@ -66,6 +68,8 @@ class Agent:
         self.fleet = FleetKey.load(settings.fleet_key_file)
         self.stopping = threading.Event()
         self._hurry = threading.Event()  # renew now: somebody cancelled
+        self._beat_now = threading.Event()  # the fleet should hear at once what changed here
+        self._left = threading.Event()  # no heartbeat may bring our record back
         self._known_hosts = 1
         self._bench = self._make_bench()  # also makes _binary
         self.roster = Roster(self._bench, self.hosts, on_end=self.ring)
@@ -107,14 +111,15 @@ class Agent:
 
     # -- start and end
 
-    def serve(self) -> bool:
-        """Run until SIGTERM, then hand everything back; return whether that worked."""
+    def serve(self, wakeup: Wakeup) -> bool:
+        """Run until SIGTERM or a drain, then hand everything back; return whether that worked."""
         self.bells = bells = Bells(self.config.agent_socket, self._take, self._take_missed)
         touch(self.config.agent_pulse)
         self._beat()
         self._release_predecessor()
+        beat = threading.Thread(target=self._beat_loop, name="beat", daemon=True)
+        beat.start()
         for name, work in (
-            ("beat", lambda: self._every(lambda: BEAT_S, self._beat)),
             ("renew", self._renew_loop),
             ("look", lambda: self._every(self._look_s, self._look)),
             ("repair", lambda: self._every(lambda: REPAIR_S, self._repair)),
@@ -123,14 +128,20 @@ class Agent:
         ):
             threading.Thread(target=work, name=name, daemon=True).start()
         log.info("worker %s is online", self.config.name, extra={"action": "online"})
-        self.stopping.wait()
-        return self._hand_back()
+        while not wakeup.wait(LOOK_UP_S) and not self.stopping.is_set():
+            pass
+        self.stopping.set()
+        return self._hand_back(beat)
 
-    def _hand_back(self) -> bool:
-        """Hand the runs back, and leave the fleet; return whether nothing was left behind."""
-        beat = threading.Thread(target=self._once, args=(self._beat,), name="beat")
-        beat.start()  # says that we are draining
+    def _hand_back(self, beat: threading.Thread) -> bool:
+        """Hand the runs back, and leave the fleet; return whether nothing was left behind.
+
+        The heart goes on beating meanwhile: whoever waits for us to leave sees that we have not.
+        """
+        self._beat_now.set()  # says that we are draining
         done = self.roster.hand_back()
+        self._left.set()
+        self._beat_now.set()
         beat.join()
         self.ring()
         self._once(lambda: self.hosts.leave(self.config.name, self.config.instance))
@@ -143,12 +154,21 @@ class Agent:
         """
         mine = {self.config.instance, self.config.replaces} - {""}
         for record in self.store.leased():
-            if record.host != self.config.name or record.instance not in mine:
-                continue
-            events = JobPaths(self._bench.storage, record.id).events(record.claim)
-            send_rest(self.store, record.id, record.token, events)
-            self.store.requeue(record.id, record.token, "the host's agent died", burn=True)
+            if record.host == self.config.name and record.instance in mine:
+                self._release(record)
         self.ring()
+
+    def _release(self, record: JobRecord) -> None:
+        """Give one job back; what is damaged there keeps no other from being given back."""
+        events = JobPaths(self._bench.storage, record.id).events(record.claim)
+        for work in (
+            lambda: send_rest(self.store, record.id, record.token, events),
+            lambda: self.store.requeue(record.id, record.token, "the host's agent died", burn=True),
+        ):
+            try:
+                work()
+            except (ResponseError, OSError) as error:
+                log.error("giving %s back: %s", record.id, error)
 
     def _every(self, seconds: Callable[[], float], work: Callable[[], None]) -> None:
         """Repeat `work`; an outage of the broker is waited out."""
@@ -171,9 +191,18 @@ class Agent:
 
     # -- what the threads do
 
+    def _beat_loop(self) -> None:
+        """Beat until we have left, sooner when there is news."""
+        while not self._left.is_set():
+            self._beat_now.wait(BEAT_S)
+            self._beat_now.clear()
+            if not self._left.is_set():
+                self._once(self._beat)
+
     def _beat(self) -> None:
         """Say that the host lives, and what it offers."""
         config = self.config
+        broker = self.store.server().run_id  # before what runs: that is then as new at least
         self.roster.full = shutil.disk_usage(self._bench.storage).free < DISK_MIN
         fields = {
             "slots": str(config.slots),
@@ -185,7 +214,7 @@ class Agent:
             "record_version": str(RECORD_VERSION),
             "endpoint": self.settings.hf_endpoint,
             "running": {job: run.token for job, run in self.roster.runs().items()},
-            "broker": self.store.server().run_id,
+            "broker": broker,
             "warm": "1" if config.cold or config.zygote_socket.exists() else "0",
         }
         if self.hosts.beat(config.name, config.instance, config.replaces, fields):
@@ -200,13 +229,13 @@ class Agent:
             runs = self.roster.runs()
             self._once(partial(self.keeper.renew, runs))
             if any(run.lost for run in runs.values()):
-                self._once(self._beat)  # the fleet may wait to hear that it does not run here
+                self._beat_now.set()  # the fleet may wait to hear that it does not run here
 
     def _look_s(self) -> float:
         """Return the time between two looks at the leases.
 
-        A fleet looks once in a quarter of a second together, a host at least every 5 s: then a
-        lost host is noticed soon after its lease, and the broker has little to do.
+        Up to 20 hosts look once in a quarter of a second together, then each every 5 s: a lost
+        host is noticed soon after its lease, and the broker has little to do.
         """
         return min(5.0, max(1.0, self._known_hosts / HOSTS_PER_LOOK_S))
 
@@ -220,7 +249,7 @@ class Agent:
     def _take_placed(self, leases: list[Lease]) -> None:
         for lease in leases:
             if lease.state is JobState.PLACED and lease.instance == self.config.instance:
-                self.roster.take(lease.id, lease.token)
+                self._take(lease.id, lease.token)
 
     def _take_missed(self) -> None:
         """Look at once for places whose message was lost."""
@@ -231,8 +260,8 @@ class Agent:
         try:
             with translated():
                 return self.roster.take(job, token)
-        except (FtqError, RedisError) as error:
-            log.warning("take %s: %s", job, error)
+        except (FtqError, RedisError, ValueError, KeyError, TypeError) as error:
+            log.warning("take %s: %r", job, error)  # away, or a damaged record
             return False
 
     def _repair(self) -> None:
@@ -245,7 +274,7 @@ class Agent:
     def _obey(self, message: dict[str, Any]) -> None:
         """Act on what was said to all agents."""
         if message.get("drain") == self.config.name:
-            self._beat()  # only who may write our record may drain us
+            self._beat_now.set()  # only who may write our record may drain us
         if message.get("cancel") in self.roster.runs():
             self._hurry.set()
         wanted = message.get("storage_id") == self.config.storage_id
@@ -285,8 +314,8 @@ def main() -> None:
     config, settings = HostConfig.from_env()
     agent = Agent(config, settings, int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: agent.stopping.set())
-    sys.exit(0 if agent.serve() else UNCLEAN)
+    wakeup = Wakeup((signal.SIGTERM,), children=False)
+    sys.exit(0 if agent.serve(wakeup) else UNCLEAN)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,18 @@
 """The agent's socket for the Celery worker of its host: doorbells come in, rings go out."""
 
+import contextlib
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from ftq_worker.host.wire import lines, listen, to_line
 
 log = logging.getLogger("ftq.agent")
+
+ACCEPT_AGAIN_S = 0.5  # after a connection that could not be taken
 
 
 class Bells:
@@ -26,7 +30,12 @@ class Bells:
     def serve(self) -> None:
         """Take connections for as long as the process lives."""
         while True:
-            connection, _ = self._server.accept()
+            try:
+                connection, _ = self._server.accept()
+            except OSError as error:  # out of descriptors, for a while
+                log.warning("bells: %s", error)
+                time.sleep(ACCEPT_AGAIN_S)
+                continue
             threading.Thread(target=self._listen_to, args=(connection,), daemon=True).start()
 
     def ring(self) -> None:
@@ -39,7 +48,7 @@ class Bells:
             except BlockingIOError:
                 continue  # it has not taken the last bell yet: that one will do
             except OSError:
-                with self._lock:
+                with self._lock, contextlib.suppress(ValueError):  # another ring saw it as well
                     self._ringing.remove(connection)
 
     def _listen_to(self, connection: socket.socket) -> None:

@@ -26,21 +26,27 @@ FRESH_S = 0.3  # between a start and the note of it
 
 
 def note(path: Path, pids: Iterable[int]) -> None:
-    """Replace the list in `path`; of processes that have ended nothing is written."""
+    """Replace the list in `path`; of processes that have ended nothing is written.
+
+    A list that cannot be written is missed only by a guard that comes after ours.
+    """
     entries = [[pid, start] for pid in pids if (start := start_ticks(pid)) is not None]
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    part.write_text(json.dumps(entries))
-    part.replace(path)
+    try:
+        part.write_text(json.dumps(entries))
+        part.replace(path)
+    except OSError as error:
+        log.warning("%s: %s", path, error)
 
 
-def noted(path: Path) -> set[int]:
-    """Return the processes of a list that still run; none when there is no list."""
+def noted(path: Path) -> set[int] | None:
+    """Return the processes of a list that still run; None when there is no list to read."""
     try:
         entries = json.loads(path.read_text())
         return {int(pid) for pid, start in entries if start_ticks(int(pid)) == start}
     except (OSError, ValueError, TypeError) as error:
         log.debug("%s: %s", path, error)
-        return set()
+        return None
 
 
 def kill_all(pids: Iterable[int]) -> None:
@@ -111,11 +117,15 @@ class Orphans:
             # One that the guard has started a moment ago may not be written down yet.
             time.sleep(FRESH_S)
             strangers &= self._strangers(phases)
+        if strangers:
             log.warning("ending what a phase left behind: %s", sorted(strangers))
             kill_all(strangers)
 
     def _strangers(self, phases: Iterable[int]) -> set[int]:
-        known = {os.getpid(), *phases} | noted(self._run_dir / "processes.json")
+        own = noted(self._run_dir / "processes.json")
+        if own is None:  # without the guard's word, its own processes would be strangers too
+            return set()
+        known = {os.getpid(), *phases} | own
         return {pid for pid in children_of(self._guard) if pid not in known and runs(pid)}
 
 
@@ -125,7 +135,8 @@ def end_family(run_dir: Path) -> None:
     What a phase has left behind fell to init then, and is written down nowhere: it is known by
     its environment, which names the folder.
     """
-    left = noted(run_dir / "processes.json") | noted(run_dir / "phases.json")
+    lists = [noted(run_dir / name) for name in ("processes.json", "phases.json")]
+    left = set().union(*(pids for pids in lists if pids))
     left |= {pid for pid in psutil.pids() if pid != os.getpid() and _belongs(pid, run_dir)}
     if left:
         log.warning("ending processes that a dead guard has left: %s", sorted(left))

@@ -32,7 +32,7 @@ from ftq_shared.settings import Settings, load_settings
 from ftq_shared.signals import Wakeup
 from ftq_worker.host.config import HostConfig
 from ftq_worker.host.environment import child_environment, clean_environment
-from ftq_worker.host.family import children_of, end_family, kill_all, note
+from ftq_worker.host.family import children_of, end_family, kill_all, note, noted
 from ftq_worker.host.fleet import announce_fleet
 from ftq_worker.host.gpus import offered_gpus
 from ftq_worker.host.linux import IS_LINUX, become_subreaper, end_with_parent
@@ -79,7 +79,8 @@ class Guard:
         become_subreaper()
         wakeup = Wakeup((signal.SIGTERM, signal.SIGINT), children=True)
         while not wakeup.stop and not self._agent_left():
-            if sum(process.keep() for process in self._all):  # each of them, also after the first
+            started = sum(process.keep() for process in self._all)
+            if started or not self._config.processes.exists():  # /tmp may have been cleaned
                 note(self._config.processes, self._own())
             self._reap_orphans()
             wakeup.wait(LOOK_S)
@@ -104,6 +105,7 @@ class Guard:
         library may take until its timer.
         """
         phases = set(children_of(self._zygote.pid)) if self._zygote.pid else set()
+        phases |= noted(self._config.phases) or set()  # where the kernel lists no children
         kill_all(phases | (set(children_of(os.getpid())) - set(self._own())))
 
     def _reap_orphans(self) -> None:

@@ -15,7 +15,7 @@ from ftq_shared.errors import BrokerUnreachable
 from ftq_shared.events import BULK_TYPES, EventType, make_body
 from ftq_shared.redaction import Redactor
 from ftq_shared.states import Phase
-from ftq_shared.store import JobStore
+from ftq_shared.store import JobStore, is_damage
 from ftq_worker.host.children import HostTrouble
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,9 @@ class Outbox:
             self._file.flush()
         except OSError as error:
             self._whole = False
-            raise HostTrouble(f"events cannot be written: {error.strerror}") from error
+            raise HostTrouble(
+                f"events cannot be written: {error.strerror}", code="disk_full"
+            ) from error
 
     def flush(self, timeout_s: float | None = None) -> bool:
         """Wait until the broker has everything; False when the token is stale or time is over."""
@@ -117,18 +119,25 @@ class Outbox:
                     stored, status = append_bodies(
                         self._store, self._job, self._token, first, batch
                     )
+                self._note(stored, status, len(batch))
+                delay_s = 0.1
             except (BrokerUnreachable, RedisError) as error:  # away, or full
+                if is_damage(error):
+                    self._give_up()
+                    return
                 log.warning("events of %s wait: %s", self._job, error)
                 with self._change:
                     self._change.wait_for(lambda: self._closed, delay_s)
                 delay_s = min(2.0, delay_s * 2)
                 continue
             except Exception:  # an answer of another version: without this thread the job hangs
-                log.exception("events of %s cannot be sent", self._job)
-                self._note(0, "stale", 0)
+                self._give_up()
                 return
-            delay_s = 0.1
-            self._note(stored, status, len(batch))
+
+    def _give_up(self) -> None:
+        """End the run: its events can never be sent."""
+        log.exception("events of %s cannot be sent", self._job)
+        self._note(0, "stale", 0)
 
     def _note(self, stored: int, status: str, count: int) -> None:
         """Take in the broker's answer to one batch."""
@@ -148,12 +157,16 @@ class Outbox:
     def _rewind(self, stored: int) -> None:
         """Go back to what the broker really has: it lost events that it had confirmed."""
         log.warning("the broker lost events of %s after %d; sending them again", self._job, stored)
-        lines = read_bodies(self._path)
-        if not self._whole or len(lines) < self._written:
-            log.error("events of %s after %d are lost: the disk was full", self._job, stored)
-            lines = [*lines[:stored], *self._waiting]
-            self._written = len(lines)
-        self._waiting = lines[stored:]
+        try:
+            lines = read_bodies(self._path)
+        except OSError as error:
+            log.warning("%s: %s", self._path, error)
+            lines = []
+        if self._whole and len(lines) >= self._written:
+            self._waiting = lines[stored:]
+        else:
+            log.error("events of %s after %d are not in its file any more", self._job, stored)
+            self._written = stored + len(self._waiting)
         self._sent = stored
 
 

@@ -35,6 +35,8 @@ class Roster:
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._closing = False
+        self._taking = 0  # calls of `take` that may still start a run
+        self._idle = threading.Condition(self._lock)
         self.full = False  # whether the storage has no room
 
     def runs(self) -> dict[str, PhaseRun]:
@@ -52,22 +54,32 @@ class Roster:
             if running.token == token:  # the broker lost the claim
                 running.claim_again()
             return False  # what we still hold under an old token has to end first
-        if self._closing or self.full:
+        with self._lock:
+            welcome = not self._closing and not self.full
+            self._taking += welcome
+        if not welcome:
             why = "is going down" if self._closing else "has no room on its disk"
             self._bench.store.requeue(job, token, f"{self._bench.host} {why}", burn=False)
             return False
-        if self._may_run_elsewhere(job):
-            return False  # the next look tries again
-        run = self._claim(job, token)
-        return run is not None and self._start(run)
+        try:
+            if self._may_run_elsewhere(job):
+                return False  # the next look tries again
+            run = self._claim(job, token)
+            return run is not None and self._start(run)
+        finally:
+            with self._lock:
+                self._taking -= 1
+                self._idle.notify_all()
 
     def hand_back(self) -> bool:
         """Stop all runs so that they can go on elsewhere; return whether all have ended."""
-        self._closing = True
-        for run in self.runs().values():
-            run.stop(StopReason.DRAIN, DRAIN_GRACE_S)
         deadline = time.monotonic() + DRAIN_GRACE_S + SETTLE_S
         with self._lock:
+            self._closing = True
+        for run in self.runs().values():
+            run.stop(StopReason.DRAIN, DRAIN_GRACE_S)
+        with self._lock:
+            self._idle.wait_for(lambda: not self._taking, deadline - time.monotonic())
             threads = list(self._threads)
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))

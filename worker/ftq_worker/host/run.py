@@ -11,13 +11,14 @@ from typing import Any
 from redis.exceptions import RedisError, ResponseError
 
 from ftq_shared.broker import translated
-from ftq_shared.errors import BrokerUnreachable, FtqError
+from ftq_shared.errors import BrokerUnreachable, FtqError, Stale
 from ftq_shared.events import EventType
 from ftq_shared.job_record import JobRecord
 from ftq_shared.keys import CHILD_S, PAUSE_S
 from ftq_shared.paths import JobPaths, write_atomic
 from ftq_shared.redaction import Redactor
 from ftq_shared.states import Phase
+from ftq_shared.store import is_damage
 from ftq_worker.host.bench import Bench
 from ftq_worker.host.children import Child, HostTrouble
 from ftq_worker.host.ending import classify, disk_full
@@ -51,26 +52,40 @@ class PhaseRun:
         self.lost = False  # somebody else owns the job, or nobody
         self._outcomes: dict[int, dict[str, Any]] = {}  # by pid: what each rank said at its end
         self._trouble: dict[str, Any] | None = None  # what kept the phase from running
+        self._first_dead: Child | None = None  # of a gang; the others were then killed by us
         self._oom_kills = oom_kills()
 
     # -- from other threads
 
     def feed(self, until: float, pause_at: float) -> None:
-        """Let the children live until then, and work until then (both monotonic)."""
-        self._until, self._pause_at = until, pause_at
+        """Let the children live until then, and work until then (both monotonic).
+
+        A renewal whose answer came late takes nothing back.
+        """
+        self._until, self._pause_at = max(self._until, until), max(self._pause_at, pause_at)
         for child in self._all():
             child.send(self._lease())
 
     def claim_again(self) -> None:
-        """Tell a broker that has lost the claim, but not the place, whose it is."""
+        """Tell a broker that has lost the claim, but not the place, whose it is.
+
+        In a thread: who renews leases may not wait for it. The next renewal asks again.
+        """
+        threading.Thread(target=self._claim_again, name=f"claim {self.job}", daemon=True).start()
+
+    def _claim_again(self) -> None:
         bench = self._bench
-        bench.store.claim(
-            self.job,
-            self.token,
-            nonce=self._nonce,
-            instance=bench.instance,
-            storage_id=bench.storage_id,
-        )
+        try:
+            with translated():
+                bench.store.claim(
+                    self.job,
+                    self.token,
+                    nonce=self._nonce,
+                    instance=bench.instance,
+                    storage_id=bench.storage_id,
+                )
+        except (BrokerUnreachable, RedisError) as error:
+            log.warning("claim of %s again: %s", self.job, error)
 
     def pids(self) -> list[int]:
         """Return the processes of the children that have not ended."""
@@ -104,21 +119,27 @@ class PhaseRun:
     def work(self) -> None:
         """Run the phase and report its end. Never raises: the host goes on."""
         try:
-            outbox = self._outbox()
-            try:
-                self._try(outbox)
-                self._end_children()  # nothing is reported before the process tree is gone
-                if not self.lost:
-                    self._settle(outbox)
-            finally:
-                outbox.close()
+            self._work()
         except Exception:  # a bug in one run must not end the agent and with it all other runs
             log.exception("run of %s", self.job, extra={"action": "run_failed", "job": self.job})
             self.lose()
         finally:
-            self._end_children()
-            for child in self._all():
-                child.close()
+            self._clear_up()
+
+    def _work(self) -> None:
+        try:
+            outbox = self._outbox()
+        except OSError as error:  # a full disk: nothing has begun
+            reason = f"events cannot be written: {error.strerror}"
+            self._bench.store.requeue(self.job, self.token, reason, burn=True)
+            return
+        try:
+            self._try(outbox)
+            self._end_children()  # nothing is reported before the process tree is gone
+            if not self.lost:
+                self._settle(outbox)
+        finally:
+            outbox.close()
 
     def _try(self, outbox: Outbox) -> None:
         """Run the phase; what keeps it from running becomes the verdict."""
@@ -126,8 +147,12 @@ class PhaseRun:
             secrets = self._bench.open_secrets(self.record)
             outbox.redactor = Redactor(secrets.values())
             self._run(outbox, secrets)
-        except HostTrouble as error:  # not the job's fault: somebody else may try
-            self._trouble = {"outcome": "died", "reason": error.message, "burn": False}
+        except HostTrouble as error:  # not the job's fault, but a full disk is met again and again
+            full = error.code == "disk_full"
+            self._trouble = {"outcome": "died", "reason": error.message, "burn": full}
+        except (BrokerUnreachable, RedisError) as error:
+            reason = f"the broker went away before the phase ran: {error}"
+            self._trouble = {"outcome": "died", "reason": reason, "burn": is_damage(error)}
         except OSError as error:
             if not (no_room := disk_full(error, self._bench.storage)):
                 raise
@@ -136,11 +161,28 @@ class PhaseRun:
             self._trouble = {"outcome": "failed", "error": error.info().to_json()}
 
     def _end_children(self) -> None:
-        """Kill what is left of the phase, and wait until it is gone."""
+        """Kill what is left of the phase, and wait until it is gone. Raises HostTrouble."""
+        stuck = []
         for child in self._all():
-            child.end()
+            try:
+                child.end()
+            except HostTrouble as error:
+                stuck.append(error)
         self._bench.note_children()
         self._bench.end_orphans()
+        if stuck:
+            raise stuck[0]
+
+    def _clear_up(self) -> None:
+        """Leave nothing behind: no process, if the kernel lets it die, and no descriptor."""
+        try:
+            self._end_children()
+        except HostTrouble as error:
+            log.error("%s: %s; the lease runs out", self.job, error)
+            self.lose()
+        finally:
+            for child in self._all():
+                child.close()
 
     def _outbox(self) -> Outbox:
         """Open the claim's event file."""
@@ -184,6 +226,8 @@ class PhaseRun:
     def _start(self, output: int, secrets: dict[str, str]) -> None:
         """Start one child per rank and hand each its secrets and its lease."""
         for rank in range(max(1, len(self.record.gpus))):
+            if self.lost:
+                raise Stale("the claim was lost before the phase ran")
             child = self._bench.spawn(request_for(self.record, rank, self._bench), output)
             with self._lock:
                 self._children.append(child)
@@ -192,6 +236,8 @@ class PhaseRun:
             child.send(self._lease())
             if self._stop_reason:  # it was asked to stop before the child was there
                 child.send({"stop": self._stop_reason})
+            if self.lost:
+                child.kill_tree()
 
     def _pump(self, outbox: Outbox) -> None:
         """Pass events on until every child is dead, killing when time is over."""
@@ -207,6 +253,7 @@ class PhaseRun:
                 gone.end()
                 self._read(gone, outbox)
                 if self._outcomes.get(gone.pid, {}).get("outcome") != "done":
+                    self._first_dead = self._first_dead or gone
                     for other in alive.values():  # a gang lives and dies together
                         other.kill_tree()
             self._mind_time(deadline)
@@ -227,7 +274,7 @@ class PhaseRun:
 
     def _answer(self, child: Child, question: dict[str, Any]) -> None:
         """Ask the broker what a child wants to know, for as long as the claim may hold."""
-        while not self.lost:
+        while not self.lost and not child.ended:
             try:
                 with translated():
                     answer = self._ask_broker(question)
@@ -295,7 +342,8 @@ class PhaseRun:
                 return outcome
         if all(said):
             return {"outcome": "done"}
-        dead = self._children[said.index(None)]
+        silent = [child for child, word in zip(self._children, said, strict=True) if not word]
+        dead = self._first_dead if self._first_dead in silent else silent[0]
         death = classify(dead.status(), memory_ran_out=oom_kills() > self._oom_kills)
         reason = f"the phase's process {death.words}"
         return {"outcome": "died", "reason": reason, "code": death.code}

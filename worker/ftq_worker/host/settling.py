@@ -14,7 +14,7 @@ from ftq_shared.errors import BrokerUnreachable, ErrorInfo
 from ftq_shared.events import EVENTS, EventType
 from ftq_shared.job_record import JobRecord
 from ftq_shared.paths import JobPaths, write_json
-from ftq_shared.store import Outcome
+from ftq_shared.store import Outcome, is_damage
 from ftq_worker.host.bench import Bench
 from ftq_worker.host.children import HostTrouble
 from ftq_worker.host.ending import timeout_error
@@ -54,6 +54,9 @@ def settle(
                 _report(bench, record, verdict, end.stop_reason)
             return
         except (BrokerUnreachable, RedisError) as error:  # away, or full
+            if is_damage(error):  # the lease runs out
+                log.exception("result of %s cannot be told", record.id)
+                return
             log.warning("result of %s waits: %s", record.id, error)
             time.sleep(1.0)
 

@@ -118,7 +118,9 @@ def _attempt(ctx: PhaseContext, hub: HubClient, repo: str, files: list[LocalFile
         head, done = _look(ctx, hub, repo, files)
         if done or head != parent:  # the answer to an earlier try was lost, or somebody was faster
             return done
-        ctx.owner.confirm()  # the kernel ends us before the lease can be somebody else's
+        # A stale owner stops here. One that loses its claim from now on can only lose the race for
+        # parent_commit, or make the commit that the next attempt recognises as this job's.
+        ctx.owner.confirm()
         # The client marks operations as used up; a second try needs new ones.
         additions = [uploaded.pop(0) for _ in range(len(uploaded))] or _additions(files)
         try:

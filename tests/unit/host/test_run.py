@@ -1,0 +1,75 @@
+"""A run beside its children: what it takes back, what it ends, what it names."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ftq_shared.job_record import JobRecord
+from ftq_worker.host.children import HostTrouble
+from ftq_worker.host.run import PhaseRun
+
+
+class FakeChild:
+    """Stands for a process: notes what it is told, and may refuse to die."""
+
+    def __init__(self, pid: int, stuck: bool = False, status: int = 0) -> None:
+        self.pid, self.stuck, self.exit = pid, stuck, status
+        self.ended = self.closed = False
+        self.told: list[Any] = []
+
+    def send(self, message: Any) -> None:
+        self.told.append(message)
+
+    def kill_tree(self) -> None:
+        self.told.append("kill")
+
+    def end(self) -> None:
+        if self.stuck:
+            raise HostTrouble("does not die")
+        self.ended = True
+
+    def close(self) -> None:
+        self.closed = True
+
+    def status(self) -> int:
+        return self.exit
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> PhaseRun:
+    raw = {"id": "ft-aaaaaaaa", "v": "1", "state": "running", "phase": "train"}
+    record = JobRecord.from_hash(raw | {"attempt": "1", "version": "1", "token": "1:a"})
+    bench: Any = SimpleNamespace(
+        storage=tmp_path, note_children=lambda: None, end_orphans=lambda: None
+    )
+    return PhaseRun(bench, record, "n", asked=100.0)
+
+
+def with_children(run: PhaseRun, *children: FakeChild) -> None:
+    run._children = list(children)  # type: ignore[arg-type]
+
+
+def test_a_late_answer_takes_no_time_back(run: PhaseRun) -> None:
+    child = FakeChild(1)
+    with_children(run, child)
+    run.feed(200.0, 190.0)
+    run.feed(150.0, 140.0)
+    assert child.told[-1] == {"lease": {"until": 200.0, "pause_at": 190.0}}
+
+
+def test_one_child_that_does_not_die_keeps_no_other_alive_and_no_descriptor(run: PhaseRun) -> None:
+    children = FakeChild(1, stuck=True), FakeChild(2)
+    with_children(run, *children)
+    run._clear_up()
+    assert children[1].ended
+    assert run.lost
+    assert all(child.closed for child in children)
+
+
+def test_of_a_gang_the_first_to_die_is_named(run: PhaseRun) -> None:
+    killed_by_us, crashed = FakeChild(1, status=-9), FakeChild(2, status=-11)
+    with_children(run, killed_by_us, crashed)
+    run._first_dead = crashed  # type: ignore[assignment]
+    assert run._verdict()["code"] == "crashed"
