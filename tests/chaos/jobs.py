@@ -97,9 +97,11 @@ class Watcher:
     seqs: list[int] = field(default_factory=list)
     outcome: str = ""
     error: str = ""
-    ended: float = 0.0  # monotonic
+    started: float = 0.0  # monotonic
+    ended: float = 0.0
 
     def start(self, client: Client) -> threading.Thread:
+        self.started = time.monotonic()
         thread = threading.Thread(target=self._follow, args=(client,), daemon=True)
         thread.start()
         return thread
