@@ -12,7 +12,7 @@ from tests.support.tiny_jobs import TinyJob, tiny_job
 from ftq_shared.errors import JobCancelled, Stale
 from ftq_shared.events import EventType
 from ftq_worker.handover import Prepared
-from ftq_worker.phase import Interrupted, StopReason
+from ftq_worker.phase import Alone, Interrupted, StopReason
 from ftq_worker.phases import train
 from ftq_worker.training import checkpoints, sampling
 from ftq_worker.training.run import find_resume
@@ -280,14 +280,25 @@ class TestDamage:
         assert self.resumed_from(afresh.again()) == [4]
 
 
-def test_old_claim_cannot_switch_back(make):
+def test_a_stale_owner_names_no_checkpoint(make):
+    class Lost(Alone):
+        def confirm(self):
+            raise Stale("somebody else owns this job now")
+
     job = make("job", "sft", train={"max_steps": 2})
-    train.run(job.ctx)
-    paths = job.ctx.paths
-    newest = checkpoints.candidates(paths)[0]
-    checkpoints.switch(paths, checkpoints.Checkpoint(newest.path, 2, 5, {}), None)
     with pytest.raises(Stale):
-        checkpoints.switch(paths, newest, None)
+        train.run(replace(job.ctx, owner=Lost()))
+    assert not job.ctx.paths.checkpoint.exists()
+
+
+def test_an_owner_goes_on_beside_a_claim_that_the_broker_has_forgotten(make):
+    # After a rollback the numbers of forgotten claims are higher than the valid one's.
+    job = make("job", "sft", train={"max_steps": 6})
+    run_until(job.again(token_number=7), 1)
+    valid = job.again(token_number=3)
+    train.run(valid.ctx)
+    assert [d["step"] for d in valid.events.of(EventType.RESUMED)] == [2]
+    assert json.loads(valid.ctx.paths.checkpoint.read_text())["token"] == 3
 
 
 def test_two_newest_and_the_best_are_kept(make):

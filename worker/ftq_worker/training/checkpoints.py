@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ftq_shared.errors import Stale
 from ftq_shared.paths import JobPaths, read_json, write_json
 from ftq_worker.folders import PART, sync_folder
 
@@ -76,10 +75,11 @@ def data_id(paths: JobPaths) -> str:
 
 
 def switch(paths: JobPaths, newest: Checkpoint, best: dict[str, Any] | None) -> None:
-    """Make `newest` the job's checkpoint; raises Stale when a later claim has switched already."""
-    current = read_pointer(paths)
-    if current.get("token", 0) > newest.token:
-        raise Stale("another attempt writes this job's checkpoints now")
+    """Make `newest` the job's checkpoint; only for an owner that has just confirmed its claim.
+
+    The number that stands there says nothing of whose claim holds: a broker that rolled back has
+    forgotten higher ones.
+    """
     write_json(
         paths.checkpoint,
         {
@@ -96,7 +96,7 @@ def switch(paths: JobPaths, newest: Checkpoint, best: dict[str, Any] | None) -> 
 def read_pointer(paths: JobPaths) -> dict[str, Any]:
     """Return checkpoint.json; empty when it is missing or damaged.
 
-    Nothing depends on it but the order of claims and what is missed: the folders tell the rest.
+    Nothing depends on it but what is missed: the folders tell the rest.
     """
     try:
         pointer = read_json(paths.checkpoint)
