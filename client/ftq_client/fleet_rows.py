@@ -4,18 +4,17 @@ from typing import Any
 
 from ftq_client.client import Client
 from ftq_shared.hosts import HostRecord
-from ftq_shared.job_record import JobRecord
+from ftq_shared.store import Lease
 
 
 def worker_rows(client: Client) -> list[dict[str, Any]]:
     """Return one row per worker, with what runs there."""
-    leased = client.store.leased()
-    return [
-        _row(host, [job for job in leased if job.host == host.name]) for host in client.workers()
-    ]
+    leases = client.store.leases()
+    hosts = client.workers()
+    return [_row(host, [one for one in leases if one.host == host.name]) for host in hosts]
 
 
-def _row(host: HostRecord, jobs: list[JobRecord]) -> dict[str, Any]:
+def _row(host: HostRecord, jobs: list[Lease]) -> dict[str, Any]:
     """Describe one worker."""
     state = "lost" if not host.online else "draining" if host.draining else "online"
     user = {gpu: job.id for job in jobs for gpu in job.gpus}

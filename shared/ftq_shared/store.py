@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # What the server says of a key that is no hash, and of a field that is no number.
 _DAMAGED = re.compile(r"^WRONGTYPE |hash value is not an integer|user_script:\d+: ")
 
+_LEASE_FIELDS = ("v", "state", "token", "beat", "host", "instance", "slot", "gpus")
+
 Interruption = Literal["queued", "failed", "cancelled", "stale"]
 Outcome = Literal["next", "succeeded", "failed", "cancelled"]
 
@@ -52,7 +54,7 @@ class Server(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """What repair needs to know of a placed or running job."""
+    """What repair and the dispatcher need to know of a placed or running job."""
 
     id: str
     record_version: int
@@ -61,6 +63,8 @@ class Lease(NamedTuple):
     beat: int  # renewals under this token
     host: str
     instance: str
+    slot: str  # cpu or gpu
+    gpus: tuple[str, ...]  # ids of the cards it holds
 
 
 class JobStore:
@@ -201,7 +205,7 @@ class JobStore:
         jobs: Any = sorted(self.redis.smembers(keys.LEASES))
         pipe = self.redis.pipeline(transaction=False)
         for job in jobs:
-            pipe.hmget(keys.job(job), "v", "state", "token", "beat", "host", "instance")
+            pipe.hmget(keys.job(job), *_LEASE_FIELDS)
         found = [_lease(job, raw) for job, raw in _answered(jobs, pipe)]
         return [lease for lease in found if lease]
 
@@ -349,7 +353,7 @@ def _answered(jobs: Sequence[str], pipe: "Pipeline") -> Iterator[tuple[str, Any]
 
 def _lease(job: str, raw: Sequence[str | None]) -> Lease | None:
     """Read one lease; None for a record that is gone or damaged."""
-    version, state, token, beat, host, instance = raw
+    version, state, token, beat, host, instance, slot, gpus = raw
     try:
         return Lease(
             job,
@@ -359,8 +363,10 @@ def _lease(job: str, raw: Sequence[str | None]) -> Lease | None:
             int(beat or "0"),
             host or "",
             instance or "",
+            slot or "",
+            tuple(json.loads(gpus or "[]")),
         )
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         log.warning("record %s is not one of this version: %r", job, error)
         return None
 

@@ -22,6 +22,7 @@ from typing import ClassVar
 LEASE_TIMES = ("LEASE_S", "RENEW_S", "PAUSE_S", "CHILD_S", "CLAIM_S", "BEAT_S", "HOST_LOST_S")
 HEAVY = ("torch", "transformers", "trl", "datasets", "peft")
 PHASES = "ftq_worker.phases."
+FAKES, LIGHT = (f"FTQ_CHAOS_{what}" in os.environ for what in ("FAKES", "LIGHT"))
 
 
 class _Nothing(types.ModuleType):
@@ -39,7 +40,8 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Answers for the phases with fakes, and for heavy libraries with nothing."""
 
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in HEAVY or name.startswith(PHASES):
+        heavy = LIGHT and name.partition(".")[0] in HEAVY
+        if heavy or (FAKES and name.startswith(PHASES)):
             return importlib.machinery.ModuleSpec(name, self, is_package=True)
         return None
 
@@ -63,7 +65,7 @@ if scale := float(os.environ.get("FTQ_CHAOS_SCALE") or 0):
 
     for _name in LEASE_TIMES:
         setattr(keys, _name, getattr(keys, _name) * scale)
-if "FTQ_CHAOS_FAKES" in os.environ or "FTQ_CHAOS_LIGHT" in os.environ:
+if FAKES or LIGHT:
     sys.meta_path.insert(0, _Finder())
 if wrong_s := float(os.environ.get("FTQ_CHAOS_CLOCK") or 0):
     _right = time.time

@@ -8,6 +8,7 @@ import pytest
 from ftq_shared.hosts import Gpu, HostRecord
 from ftq_shared.job_record import JobRecord
 from ftq_shared.states import JobState, Phase
+from ftq_shared.store import Lease
 from ftq_worker.dispatch.policy import free_room, plan
 
 H100 = "NVIDIA H100 80GB HBM3"
@@ -26,17 +27,16 @@ def job(name: str, phase: Phase = Phase.TRAIN, gpus: str = "1", **changes: objec
     return dataclasses.replace(record, **changes)  # type: ignore[arg-type]
 
 
-def running(name: str, on: HostRecord, gpus: int = 0) -> JobRecord:
+def running(name: str, on: HostRecord, gpus: int = 0) -> Lease:
     taken = tuple(gpu.uuid for gpu in on.gpus[:gpus])
     slot = "gpu" if gpus else "cpu"
-    held = job(name, state=JobState.RUNNING, host=on.name, slot=slot)
-    return dataclasses.replace(held, gpus=taken)
+    return Lease(name, 1, JobState.RUNNING, "1:a", 0, on.name, on.instance, slot, taken)
 
 
 def places(
-    queue: list[JobRecord], hosts: list[HostRecord], leased: Sequence[JobRecord] = ()
+    queue: list[JobRecord], hosts: list[HostRecord], leases: Sequence[Lease] = ()
 ) -> dict[str, object]:
-    placed, waiting = plan(queue, free_room(hosts, leased))
+    placed, waiting = plan(queue, free_room(hosts, leases))
     return {p.job: (p.host, len(p.gpus)) for p in placed} | {w.job: w.reason for w in waiting}
 
 

@@ -12,14 +12,16 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from ftq_worker.host.children import Child, ColdSpawn, Spawn, ZygoteSpawn
+from ftq_worker.host.children import Child, ColdSpawn, HostTrouble, Spawn, ZygoteSpawn
 from ftq_worker.host.request import ChildRequest
+from ftq_worker.host.wire import listen
 
 PHASES = """
     import os, signal, sys, time, types
@@ -283,3 +285,21 @@ def test_a_cold_child_runs_a_real_phase_to_its_error(tmp_path: Path) -> None:
     assert outcome["error"]["code"] == "missing_handover", (tmp_path / "out").read_text()
     assert ended(child)
     child.close()
+
+
+def test_a_zygote_that_dies_while_it_is_asked_leaves_no_descriptor(tmp_path: Path) -> None:
+    path = tmp_path / "z.sock"
+    server = listen(path)
+
+    def die() -> None:
+        server.accept()[0].close()
+
+    before = len(os.listdir("/proc/self/fd"))
+    asked = threading.Thread(target=die)
+    asked.start()
+    with (tmp_path / "output.log").open("ab") as output, pytest.raises(HostTrouble) as raised:
+        ZygoteSpawn(path)(request("count", tmp_path), output.fileno())
+    asked.join()
+    assert raised.value.code == "no_fork"
+    assert len(os.listdir("/proc/self/fd")) == before
+    server.close()

@@ -99,7 +99,7 @@ def test_without_a_broker_children_work_until_the_pause_live_on_and_starve() -> 
 
 
 def lease(state: JobState = JobState.RUNNING, beat: int = 1, token: str = "1:a") -> Lease:
-    return Lease("j", 1, state, token, beat, "h1", "i1")
+    return Lease("j", 1, state, token, beat, "h1", "i1", "cpu", ())
 
 
 def looks(reaper: Reaper, clock: Clock, seen: list[tuple[float, Lease]]) -> list[int]:

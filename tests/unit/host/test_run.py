@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ftq_shared.errors import BrokerUnreachable
 from ftq_shared.job_record import JobRecord
 from ftq_worker.host.children import HostTrouble
 from ftq_worker.host.run import PhaseRun
@@ -73,3 +74,37 @@ def test_of_a_gang_the_first_to_die_is_named(run: PhaseRun) -> None:
     with_children(run, killed_by_us, crashed)
     run._first_dead = crashed  # type: ignore[assignment]
     assert run._verdict()["code"] == "crashed"
+
+
+@pytest.mark.parametrize(("code", "burn"), [("host_trouble", False), ("no_fork", True)])
+def test_what_a_job_may_meet_for_ever_costs_an_attempt(
+    run: PhaseRun, code: str, burn: bool
+) -> None:
+    def no_child(*_: Any) -> None:
+        raise HostTrouble("no", code=code)
+
+    bench: Any = run._bench
+    bench.spawn, bench.host, bench.endpoint, bench.cpu_threads = no_child, "h", "", 1
+    bench.open_secrets = lambda record: {}
+    bench.fetch_inputs = lambda record, paths: None
+    outbox: Any = SimpleNamespace(say=lambda *_, **__: None)
+    run._try(outbox)
+    assert run._verdict() == {"outcome": "died", "reason": "no", "burn": burn}
+
+
+def test_a_claims_end_is_told_once_the_broker_is_back(
+    run: PhaseRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    calls = []
+
+    def report() -> None:
+        calls.append("told")
+        if len(calls) < 3:
+            raise BrokerUnreachable("away")
+
+    run.tell(report)
+    assert len(calls) == 3
+    run.lost = True
+    run.tell(report)
+    assert len(calls) == 3, "somebody else owns the job"

@@ -30,7 +30,7 @@ def dispatch(store: JobStore, hosts: HostStore, ring_host: RingHost) -> int:
     if running is None:
         log.info("the broker has just started: waiting for the hosts to say what they run")
         return 0
-    rooms = free_room(known, store.leased())
+    rooms = free_room(known, store.leases())
     placed, start = 0, 0
     while ids := store.queued(start, start + WINDOW - 1):
         free = [record for record in store.get_many(ids) if not record.is_held_by(running)]

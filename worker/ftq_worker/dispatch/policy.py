@@ -12,7 +12,7 @@ from ftq_shared.hosts import Gpu, HostRecord
 from ftq_shared.job_record import RECORD_VERSION, JobRecord
 from ftq_shared.spec import GpuRequest
 from ftq_shared.states import Phase
-from ftq_shared.store import Placement
+from ftq_shared.store import Lease, Placement
 
 
 @dataclass
@@ -33,15 +33,15 @@ class Waiting:
     unblock: str
 
 
-def free_room(hosts: Iterable[HostRecord], leased: Sequence[JobRecord]) -> list[HostRoom]:
+def free_room(hosts: Iterable[HostRecord], leases: Sequence[Lease]) -> list[HostRoom]:
     """Return what each usable host has left, computed from the live leases."""
     rooms = []
     for host in hosts:
         if not host.online or host.draining:
             continue
-        mine = [job for job in leased if job.host == host.name]
-        busy = {gpu for job in mine for gpu in job.gpus}
-        slots = host.slots - sum(job.slot == "cpu" for job in mine)
+        mine = [lease for lease in leases if lease.host == host.name]
+        busy = {gpu for lease in mine for gpu in lease.gpus}
+        slots = host.slots - sum(lease.slot == "cpu" for lease in mine)
         free = [gpu for gpu in host.gpus if gpu.uuid not in busy]
         rooms.append(HostRoom(host, 0, []) if host.full else HostRoom(host, slots, free))
     return rooms

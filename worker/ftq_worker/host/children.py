@@ -142,28 +142,27 @@ class ZygoteSpawn:
 
     def __call__(self, request: ChildRequest, output: int) -> Child:
         """Fork a child; waits while the zygote is still importing. Raises HostTrouble."""
+        connection = self._connect()
         control_read, control_write = os.pipe()
         events_read, events_write = os.pipe()
         theirs = [control_read, events_write, output]
         try:
-            connection = self._connect()
             socket.send_fds(connection, [to_line(request.to_json())], theirs)
             data, fds, _, _ = socket.recv_fds(connection, 4096, 1)
+            if not fds:
+                raise ConnectionResetError("it died")
         except OSError as error:
+            connection.close()
             os.close(control_write)
             os.close(events_read)
-            raise HostTrouble(f"the zygote does not answer: {error}") from error
+            raise HostTrouble(f"the zygote did not fork: {error}", code="no_fork") from error
         finally:
             os.close(control_read)
             os.close(events_write)
-        if not fds:
-            os.close(control_write)
-            os.close(events_read)
-            raise HostTrouble("the zygote died while it was asked")
         return WarmChild(json.loads(data)["pid"], fds[0], control_write, events_read, connection)
 
     def _connect(self) -> socket.socket:
-        """Return a connection; raises OSError after ZYGOTE_START_S."""
+        """Return a connection; raises HostTrouble after ZYGOTE_START_S."""
         deadline = time.monotonic() + ZYGOTE_START_S
         while True:
             connection = socket.socket(socket.AF_UNIX)
@@ -171,10 +170,10 @@ class ZygoteSpawn:
             try:
                 connection.connect(str(self._path))
                 return connection
-            except OSError:
+            except OSError as error:
                 connection.close()
                 if time.monotonic() > deadline:
-                    raise
+                    raise HostTrouble(f"the zygote is not there: {error}") from error
                 time.sleep(0.05)  # it is still importing, or being restarted
 
 

@@ -200,28 +200,25 @@ def guard(args: argparse.Namespace, settings: Settings, lock: IO[str], replaces:
     ping(settings.redis_url)
     announce_fleet(redis, settings)
     root, storage_id = open_storage(settings.storage)
-    run_dir = tempfile.mkdtemp(prefix="ftq-")
-    config = HostConfig(
-        name=args.name,
-        instance=secrets.token_hex(4),
-        replaces=replaces,
-        run_dir=run_dir,
-        slots=args.slots,
-        gpus=tuple(offered_gpus(args.gpus)),
-        storage=str(root),
-        storage_id=storage_id,
-        cold=args.cold or not IS_LINUX,
-    )
-    refuse_taken_name(HostStore(redis), config)
-    lock.truncate(0)
-    held = {"instance": config.instance, "pid": os.getpid(), "run_dir": run_dir}
-    lock.write(json.dumps(held))
-    lock.flush()
-    log.info("worker %s: %d CPU slots, %d GPUs", config.name, config.slots, len(config.gpus))
-    try:
+    with tempfile.TemporaryDirectory(prefix="ftq-", ignore_cleanup_errors=True) as run_dir:
+        config = HostConfig(
+            name=args.name,
+            instance=secrets.token_hex(4),
+            replaces=replaces,
+            run_dir=run_dir,
+            slots=args.slots,
+            gpus=tuple(offered_gpus(args.gpus)),
+            storage=str(root),
+            storage_id=storage_id,
+            cold=args.cold or not IS_LINUX,
+        )
+        refuse_taken_name(HostStore(redis), config)
+        lock.truncate(0)
+        held = {"instance": config.instance, "pid": os.getpid(), "run_dir": run_dir}
+        lock.write(json.dumps(held))
+        lock.flush()
+        log.info("worker %s: %d CPU slots, %d GPUs", config.name, config.slots, len(config.gpus))
         return Guard(config).run()
-    finally:
-        shutil.rmtree(run_dir, ignore_errors=True)
 
 
 def refuse_taken_name(hosts: HostStore, config: HostConfig) -> None:

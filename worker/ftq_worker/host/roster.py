@@ -10,9 +10,8 @@ from typing import Any
 
 from ftq_shared.errors import ErrorInfo
 from ftq_shared.hosts import HostStore, running_after_restart
-from ftq_shared.job_record import JobRecord
 from ftq_shared.keys import HOST_LOST_S
-from ftq_shared.paths import JobPaths, read_json
+from ftq_shared.paths import read_json
 from ftq_shared.states import TERMINAL, Phase
 from ftq_worker.host.bench import Bench
 from ftq_worker.host.run import PhaseRun
@@ -126,7 +125,7 @@ class Roster:
     def _work(self, run: PhaseRun) -> None:
         """Carry a run to its end."""
         try:
-            if not self._start_over(run.record) and not self._ended_before(run.record):
+            if not self._start_over(run) and not self._ended_before(run):
                 run.work()
         except Exception:  # the lease runs out, and somebody else takes the job
             log.exception("run of %s", run.job, extra={"action": "run_failed", "job": run.job})
@@ -137,23 +136,24 @@ class Roster:
                 self._threads = [t for t in self._threads if t is not threading.current_thread()]
             self._on_end()
 
-    def _start_over(self, record: JobRecord) -> bool:
+    def _start_over(self, run: PhaseRun) -> bool:
         """Send a job whose files are not in this storage back to its first phase."""
-        bench = self._bench
-        if record.phase is Phase.VALIDATE or JobPaths(bench.storage, record.id).marker.exists():
+        if run.record.phase is Phase.VALIDATE or run.paths.marker.exists():
             return False
-        reason = f"its files are not in the storage of {bench.host}; it starts over"
-        bench.store.requeue(record.id, record.token, reason, burn=False, phase=Phase.VALIDATE)
+        reason = f"its files are not in the storage of {self._bench.host}; it starts over"
+        requeue, first = self._bench.store.requeue, Phase.VALIDATE
+        run.tell(lambda: requeue(run.job, run.token, reason, burn=False, phase=first))
         return True
 
-    def _ended_before(self, record: JobRecord) -> bool:
+    def _ended_before(self, run: PhaseRun) -> bool:
         """End a job whose result is in the storage: the record has gone back in time."""
-        result = read_result(JobPaths(self._bench.storage, record.id).result)
-        if not result or result.get("round") != record.round:
+        result = read_result(run.paths.result)
+        if not result or result.get("round") != run.record.round:
             return False
-        log.warning("%s had ended already: %s", record.id, result["state"])
+        log.warning("%s had ended already: %s", run.job, result["state"])
         error = ErrorInfo.from_json(result["error"]) if result.get("error") else None
-        self._bench.store.finish(record.id, record.token, result["state"], error=error)
+        finish = self._bench.store.finish
+        run.tell(lambda: finish(run.job, run.token, result["state"], error=error))
         return True
 
 

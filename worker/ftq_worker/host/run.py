@@ -6,6 +6,7 @@ import select
 import signal
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
@@ -25,11 +26,13 @@ from ftq_worker.host.ending import classify, disk_full
 from ftq_worker.host.linux import oom_kills
 from ftq_worker.host.outbox import Outbox
 from ftq_worker.host.request import request_for
-from ftq_worker.host.settling import End, settle
+from ftq_worker.host.settling import End, settle, tell
 from ftq_worker.phase import StopReason
 
 log = logging.getLogger(__name__)
 
+# Not the job's fault, but what it might meet for ever: these cost an attempt.
+MET_AGAIN = ("disk_full", "no_fork")
 STOP_GRACE_S = 60.0  # for a checkpoint, after a phase was asked to stop
 KILL_GRACE_S = 5.0  # between TERM and KILL
 
@@ -131,7 +134,8 @@ class PhaseRun:
             outbox = self._outbox()
         except OSError as error:  # a full disk: nothing has begun
             reason = f"events cannot be written: {error.strerror}"
-            self._bench.store.requeue(self.job, self.token, reason, burn=True)
+            store = self._bench.store
+            self.tell(lambda: store.requeue(self.job, self.token, reason, burn=True))
             return
         try:
             self._try(outbox)
@@ -147,9 +151,9 @@ class PhaseRun:
             secrets = self._bench.open_secrets(self.record)
             outbox.redactor = Redactor(secrets.values())
             self._run(outbox, secrets)
-        except HostTrouble as error:  # not the job's fault, but a full disk is met again and again
-            full = error.code == "disk_full"
-            self._trouble = {"outcome": "died", "reason": error.message, "burn": full}
+        except HostTrouble as error:
+            again = error.code in MET_AGAIN
+            self._trouble = {"outcome": "died", "reason": error.message, "burn": again}
         except (BrokerUnreachable, RedisError) as error:
             reason = f"the broker went away before the phase ran: {error}"
             self._trouble = {"outcome": "died", "reason": reason, "burn": is_damage(error)}
@@ -326,6 +330,10 @@ class PhaseRun:
             child.kill_tree(signal.SIGKILL if killing else signal.SIGTERM)
 
     # -- the end
+
+    def tell(self, report: Callable[[], object]) -> None:
+        """Report the claim's end to the broker, again until it listens or the claim is lost."""
+        tell(self.job, report, lambda: self.lost)
 
     def _settle(self, outbox: Outbox) -> None:
         """Tell watchers and the record how it ended."""

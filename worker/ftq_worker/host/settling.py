@@ -39,25 +39,26 @@ class End:
 def settle(
     bench: Bench, record: JobRecord, outbox: Outbox, end: End, lost: Callable[[], bool]
 ) -> None:
-    """Tell watchers and the record, for as long as it takes the broker to listen.
-
-    The lease is renewed all the while; when it is `lost`, so is the right to report.
-    """
+    """Tell watchers and the record; the lease is renewed all the while."""
     # What stands in the record and in the storage is as free of secrets as an event.
     verdict: dict[str, Any] = outbox.redactor.data(end.verdict)
-    _tell(outbox, verdict, None if end.had_trouble else _output(bench, record))
-    if not outbox.flush():
-        return
+    _say_last(outbox, verdict, None if end.had_trouble else _output(bench, record))
+    if outbox.flush():
+        tell(record.id, lambda: _report(bench, record, verdict, end.stop_reason), lost)
+
+
+def tell(job: str, report: Callable[[], object], lost: Callable[[], bool]) -> None:
+    """Report a claim's end to the broker, again until it listens or the claim is lost."""
     while not lost():
         try:
             with translated():
-                _report(bench, record, verdict, end.stop_reason)
+                report()
             return
         except (BrokerUnreachable, RedisError) as error:  # away, or full
             if is_damage(error):  # the lease runs out
-                log.exception("result of %s cannot be told", record.id)
+                log.exception("result of %s cannot be told", job)
                 return
-            log.warning("result of %s waits: %s", record.id, error)
+            log.warning("result of %s waits: %s", job, error)
             time.sleep(1.0)
 
 
@@ -65,7 +66,7 @@ def _output(bench: Bench, record: JobRecord) -> Path:
     return JobPaths(bench.storage, record.id).output(record.claim)
 
 
-def _tell(outbox: Outbox, verdict: dict[str, Any], output: Path | None) -> None:
+def _say_last(outbox: Outbox, verdict: dict[str, Any], output: Path | None) -> None:
     """Send the last events of a phase that did not end well."""
     error = verdict.get("error", {})
     try:
