@@ -282,11 +282,16 @@ class JobStore:
         *,
         milestones: Sequence[bool],
         fields: Mapping[str, str] | None = None,
+        when_full: bool = False,
     ) -> tuple[int, Literal["ok", "stale", "gap"]]:
-        """Store events `first`, `first`+1 ... of this token; return (last stored, status)."""
+        """Store events `first`, `first`+1 ... of this token; return (last stored, status).
+
+        `when_full`: also in a broker that is full, for the last events of a phase that has ended.
+        """
+        name = "append_when_full" if when_full else "append"
         flags = "".join("k" if keep else "-" for keep in milestones)
         stored, status = self._run(
-            "append", job, token, first, flags, json.dumps(fields or {}), *bodies
+            name, job, token, first, flags, json.dumps(fields or {}), *bodies
         )
         return int(stored), status
 
@@ -364,11 +369,20 @@ def _lease(job: str, raw: Sequence[str | None]) -> Lease | None:
             host or "",
             instance or "",
             slot or "",
-            tuple(json.loads(gpus or "[]")),
+            _cards(job, gpus),
         )
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         log.warning("record %s is not one of this version: %r", job, error)
         return None
+
+
+def _cards(job: str, raw: str | None) -> tuple[str, ...]:
+    """Read the ids of a lease's cards; damage there does not keep it from being reaped."""
+    try:
+        return tuple(map(str, json.loads(raw or "[]")))
+    except (ValueError, TypeError) as error:
+        log.warning("the GPUs of record %s cannot be read: %r", job, error)
+        return ()
 
 
 def _record(raw: Mapping[str, str]) -> JobRecord | None:

@@ -46,7 +46,7 @@ class Tailer:
 
     def replay(self) -> Iterator[Event]:
         """Yield what is stored now and not yet yielded."""
-        if self._last == 0 and not self._redis.exists(keys.events(self._job)):
+        if not self._redis.exists(keys.events(self._job)):
             yield from self._only_milestones()
         while page := self._read(keys.events(self._job), f"({self._last}-0", "+"):
             first = page[0][0]
@@ -116,8 +116,8 @@ class Tailer:
     def _only_milestones(self) -> Iterator[Event]:
         """Yield what is left of a job that ended long ago."""
         seq: Any = self._redis.hget(keys.job(self._job), "seq")
-        if seq:
-            yield from self._milestones(1, int(seq))
+        if seq and int(seq) > self._last:
+            yield from self._milestones(self._last + 1, int(seq))
             self._last = int(seq)
 
     def _milestones(self, first: int, last: int) -> Iterator[Event]:

@@ -6,6 +6,7 @@ Lease times are a fifth of the real ones. The storm puts all of this together.
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -250,6 +251,31 @@ def test_a_full_broker_in_words(one: Worker, made: Fleet, client: Client) -> Non
     assert done.returncode == 6
     assert "takes nothing more" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_job_ends_in_a_full_broker(one: Worker, client: Client) -> None:
+    job = submit(client, "chaos steps=100 ms=10")
+    until_step(one, job, 5)
+    client.redis.config_set("maxmemory", 1)
+    try:
+        wait_for(lambda: steps(one, job)[-1]["step"] == 100, 30, one.log_tail)
+        wait_for(lambda: client.get(job).phase is Phase.PUBLISH, 30, one.log_tail)
+    finally:
+        client.redis.config_set("maxmemory", 0)
+    record = client.wait(job, timeout_s=60)
+    assert (record.state, record.attempt) == (JobState.SUCCEEDED, 1)
+    assert [e["step"] for e in events(client, job, "step")] == list(range(1, 101))
+
+
+def test_a_run_folder_that_is_cleaned_away_costs_nothing(one: Worker, client: Client) -> None:
+    job = submit(client, "chaos steps=900 ms=10")
+    until_step(one, job, 5)
+    (lock,) = (one.home / "workers").glob("*.lock")
+    shutil.rmtree(json.loads(lock.read_text())["run_dir"])
+    second = submit(client, "chaos steps=5 ms=10")  # its doorbell and its zygote have no socket
+    for each in (second, job):
+        record = client.wait(each, timeout_s=60)
+        assert (record.state, record.attempt) == (JobState.SUCCEEDED, 1)
 
 
 def test_a_submit_whose_answer_is_lost_makes_one_job(

@@ -191,7 +191,7 @@ def answering(answer: Any) -> Callable[..., Any]:
 def test_an_outbox_gives_its_run_up_when_it_does_not_understand_the_broker(
     store: JobStore, tokens: dict[str, str], tmp_path: Path, answer: Any
 ) -> None:
-    store._scripts["append"] = answering(answer)
+    store._scripts["append"] = store._scripts["append_when_full"] = answering(answer)
     told = threading.Event()
     outbox = Outbox(
         store,
@@ -204,7 +204,7 @@ def test_an_outbox_gives_its_run_up_when_it_does_not_understand_the_broker(
         on_stale=told.set,
     )
     outbox.say(EventType.LOG, line="x")
-    assert not outbox.flush(timeout_s=30)
+    assert not outbox.flush()
     assert told.wait(timeout=30)
     outbox.close()
 
@@ -222,3 +222,9 @@ def test_an_unknown_answer_is_no_yes(store: JobStore, hosts: HostStore) -> None:
             store.place(plan)
     hosts._beat = answering(["later", "1"])
     assert hosts.beat("h1", "i1", "", HOST)  # what it does not know is no refusal
+
+
+def test_a_lease_with_damaged_cards_is_still_one(store: JobStore, tokens: dict[str, str]) -> None:
+    for cards in ("[1", "7", "null"):
+        damage(store, "gpus", cards)
+        assert {lease.id for lease in store.leases()} == {GOOD, BAD}

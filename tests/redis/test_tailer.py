@@ -117,6 +117,22 @@ def test_thinned_range_is_named(store: JobStore, token: str) -> None:
     assert len(milestones) == events[0].data["kept"] > 0
 
 
+@pytest.mark.parametrize("after", [0, 5, 10_000])
+def test_a_tail_of_a_job_whose_events_have_expired_ends(
+    store: JobStore, token: str, after: int
+) -> None:
+    publish(store, token, 200)
+    store.redis.delete(keys.events(JOB))
+    total = store.get(JOB).seq
+    events = list(Tailer(store.redis, JOB, after=after).follow())
+    if after > total:
+        assert events == []
+        return
+    assert events[0].data["first"] == after + 1
+    assert events[-1].seq == total
+    assert all(event.seq > after for event in events)
+
+
 def test_an_outage_that_lasts_ends_the_tail(tmp_path_factory: pytest.TempPathFactory) -> None:
     with EmbeddedBroker(tmp_path_factory.mktemp("gone")) as server:
         client = connect(server.url, retries=0)

@@ -205,6 +205,7 @@ class Model:
         if it.record_version > RECORD_VERSION:
             return "stale"
         if it.state == "running":
+            it.beat += it.nonce == nonce
             return "ok" if it.nonce == nonce else "stale"
         it.state, it.nonce, it.storage_id = "running", nonce, storage_id
         it.say("state", "running")

@@ -1,7 +1,7 @@
 -- claim: the host that was chosen takes the phase. ARGV: id, token, nonce, instance, storage id,
 -- newest record version that the claimer knows.
--- Returns 'ok', 'cancelled' or 'stale'. The same nonce gets the same answer again, also after a
--- broker that rolled back has forgotten the claim but not the place.
+-- Returns 'ok', 'cancelled' or 'stale'. The same nonce gets the same answer again, and renews the
+-- lease; also after a broker that rolled back has forgotten the claim but not the place.
 local id, token, nonce = ARGV[1], ARGV[2], ARGV[3]
 if token ~= '' and job('last_token') == token then
   return job('last_answer') == 'cancelled' and 'cancelled' or 'stale'
@@ -13,7 +13,11 @@ if tonumber(job('v') or '0') > tonumber(ARGV[6]) then
   return 'stale'
 end
 if job('state') == 'running' then
-  return job('nonce') == nonce and 'ok' or 'stale'
+  if job('nonce') ~= nonce then
+    return 'stale'
+  end
+  redis.call('HINCRBY', JOB, 'beat', 1)
+  return 'ok'
 end
 if job('cancel') == '1' then
   release(id, token, 'cancelled')

@@ -123,3 +123,10 @@ def test_another_hub_is_another_fleet() -> None:
 
 def test_a_newer_record_is_left_alone() -> None:
     assert places([job("x", record_version=99)], [host("a")]) == {}
+
+
+def test_a_damaged_record_keeps_no_other_from_its_place() -> None:
+    broken = dataclasses.replace(job("bad"), summary={"gpu_request": "1", "min_vram_gb": "much"})
+    found = places([broken, job("good")], [host("a", 1)])
+    assert found["good"] == ("a", 1)
+    assert "damaged" in str(found["bad"])

@@ -303,3 +303,11 @@ def test_a_zygote_that_dies_while_it_is_asked_leaves_no_descriptor(tmp_path: Pat
     assert raised.value.code == "no_fork"
     assert len(os.listdir("/proc/self/fd")) == before
     server.close()
+
+
+def test_a_zygote_whose_socket_was_cleaned_away_listens_again(
+    zygote: ZygoteSpawn, start: Callable[[str], Child]
+) -> None:
+    assert not ended(start("count"), 0.5)
+    zygote._path.unlink()
+    assert not ended(start("count"), 0.5)

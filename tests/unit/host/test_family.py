@@ -1,5 +1,6 @@
 """Processes that are written down can be ended by others, and only they."""
 
+import errno
 import json
 import os
 import subprocess
@@ -58,6 +59,25 @@ def test_a_damaged_list_names_nobody(tmp_path: Path, text: str) -> None:
 def test_a_list_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
     family.note(tmp_path / "gone" / "phases.json", [os.getpid()])
     assert family.noted(tmp_path / "gone" / "phases.json") is None
+
+
+def test_a_list_that_is_not_up_to_date_is_no_list(
+    tmp_path: Path, tree: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk was full when a process was started again: it may not become a stranger."""
+    path = tmp_path / "processes.json"
+    family.note(path, [os.getpid()])
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        family.note(path, [os.getpid(), tree[0]])
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(family, "children_of", lambda _: [tree[0]])
+    family.Orphans(os.getpid(), tmp_path).end([])
+    assert family.runs(tree[0])
 
 
 def test_without_the_guards_list_nobody_is_a_stranger(

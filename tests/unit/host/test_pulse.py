@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ftq_worker.host.process import Process
 from ftq_worker.host.pulse import HANG_S, LONGEST_LOOK_S, PulseWatch, touch
 
 
@@ -76,3 +77,25 @@ def test_a_new_start_forgets_the_old_signs(watched: tuple[PulseWatch, Path, Cloc
     watch.reset()
     assert not path.exists()
     assert not looks(watch, clock, 2 * HANG_S)
+
+
+def test_a_folder_that_was_cleaned_away_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "x.pulse"
+    touch(path)
+    assert path.exists()
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_sign_that_cannot_be_given_is_no_reason_to_die(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    touch(tmp_path / "file" / "x.pulse")
+
+
+def test_a_process_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+    process = Process("x", [str(tmp_path / "none")], {}, PulseWatch(tmp_path / "x.pulse"))
+    assert not process.keep()
+    assert process.pid is None
+    process.command, process.not_before = ["/bin/true"], 0.0
+    assert process.keep()
+    assert process.pid
+    process.end(10.0)

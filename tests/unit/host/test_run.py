@@ -1,5 +1,6 @@
 """A run beside its children: what it takes back, what it ends, what it names."""
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 from ftq_shared.errors import BrokerUnreachable
 from ftq_shared.job_record import JobRecord
-from ftq_worker.host.children import HostTrouble
+from ftq_worker.host.children import DIE_S, HostTrouble
 from ftq_worker.host.run import PhaseRun
 
 
@@ -108,3 +109,44 @@ def test_a_claims_end_is_told_once_the_broker_is_back(
     run.lost = True
     run.tell(report)
     assert len(calls) == 3, "somebody else owns the job"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(OSError(5, "Input/output error"), "the storage failed"), (KeyError("x"), "the agent failed")],
+)
+def test_whatever_goes_wrong_is_said(run: PhaseRun, error: Exception, reason: str) -> None:
+    def broken(record: JobRecord) -> dict[str, str]:
+        raise error
+
+    bench: Any = run._bench
+    bench.open_secrets = broken
+    run._try(SimpleNamespace())  # type: ignore[arg-type]
+    verdict = run._verdict()
+    assert verdict["outcome"] == "died"
+    assert reason in verdict["reason"]
+
+
+def test_of_ranks_that_die_at_once_the_silent_one_is_the_cause(run: PhaseRun) -> None:
+    """One is killed for its memory; the other says that it has lost the connection to it."""
+    complains, killed = FakeChild(1), FakeChild(2, status=-9)
+    with_children(run, complains, killed)
+    run._outcomes = {1: {"outcome": "failed", "error": {}}}
+    assert run._note_deaths(run._children)
+    assert run._verdict()["code"] == "killed"
+
+
+def test_the_first_rank_to_fail_is_believed_over_those_that_follow(run: PhaseRun) -> None:
+    fails, follows = FakeChild(1), FakeChild(2, status=-6)
+    with_children(run, fails, follows)
+    run._outcomes = {1: {"outcome": "failed", "error": {"code": "nonfinite_loss"}}}
+    assert run._note_deaths(run._children[:1])
+    assert run._note_deaths(run._children[1:])
+    assert run._verdict()["error"]["code"] == "nonfinite_loss"
+
+
+def test_a_process_that_does_not_die_does_not_keep_the_job(run: PhaseRun) -> None:
+    run._mind_time(None)
+    run._killed_at = time.monotonic() - DIE_S
+    with pytest.raises(HostTrouble, match="does not die"):
+        run._mind_time(None)

@@ -5,18 +5,19 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.support.killing import live, zygote
 from tests.support.tiny_jobs import TinyJob, tiny_job
 
-from ftq_shared.errors import FtqError
+from ftq_shared.errors import FtqError, Stale
 from ftq_shared.paths import JobPaths, read_json, write_json
 from ftq_worker import folders
 from ftq_worker.handover import Prepared, Trained, Validated, read_resolved
 from ftq_worker.host.children import Spawn
 from ftq_worker.host.ending import disk_full
-from ftq_worker.phases import train
+from ftq_worker.phases import prepare, train
 from ftq_worker.training import checkpoints
 from ftq_worker.training.run import load_sets
 from ftq_worker.training.trainers import Trainer
@@ -281,3 +282,38 @@ class TestFullDisk:
         with pytest.raises(RuntimeError, match="something else") as said:
             train.run(sft_job.ctx)
         assert disk_full(said.value, sft_job.ctx.paths.storage) is None
+
+
+class TestALostClaim:
+    """Its process may still be at work: what the next owner has written stays."""
+
+    @pytest.fixture
+    def ctx(self, tmp_path: Path):
+        def stale() -> None:
+            raise Stale("somebody else owns this job now")
+
+        paths = JobPaths(tmp_path, JOB)
+        for folder, report in (
+            (paths.model, paths.train_report),
+            (paths.prepared, paths.prepared_report),
+        ):
+            write_json(folder / "whose.json", "the next owner's")
+            write_json(report, "the next owner's")
+        control = SimpleNamespace(check=lambda: None)
+        owner = SimpleNamespace(confirm=stale)
+        yield SimpleNamespace(paths=paths, control=control, owner=owner, claim="1-a")
+        assert read_json(paths.model / "whose.json") == read_json(paths.train_report)
+        assert read_json(paths.prepared / "whose.json") == read_json(paths.prepared_report)
+
+    def test_leaves_no_model(self, ctx, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(train, "save_model", lambda *_: None)
+        with pytest.raises(Stale):
+            train._leave(ctx, None, None, None, SimpleNamespace(model=None))
+
+    def test_leaves_no_data(self, ctx, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setattr(prepare, "save_set", lambda *_: None)
+        pool = SimpleNamespace(tokens=None)
+        chosen = SimpleNamespace(pool=pool, records=None)
+        sets = SimpleNamespace(train=chosen, validation=chosen, golden=chosen)
+        with pytest.raises(Stale):
+            prepare._save(ctx, sets, tmp_path / "new")

@@ -56,7 +56,10 @@ def plan(
     for job in queue:
         if job.record_version > RECORD_VERSION:
             continue  # a newer worker will know what to do with it
-        found = _place(job, rooms)
+        try:
+            found = _place(job, rooms)
+        except ValueError as error:  # it keeps no other job from its place
+            found = Waiting(job.id, f"its record is damaged: {error}", "cancel it and submit again")
         if isinstance(found, Placement):
             placed.append(found)
         else:
@@ -104,7 +107,8 @@ def _place(job: JobRecord, rooms: list[HostRoom]) -> Placement | Waiting:
         return Waiting(
             job.id,
             "the hosts that hold this job's files are not online",
-            "start `ftq worker` again on the host, or where its storage is mounted",
+            "start `ftq worker` again there; if they are gone for good, `ftq cancel` it, and "
+            "`ftq retry --from validate` starts it over elsewhere",
         )
     return _on_gpus(job, request, bound) if request.count else _on_slot(job, bound)
 

@@ -248,7 +248,9 @@ class Agent:
 
     def _take_placed(self, leases: list[Lease]) -> None:
         for lease in leases:
-            if lease.state is JobState.PLACED and lease.instance == self.config.instance:
+            ours = lease.instance == self.config.instance
+            open_ = lease.state is JobState.PLACED or self.roster.may_have_claimed(lease.token)
+            if ours and open_:
                 self._take(lease.id, lease.token)
 
     def _take_missed(self) -> None:
@@ -260,8 +262,9 @@ class Agent:
         try:
             with translated():
                 return self.roster.take(job, token)
-        except (FtqError, RedisError, ValueError, KeyError, TypeError) as error:
-            log.warning("take %s: %r", job, error)  # away, or a damaged record
+        except (FtqError, RedisError, RuntimeError, ValueError, KeyError, TypeError) as error:
+            # The broker is away, there is no thread to be had, or the record is damaged.
+            log.warning("take %s: %r", job, error)
             return False
 
     def _repair(self) -> None:

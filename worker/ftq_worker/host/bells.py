@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ftq_worker.host.wire import lines, listen, to_line
+from ftq_worker.host.wire import lines, listen, reachable, to_line
 
 log = logging.getLogger("ftq.agent")
 
 ACCEPT_AGAIN_S = 0.5  # after a connection that could not be taken
+LOOK_S = 5.0  # between two looks whether we can still be reached
 
 
 class Bells:
@@ -31,12 +32,15 @@ class Bells:
         """Take connections for as long as the process lives."""
         while True:
             try:
+                self._server = reachable(self._server)
+                self._server.settimeout(LOOK_S)
                 connection, _ = self._server.accept()
-            except OSError as error:  # out of descriptors, for a while
+                threading.Thread(target=self._listen_to, args=(connection,), daemon=True).start()
+            except TimeoutError:
+                continue
+            except (OSError, RuntimeError) as error:  # out of descriptors or threads, for a while
                 log.warning("bells: %s", error)
                 time.sleep(ACCEPT_AGAIN_S)
-                continue
-            threading.Thread(target=self._listen_to, args=(connection,), daemon=True).start()
 
     def ring(self) -> None:
         """Ask the Celery worker for a dispatch pass; without one, the next repair asks again."""

@@ -28,7 +28,8 @@ FRESH_S = 0.3  # between a start and the note of it
 def note(path: Path, pids: Iterable[int]) -> None:
     """Replace the list in `path`; of processes that have ended nothing is written.
 
-    A list that cannot be written is missed only by a guard that comes after ours.
+    A list that cannot be written is removed: who reads an old one takes what was started since for
+    a stranger.
     """
     entries = [[pid, start] for pid in pids if (start := start_ticks(pid)) is not None]
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -37,6 +38,8 @@ def note(path: Path, pids: Iterable[int]) -> None:
         part.replace(path)
     except OSError as error:
         log.warning("%s: %s", path, error)
+        for file in (part, path):
+            file.unlink(missing_ok=True)
 
 
 def noted(path: Path) -> set[int] | None:

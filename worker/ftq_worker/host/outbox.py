@@ -56,6 +56,7 @@ class Outbox:
         self._waiting: list[str] = []  # bodies from ordinal _sent + 1 on
         self._change = threading.Condition()
         self._closed = False
+        self._ending = False  # the phase has ended: a full broker takes its last events as well
         self._whole = True  # whether the file holds every event: not after a full disk
         self.stale = False
         self._thread = threading.Thread(target=self._send_all, name=f"outbox {job}", daemon=True)
@@ -73,6 +74,7 @@ class Outbox:
         """
         body |= {"attempt": self._attempt, "host": self._host, "phase": self._phase}
         text = json.dumps(self.redactor.data(body), separators=(",", ":"), ensure_ascii=False)
+        text = text.encode(errors="replace").decode()  # half a surrogate pair, as of a file's name
         with self._change:
             self._written += 1
             self._waiting.append(text)
@@ -90,11 +92,24 @@ class Outbox:
                 f"events cannot be written: {error.strerror}", code="disk_full"
             ) from error
 
-    def flush(self, timeout_s: float | None = None) -> bool:
-        """Wait until the broker has everything; False when the token is stale or time is over."""
-        with self._change:
-            self._change.wait_for(lambda: self.stale or self._sent >= self._written, timeout_s)
-            return not self.stale and self._sent >= self._written
+    def flush(self) -> bool:
+        """Wait until the broker has the last event, and has not forgotten it; False when stale.
+
+        For the end of a phase; a call that raised an error of the broker may be repeated.
+        """
+        self._ending = True
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: self.stale or self._sent >= self._written)
+                if self.stale:
+                    return False
+                following = self._written + 1
+            stored, status = self._store.append(
+                self._job, self._token, following, [], milestones=[], when_full=True
+            )
+            if status == "ok":
+                return True
+            self._note(stored, status, 0)
 
     def close(self) -> None:
         """Stop sending and close the file."""
@@ -117,7 +132,7 @@ class Outbox:
             try:
                 with translated():
                     stored, status = append_bodies(
-                        self._store, self._job, self._token, first, batch
+                        self._store, self._job, self._token, first, batch, when_full=self._ending
                     )
                 self._note(stored, status, len(batch))
                 delay_s = 0.1
@@ -180,7 +195,7 @@ def read_bodies(path: Path) -> list[str]:
 
 
 def append_bodies(
-    store: JobStore, job: str, token: str, first: int, bodies: Sequence[str]
+    store: JobStore, job: str, token: str, first: int, bodies: Sequence[str], *, when_full: bool
 ) -> tuple[int, Literal["ok", "stale", "gap"]]:
     """Send one batch of a claim's events with what it changes in the record."""
     fields: dict[str, str] = {}
@@ -192,7 +207,9 @@ def append_bodies(
         for name in SUMMARY.get(kind, ()):
             if body["data"].get(name) is not None:
                 fields[name] = str(body["data"][name])
-    return store.append(job, token, first, bodies, milestones=keep, fields=fields)
+    return store.append(
+        job, token, first, bodies, milestones=keep, fields=fields, when_full=when_full
+    )
 
 
 def send_rest(store: JobStore, job: str, token: str, path: Path) -> int:
@@ -200,13 +217,14 @@ def send_rest(store: JobStore, job: str, token: str, path: Path) -> int:
 
     Only with the token that still holds; a line that cannot be read ends it.
     """
-    stored, status = store.append(job, token, 1, [], milestones=[])
+    stored, status = store.append(job, token, 1, [], milestones=[], when_full=True)
     if status != "ok":
         return 0
     rest = list(_readable(path, read_bodies(path)[stored:]))
     for sent in range(0, len(rest), BATCH):
         batch = rest[sent : sent + BATCH]
-        if append_bodies(store, job, token, stored + sent + 1, batch)[1] != "ok":
+        first = stored + sent + 1
+        if append_bodies(store, job, token, first, batch, when_full=True)[1] != "ok":
             return sent
     return len(rest)
 

@@ -12,6 +12,7 @@ log = logging.getLogger("ftq.guard")
 
 UNCLEAN = 75  # exit code (EX_TEMPFAIL): it ended, but some work was not handed back
 CALM_S = 5.0  # a process that lived so long is restarted at once
+NO_FORK_S = 1.0  # between two tries to start one, when the system has no room for it
 SLOWEST_S = 30.0  # between two starts of one that keeps dying
 
 
@@ -53,9 +54,14 @@ class Process:
             return False
         self.pulse.reset()
         self.started = now
-        self.popen = subprocess.Popen(
-            self.command, env=dict(self.env), stdin=subprocess.DEVNULL, start_new_session=True
-        )
+        try:
+            self.popen = subprocess.Popen(
+                self.command, env=dict(self.env), stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        except OSError as error:  # out of processes or memory, for a while
+            log.warning("%s cannot be started: %s", self.name, error)
+            self.not_before = now + NO_FORK_S
+            return False
         return True
 
     def end(self, wait_s: float) -> int | None:

@@ -3,17 +3,24 @@
 A frozen process (SIGSTOP, a deadlock) does not end, so nobody would start it again.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 HANG_S = 30.0  # a process without a pulse for so long is killed and started again
 LONGEST_LOOK_S = 2.0  # a gap between two looks that counts; what is longer was the guard's own
 
 
 def touch(path: Path) -> None:
-    """Give a sign of life."""
-    path.touch()
+    """Give a sign of life; one that cannot be given is no reason to die."""
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)  # /tmp may have been cleaned
+        path.touch()
+    except OSError as error:
+        log.warning("%s: %s", path, error)
 
 
 class PulseWatch:

@@ -33,8 +33,9 @@ class Roster:
         self._runs: dict[str, PhaseRun] = {}
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
+        self._nonces: dict[str, str] = {}  # by token: of claims whose answer may have been lost
         self._closing = False
-        self._taking = 0  # calls of `take` that may still start a run
+        self._taking: set[str] = set()  # tokens whose `take` may still start a run
         self._idle = threading.Condition(self._lock)
         self.full = False  # whether the storage has no room
 
@@ -48,14 +49,20 @@ class Roster:
         return [pid for run in self.runs().values() for pid in run.pids()]
 
     def take(self, job: str, token: str) -> bool:
-        """Claim a phase that was placed here and start it; False when it is not to be had."""
+        """Claim a phase that was placed here and start it; False when it is not to be had.
+
+        Raises RuntimeError when the system has no thread for it. After any error, try again.
+        """
         if running := self.runs().get(job):
             if running.token == token:  # the broker lost the claim
                 running.claim_again()
             return False  # what we still hold under an old token has to end first
         with self._lock:
+            if token in self._taking:
+                return False
             welcome = not self._closing and not self.full
-            self._taking += welcome
+            if welcome:
+                self._taking.add(token)
         if not welcome:
             why = "is going down" if self._closing else "has no room on its disk"
             self._bench.store.requeue(job, token, f"{self._bench.host} {why}", burn=False)
@@ -64,10 +71,13 @@ class Roster:
             if self._may_run_elsewhere(job):
                 return False  # the next look tries again
             run = self._claim(job, token)
-            return run is not None and self._start(run)
+            if run is not None and not self._start(run):
+                return False
+            self._nonces.pop(token, None)
+            return run is not None
         finally:
             with self._lock:
-                self._taking -= 1
+                self._taking.discard(token)
                 self._idle.notify_all()
 
     def hand_back(self) -> bool:
@@ -86,6 +96,10 @@ class Roster:
             log.error("not handed back: %s; their leases run out", ", ".join(left))
         return not left
 
+    def may_have_claimed(self, token: str) -> bool:
+        """Return whether a claim with it was sent, and nobody knows with what success."""
+        return token in self._nonces
+
     def _may_run_elsewhere(self, job: str) -> bool:
         """Return whether a broker that has just started may have forgotten a later owner."""
         server = self._bench.store.server()
@@ -98,7 +112,7 @@ class Roster:
     def _claim(self, job: str, token: str) -> PhaseRun | None:
         """Claim a phase with its token; None when it is not to be had."""
         bench = self._bench
-        nonce, asked = secrets.token_hex(8), time.monotonic()
+        nonce, asked = self._nonces.setdefault(token, secrets.token_hex(8)), time.monotonic()
         answer = bench.store.claim(
             job, token, nonce=nonce, instance=bench.instance, storage_id=bench.storage_id
         )
@@ -115,9 +129,9 @@ class Roster:
         with self._lock:
             if run.job in self._runs:
                 return False
+            thread.start()  # it may fail, and then nothing has happened
             self._runs[run.job] = run
             self._threads.append(thread)
-        thread.start()
         if self._closing:  # it came while we were handing back
             run.stop(StopReason.DRAIN, DRAIN_GRACE_S)
         return True

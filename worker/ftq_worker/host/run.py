@@ -6,7 +6,7 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
@@ -21,7 +21,7 @@ from ftq_shared.redaction import Redactor
 from ftq_shared.states import Phase
 from ftq_shared.store import is_damage
 from ftq_worker.host.bench import Bench
-from ftq_worker.host.children import Child, HostTrouble
+from ftq_worker.host.children import DIE_S, Child, HostTrouble
 from ftq_worker.host.ending import classify, disk_full
 from ftq_worker.host.linux import oom_kills
 from ftq_worker.host.outbox import Outbox
@@ -56,6 +56,7 @@ class PhaseRun:
         self._outcomes: dict[int, dict[str, Any]] = {}  # by pid: what each rank said at its end
         self._trouble: dict[str, Any] | None = None  # what kept the phase from running
         self._first_dead: Child | None = None  # of a gang; the others were then killed by us
+        self._killed_at: float | None = None  # monotonic; when a child was first sent SIGKILL
         self._oom_kills = oom_kills()
 
     # -- from other threads
@@ -107,12 +108,16 @@ class PhaseRun:
     def lose(self) -> None:
         """End at once and report nothing: somebody else owns the job."""
         self.lost = True
-        for child in self._all():
-            child.kill_tree()
+        self._kill(self._all())
 
     def _all(self) -> list[Child]:
         with self._lock:
             return list(self._children)
+
+    def _kill(self, children: Iterable[Child]) -> None:
+        self._killed_at = self._killed_at or time.monotonic()
+        for child in children:
+            child.kill_tree()
 
     def _lease(self) -> dict[str, Any]:
         return {"lease": {"until": self._until, "pause_at": self._pause_at}}
@@ -158,11 +163,15 @@ class PhaseRun:
             reason = f"the broker went away before the phase ran: {error}"
             self._trouble = {"outcome": "died", "reason": reason, "burn": is_damage(error)}
         except OSError as error:
-            if not (no_room := disk_full(error, self._bench.storage)):
-                raise
-            self._trouble = {"outcome": "host", "error": no_room.to_json()}
+            if no_room := disk_full(error, self._bench.storage):
+                self._trouble = {"outcome": "host", "error": no_room.to_json()}
+            else:
+                self._trouble = {"outcome": "died", "reason": f"the storage failed: {error}"}
         except FtqError as error:
             self._trouble = {"outcome": "failed", "error": error.info().to_json()}
+        except Exception as error:  # a bug of ours: the job says so, and goes on elsewhere
+            log.exception("run of %s", self.job, extra={"action": "run_failed", "job": self.job})
+            self._trouble = {"outcome": "died", "reason": f"the agent failed: {error!r}"}
 
     def _end_children(self) -> None:
         """Kill what is left of the phase, and wait until it is gone. Raises HostTrouble."""
@@ -252,15 +261,23 @@ class PhaseRun:
             ready, _, _ = select.select([*alive, *readers], [], [], self._patience(deadline))
             for child in self._children:
                 self._read(child, outbox)
-            for fd in [fd for fd in alive if fd in ready]:
-                gone = alive.pop(fd)
-                gone.end()
-                self._read(gone, outbox)
-                if self._outcomes.get(gone.pid, {}).get("outcome") != "done":
-                    self._first_dead = self._first_dead or gone
-                    for other in alive.values():  # a gang lives and dies together
-                        other.kill_tree()
+            gone = [alive.pop(fd) for fd in list(alive) if fd in ready]
+            for child in gone:
+                child.end()
+                self._read(child, outbox)
+            if self._note_deaths(gone):
+                self._kill(alive.values())  # a gang lives and dies together
             self._mind_time(deadline)
+
+    def _note_deaths(self, gone: Sequence[Child]) -> bool:
+        """Note which child was the first that did not end well; return whether one of these did.
+
+        Of several at once it is one that died without a word: the others may have failed by it.
+        """
+        bad = [c for c in gone if self._outcomes.get(c.pid, {}).get("outcome") != "done"]
+        bad.sort(key=lambda child: child.pid in self._outcomes)
+        self._first_dead = self._first_dead or next(iter(bad), None)
+        return bool(bad)
 
     def _read(self, child: Child, outbox: Outbox) -> None:
         """Take in the lines that a child has sent."""
@@ -319,15 +336,19 @@ class PhaseRun:
         return min(longest_s, max(0.0, deadline - time.monotonic()))
 
     def _mind_time(self, deadline: float | None) -> None:
-        """Stop at the deadline; TERM, then KILL, what does not end."""
+        """Stop at the deadline; TERM, then KILL, what does not end. Raises HostTrouble."""
         now = time.monotonic()
+        if self._killed_at and now >= self._killed_at + DIE_S:
+            raise HostTrouble("a process of the phase does not die")
         if deadline and now >= deadline and self._stop_reason is None:
             self.stop(StopReason.DEADLINE)
         if self._term_at is None or now < self._term_at:
             return
-        killing = now >= self._term_at + KILL_GRACE_S
+        if now >= self._term_at + KILL_GRACE_S:
+            self._kill(self._all())
+            return
         for child in self._all():
-            child.kill_tree(signal.SIGKILL if killing else signal.SIGTERM)
+            child.kill_tree(signal.SIGTERM)
 
     # -- the end
 
@@ -344,14 +365,10 @@ class PhaseRun:
         """Return how the phase ended: done only when every rank says so."""
         if self._trouble:
             return self._trouble
-        said = [self._outcomes.get(child.pid) for child in self._children]
-        for outcome in said:
-            if outcome and outcome["outcome"] != "done":
-                return outcome
-        if all(said):
+        if not (first := self._first_dead):
             return {"outcome": "done"}
-        silent = [child for child, word in zip(self._children, said, strict=True) if not word]
-        dead = self._first_dead if self._first_dead in silent else silent[0]
-        death = classify(dead.status(), memory_ran_out=oom_kills() > self._oom_kills)
+        if word := self._outcomes.get(first.pid):
+            return word
+        death = classify(first.status(), memory_ran_out=oom_kills() > self._oom_kills)
         reason = f"the phase's process {death.words}"
         return {"outcome": "died", "reason": reason, "code": death.code}

@@ -43,8 +43,12 @@ def settle(
     # What stands in the record and in the storage is as free of secrets as an event.
     verdict: dict[str, Any] = outbox.redactor.data(end.verdict)
     _say_last(outbox, verdict, None if end.had_trouble else _output(bench, record))
-    if outbox.flush():
-        tell(record.id, lambda: _report(bench, record, verdict, end.stop_reason), lost)
+
+    def report() -> None:
+        if outbox.flush():
+            _report(bench, record, verdict, end.stop_reason)
+
+    tell(record.id, report, lost)
 
 
 def tell(job: str, report: Callable[[], object], lost: Callable[[], bool]) -> None:

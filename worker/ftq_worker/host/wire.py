@@ -9,18 +9,29 @@ from typing import Any
 
 
 def to_line(message: Mapping[str, Any]) -> bytes:
-    """Return a message as one line."""
-    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+    """Return a message as one line; half a surrogate pair, as of a file's name, becomes a `?`."""
+    text = json.dumps(message, separators=(",", ":"), ensure_ascii=False)
+    return text.encode(errors="replace") + b"\n"
 
 
 def listen(path: Path) -> socket.socket:
     """Return a listening Unix socket that only this user can reach."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     path.unlink(missing_ok=True)
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(path))
     path.chmod(0o600)
     server.listen(64)
     return server
+
+
+def reachable(server: socket.socket) -> socket.socket:
+    """Return the same socket, or a new one where its file has gone: /tmp may be cleaned."""
+    path = Path(server.getsockname())
+    if path.exists():
+        return server
+    server.close()
+    return listen(path)
 
 
 def ask(path: Path, message: Mapping[str, Any], *, timeout_s: float = 10.0) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 from ftq_worker.host.linux import become_subreaper, end_with_parent, thread_count
 from ftq_worker.host.pulse import touch
 from ftq_worker.host.request import ChildRequest
-from ftq_worker.host.wire import listen, to_line
+from ftq_worker.host.wire import listen, reachable, to_line
 
 log = logging.getLogger("ftq.zygote")
 
@@ -66,12 +66,21 @@ class Zygote:
         """Answer requests and reap children until killed."""
         while True:
             touch(self._pulse)
+            self._stay_reachable()
             for key, _ in self._selector.select(PULSE_S):
                 if key.fileobj is self._server:
                     self._accept()
                 else:
                     self._wake.recv(4096)
             self._reap()
+
+    def _stay_reachable(self) -> None:
+        """Listen again where the socket's file has gone."""
+        server = reachable(self._server)
+        if server is not self._server:
+            self._selector.unregister(self._server)
+            self._selector.register(server, selectors.EVENT_READ)
+            self._server = server
 
     def _accept(self) -> None:
         """Take one request and fork; a client that breaks off costs nothing."""

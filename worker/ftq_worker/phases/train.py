@@ -2,6 +2,7 @@
 
 import torch
 
+from ftq_worker.folders import swap_in
 from ftq_worker.handover import Prepared, Trained, Validated
 from ftq_worker.phase import PhaseContext
 from ftq_worker.training.base_model import fetch_base, load_tokenizer
@@ -71,7 +72,9 @@ def _leave(
     validated: Validated,
 ) -> None:
     """Write the model, then the report: a report means that its model is there."""
-    ctx.paths.train_report.unlink(missing_ok=True)  # of a training before, with another model
     aside = ctx.paths.attempt(ctx.claim) / "model"
-    save_model(model, tokenizer, ctx.paths.model, validated.model, aside)
+    save_model(model, tokenizer, validated.model, aside)
+    ctx.owner.confirm()  # from here on what every attempt shares is changed
+    ctx.paths.train_report.unlink(missing_ok=True)  # of a training before, with another model
+    swap_in(aside, ctx.paths.model)
     figures.save(ctx.paths.train_report)

@@ -1,4 +1,4 @@
-"""The trained model on disk: written aside, then moved into place, without any local path."""
+"""The trained model on disk, without any local path."""
 
 import json
 import shutil
@@ -9,30 +9,24 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ftq_shared.sources import Place
-from ftq_worker.folders import swap_in
 from ftq_worker.handover import ModelFacts
 
 ADAPTER_CONFIG = "adapter_config.json"
 
 
 def save_model(
-    model: torch.nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    target: Path,
-    base: ModelFacts,
-    aside: Path,
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, base: ModelFacts, folder: Path
 ) -> None:
-    """Write model (or adapter) and tokenizer to `aside`, then put it in the place of `target`.
+    """Write model (or adapter) and tokenizer to a new `folder`.
 
     The model's own save is used, not the trainer's, which adds its arguments with local paths.
     """
-    shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     saved: Any = model
-    saved.save_pretrained(aside)
-    tokenizer.save_pretrained(aside)
-    (aside / "README.md").unlink(missing_ok=True)  # peft's card names the local base folder
-    name_base(aside, base)
-    swap_in(aside, target)
+    saved.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's card names the local base folder
+    name_base(folder, base)
 
 
 def name_base(folder: Path, base: ModelFacts) -> None:
