@@ -6,6 +6,7 @@ the Stream, because a connection can be dead without an error.
 """
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 from ftq_shared import keys
 from ftq_shared.errors import BrokerUnreachable
 from ftq_shared.events import Event, EventType, utc_now
-from ftq_shared.states import JobState
+from ftq_shared.states import TERMINAL
 
 if TYPE_CHECKING:
     from redis import Redis
     from redis.client import PubSub
+
+log = logging.getLogger(__name__)
 
 SILENCE_S = 1.0  # after so long without a message the Stream is read
 OUTAGE_S = 60.0  # a broker that is away for longer ends the tail
@@ -54,7 +57,7 @@ class Tailer:
                 yield from self._milestones(self._last + 1, first - 1)
             for seq, line in page:
                 self._last = seq
-                yield Event.from_json(line)
+                yield from self._readable(seq, line)
 
     def follow(self) -> Iterator[Event]:
         """Yield events until the job has ended, and its end has been yielded.
@@ -103,15 +106,26 @@ class Tailer:
 
     def _from_channel(self, line: str) -> Iterator[Event]:
         """Yield a published event, after what is missing before it; nothing if it is known."""
-        raw = json.loads(line)
-        seq = int(raw["seq"])
+        try:
+            raw = json.loads(line)
+            seq, ends = int(raw["seq"]), "outcome" in (raw["data"] or {})
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("a message to the watchers of %s is none: %r", self._job, error)
+            return
         if seq == self._last + 1:
             self._last = seq
-            yield Event.from_json(line)
+            yield from self._readable(seq, line)
         elif seq > self._last:
             yield from self.replay()
-        if "outcome" in (raw["data"] or {}):
+        if ends:
             self._done = self._at_end()
+
+    def _readable(self, seq: int, line: str) -> Iterator[Event]:
+        """Yield one event; one of a later version, or a damaged one, is skipped with a word."""
+        try:
+            yield Event.from_json(line)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("event %d of %s cannot be read: %r", seq, self._job, error)
 
     def _only_milestones(self) -> Iterator[Event]:
         """Yield what is left of a job that ended long ago."""
@@ -125,16 +139,16 @@ class Tailer:
         page = self._read(keys.kept(self._job), f"{first}-0", f"{last}-0", count=10_000)
         data = {"first": first, "last": last, "kept": len(page)}
         yield Event(self._job, last, 0, "", utc_now(), None, EventType.TRUNCATED, data)
-        for _, line in page:
-            yield Event.from_json(line)
+        for seq, line in page:
+            yield from self._readable(seq, line)
 
     def _read(self, key: str, start: str, stop: str, count: int = PAGE) -> list[tuple[int, str]]:
         """Return (seq, line) pairs of a stream, in order."""
         found: Any = self._redis.xrange(key, start, stop, count=count)
-        return [(int(entry_id.split("-")[0]), fields["e"]) for entry_id, fields in found]
+        return [(int(entry_id.split("-")[0]), fields.get("e", "")) for entry_id, fields in found]
 
     def _at_end(self) -> bool:
         """Return whether nothing more will come; an end in the middle of a retried job is none."""
         record: Any = self._redis.hmget(keys.job(self._job), "state", "seq")
         state, seq = record
-        return state is None or (JobState(state).terminal and int(seq) <= self._last)
+        return state is None or (state in TERMINAL and int(seq) <= self._last)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import random
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +17,12 @@ from redis.exceptions import RedisError
 from ftq_shared.errors import FtqError
 from ftq_shared.states import JobState
 from tests.chaos.fleet import Worker
-from tests.chaos.jobs import Job
+from tests.chaos.jobs import Job, cancel_as_previous
 
 if TYPE_CHECKING:
     from tests.chaos.storm import Storm
+
+NOTE_S = 0.5  # how exact it is known what a broker has forgotten
 
 Fault = Callable[["Storm"], str | None]
 
@@ -93,6 +96,7 @@ def restart_broker(storm: "Storm") -> str | None:
 
 def roll_back_broker(storm: "Storm") -> str | None:
     remembers = storm.fleet.restart_broker(lost_s=1.0)
+    storm.rollbacks.append((remembers - NOTE_S, time.monotonic()))
     again = storm.submit_lost(remembers)
     return f"broker killed, its last second lost; {again} submits with it, submitted again"
 
@@ -160,16 +164,23 @@ def cancel_job(storm: "Storm") -> str | None:
     if not job:
         return None
     job.cancelled = True
-    state = storm.client.cancel(job.id)
+    if storm.rng.random() < 0.3:
+        state = cancel_as_previous(storm.client.redis, job.id)
+        how = " as by 0.1.0"
+    else:
+        state, how = storm.client.cancel(job.id), ""
     if storm.rng.random() < 0.3:
         storm.client.cancel(job.id)
-    return f"{job.id} cancelled ({state})"
+    if state == JobState.CANCELLED:
+        job.surely, job.cancelled_at = True, time.monotonic()
+    return f"{job.id} cancelled{how} ({state})"
 
 
 def retry_job(storm: "Storm") -> str | None:
     job = _some_job(storm, lambda _, state: state in (JobState.FAILED, JobState.CANCELLED))
     if not job:
         return None
+    job.surely = False
     storm.client.retry(job.id)
     job.retried += 1
     return f"{job.id} retried"

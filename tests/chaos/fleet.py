@@ -8,8 +8,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import psutil
 from ftq_client.client import Client
 from ftq_client.local.valkey import EmbeddedBroker
 from ftq_shared.broker import connect
+from ftq_shared.events import Event
 from ftq_shared.secrets import FleetKey
 from ftq_shared.settings import load_settings
 from tests.chaos.proxy import Proxy
@@ -134,6 +136,7 @@ class Fleet:
     scale: float
     workers: dict[str, Worker] = field(default_factory=dict)
     sizes: list[tuple[float, dict[Path, int]]] = field(default_factory=list)  # of its file
+    started: float = field(default_factory=time.time)
     marker: str = ""  # in the environment of every process of the fleet
     settled: threading.Lock = field(default_factory=threading.Lock)  # the broker is not restarting
 
@@ -245,10 +248,19 @@ class Fleet:
         """Return the processes of the fleet that still run, each with its command."""
         found = []
         for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if process.environ().get("FTQ_CHAOS_RUN") == self.marker:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if self._is_ours(process):
                     found.append(f"{process.pid} {' '.join(process.cmdline())} {process.status()}")
         return found
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            return bool(process.environ().get("FTQ_CHAOS_RUN") == self.marker)
+        except psutil.AccessDenied:  # an agent hides its memory, also from its own user
+            late = process.create_time() > self.started
+            return late and any("ftq_worker" in word for word in process.cmdline())
+        except OSError:
+            return False
 
     def stop_workers(self, timeout_s: float = 60.0) -> dict[str, int]:
         """Drain all workers at once; return their exit codes."""
@@ -300,6 +312,16 @@ def small_disk(path: Path) -> Iterator[Path | None]:
     finally:
         if mounted:
             subprocess.run(["umount", "--lazy", str(path)], capture_output=True)
+
+
+def claimed(events: Iterable[Event]) -> list[float]:
+    """Return when a job's phases were claimed, by the broker's clock, as monotonic times."""
+    offset = time.time() - time.monotonic()
+    return [
+        datetime.fromisoformat(event.time).timestamp() - offset
+        for event in events
+        if event.type == "state" and event.data["state"] == "running"
+    ]
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

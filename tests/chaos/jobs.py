@@ -35,12 +35,20 @@ class Job:
     spec: JobSpec
     submitted: float  # monotonic
     cancelled: bool = False  # somebody asked at some time
+    surely: bool = False  # the broker has said that it is, and nobody has asked for it again since
+    cancelled_at: float = 0.0  # monotonic; when it was said so
     retried: int = 0
 
-    def allowed(self) -> set[JobState]:
-        """Return the states in which it may end."""
-        right = JobState.FAILED if self.kind in ("poison", "nan") else JobState.SUCCEEDED
-        return {right, JobState.CANCELLED} if self.cancelled else {right}
+    def allowed(self) -> set[tuple[JobState, str]]:
+        """Return the states in which it may end, each with the code of its error."""
+        right = {
+            "poison": (JobState.FAILED, "attempts_exhausted"),
+            "nan": (JobState.FAILED, "nonfinite_loss"),
+        }.get(self.kind, (JobState.SUCCEEDED, ""))
+        cancelled = (JobState.CANCELLED, "")
+        if self.surely:
+            return {cancelled}
+        return {right, cancelled} if self.cancelled else {right}
 
 
 def make_spec(rng: random.Random, kind: str, number: int, repos: int) -> JobSpec:
@@ -59,6 +67,11 @@ def make_spec(rng: random.Random, kind: str, number: int, repos: int) -> JobSpec
         "priority": rng.choice(["high", "normal", "low"]),
     }
     return JobSpec.model_validate(raw)
+
+
+def wishes(name: str | None) -> dict[str, str]:
+    """Read what the fake phases do from a job's name."""
+    return dict(word.split("=") for word in (name or "").split() if "=" in word)
 
 
 def submit(client: Client, job: str, spec: JobSpec) -> str:
@@ -83,10 +96,19 @@ def submit_as_previous(redis: "Redis", job: str, spec: JobSpec, version: int = 1
         "inputs": "[]",
     }
     text = json.dumps({name: str(value) for name, value in record.items()})
-    script = "".join((PREVIOUS / f"{name}.lua").read_text() for name in ("lib", "submit"))
+    key = keys.submit(f"chaos-{job}")
+    return _run_previous(redis, "submit", job, [key], text, keys.SUBMIT_TTL_S, "")
+
+
+def cancel_as_previous(redis: "Redis", job: str) -> str:
+    """Cancel with the script of ftq 0.1.0; return the state afterwards."""
+    return _run_previous(redis, "cancel", job, [])
+
+
+def _run_previous(redis: "Redis", name: str, job: str, more: list[str], *args: object) -> str:
+    script = "".join((PREVIOUS / f"{part}.lua").read_text() for part in ("lib", name))
     names = [keys.job(job), keys.events(job), keys.kept(job), keys.secret(job), keys.inputs(job)]
-    names.append(keys.submit(f"chaos-{job}"))
-    return str(redis.register_script(script)(keys=names, args=[job, text, keys.SUBMIT_TTL_S, ""]))
+    return str(redis.register_script(script)(keys=[*names, *more], args=[job, *args]))
 
 
 @dataclass
@@ -123,6 +145,7 @@ class Terminal:
     job: str
     process: "subprocess.Popen[str]"
     output: Path
+    started: float  # monotonic
 
     @classmethod
     def start(cls, fleet: Fleet, job: str) -> "Terminal":
@@ -132,7 +155,7 @@ class Terminal:
             process = subprocess.Popen(
                 command, env=fleet.env("client"), stdout=out, stderr=err, text=True
             )
-        return cls(job, process, output)
+        return cls(job, process, output, time.monotonic())
 
     def seqs(self) -> list[int]:
         return [json.loads(line)["seq"] for line in self.output.read_text().splitlines()]

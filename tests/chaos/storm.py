@@ -50,7 +50,8 @@ class Storm:
     story: list[str] = field(default_factory=list)
     draining: set[str] = field(default_factory=set)
     drain_codes: list[int] = field(default_factory=list)
-    rollbacks: list[float] = field(default_factory=list)  # monotonic
+    # Monotonic: what the broker remembers ends with the first, it was back at the second.
+    rollbacks: list[tuple[float, float]] = field(default_factory=list)
     lost_submits: int = 0
 
     def __post_init__(self) -> None:
@@ -60,6 +61,7 @@ class Storm:
         self._order = itertools.count()
         self._threads: list[threading.Thread] = []
         self._started = time.monotonic()
+        self._not_yet = self.rng.sample(list(faults.ALL), len(faults.ALL))  # each kind once first
 
     def later(self, seconds: float, what: Callable[[], None]) -> None:
         """Do something at a later tick."""
@@ -90,7 +92,6 @@ class Storm:
 
     def submit_lost(self, remembers: float) -> int:
         """After a rollback: submit again what the broker has forgotten, as its client would."""
-        self.rollbacks.append(time.monotonic())
         # A job that was made again has a later time, so it is not looked at for ever.
         late = [job for job in self.jobs.values() if job.submitted > remembers - 1.0]
         lost = [job for job in late if gone(self.client, job)]
@@ -109,6 +110,10 @@ class Storm:
             except (BrokerUnreachable, RedisError) as error:  # broken by another fault: later
                 self.say(f"later: {error}")
                 self.later(1.0, what)
+
+    def rolled_back(self, first: float, last: float) -> bool:
+        """Return whether the broker has forgotten anything that it said between these times."""
+        return any(remembers <= last and first <= back for remembers, back in self.rollbacks)
 
     # -- one tick
 
@@ -144,22 +149,24 @@ class Storm:
         self._watch(job)
 
     def _watch(self, job: str) -> None:
-        if self.rng.random() < 0.06 and len(self.watchers) < 60:
+        if self.rng.random() < 0.1 and len(self.watchers) < 60:
             self.watchers.append(Watcher(job))
             self._threads.append(self.watchers[-1].start(self.client))
-        elif self.rng.random() < 0.02 and len(self.terminals) < 12:
+        elif self.rng.random() < 0.03 and len(self.terminals) < 12:
             self.terminals.append(Terminal.start(self.fleet, job))
 
     def _break_something(self) -> None:
-        fault = faults.pick(self.rng)
+        fault = self._not_yet.pop() if self._not_yet else faults.pick(self.rng)
         try:
             said = fault(self)
         except (FtqError, RedisError) as error:
             self.say(f"{fault.__name__}: {error}")  # type: ignore[attr-defined]
-            return
+            said = None
         if said:
             self.done[fault.__name__] += 1  # type: ignore[attr-defined]
             self.say(f"{sum(self.done.values()):3d}  {said}")
+        elif fault.__name__ not in self.done:  # type: ignore[attr-defined]
+            self._not_yet.insert(0, fault)  # there was nothing of its kind to break just now
 
     # -- the end
 

@@ -93,14 +93,25 @@ def test_a_dead_agents_children_end_first_and_its_events_are_sent(
     job = submit(client, LONG)
     until_step(one, job, 30)
     (child,) = one.phases()
+    one.proxy.cut.set()  # from here on the agent only writes down what it hears
+    until_step(one, job, 50)
     agent = one.pid("agent")
     assert agent
     os.kill(agent, signal.SIGKILL)
+    one.proxy.cut.clear()
+    one.proxy.drop_all()
     record = client.wait(job, timeout_s=60)
     assert record.state is JobState.SUCCEEDED
     assert not runs(child)
-    told = [e["step"] for e in events(client, job, "step")]
-    assert sorted(set(told)) == list(range(1, 301))
+    done = steps(one, job)
+    first = done[0]["claim"]
+    assert max(e["t"] for e in done if e["claim"] == first) < min(
+        e["t"] for e in done if e["claim"] != first
+    )
+    written = read_lines(one.storage / "jobs" / job / "attempts" / first / "events.jsonl")
+    assert [e["data"]["step"] for e in written if e["type"] == "step"][-1] >= 45
+    told = [(e.time, e.data) for e in client.tail(job)]
+    assert [e for e in written if (e["time"], e["data"]) not in told] == []
 
 
 def test_a_poison_job_says_where_each_attempt_died(one: Worker, client: Client) -> None:
@@ -237,6 +248,36 @@ def test_a_result_in_the_storage_is_believed_over_a_record_that_went_back(
     again = {e["claim"] for e in journal(one.home.parent, job)}
     assert again == claims  # no phase ran once more
     assert read_lines(one.home.parent / "fake-hub" / f"{job}.jsonl") == pushed
+
+
+def test_a_broker_that_loses_its_last_second_under_a_job(
+    one: Worker, made: Fleet, client: Client
+) -> None:
+    made.watch_file()
+    job = submit(client, "chaos steps=400 ms=10 save=1000")
+    until_step(one, job, 150)
+    before = client.get(job).seq
+    made.restart_broker(lost_s=1.0)
+    assert client.get(job).seq < before, "it has lost something"
+    record = client.wait(job, timeout_s=60)
+    assert (record.state, record.attempt) == (JobState.SUCCEEDED, 1)
+    assert [e.seq for e in client.tail(job)] == list(range(1, record.seq + 1))
+    assert [e["step"] for e in events(client, job, "step")] == list(range(1, 401))
+
+
+def test_a_training_that_takes_too_long(one: Worker, client: Client) -> None:
+    resources = {"gpus": "0", "max_runtime": 3}
+    spec = {"model": "a/b", "dataset": "c/d", "name": LONG, "resources": resources}
+    job = client.submit(spec | {"name": "chaos steps=1000 ms=10"})
+    record = client.wait(job, timeout_s=60)
+    assert (record.state, record.attempt) == (JobState.FAILED, 1)
+    assert record.error
+    assert record.error.code == "timeout"
+    last = steps(one, job)[-1]["step"]
+    assert client.retry(job) == "queued"
+    client.wait(job, timeout_s=60)
+    (resumed,) = events(client, job, "resumed")  # it had saved before it was stopped
+    assert resumed["step"] == last
 
 
 def test_a_full_broker_in_words(one: Worker, made: Fleet, client: Client) -> None:

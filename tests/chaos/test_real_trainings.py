@@ -10,6 +10,7 @@ killed, and must end with the same weights, bit for bit, each pushed in exactly 
 import hashlib
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,7 @@ BREAKS = [
     faults.freeze_worker,
 ]
 METHODS = ("lora", "full")
+STEPS = 600  # long enough for all of that
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def made(tmp_path: Path, hub: tuple[str, HubStore]) -> Iterator[Fleet]:
 
 
 def submit(client: Client, method: str, repo: str) -> str:
-    train = {"method": method, "max_steps": 120, "save_every": 10, "learning_rate": 3e-3}
+    train = {"method": method, "max_steps": STEPS, "save_every": 20, "learning_rate": 3e-3}
     spec = {
         "model": "demo/tiny-llama",
         "dataset": "demo/colours",
@@ -103,13 +105,16 @@ def test_the_published_weights_are_those_of_an_unbroken_run(
         while time.monotonic() < deadline:
             storm.run_due(time.monotonic())
             time.sleep(0.1)
+    assert not planned, f"the jobs ended before {planned}"
     for worker in made.workers.values():
         worker.wake()
         worker.start()
     wait_for(lambda: not open_jobs(), 600, lambda: [client.get(j) for j in open_jobs()], 0.5)
     print(f"seed {number}: {len(BREAKS) - len(planned)} faults in {len(broken)} trainings")
+    tries: Counter[str] = Counter()
     for name, job in broken.items():
         record = client.get(job)
+        tries[name.partition("-")[0]] += record.attempt - 1
         assert record.state == "succeeded", (name, record.error)
         method = name.partition("-")[0]
         same = weights(made, job) == weights(made, whole[method])
@@ -118,3 +123,4 @@ def test_the_published_weights_are_those_of_an_unbroken_run(
         titles = [c.title for c in hub[1].files("model", f"demo/broken-{name}").history("main")]
         own = [title for title in titles if title.startswith(f"ftq {job}:")]
         assert len(own) == 1, titles
+    assert all(tries[method] for method in METHODS), f"unbroken: {tries}"

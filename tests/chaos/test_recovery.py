@@ -22,9 +22,12 @@ import pytest
 from ftq_client.client import Client
 from ftq_shared import keys
 from ftq_shared.events import Event
-from ftq_shared.keys import LEASE_S
+from ftq_shared.keys import CHILD_S, LEASE_S
 from ftq_worker.host.family import runs
-from tests.chaos.fleet import Fleet, Worker, fleet, journal, wait_for
+from ftq_worker.host.process import UNCLEAN
+from ftq_worker.host.pulse import HANG_S
+from ftq_worker.host.run import STOP_GRACE_S
+from tests.chaos.fleet import Fleet, Worker, claimed, fleet, journal, wait_for
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
@@ -86,7 +89,7 @@ def one_training(made: Fleet, **how: bool) -> tuple[Worker, Client, str]:
 
 def kill_again_and_again(made: Fleet, part: str, count: int, calm_s: float) -> list[float]:
     worker, client, job = one_training(made)
-    taken = []
+    taken, zygote = [], worker.pid("zygote")
     for _ in range(count):
         time.sleep(calm_s)
         pid = worker.phases()[0] if part == "child" else worker.pid(part)
@@ -94,6 +97,7 @@ def kill_again_and_again(made: Fleet, part: str, count: int, calm_s: float) -> l
         at = time.monotonic()
         os.kill(pid, signal.SIGKILL)
         taken.append(trains(worker, job, at)["t"] - at)
+    assert worker.pid("zygote") == zygote, "it should have stayed warm"
     client.cancel(job)
     client.wait(job, timeout_s=30)
     return taken
@@ -201,13 +205,14 @@ def test_broker_down_for_a_minute(made: Fleet) -> None:
     )
 
 
-@pytest.mark.parametrize("part", ["worker", "agent"])
-def test_frozen_host(made: Fleet, part: str) -> None:
+# Slow steps under a frozen agent: 20 ms would fill its pipe, and that would stop the phase as well.
+@pytest.mark.parametrize(("part", "ms"), [("worker", 20), ("agent", 200)])
+def test_frozen_host(made: Fleet, part: str, ms: int) -> None:
     """SIGSTOP for two leases, then wake: no step of it after the other host has claimed."""
     one = made.add_worker("one")
     made.wait_online("one")
     client = made.client()
-    job = start_job(client, save=1_000_000)  # a save would wait for the agent
+    job = start_job(client, ms=ms, save=1_000_000)  # a save would wait for the agent
     frozen_claim = trains(one, job, 0.0)["claim"]
     made.add_worker("two")
     made.wait_online("two")
@@ -224,6 +229,83 @@ def test_frozen_host(made: Fleet, part: str) -> None:
         f"host's first {again['t'] - at:.1f} s"
     )
     assert again["claim"] != frozen_claim
-    assert last_of_frozen < again["t"]
+    assert last_of_frozen < at + CHILD_S
+    taken_over(client, job, last_of_frozen)
+
+
+def taken_over(client: Client, job: str, last: float) -> None:
+    """The old owner's `last` step lies before the new claim, and nothing of it was taken since."""
     client.cancel(job)
     client.wait(job, timeout_s=60)
+    events = list(client.tail(job))
+    assert last < claimed(events)[-1]
+    newest = max(n for n, e in enumerate(events) if e.data.get("state") == "running")
+    assert {event.host for event in events[newest:] if event.host} == {"two"}
+
+
+def test_host_cut_off(made: Fleet) -> None:
+    """Its network swallows everything: it stops by itself before another host may claim."""
+    one = made.add_worker("one")
+    made.wait_online("one")
+    client = made.client()
+    job = start_job(client, save=1_000_000)
+    old = trains(one, job, 0.0)["claim"]
+    made.add_worker("two")
+    made.wait_online("two")
+    at = time.monotonic()
+    one.proxy.cut.set()
+    again = trains(one, job, at, timeout_s=2 * LEASE_S)
+    time.sleep(max(0.0, at + 2 * LEASE_S - time.monotonic()))
+    one.proxy.cut.clear()
+    one.proxy.drop_all()
+    time.sleep(10.0)
+    last = max(entry["t"] for entry in steps(one, job) if entry["claim"] == old)
+    show("host cut off to training elsewhere", [again["t"] - at], LEASE_S + 5.0)
+    print(f"its last step {last - at:.1f} s after it was cut off")
+    taken_over(client, job, last)
+
+
+def test_celery_that_hangs(made: Fleet) -> None:
+    """It is killed for its silence and started again; the training has no gap."""
+    worker, client, job = one_training(made)
+    time.sleep(CALM_S)  # its pulse must have been seen
+    hung = worker.pid("celery")
+    at = time.monotonic()
+    assert worker.freeze("celery")
+    wait_for(lambda: worker.pid("celery") not in (None, hung), 60.0, worker.log_tail)
+    taken = time.monotonic() - at
+    second = start_job(client, steps=5)
+    trains(worker, second, at)
+    show("Celery hangs, new Celery", [taken], HANG_S + 10.0)
+    gaps = [b["t"] - a["t"] for a, b in itertools.pairwise(steps(worker, job))]
+    show("Celery hangs, longest gap between steps", [max(gaps)], 2.0)
+
+
+def test_a_phase_that_does_not_stop_is_killed(made: Fleet) -> None:
+    """Its save takes ten minutes; a cancel does not wait for it."""
+    worker, client, _ = one_training(made)
+    name = "chaos steps=100000 ms=20 save=1000000 slow=600"
+    job = client.submit(
+        {"model": "a/b", "dataset": "c/d", "name": name, "resources": {"gpus": "0"}}
+    )
+    pid = trains(worker, job, 0.0)["pid"]
+    at = time.monotonic()
+    client.cancel(job)
+    record = client.wait(job, timeout_s=120)
+    assert record.state == "cancelled"
+    assert not runs(pid)
+    show("cancel of a phase that does not stop", [time.monotonic() - at], STOP_GRACE_S + 15.0)
+
+
+def test_a_drain_that_cannot_hand_back_says_so(made: Fleet) -> None:
+    """The broker does not answer: exit code 75, no process left, and the lease runs out."""
+    worker, client, job = one_training(made)
+    worker.proxy.cut.set()
+    assert worker.process
+    worker.process.terminate()
+    assert worker.process.wait(timeout=120) == UNCLEAN
+    assert not made.left_over()
+    made.add_worker("two")
+    trains(worker, job, time.monotonic(), timeout_s=2 * LEASE_S)
+    client.cancel(job)
+    client.wait(job, timeout_s=30)

@@ -1,5 +1,6 @@
 """The tailer on a real server: every event, in order, once, whatever happens to connections."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -115,6 +116,28 @@ def test_thinned_range_is_named(store: JobStore, token: str) -> None:
     assert exact == list(range(total - 49, total + 1))
     milestones = [event for event in events[1:] if event.seq <= total - 50]
     assert len(milestones) == events[0].data["kept"] > 0
+
+
+def test_events_that_cannot_be_read_are_skipped_with_a_word(
+    store: JobStore, token: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = json.loads(step(1)) | {"v": 1, "job": JOB}
+    broken = ["", "{", "[]", "null", json.dumps(good | {"type": "invented"}), '{"seq": 1}']
+    first = store.get(JOB).seq + 1
+    for seq, line in enumerate(broken, first):
+        store.redis.xadd(keys.events(JOB), {"e": line} if line else {"x": "y"}, id=f"{seq}-0")
+        store.redis.hincrby(keys.job(JOB), "seq", 1)
+    seen: list[Event] = []
+    for event in Tailer(store.redis, JOB).follow():
+        seen.append(event)
+        if len(seen) == first - 1:  # the same on the channel
+            for line in broken:
+                store.redis.publish(keys.live(JOB), line)
+            publish(store, token, 10)
+    total = store.get(JOB).seq
+    skipped = range(first, first + len(broken))
+    assert [e.seq for e in seen] == [n for n in range(1, total + 1) if n not in skipped]
+    assert all(f"event {seq} of {JOB} cannot be read" in caplog.text for seq in skipped)
 
 
 @pytest.mark.parametrize("after", [0, 5, 10_000])

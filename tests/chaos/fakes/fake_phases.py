@@ -171,11 +171,13 @@ def publish(ctx: PhaseContext, journal: Journal) -> None:
         ctx.control.check()
         time.sleep(0.1)
     ctx.control.check()
+    began = time.monotonic()
     journal.note("step")
     hub = ROOT / "fake-hub" / f"{repo}.jsonl"
     if not any(commit["job"] == ctx.job for commit in commits(hub)):
         ctx.owner.confirm()
-        append(hub, {"job": ctx.job, "claim": ctx.claim, "t": time.monotonic()})
+        commit = {"job": ctx.job, "claim": ctx.claim, "began": began, "t": time.monotonic()}
+        append(hub, commit)
     model = read_json(ctx.paths.model / "state.json")
     assert model["state"] == final_state(model["steps"]), "a step was lost or computed twice"
     url = f"fake://{repo}"

@@ -72,6 +72,13 @@ def test_answers_are_passed_on() -> None:
     assert runs["d"].told == [FED, "claim"]
 
 
+def test_an_answer_of_another_version_feeds_nobody() -> None:
+    store, run = FakeStore(), FakeRun()
+    store.answers = {"a": "later"}
+    LeaseKeeper(store, Clock()).renew({"a": run})  # type: ignore[arg-type]
+    assert run.told == []
+
+
 def test_a_lease_counts_from_before_the_question() -> None:
     store, run, clock = FakeStore(), FakeRun(), Clock()
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from ftq_shared.errors import BrokerUnreachable
 from ftq_shared.job_record import JobRecord
@@ -150,3 +151,17 @@ def test_a_process_that_does_not_die_does_not_keep_the_job(run: PhaseRun) -> Non
     run._killed_at = time.monotonic() - DIE_S
     with pytest.raises(HostTrouble, match="does not die"):
         run._mind_time(None)
+
+
+@pytest.mark.parametrize("answer", ["later", None])
+def test_an_answer_that_is_none_confirms_nothing(run: PhaseRun, answer: str | None) -> None:
+    child = FakeChild(1)
+    with_children(run, child)
+    bench: Any = run._bench
+    bench.store = SimpleNamespace(
+        renew=lambda leases: dict.fromkeys(leases, answer), lock=lambda *_: (answer, "")
+    )
+    for question in ({"ask": "confirm"}, {"ask": "lock", "what": "hub/me/x"}):
+        with pytest.raises(ResponseError, match="is no answer"):
+            run._ask_broker(question)
+    assert child.told == []

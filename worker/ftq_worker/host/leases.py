@@ -18,6 +18,7 @@ from ftq_worker.phase import StopReason
 log = logging.getLogger(__name__)
 
 LONGEST_GAP_S = 10.0  # between two looks; after a longer one all observations start anew
+HELD = ("ok", "cancel", "unclaimed")  # answers to a renewal that say that the lease is ours
 OUTAGE_S = 600.0  # a child is kept, paused, for so long while the broker is away
 
 
@@ -72,6 +73,9 @@ class LeaseKeeper:
         if answer == "stale":
             log.warning("lost %s: its token is stale", job)
             run.lose()
+            return
+        if answer not in HELD:
+            log.error("renewing %s: %r is no answer; its phase ends in time", job, answer)
             return
         run.feed(self._last_good + CHILD_S, self._last_good + PAUSE_S)
         if answer == "cancel":

@@ -23,6 +23,7 @@ from ftq_shared.store import is_damage
 from ftq_worker.host.bench import Bench
 from ftq_worker.host.children import DIE_S, Child, HostTrouble
 from ftq_worker.host.ending import classify, disk_full
+from ftq_worker.host.leases import HELD
 from ftq_worker.host.linux import oom_kills
 from ftq_worker.host.outbox import Outbox
 from ftq_worker.host.request import request_for
@@ -313,13 +314,15 @@ class PhaseRun:
         store = self._bench.store
         if question["ask"] == "lock":
             status, owner = store.lock(self.job, self.token, question["what"])
+            if status not in ("ok", "busy", "stale"):
+                raise ResponseError(f"{status!r} is no answer to a lock")
             return {"status": status, "owner": owner}
         asked = time.monotonic()
         renewed = store.renew({self.job: self.token}).get(self.job)
-        if renewed is None:  # until the child's timer ends it and the job is queued again
-            raise ResponseError("the job's record is damaged")
-        if renewed != "stale":
+        if renewed in HELD:
             self.feed(asked + CHILD_S, asked + PAUSE_S)
+        elif renewed != "stale":  # until the child's timer ends it and the job is queued again
+            raise ResponseError(f"{renewed!r} is no answer: the job's record may be damaged")
         return {"status": renewed}
 
     def _deadline(self) -> float | None:
