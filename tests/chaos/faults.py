@@ -120,12 +120,7 @@ def cut_off(storm: "Storm") -> str | None:
         return None
     seconds = storm.rng.uniform(0.5, 2.0) * storm.fleet.lease_s
     worker.proxy.cut.set()
-
-    def heal() -> None:
-        worker.proxy.cut.clear()
-        worker.proxy.drop_all()
-
-    storm.later(seconds, heal)
+    storm.later(seconds, worker.proxy.heal)
     return f"{worker.name} cut off for {seconds:.0f} s"
 
 

@@ -23,14 +23,19 @@ class Proxy:
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def drop_all(self) -> int:
-        """Close every connection; return how many there were."""
+    def heal(self) -> None:
+        """End a cut; the connections that lived through it are closed."""
+        if self.cut.is_set():
+            self.cut.clear()
+            self.drop_all()
+
+    def drop_all(self) -> None:
+        """Close every connection."""
         with self._lock:
             pairs, self._open = self._open, set()
         for one in pairs:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
-        return len(pairs) // 2
 
     def close(self) -> None:
         self._server.close()

@@ -43,9 +43,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 @pytest.fixture
 def one(made: Fleet) -> Worker:
     """The worker, online again after whatever the last test did."""
-    made.workers["one"].start()
+    worker = made.workers["one"]
+    worker.proxy.heal()
+    worker.start()
     made.wait_online("one")
-    return made.workers["one"]
+    return worker
 
 
 @pytest.fixture
@@ -90,7 +92,7 @@ def test_a_killed_child_goes_on_from_its_checkpoint(one: Worker, client: Client)
 def test_a_dead_agents_children_end_first_and_its_events_are_sent(
     one: Worker, client: Client
 ) -> None:
-    job = submit(client, LONG)
+    job = submit(client, "chaos steps=300 ms=10 save=28")  # a save would wait for the broker
     until_step(one, job, 30)
     (child,) = one.phases()
     one.proxy.cut.set()  # from here on the agent only writes down what it hears
@@ -98,8 +100,7 @@ def test_a_dead_agents_children_end_first_and_its_events_are_sent(
     agent = one.pid("agent")
     assert agent
     os.kill(agent, signal.SIGKILL)
-    one.proxy.cut.clear()
-    one.proxy.drop_all()
+    one.proxy.heal()
     record = client.wait(job, timeout_s=60)
     assert record.state is JobState.SUCCEEDED
     assert not runs(child)
@@ -112,6 +113,19 @@ def test_a_dead_agents_children_end_first_and_its_events_are_sent(
     assert [e["data"]["step"] for e in written if e["type"] == "step"][-1] >= 45
     told = [(e.time, e.data) for e in client.tail(job)]
     assert [e for e in written if (e["time"], e["data"]) not in told] == []
+
+
+def test_running_phases_outlive_the_zygote(one: Worker, client: Client) -> None:
+    job = submit(client, LONG)
+    until_step(one, job, 5)
+    zygote = one.pid("zygote")
+    assert zygote
+    os.kill(zygote, signal.SIGKILL)
+    second = submit(client, "chaos steps=5 ms=1")
+    for each in (job, second):
+        record = client.wait(each, timeout_s=60)
+        assert (record.state, record.attempt) == (JobState.SUCCEEDED, 1)
+    assert one.pid("zygote") not in (None, zygote)
 
 
 def test_a_poison_job_says_where_each_attempt_died(one: Worker, client: Client) -> None:
