@@ -21,7 +21,7 @@ import pytest
 
 from ftq_worker.host.children import Child, ColdSpawn, HostTrouble, Spawn, ZygoteSpawn
 from ftq_worker.host.request import ChildRequest
-from ftq_worker.host.wire import listen
+from ftq_worker.host.wire import listen, reachable
 
 PHASES = """
     import os, signal, sys, time, types
@@ -311,3 +311,18 @@ def test_a_zygote_whose_socket_was_cleaned_away_listens_again(
     assert not ended(start("count"), 0.5)
     zygote._path.unlink()
     assert not ended(start("count"), 0.5)
+
+
+def test_a_socket_that_cannot_be_made_anew_is_tried_again(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "z.sock"
+    server = listen(path)
+    path.unlink()
+    path.parent.rmdir()
+    path.parent.touch()  # in the way
+    with pytest.raises(FileExistsError):
+        reachable(server)
+    path.parent.unlink()
+    fresh = reachable(server)
+    assert path.exists()
+    assert reachable(fresh) is fresh
+    fresh.close()

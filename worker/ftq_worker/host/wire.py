@@ -26,12 +26,16 @@ def listen(path: Path) -> socket.socket:
 
 
 def reachable(server: socket.socket) -> socket.socket:
-    """Return the same socket, or a new one where its file has gone: /tmp may be cleaned."""
+    """Return the same socket, or a new one where its file has gone: /tmp may be cleaned.
+
+    Raises OSError when there is no room for one; the old one is then left as it is.
+    """
     path = Path(server.getsockname())
     if path.exists():
         return server
+    fresh = listen(path)
     server.close()
-    return listen(path)
+    return fresh
 
 
 def ask(path: Path, message: Mapping[str, Any], *, timeout_s: float = 10.0) -> dict[str, Any]:

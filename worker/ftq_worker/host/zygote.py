@@ -76,11 +76,14 @@ class Zygote:
 
     def _stay_reachable(self) -> None:
         """Listen again where the socket's file has gone."""
-        server = reachable(self._server)
-        if server is not self._server:
-            self._selector.unregister(self._server)
-            self._selector.register(server, selectors.EVENT_READ)
-            self._server = server
+        old = self._server
+        try:
+            self._server = reachable(old)
+        except OSError as error:  # no room in /tmp: the next turn tries again
+            log.warning("zygote: %s", error)
+        if self._server is not old:
+            self._selector.unregister(old)
+            self._selector.register(self._server, selectors.EVENT_READ)
 
     def _accept(self) -> None:
         """Take one request and fork; a client that breaks off costs nothing."""
