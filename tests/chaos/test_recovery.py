@@ -280,6 +280,30 @@ def test_celery_that_hangs(made: Fleet) -> None:
     show("Celery hangs, longest gap between steps", [max(gaps)], 2.0)
 
 
+def test_a_rolling_restart_of_a_fleet(made: Fleet) -> None:
+    """One worker after the other, as in a deploy: each step is taken once, at no attempt."""
+    workers = [made.add_worker(name, slots=2) for name in ("one", "two")]
+    made.wait_online("one", "two")
+    client = made.client()
+    jobs = [start_job(client, steps=2000, save=500) for _ in range(4)]
+    for job in jobs:
+        trains(workers[0], job, 0.0)
+    for worker in workers:
+        assert worker.process
+        worker.process.terminate()
+        assert worker.process.wait(60) == 0
+        worker.start()
+        made.wait_online(worker.name)
+    claims = 0
+    for job in jobs:
+        record = client.wait(job, timeout_s=180)
+        assert (record.state, record.attempt) == ("succeeded", 1)
+        done = steps(workers[0], job)
+        assert [entry["step"] for entry in done] == list(range(1, 2001))
+        claims += len({entry["claim"] for entry in done})
+    assert claims > len(jobs), "something went on elsewhere"
+
+
 def test_a_phase_that_does_not_stop_is_killed(made: Fleet) -> None:
     """Its save takes ten minutes; a cancel does not wait for it."""
     worker, client, _ = one_training(made)
