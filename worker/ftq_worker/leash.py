@@ -82,6 +82,10 @@ class Lifeline:
         self._send, self._leash = send, leash
         self._one_at_a_time = threading.Lock()
 
+    def written(self) -> None:
+        """Wait until the agent has written down every event that was told so far."""
+        self._ask({"ask": "written"})
+
     def confirm(self) -> None:
         """Wait until the broker has confirmed the claim just now. Raises Stale."""
         self._ask({"ask": "confirm"})

@@ -86,24 +86,35 @@ class Control:
 
 
 class Owner(Protocol):
-    """What a phase may ask of whoever holds its lease. Both wait while the broker is away."""
+    """What a phase may ask of whoever holds its lease."""
+
+    def written(self) -> None:
+        """Wait until every event that was told so far is in a file of the storage.
+
+        Before something that a next owner goes on from: it will not tell them again.
+        """
 
     def confirm(self) -> None:
         """Prove that the claim still holds, before something that cannot be undone.
 
-        Raises Stale. It narrows the window and does not close it: a host that is cut off from the
-        broker afterwards keeps its phase, so what follows must be harmless when done twice.
+        Waits while the broker is away. Raises Stale. It narrows the window and does not close it:
+        a host that is cut off from the broker afterwards keeps its phase, so what follows must be
+        harmless when done twice.
         """
 
     def lock(self, what: str) -> str:
         """Try to be the only one of the fleet at `what`, until the claim ends.
 
-        Returns '' when it is ours now, else the job that has it. Raises Stale.
+        Waits while the broker is away. Returns '' when it is ours now, else the job that has it.
+        Raises Stale.
         """
 
 
 class Alone:
     """The owner of a phase outside a fleet: nobody else can have it."""
+
+    def written(self) -> None:
+        """Do nothing."""
 
     def confirm(self) -> None:
         """Do nothing."""

@@ -133,6 +133,7 @@ def save(ctx: PhaseContext, step: int, state: str, data: str) -> None:
         return
     folder = ctx.paths.checkpoints(ctx.claim) / checkpoints.PART / f"checkpoint-{step}"
     write_json(folder / checkpoints.STATE, {"state": state, "step": step})
+    ctx.owner.written()
     done = checkpoints.seal(folder, step=step, token=ctx.token_number, data=data, facts={})
     ctx.owner.confirm()
     checkpoints.switch(ctx.paths, done, None)

@@ -54,6 +54,12 @@ PHASES = """
         ctx.emit(EventType.LOG, line="forked")
         time.sleep(600)
 
+    def tell(ctx):
+        for n in range(5):
+            ctx.emit(EventType.LOG, line=str(n))
+        ctx.owner.written()
+        ctx.emit(EventType.LOG, line="sealed")
+
     def ask(ctx):
         ctx.owner.confirm()
         ctx.emit(EventType.LOG, line=ctx.owner.lock("a repo"))
@@ -65,7 +71,7 @@ PHASES = """
         except OSError as error:
             raise RuntimeError("a library's own words") from error
 
-    for phase in (count, busy, refuse, vanish, fork, ask, no_room):
+    for phase in (count, busy, refuse, vanish, fork, ask, tell, no_room):
         module = types.ModuleType(f"ftq_worker.phases.{phase.__name__}")
         module.run = phase
         sys.modules[module.__name__] = module
@@ -326,3 +332,13 @@ def test_a_socket_that_cannot_be_made_anew_is_tried_again(tmp_path: Path) -> Non
     assert path.exists()
     assert reachable(fresh) is fresh
     fresh.close()
+
+
+def test_what_was_told_is_written_before_a_phase_goes_on(start: Callable[[str], Child]) -> None:
+    child = start("tell")
+    *told, asked = lines(child, lambda m: m.get("ask") == "written")
+    assert [m["data"]["line"] for m in told] == list("01234")
+    assert asked == {"ask": "written"}
+    child.send({"answer": {"status": "ok"}})
+    (sealed,) = lines(child, lambda m: "data" in m)
+    assert sealed["data"]["line"] == "sealed"

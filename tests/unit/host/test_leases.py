@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import pytest
 from redis.exceptions import ConnectionError
 
+from ftq_shared.errors import NoSuchJob
 from ftq_shared.keys import CHILD_S, CLAIM_S, LEASE_S, PAUSE_S
 from ftq_shared.states import JobState
 from ftq_shared.store import Lease
@@ -17,11 +19,18 @@ class FakeStore:
     def __init__(self) -> None:
         self.answers: dict[str, str] | None = {}
         self.reaped: list[tuple[str, str, int]] = []
+        self.rest: list[tuple[str, int]] = []  # job, and how many were reaped by then
+        self.no_rest: Exception | None = None
 
     def renew(self, leases: dict[str, str]) -> dict[str, str]:
         if self.answers is None:
             raise ConnectionError("away")
         return {job: self.answers.get(job, "ok") for job in leases}
+
+    def send_rest(self, lease: Lease) -> None:
+        self.rest.append((lease.id, len(self.reaped)))
+        if self.no_rest:
+            raise self.no_rest
 
     def reap(self, job: str, token: str, beat: int, reason: str) -> str:
         self.reaped.append((job, token, beat))
@@ -123,14 +132,23 @@ def looks(reaper: Reaper, clock: Clock, seen: list[tuple[float, Lease]]) -> list
 
 def test_a_lease_is_taken_only_after_a_whole_lease_time_of_silence() -> None:
     store, clock = FakeStore(), Clock()
-    reaper = Reaper(store, clock)  # type: ignore[arg-type]
+    reaper = Reaper(store, store.send_rest, clock)  # type: ignore[arg-type]
     assert looks(reaper, clock, [(LEASE_S, lease()), (LEASE_S + 1, lease())]) == [0, 1]
     assert store.reaped == [("j", "1:a", 1)]
+    assert store.rest == [("j", 0)], "what its owner wrote is sent while its token holds"
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), NoSuchJob("no"), ValueError("damaged")])
+def test_last_events_that_cannot_be_sent_keep_no_lease(error: Exception) -> None:
+    store, clock = FakeStore(), Clock()
+    store.no_rest = error
+    reaper = Reaper(store, store.send_rest, clock)  # type: ignore[arg-type]
+    assert looks(reaper, clock, [(LEASE_S + 1, lease())]) == [1]
 
 
 def test_a_renewal_or_a_new_token_starts_the_time_anew() -> None:
     clock = Clock()
-    reaper = Reaper(FakeStore(), clock)  # type: ignore[arg-type]
+    reaper = Reaper(FakeStore(), lambda _: None, clock)  # type: ignore[arg-type]
     renewed, moved = lease(beat=2), lease(beat=2, token="2:b")
     times = [(29, lease()), (58, renewed), (87, moved)]
     assert looks(reaper, clock, times) == [0] * 3
@@ -138,7 +156,7 @@ def test_a_renewal_or_a_new_token_starts_the_time_anew() -> None:
 
 def test_an_outage_gives_owners_time_to_renew() -> None:
     clock = Clock()
-    reaper = Reaper(FakeStore(), clock)  # type: ignore[arg-type]
+    reaper = Reaper(FakeStore(), lambda _: None, clock)  # type: ignore[arg-type]
     looks(reaper, clock, [(LEASE_S - 1, lease())])
     reaper.forget()
     assert looks(reaper, clock, [(2 * LEASE_S - 1, lease()), (2 * LEASE_S, lease())]) == [0, 1]
@@ -147,7 +165,7 @@ def test_an_outage_gives_owners_time_to_renew() -> None:
 def test_a_reaper_that_was_frozen_starts_anew() -> None:
     # The broker may have been away all the while, so that nobody could renew.
     clock = Clock()
-    reaper = Reaper(FakeStore(), clock)  # type: ignore[arg-type]
+    reaper = Reaper(FakeStore(), lambda _: None, clock)  # type: ignore[arg-type]
     looks(reaper, clock, [(5, lease())])
     clock.now += 10 * LEASE_S
     assert reaper.look([lease()]) == 0
@@ -160,7 +178,7 @@ def test_a_reaper_that_was_frozen_starts_anew() -> None:
 
 def test_a_place_that_nobody_claims_comes_back_sooner() -> None:
     clock = Clock()
-    reaper = Reaper(FakeStore(), clock)  # type: ignore[arg-type]
+    reaper = Reaper(FakeStore(), lambda _: None, clock)  # type: ignore[arg-type]
     placed = lease(JobState.PLACED)
     assert looks(reaper, clock, [(CLAIM_S, placed), (CLAIM_S + 1, placed)]) == [0, 1]
 
@@ -168,6 +186,6 @@ def test_a_place_that_nobody_claims_comes_back_sooner() -> None:
 def test_a_newer_record_is_not_reaped() -> None:
     store, clock = FakeStore(), Clock()
     newer = lease()._replace(record_version=99)
-    reaper = Reaper(store, clock)  # type: ignore[arg-type]
+    reaper = Reaper(store, store.send_rest, clock)  # type: ignore[arg-type]
     assert looks(reaper, clock, [(99, newer)]) == [0]
     assert store.reaped == []

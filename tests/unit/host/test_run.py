@@ -165,3 +165,13 @@ def test_an_answer_that_is_none_confirms_nothing(run: PhaseRun, answer: str | No
         with pytest.raises(ResponseError, match="is no answer"):
             run._ask_broker(question)
     assert child.told == []
+
+
+def test_written_means_that_all_before_it_is_in_the_outbox(run: PhaseRun) -> None:
+    child: Any = FakeChild(1)
+    batches = [[b'{"type": "log"}', b'{"ask": "written"}', b'{"type": "late"}']]
+    child.events = SimpleNamespace(open=True, read=lambda: batches.pop() if batches else [])
+    order: list[Any] = []
+    child.send = order.append
+    run._read(child, SimpleNamespace(add=order.append))  # type: ignore[arg-type]
+    assert order == [{"type": "log"}, {"answer": {"status": "ok"}}, {"type": "late"}]

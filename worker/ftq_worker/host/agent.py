@@ -64,7 +64,7 @@ class Agent:
         self.store, self.hosts = JobStore(redis), HostStore(redis)
         # The keeper may not hang in retries: a renewal that is late is worth less than the next.
         self.keeper = LeaseKeeper(JobStore(connect(settings.redis_url, retries=0)))
-        self.reaper = Reaper(self.store)
+        self.reaper = Reaper(self.store, self._send_rest)
         self.fleet = FleetKey.load(settings.fleet_key_file)
         self.stopping = threading.Event()
         self._hurry = threading.Event()  # renew now: somebody cancelled
@@ -158,11 +158,17 @@ class Agent:
                 self._release(record)
         self.ring()
 
+    def _send_rest(self, lease: Lease | JobRecord) -> None:
+        """Send what its owner has written down and not sent: who goes on does not tell it again."""
+        record = self.store.get(lease.id)
+        events = JobPaths(self._bench.storage, record.id).events(record.claim)
+        if record.token == lease.token:
+            send_rest(self.store, record.id, record.token, events)
+
     def _release(self, record: JobRecord) -> None:
         """Give one job back; what is damaged there keeps no other from being given back."""
-        events = JobPaths(self._bench.storage, record.id).events(record.claim)
         for work in (
-            lambda: send_rest(self.store, record.id, record.token, events),
+            lambda: self._send_rest(record),
             lambda: self.store.requeue(record.id, record.token, "the host's agent died", burn=True),
         ):
             try:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ftq_worker.host.wire import lines, listen, reachable, to_line
 
@@ -57,17 +58,22 @@ class Bells:
 
     def _listen_to(self, connection: socket.socket) -> None:
         """Serve one connection; one that breaks off costs nothing."""
-        try:
-            for message in lines(connection):
-                if message.get("bells"):
-                    with self._lock:
-                        self._ringing.append(connection)
-                    # Messages may have been lost with a Celery worker that died, and rings with
-                    # an agent that did.
-                    self._missed()
-                    self.ring()
-                elif "run" in message:
-                    taken = self._take(message["run"], message["token"])
-                    connection.sendall(to_line({"taken": taken}))
-        except (OSError, ValueError) as error:
-            log.info("bells: %s", error)
+        with connection:
+            try:
+                for message in lines(connection):
+                    self._hear(connection, message)
+            except (OSError, ValueError) as error:
+                log.info("bells: %s", error)
+
+    def _hear(self, connection: socket.socket, message: dict[str, Any]) -> None:
+        """Act on one message of the Celery worker."""
+        if message.get("bells"):
+            with self._lock:
+                self._ringing.append(connection)
+            # Messages may have been lost with a Celery worker that died, and rings with an agent
+            # that did.
+            self._missed()
+            self.ring()
+        elif "run" in message:
+            taken = self._take(message["run"], message["token"])
+            connection.sendall(to_line({"taken": taken}))

@@ -8,7 +8,7 @@ from typing import Protocol
 from redis.exceptions import RedisError, ResponseError
 
 from ftq_shared.broker import translated
-from ftq_shared.errors import BrokerUnreachable
+from ftq_shared.errors import BrokerUnreachable, FtqError
 from ftq_shared.job_record import RECORD_VERSION
 from ftq_shared.keys import CHILD_S, CLAIM_S, LEASE_S, PAUSE_S
 from ftq_shared.states import JobState
@@ -95,8 +95,14 @@ class LeaseKeeper:
 class Reaper:
     """Takes leases that it has itself seen unchanged for a whole lease time."""
 
-    def __init__(self, store: JobStore, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        send_rest: Callable[[Lease], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
+        self._send_rest = send_rest  # of the events that the silent owner has written down
         self._clock = clock
         self._seen: dict[str, tuple[str, int, float]] = {}  # job -> token, beat, since when
         self._looked = clock()
@@ -133,6 +139,10 @@ class Reaper:
             return False
         what = "was not claimed" if lease.state is JobState.PLACED else "stopped renewing its lease"
         reason = f"host {lease.host} {what}"
+        try:
+            self._send_rest(lease)
+        except (ResponseError, FtqError, OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("the last events of %s: %r", lease.id, error)
         try:
             answer = self._store.reap(lease.id, lease.token, lease.beat, reason)
         except ResponseError as error:  # a damaged record may not keep the others from being taken

@@ -287,6 +287,8 @@ class PhaseRun:
                 message = json.loads(line)
                 if "outcome" in message:
                     self._outcomes[child.pid] = message
+                elif message.get("ask") == "written":  # all that came before it is
+                    child.send({"answer": {"status": "ok"}})
                 elif "ask" in message:  # the broker may be slow: events and deaths do not wait
                     threading.Thread(
                         target=self._answer, args=(child, message), daemon=True

@@ -105,6 +105,7 @@ class StepBoundary(TrainerCallback):  # type: ignore[misc]  # transformers has n
     def _seal(self, state: TrainerState) -> None:
         ctx, start = self._ctx, time.monotonic()
         part = checkpoints.part_folder(ctx.paths, ctx.claim)
+        ctx.owner.written()  # who resumes from here does not tell these steps again
         done = checkpoints.seal(
             part / f"checkpoint-{state.global_step}",
             step=state.global_step,

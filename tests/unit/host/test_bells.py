@@ -1,0 +1,26 @@
+"""The agent's socket: asked by its Celery worker, and found again after /tmp was cleaned."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ftq_worker.host import bells
+from ftq_worker.host.wire import ask
+
+
+def test_a_socket_that_was_cleaned_away_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bells, "LOOK_S", 0.1)
+    path = tmp_path / "run" / "agent.sock"
+    served = bells.Bells(path, take=lambda job, token: job == "ft-a", missed=lambda: None)
+    threading.Thread(target=served.serve, daemon=True).start()
+    assert ask(path, {"run": "ft-a", "token": "1:a"}) == {"taken": True}
+    path.unlink()
+    path.parent.rmdir()
+    deadline = time.monotonic() + 10.0
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert ask(path, {"run": "ft-b", "token": "1:a"}) == {"taken": False}
