@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # What the server says of a key that is no hash, and of a field that is no number.
 _DAMAGED = re.compile(r"^WRONGTYPE |hash value is not an integer|user_script:\d+: ")
 
-_LEASE_FIELDS = ("v", "state", "token", "beat", "host", "instance", "slot", "gpus")
+_LEASE_FIELDS = ("v", "state", "token", "beat", "host", "instance", "slot", "gpus", "storage_id")
 
 Interruption = Literal["queued", "failed", "cancelled", "stale"]
 Outcome = Literal["next", "succeeded", "failed", "cancelled"]
@@ -65,6 +65,7 @@ class Lease(NamedTuple):
     instance: str
     slot: str  # cpu or gpu
     gpus: tuple[str, ...]  # ids of the cards it holds
+    storage_id: str  # where its files are; '' before its first claim
 
 
 class JobStore:
@@ -358,7 +359,7 @@ def _answered(jobs: Sequence[str], pipe: "Pipeline") -> Iterator[tuple[str, Any]
 
 def _lease(job: str, raw: Sequence[str | None]) -> Lease | None:
     """Read one lease; None for a record that is gone or damaged."""
-    version, state, token, beat, host, instance, slot, gpus = raw
+    version, state, token, beat, host, instance, slot, gpus, storage_id = raw
     try:
         return Lease(
             job,
@@ -370,6 +371,7 @@ def _lease(job: str, raw: Sequence[str | None]) -> Lease | None:
             instance or "",
             slot or "",
             _cards(job, gpus),
+            storage_id or "",
         )
     except ValueError as error:
         log.warning("record %s is not one of this version: %r", job, error)

@@ -137,7 +137,7 @@ def test_a_damaged_record_keeps_no_other_lease_from_being_taken(
 ) -> None:
     store.redis.hset(keys.job(GOOD), "deaths", "many")  # the first that the reaper comes to
     now = [0.0]
-    reaper = Reaper(store, lambda _: None, lambda: now[0])
+    reaper = Reaper(store, "s1", lambda _: None, lambda: now[0])
     while now[0] < LOST_TIMES:
         taken = reaper.look(store.leases())
         now[0] += 5.0

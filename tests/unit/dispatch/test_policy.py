@@ -30,7 +30,7 @@ def job(name: str, phase: Phase = Phase.TRAIN, gpus: str = "1", **changes: objec
 def running(name: str, on: HostRecord, gpus: int = 0) -> Lease:
     taken = tuple(gpu.uuid for gpu in on.gpus[:gpus])
     slot = "gpu" if gpus else "cpu"
-    return Lease(name, 1, JobState.RUNNING, "1:a", 0, on.name, on.instance, slot, taken)
+    return Lease(name, 1, JobState.RUNNING, "1:a", 0, on.name, on.instance, slot, taken, "s1")
 
 
 def places(

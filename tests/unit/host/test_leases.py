@@ -9,7 +9,7 @@ from ftq_shared.errors import NoSuchJob
 from ftq_shared.keys import CHILD_S, CLAIM_S, LEASE_S, PAUSE_S
 from ftq_shared.states import JobState
 from ftq_shared.store import Lease
-from ftq_worker.host.leases import OUTAGE_S, LeaseKeeper, Reaper
+from ftq_worker.host.leases import ELSEWHERE_S, OUTAGE_S, LeaseKeeper, Reaper
 from ftq_worker.phase import StopReason
 
 
@@ -115,7 +115,7 @@ def test_without_a_broker_children_work_until_the_pause_live_on_and_starve() -> 
 
 
 def lease(state: JobState = JobState.RUNNING, beat: int = 1, token: str = "1:a") -> Lease:
-    return Lease("j", 1, state, token, beat, "h1", "i1", "cpu", ())
+    return Lease("j", 1, state, token, beat, "h1", "i1", "cpu", (), "s1")
 
 
 def looks(reaper: Reaper, clock: Clock, seen: list[tuple[float, Lease]]) -> list[int]:
@@ -132,7 +132,7 @@ def looks(reaper: Reaper, clock: Clock, seen: list[tuple[float, Lease]]) -> list
 
 def test_a_lease_is_taken_only_after_a_whole_lease_time_of_silence() -> None:
     store, clock = FakeStore(), Clock()
-    reaper = Reaper(store, store.send_rest, clock)  # type: ignore[arg-type]
+    reaper = Reaper(store, "s1", store.send_rest, clock)  # type: ignore[arg-type]
     assert looks(reaper, clock, [(LEASE_S, lease()), (LEASE_S + 1, lease())]) == [0, 1]
     assert store.reaped == [("j", "1:a", 1)]
     assert store.rest == [("j", 0)], "what its owner wrote is sent while its token holds"
@@ -142,13 +142,20 @@ def test_a_lease_is_taken_only_after_a_whole_lease_time_of_silence() -> None:
 def test_last_events_that_cannot_be_sent_keep_no_lease(error: Exception) -> None:
     store, clock = FakeStore(), Clock()
     store.no_rest = error
-    reaper = Reaper(store, store.send_rest, clock)  # type: ignore[arg-type]
+    reaper = Reaper(store, "s1", store.send_rest, clock)  # type: ignore[arg-type]
     assert looks(reaper, clock, [(LEASE_S + 1, lease())]) == [1]
+
+
+def test_who_can_read_the_jobs_files_comes_first() -> None:
+    store, clock = FakeStore(), Clock()
+    reaper = Reaper(store, "s2", store.send_rest, clock)  # type: ignore[arg-type]
+    end = LEASE_S + ELSEWHERE_S
+    assert looks(reaper, clock, [(end, lease()), (end + 1, lease())]) == [0, 1]
 
 
 def test_a_renewal_or_a_new_token_starts_the_time_anew() -> None:
     clock = Clock()
-    reaper = Reaper(FakeStore(), lambda _: None, clock)  # type: ignore[arg-type]
+    reaper = Reaper(FakeStore(), "s1", lambda _: None, clock)  # type: ignore[arg-type]
     renewed, moved = lease(beat=2), lease(beat=2, token="2:b")
     times = [(29, lease()), (58, renewed), (87, moved)]
     assert looks(reaper, clock, times) == [0] * 3
@@ -156,7 +163,7 @@ def test_a_renewal_or_a_new_token_starts_the_time_anew() -> None:
 
 def test_an_outage_gives_owners_time_to_renew() -> None:
     clock = Clock()
-    reaper = Reaper(FakeStore(), lambda _: None, clock)  # type: ignore[arg-type]
+    reaper = Reaper(FakeStore(), "s1", lambda _: None, clock)  # type: ignore[arg-type]
     looks(reaper, clock, [(LEASE_S - 1, lease())])
     reaper.forget()
     assert looks(reaper, clock, [(2 * LEASE_S - 1, lease()), (2 * LEASE_S, lease())]) == [0, 1]
@@ -165,7 +172,7 @@ def test_an_outage_gives_owners_time_to_renew() -> None:
 def test_a_reaper_that_was_frozen_starts_anew() -> None:
     # The broker may have been away all the while, so that nobody could renew.
     clock = Clock()
-    reaper = Reaper(FakeStore(), lambda _: None, clock)  # type: ignore[arg-type]
+    reaper = Reaper(FakeStore(), "s1", lambda _: None, clock)  # type: ignore[arg-type]
     looks(reaper, clock, [(5, lease())])
     clock.now += 10 * LEASE_S
     assert reaper.look([lease()]) == 0
@@ -178,7 +185,7 @@ def test_a_reaper_that_was_frozen_starts_anew() -> None:
 
 def test_a_place_that_nobody_claims_comes_back_sooner() -> None:
     clock = Clock()
-    reaper = Reaper(FakeStore(), lambda _: None, clock)  # type: ignore[arg-type]
+    reaper = Reaper(FakeStore(), "s1", lambda _: None, clock)  # type: ignore[arg-type]
     placed = lease(JobState.PLACED)
     assert looks(reaper, clock, [(CLAIM_S, placed), (CLAIM_S + 1, placed)]) == [0, 1]
 
@@ -186,6 +193,6 @@ def test_a_place_that_nobody_claims_comes_back_sooner() -> None:
 def test_a_newer_record_is_not_reaped() -> None:
     store, clock = FakeStore(), Clock()
     newer = lease()._replace(record_version=99)
-    reaper = Reaper(store, store.send_rest, clock)  # type: ignore[arg-type]
+    reaper = Reaper(store, "s1", store.send_rest, clock)  # type: ignore[arg-type]
     assert looks(reaper, clock, [(99, newer)]) == [0]
     assert store.reaped == []

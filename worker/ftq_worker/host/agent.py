@@ -64,7 +64,7 @@ class Agent:
         self.store, self.hosts = JobStore(redis), HostStore(redis)
         # The keeper may not hang in retries: a renewal that is late is worth less than the next.
         self.keeper = LeaseKeeper(JobStore(connect(settings.redis_url, retries=0)))
-        self.reaper = Reaper(self.store, self._send_rest)
+        self.reaper = Reaper(self.store, config.storage_id, self._send_rest)
         self.fleet = FleetKey.load(settings.fleet_key_file)
         self.stopping = threading.Event()
         self._hurry = threading.Event()  # renew now: somebody cancelled

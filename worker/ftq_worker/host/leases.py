@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 LONGEST_GAP_S = 10.0  # between two looks; after a longer one all observations start anew
 HELD = ("ok", "cancel", "unclaimed")  # answers to a renewal that say that the lease is ours
+ELSEWHERE_S = 4.0  # hosts that cannot read a job's files leave it for so long to those that can
 OUTAGE_S = 600.0  # a child is kept, paused, for so long while the broker is away
 
 
@@ -98,10 +99,12 @@ class Reaper:
     def __init__(
         self,
         store: JobStore,
+        storage_id: str,
         send_rest: Callable[[Lease], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
+        self._storage_id = storage_id  # of this host
         self._send_rest = send_rest  # of the events that the silent owner has written down
         self._clock = clock
         self._seen: dict[str, tuple[str, int, float]] = {}  # job -> token, beat, since when
@@ -127,11 +130,17 @@ class Reaper:
             if (token, beat) != (lease.token, lease.beat):
                 since = now
             fresh[lease.id] = (lease.token, lease.beat, since)
-            placed = lease.state is JobState.PLACED
-            if now - since >= (CLAIM_S if placed else LEASE_S):
+            if now - since >= self._patience(lease):
                 taken += self._take(lease)
         self._seen = fresh
         return taken
+
+    def _patience(self, lease: Lease) -> float:
+        """Return for how long its owner may be silent, in seconds."""
+        if lease.state is JobState.PLACED:
+            return CLAIM_S
+        here = lease.storage_id in ("", self._storage_id)
+        return LEASE_S if here else LEASE_S + ELSEWHERE_S
 
     def _take(self, lease: Lease) -> bool:
         """Reap one lease; return whether the job is free again."""
