@@ -6,6 +6,7 @@ twice, at a random step, in a save, or while the run ends, and goes on under a n
     FTQ_CHAOS_SEED=7 python -m pytest -m chaos tests/chaos/test_exact_resume.py -s
 """
 
+import itertools
 import os
 import random
 import secrets
@@ -32,8 +33,13 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def spawn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spawn]:
-    with zygote(tmp_path_factory.mktemp("zygote")) as start:
-        yield start
+    """Two interpreters in turn: nothing that differs between them may decide a result."""
+    with (
+        zygote(tmp_path_factory.mktemp("one")) as one,
+        zygote(tmp_path_factory.mktemp("two")) as two,
+    ):
+        turns = itertools.cycle((one, two))
+        yield lambda request, output: next(turns)(request, output)
 
 
 @pytest.fixture(scope="module")

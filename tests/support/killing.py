@@ -231,7 +231,9 @@ def figures(lives: list[Life]) -> dict[int, tuple[Any, ...]]:
 
 def model_bytes(job: TinyJob) -> dict[str, bytes]:
     """Return every weight file of the finished model."""
-    return {path.name: path.read_bytes() for path in job.ctx.paths.model.glob("*.safetensors")}
+    files = {path.name: path.read_bytes() for path in job.ctx.paths.model.glob("*.safetensors")}
+    assert files, f"no weights in {job.ctx.paths.model}"
+    return files
 
 
 def scores(job: TinyJob) -> dict[str, Any]:
