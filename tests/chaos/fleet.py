@@ -325,10 +325,10 @@ def claimed(events: Iterable[Event]) -> list[float]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the JSON lines of a file; none when it is not there."""
+    """Return the JSON lines of a file, without one that is just being written; none for no file."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
 
 
 def journal(root: Path, job: str) -> list[dict[str, Any]]:
