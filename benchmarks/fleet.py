@@ -12,10 +12,10 @@ from pathlib import Path
 
 from ftq_client.client import Client
 from ftq_client.local.valkey import EmbeddedBroker
+from ftq_hub import HubApp, HubStore, running
 from ftq_shared.secrets import FleetKey
 from ftq_shared.settings import load_settings
 from ftq_worker.demo import assets
-from ftq_worker.hub_server import HubApp, HubStore, running
 
 
 @dataclass

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fleet import Fleet, fleet
+from ftq_hub import HubStore
 from ftq_worker.demo import assets
-from ftq_worker.hub_server import HubStore
 
 DATA = Path(os.environ.get("FTQ_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
 

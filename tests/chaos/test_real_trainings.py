@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from ftq_client.client import Client
+from ftq_hub import HubApp, HubStore, running
 from ftq_worker.demo import assets
-from ftq_worker.hub_server import HubApp, HubStore, running
 from tests.chaos import faults
 from tests.chaos.fleet import Fleet, fleet, wait_for
 from tests.chaos.storm import Storm

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ftq_hub import Fault
 from ftq_shared import keys
 from ftq_shared.errors import FtqError, Stale, UsageError
 from ftq_shared.events import EventType
@@ -15,7 +16,6 @@ from ftq_shared.spec import JobSpec
 from ftq_shared.states import JobState, Phase
 from ftq_worker import hub_inputs
 from ftq_worker.demo.assets import save_base
-from ftq_worker.hub_server import Fault
 from ftq_worker.phase import Alone
 from tests.support.data_jobs import Recorder, make_context
 

@@ -68,7 +68,7 @@ def test_cancel_a_running_job(fleet: Fleet) -> None:
 
 
 def test_hub_down_keeps_the_job_for_retry(fleet: Fleet) -> None:
-    from ftq_worker.hub_server import Fault
+    from ftq_hub import Fault
 
     # A wait that is longer than ftq's patience ends the job at once instead of after a minute.
     fleet.hub.app.faults.add(Fault(path="/api/.*", status=503, retry_after_s=3600, times=None))

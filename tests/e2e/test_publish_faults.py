@@ -9,7 +9,7 @@ import os
 import signal
 from typing import Any
 
-from ftq_worker.hub_server import Fault
+from ftq_hub import Fault
 
 from .conftest import QUICK, WRITER, Fleet, wait_for
 

@@ -96,7 +96,7 @@ def hub(port: int, directory: Path | None, host: str, tokens: tuple[str, ...]) -
             hint="pip install 'ftq[embedded]'",
         )
     folder = directory or load_settings().home / "hub"
-    command = [sys.executable, "-m", "ftq_worker.hub_server", "--port", str(port)]
+    command = [sys.executable, "-m", "ftq_hub", "--port", str(port)]
     command += ["--dir", str(folder), "--host", host]
     for token in tokens:
         command += ["--token", token]

@@ -128,7 +128,7 @@ class Demo:
 
     def _start_hub(self, hub_dir: Path) -> str:
         """Start the Hub and return the URL that it says it listens at."""
-        server = [sys.executable, "-m", "ftq_worker.hub_server", "--dir", str(hub_dir)]
+        server = [sys.executable, "-m", "ftq_hub", "--dir", str(hub_dir)]
         with self._log("hub").open("w") as log:
             self.hub = subprocess.Popen(
                 [*server, "--port", "0"],

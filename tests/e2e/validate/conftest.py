@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ftq_hub import Fault, HubApp, HubStore, running
 from ftq_shared.events import EventType, make_body
 from ftq_shared.paths import JobPaths
 from ftq_shared.spec_input import merge, parse_spec
 from ftq_shared.states import Phase
 from ftq_worker.handover import Validated
-from ftq_worker.hub_server import Fault, HubApp, HubStore, running
 from ftq_worker.phase import PhaseContext
 from ftq_worker.phases import validate
 

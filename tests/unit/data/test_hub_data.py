@@ -9,12 +9,12 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 from tests.support.data_jobs import Job, make_context, make_spec, make_tokenizer, qa
 
+from ftq_hub import HubApp, HubStore, running
 from ftq_shared.errors import Refused
 from ftq_shared.events import EventType
 from ftq_shared.sources import Place
 from ftq_shared.spec import Columns
 from ftq_worker.handover import DatasetFacts, ModelFacts, Validated
-from ftq_worker.hub_server import HubApp, HubStore, running
 
 BARS = """---
 configs:

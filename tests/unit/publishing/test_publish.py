@@ -19,12 +19,12 @@ from tests.chaos.proxy import Proxy
 from tests.support.tiny_jobs import TinyJob
 from tests.unit.publishing.conftest import READER
 
+from ftq_hub import Fault
 from ftq_shared.errors import FtqError, HubUnreachable, JobCancelled, Refused, Stale, UsageError
 from ftq_shared.events import EventType
 from ftq_shared.hub import Retry
 from ftq_shared.sources import Place
 from ftq_worker.handover import Prepared, Published, Trained, Validated
-from ftq_worker.hub_server import Fault
 from ftq_worker.phase import StopReason
 from ftq_worker.phases import publish
 from ftq_worker.publishing import hub as publishing_hub

@@ -146,7 +146,7 @@ def save_rows(folder: Path, rows: list[dict[str, Any]]) -> None:
 
 def put_on_hub(hub_dir: Path) -> None:
     """Make the demo's two repos, and its user with a write token, in a local Hub's folder."""
-    from ftq_worker.hub_server import HubStore
+    from ftq_hub import HubStore
 
     hub = HubStore(hub_dir)
     hub.add_token(TOKEN, USER, role="write")

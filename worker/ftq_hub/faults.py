@@ -15,7 +15,7 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ftq_worker.hub_server.errors import BadRequest
+from ftq_hub.errors import BadRequest
 
 _STATUSES = (401, 403, 404, 429, 500, 503)
 

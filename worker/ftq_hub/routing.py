@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp
 
-from ftq_worker.hub_server.errors import (
+from ftq_hub.errors import (
     BadRequest,
     Forbidden,
     GatedRepo,
@@ -19,9 +19,9 @@ from ftq_worker.hub_server.errors import (
     RepoNotFound,
     Unauthorized,
 )
-from ftq_worker.hub_server.records import Repo, RepoType, Role, User
-from ftq_worker.hub_server.repo_files import MAIN, RepoFiles
-from ftq_worker.hub_server.store import HubStore
+from ftq_hub.records import Repo, RepoType, Role, User
+from ftq_hub.repo_files import MAIN, RepoFiles
+from ftq_hub.store import HubStore
 
 MAX_JSON_BYTES = 64 << 20  # bodies that are read whole: preupload samples, LFS batches, cards
 

@@ -6,8 +6,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from ftq_worker.hub_server.records import Commit
-from ftq_worker.hub_server.repo_files import RepoFiles
+from ftq_hub.records import Commit
+from ftq_hub.repo_files import RepoFiles
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _MAX_HEADER_BYTES = 100_000_000  # what the format itself allows

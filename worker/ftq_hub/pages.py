@@ -5,11 +5,11 @@ from html import escape
 from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.types import ASGIApp
 
-from ftq_worker.hub_server import card
-from ftq_worker.hub_server.errors import GatedRepo, RepoNotFound
-from ftq_worker.hub_server.info import RepoInfo
-from ftq_worker.hub_server.records import Commit, Repo, RepoType
-from ftq_worker.hub_server.routing import Call, Routes, may_see
+from ftq_hub import card
+from ftq_hub.errors import GatedRepo, RepoNotFound
+from ftq_hub.info import RepoInfo
+from ftq_hub.records import Commit, Repo, RepoType
+from ftq_hub.routing import Call, Routes, may_see
 
 routes = Routes()
 _STYLE = (

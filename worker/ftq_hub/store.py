@@ -13,17 +13,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ftq_worker.hub_server.errors import BadRequest, Conflict, RepoNotFound
-from ftq_worker.hub_server.files import (
+from ftq_hub.errors import BadRequest, Conflict, RepoNotFound
+from ftq_hub.files import (
     check_path,
     check_ref,
     check_repo_id,
     file_entry,
     locked,
 )
-from ftq_worker.hub_server.records import Commit, FileEntry, Refs, Repo, RepoType, User, now_iso
-from ftq_worker.hub_server.repo_files import MAIN, RepoFiles
-from ftq_worker.hub_server.users import Users
+from ftq_hub.records import Commit, FileEntry, Refs, Repo, RepoType, User, now_iso
+from ftq_hub.repo_files import MAIN, RepoFiles
+from ftq_hub.users import Users
 
 _FIRST_FILE = ".gitattributes"
 _ATTRIBUTES = "".join(

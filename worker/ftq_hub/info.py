@@ -4,10 +4,10 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ftq_worker.hub_server import card, safetensors
-from ftq_worker.hub_server.files import pointer_text
-from ftq_worker.hub_server.records import Commit, FileEntry, Repo, RepoType
-from ftq_worker.hub_server.repo_files import RepoFiles, dir_paths
+from ftq_hub import card, safetensors
+from ftq_hub.files import pointer_text
+from ftq_hub.records import Commit, FileEntry, Repo, RepoType
+from ftq_hub.repo_files import RepoFiles, dir_paths
 
 _CARD_BYTES = 1 << 20  # a longer README is text pasted by mistake; it is not parsed
 _Json = dict[str, Any]

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ftq_worker.hub_server.errors import BadRequest
-from ftq_worker.hub_server.records import FileEntry
+from ftq_hub.errors import BadRequest
+from ftq_hub.records import FileEntry
 
 CHUNK_BYTES = 1 << 20  # large files pass through in pieces of this size, both ways
 LFS_MIN_BYTES = 10 << 20  # the Hub takes plain files up to 10 MiB

@@ -8,10 +8,10 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from ftq_worker.hub_server.errors import BadRequest, EntryNotFound, Forbidden
-from ftq_worker.hub_server.files import check_sha256
-from ftq_worker.hub_server.repo_files import RepoFiles
-from ftq_worker.hub_server.routing import Call, Routes
+from ftq_hub.errors import BadRequest, EntryNotFound, Forbidden
+from ftq_hub.files import check_sha256
+from ftq_hub.repo_files import RepoFiles
+from ftq_hub.routing import Call, Routes
 
 routes = Routes()
 _TYPE = "application/vnd.git-lfs+json"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi
 
-from ftq_worker.hub_server import HubStore
+from ftq_hub import HubStore
 
 READY_S = 20.0  # a start takes half a second; the rest is for a busy machine
 TOKENS = {
@@ -25,10 +25,10 @@ TOKENS = {
 
 
 class HubProcess:
-    """`python -m ftq_worker.hub_server` on a free port."""
+    """`python -m ftq_hub` on a free port."""
 
     def __init__(self, folder: Path, *flags: str) -> None:
-        command = [sys.executable, "-m", "ftq_worker.hub_server", "--dir", str(folder), *flags]
+        command = [sys.executable, "-m", "ftq_hub", "--dir", str(folder), *flags]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.folder = folder
         assert self.process.stdout is not None

@@ -8,12 +8,12 @@ import anyio.to_thread
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from ftq_worker.hub_server import card, commit_body
-from ftq_worker.hub_server.errors import BadRequest, Conflict, Unauthorized
-from ftq_worker.hub_server.files import is_lfs, temp_beside
-from ftq_worker.hub_server.records import Commit, RepoType
-from ftq_worker.hub_server.repo_files import RepoFiles
-from ftq_worker.hub_server.routing import Call, Routes
+from ftq_hub import card, commit_body
+from ftq_hub.errors import BadRequest, Conflict, Unauthorized
+from ftq_hub.files import is_lfs, temp_beside
+from ftq_hub.records import Commit, RepoType
+from ftq_hub.repo_files import RepoFiles
+from ftq_hub.routing import Call, Routes
 
 routes = Routes()
 

@@ -7,16 +7,16 @@ from urllib.parse import parse_qs, urlencode
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from ftq_worker.hub_server.errors import EntryNotFound, Unauthorized
-from ftq_worker.hub_server.info import (
+from ftq_hub.errors import EntryNotFound, Unauthorized
+from ftq_hub.info import (
     RepoInfo,
     path_rows,
     tree_paths,
     with_last_commit,
 )
-from ftq_worker.hub_server.records import Commit, User
-from ftq_worker.hub_server.repo_files import MAIN, RepoFiles
-from ftq_worker.hub_server.routing import Call, Routes, may_see
+from ftq_hub.records import Commit, User
+from ftq_hub.repo_files import MAIN, RepoFiles
+from ftq_hub.routing import Call, Routes, may_see
 
 routes = Routes()
 _PAGE = 1000  # rows of one answer; the client follows the Link header

@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
 )
 
-from ftq_worker.hub_server import Fault, HubApp, HubStore, running
+from ftq_hub import Fault, HubApp, HubStore, running
 
 BIG = bytes(range(256)) * 20_000  # 5 MB, five chunks
 NAME = "model.safetensors"

@@ -11,12 +11,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ftq_worker.hub_server import api_read, api_write, download, faults, lfs, pages, xet
-from ftq_worker.hub_server.errors import EntryNotFound, HubError, RepoNotFound, Unauthorized
-from ftq_worker.hub_server.faults import Fault, FaultBoard
-from ftq_worker.hub_server.records import User
-from ftq_worker.hub_server.routing import Call, Routes, error_response
-from ftq_worker.hub_server.store import HubStore
+from ftq_hub import api_read, api_write, download, faults, lfs, pages, xet
+from ftq_hub.errors import EntryNotFound, HubError, RepoNotFound, Unauthorized
+from ftq_hub.faults import Fault, FaultBoard
+from ftq_hub.records import User
+from ftq_hub.routing import Call, Routes, error_response
+from ftq_hub.store import HubStore
 
 log = logging.getLogger(__name__)
 _ROUTES = Routes()

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ftq_worker.hub_server.errors import BadRequest
-from ftq_worker.hub_server.files import CHUNK_BYTES, check_sha256, temp_beside
+from ftq_hub.errors import BadRequest
+from ftq_hub.files import CHUNK_BYTES, check_sha256, temp_beside
 
 
 class BlobWriter:

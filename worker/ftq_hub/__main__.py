@@ -1,17 +1,17 @@
 """The local Hub as a command.
 
-python -m ftq_worker.hub_server --dir ./hub --port 8080 --token hf_me=me:write:my-org
+python -m ftq_hub --dir ./hub --port 8080 --token hf_me=me:write:my-org
 """
 
 import argparse
 import sys
 from pathlib import Path
 
+from ftq_hub.app import HubApp
+from ftq_hub.errors import HubError
+from ftq_hub.serve import run
+from ftq_hub.store import HubStore
 from ftq_shared.errors import Exit
-from ftq_worker.hub_server.app import HubApp
-from ftq_worker.hub_server.errors import HubError
-from ftq_worker.hub_server.serve import run
-from ftq_worker.hub_server.store import HubStore
 
 
 def _parser() -> argparse.ArgumentParser:

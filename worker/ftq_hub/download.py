@@ -9,9 +9,9 @@ import anyio
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ftq_worker.hub_server.files import CHUNK_BYTES
-from ftq_worker.hub_server.records import Commit, FileEntry
-from ftq_worker.hub_server.routing import Call, Routes
+from ftq_hub.files import CHUNK_BYTES
+from ftq_hub.records import Commit, FileEntry
+from ftq_hub.routing import Call, Routes
 
 routes = Routes()
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")

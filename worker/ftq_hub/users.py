@@ -4,9 +4,9 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from ftq_worker.hub_server.errors import BadRequest
-from ftq_worker.hub_server.files import locked, read_json, write_json
-from ftq_worker.hub_server.records import Role, User
+from ftq_hub.errors import BadRequest
+from ftq_hub.files import locked, read_json, write_json
+from ftq_hub.records import Role, User
 
 
 class Users:

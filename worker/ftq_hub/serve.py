@@ -11,8 +11,8 @@ from pathlib import Path
 
 import uvicorn
 
-from ftq_worker.hub_server.app import HubApp
-from ftq_worker.hub_server.errors import HubError
+from ftq_hub.app import HubApp
+from ftq_hub.errors import HubError
 
 ADMIN_FILE = "admin-token"  # in the hub's folder, of the running server
 _START_S = 10.0  # to start or stop a thread; it takes a tenth of a second

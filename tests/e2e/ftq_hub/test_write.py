@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from ftq_worker.hub_server import HubStore
+from ftq_hub import HubStore
 
 CARD = "---\nlicense: mit\n---\n# Mine\n"
 BIG = bytes(range(256)) * 12_000  # 3 MB: longer than a chunk, so it goes through the long path

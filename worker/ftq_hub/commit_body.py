@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from ftq_worker.hub_server.blobs import Blobs, BlobWriter
-from ftq_worker.hub_server.errors import BadRequest, EntryNotFound
-from ftq_worker.hub_server.files import CHUNK_BYTES, check_path, check_sha256, file_entry
-from ftq_worker.hub_server.records import FileEntry
+from ftq_hub.blobs import Blobs, BlobWriter
+from ftq_hub.errors import BadRequest, EntryNotFound
+from ftq_hub.files import CHUNK_BYTES, check_path, check_sha256, file_entry
+from ftq_hub.records import FileEntry
 
 _CONTENT = b'"content": "'
 Tree = dict[str, FileEntry]

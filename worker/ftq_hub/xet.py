@@ -18,11 +18,11 @@ import anyio.to_thread
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from ftq_worker.hub_server.errors import BadRequest, Forbidden
-from ftq_worker.hub_server.files import check_sha256, temp_beside
-from ftq_worker.hub_server.repo_files import RepoFiles
-from ftq_worker.hub_server.routing import Call, Routes
-from ftq_worker.hub_server.xet_format import ShardFile, parse_shard, read_chunks
+from ftq_hub.errors import BadRequest, Forbidden
+from ftq_hub.files import check_sha256, temp_beside
+from ftq_hub.repo_files import RepoFiles
+from ftq_hub.routing import Call, Routes
+from ftq_hub.xet_format import ShardFile, parse_shard, read_chunks
 
 routes = Routes()
 SESSION_S = 6 * 3600  # how long a session may upload, and how long its xorbs are kept

@@ -17,10 +17,10 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from ftq_worker.hub_server.blobs import Blobs
-from ftq_worker.hub_server.errors import EntryNotFound, RepoNotFound, RevisionNotFound, StaleParent
-from ftq_worker.hub_server.files import locked, read_json, write_json
-from ftq_worker.hub_server.records import Commit, FileEntry, Refs, Repo, now_iso
+from ftq_hub.blobs import Blobs
+from ftq_hub.errors import EntryNotFound, RepoNotFound, RevisionNotFound, StaleParent
+from ftq_hub.files import locked, read_json, write_json
+from ftq_hub.records import Commit, FileEntry, Refs, Repo, now_iso
 
 MAIN = "main"
 _SHORT_SHA = re.compile(r"[0-9a-f]{7,40}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ftq_worker.hub_server.errors import BadRequest
+from ftq_hub.errors import BadRequest
 
 _ROW = 48  # bytes of a shard's header and of every entry in it
 _SHARD_MAGIC = b"HFRepoMetaData\0"
