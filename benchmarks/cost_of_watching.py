@@ -36,7 +36,7 @@ from ftq_shared.events import EventType, make_body
 from ftq_shared.paths import JobPaths
 from ftq_shared.spec import JobSpec, Lora, Task
 from ftq_shared.states import Phase
-from ftq_worker.phase import Devices, PhaseContext
+from ftq_worker.job.context import Devices, PhaseContext
 from ftq_worker.training.boundary import StepBoundary
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.events import StepEvents

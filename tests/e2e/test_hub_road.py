@@ -16,7 +16,7 @@ from ftq_shared.spec import JobSpec
 from ftq_shared.states import JobState, Phase
 from ftq_worker import hub_inputs
 from ftq_worker.demo.assets import save_base
-from ftq_worker.phase import Alone
+from ftq_worker.job.context import Alone
 from tests.support.data_jobs import Recorder, make_context
 
 from .conftest import QUICK, READER, WRITER, Fleet, Hub

@@ -17,8 +17,8 @@ from ftq_shared.spec import JobSpec
 from ftq_shared.states import Phase
 from ftq_worker.data.reading import columns_of, file_tables, sample_rows
 from ftq_worker.data.shapes import detect_shape
-from ftq_worker.handover import DatasetFacts, ModelFacts, Prepared, Validated
-from ftq_worker.phase import PhaseContext
+from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.reports import DatasetFacts, ModelFacts, Prepared, Validated
 from ftq_worker.phases import prepare
 
 CHAT_TEMPLATE = (

@@ -26,8 +26,8 @@ from ftq_shared.paths import JobPaths
 from ftq_shared.sources import Place
 from ftq_shared.spec import Columns, JobSpec, Task
 from ftq_shared.states import Phase
-from ftq_worker.handover import DatasetFacts, ModelFacts, Prepared, Validated
-from ftq_worker.phase import Control, Devices, PhaseContext
+from ftq_worker.job.context import Control, Devices, PhaseContext
+from ftq_worker.job.reports import DatasetFacts, ModelFacts, Prepared, Validated
 
 WORDS = 40
 VOCAB = ["<pad>", "</s>", "<unk>", "<s>"] + [f"w{i}" for i in range(WORDS)]

@@ -27,14 +27,14 @@ from ftq_shared.redaction import Redactor
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import Phase
 from ftq_worker import hub_inputs
-from ftq_worker.folders import sweep
 from ftq_worker.host.ending import disk_full
 from ftq_worker.host.family import children_of, kill_all
 from ftq_worker.host.linux import become_subreaper
 from ftq_worker.host.request import ChildRequest
 from ftq_worker.host.wire import to_line
+from ftq_worker.job.context import Alone, Control, Devices, Interrupted, Owner, PhaseContext
+from ftq_worker.job.folders import sweep
 from ftq_worker.leash import Leash, Lifeline
-from ftq_worker.phase import Alone, Control, Devices, Interrupted, Owner, PhaseContext
 
 
 class PipeEmitter:

@@ -15,10 +15,10 @@ from ftq_shared.hub import HubClient, Retry
 from ftq_shared.job_record import InputFile, input_repo
 from ftq_shared.paths import read_json
 from ftq_shared.states import Phase
-from ftq_worker.phase import PhaseContext
+from ftq_worker.job.context import PhaseContext
 
 if TYPE_CHECKING:
-    from ftq_worker.data.progress import Progress
+    from ftq_worker.job.progress import Progress
 
 # Nothing depends on the deletion: a Hub that is away must not hold a finished phase up for long.
 _FREE = Retry(total_s=10.0)
@@ -37,7 +37,7 @@ def fetch(ctx: PhaseContext) -> None:
     if not missing:
         return
     # Only now: a child in a fresh interpreter would pay for the imports in every phase.
-    from ftq_worker.data.progress import Progress
+    from ftq_worker.job.progress import Progress
 
     total = sum(file.size for file in missing)
     progress = Progress(ctx.emit, ctx.control, "download your files", "bytes", total)
@@ -120,7 +120,7 @@ def _download(
     from huggingface_hub.errors import EntryNotFoundError
 
     from ftq_worker.data.hub import byte_bar
-    from ftq_worker.publishing.hub import hub_of
+    from ftq_worker.job.hub import hub_of
 
     hub, start = hub_of(ctx), progress.done
 

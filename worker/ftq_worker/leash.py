@@ -18,7 +18,7 @@ from typing import Any
 from ftq_shared.errors import Stale
 from ftq_shared.keys import CHILD_S, PAUSE_S
 from ftq_worker.host.wire import LineReader, to_line
-from ftq_worker.phase import Control, StopReason
+from ftq_worker.job.context import Control, StopReason
 
 
 class Leash:

@@ -25,7 +25,7 @@ from ftq_shared.spec import JobSpec
 from ftq_shared.spec_input import load_yaml, parse_spec
 from ftq_shared.states import Phase
 from ftq_worker.host.environment import PINNED
-from ftq_worker.phase import Devices, PhaseContext
+from ftq_worker.job.context import Devices, PhaseContext
 
 JOB = "ft-standalone"
 

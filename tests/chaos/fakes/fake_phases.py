@@ -23,8 +23,8 @@ from typing import Any
 from ftq_shared.errors import TrainingFailed
 from ftq_shared.events import EventType
 from ftq_shared.paths import read_json, write_json
-from ftq_worker.handover import Published
-from ftq_worker.phase import PhaseContext
+from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.reports import Published
 from ftq_worker.training import checkpoints
 
 START = "0" * 64

@@ -15,8 +15,8 @@ from ftq_shared.events import EventType, make_body
 from ftq_shared.paths import JobPaths
 from ftq_shared.spec_input import merge, parse_spec
 from ftq_shared.states import Phase
-from ftq_worker.handover import Validated
-from ftq_worker.phase import PhaseContext
+from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.reports import Validated
 from ftq_worker.phases import validate
 
 TOKENS = {

@@ -423,7 +423,7 @@ def test_a_slow_hub_is_tried_again_and_shown(start, hub):
 
 def test_a_hub_that_is_away_ends_with_exit_code_7(start, monkeypatch):
     from ftq_shared.hub import Retry
-    from ftq_worker.publishing import hub as phase_hub
+    from ftq_worker.job import hub as phase_hub
 
     monkeypatch.setattr(phase_hub, "Retry", lambda **_: Retry(total_s=1.2, first_wait_s=0.2))
     run = start()
@@ -437,7 +437,7 @@ def test_a_hub_that_is_away_ends_with_exit_code_7(start, monkeypatch):
 
 def test_a_cancelled_phase_stops(start):
     from ftq_shared.errors import JobCancelled
-    from ftq_worker.phase import StopReason
+    from ftq_worker.job.context import StopReason
 
     run = start()
     run.ctx.control.stop(StopReason.CANCEL)

@@ -14,7 +14,7 @@ from ftq_shared.errors import Refused
 from ftq_shared.events import EventType
 from ftq_shared.sources import Place
 from ftq_shared.spec import Columns
-from ftq_worker.handover import DatasetFacts, ModelFacts, Validated
+from ftq_worker.job.reports import DatasetFacts, ModelFacts, Validated
 
 BARS = """---
 configs:

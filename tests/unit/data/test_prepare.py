@@ -14,7 +14,7 @@ from ftq_shared.errors import JobCancelled, Refused
 from ftq_shared.events import EventType
 from ftq_shared.paths import read_json
 from ftq_worker.data.examples import Example
-from ftq_worker.phase import StopReason
+from ftq_worker.job.context import StopReason
 
 
 def texts(job: Job, name: str, tokenizer: PreTrainedTokenizerFast) -> list[str]:

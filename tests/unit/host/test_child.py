@@ -27,7 +27,7 @@ PHASES = """
     import os, signal, sys, time, types
     from ftq_shared.errors import Refused
     from ftq_shared.events import EventType
-    from ftq_worker.phase import Interrupted
+    from ftq_worker.job.context import Interrupted
 
     def count(ctx):
         for n in range(100_000):

@@ -11,7 +11,7 @@ from tests.support.tiny_jobs import TinyJob, make_base, tiny_job
 from ftq_hub import HubApp, HubStore, running
 from ftq_shared.sources import Place
 from ftq_shared.states import Phase
-from ftq_worker.handover import Validated
+from ftq_worker.job.reports import Validated
 from ftq_worker.phases import train
 
 TOKEN = "hf_planted_writer"

@@ -24,10 +24,10 @@ from ftq_shared.errors import FtqError, HubUnreachable, JobCancelled, Refused, S
 from ftq_shared.events import EventType
 from ftq_shared.hub import Retry
 from ftq_shared.sources import Place
-from ftq_worker.handover import Prepared, Published, Trained, Validated
-from ftq_worker.phase import StopReason
+from ftq_worker.job import hub as publishing_hub
+from ftq_worker.job.context import StopReason
+from ftq_worker.job.reports import Prepared, Published, Trained, Validated
 from ftq_worker.phases import publish
-from ftq_worker.publishing import hub as publishing_hub
 from ftq_worker.publishing import push as pushing
 
 

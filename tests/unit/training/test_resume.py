@@ -11,8 +11,8 @@ from tests.support.tiny_jobs import TinyJob, tiny_job
 
 from ftq_shared.errors import JobCancelled, Stale
 from ftq_shared.events import EventType
-from ftq_worker.handover import Prepared
-from ftq_worker.phase import Alone, Interrupted, StopReason
+from ftq_worker.job.context import Alone, Interrupted, StopReason
+from ftq_worker.job.reports import Prepared
 from ftq_worker.phases import train
 from ftq_worker.training import checkpoints, sampling
 from ftq_worker.training.run import find_resume

@@ -11,7 +11,7 @@ from ftq_shared.errors import Refused, UsageError
 from ftq_shared.events import EventType
 from ftq_shared.sources import Place
 from ftq_shared.spec import Lora, Task
-from ftq_worker.handover import ModelFacts
+from ftq_worker.job.reports import ModelFacts
 from ftq_worker.training import memory, rules
 from ftq_worker.training.boundary import StepBoundary
 from ftq_worker.training.clock import RunClock

@@ -16,8 +16,8 @@ from ftq_shared.errors import Refused, TrainingFailed, UsageError
 from ftq_shared.events import EventType
 from ftq_shared.sources import Place
 from ftq_shared.spec import Task
-from ftq_worker.handover import Prepared, Trained, Validated
-from ftq_worker.phase import Devices
+from ftq_worker.job.context import Devices
+from ftq_worker.job.reports import Prepared, Trained, Validated
 from ftq_worker.phases import train
 from ftq_worker.training import base_model, run
 from ftq_worker.training.clock import RunClock

@@ -14,7 +14,7 @@ from typing import Any
 from ftq_shared.errors import Refused
 from ftq_shared.events import EventType
 from ftq_worker.data.rows import Row
-from ftq_worker.phase import Emit
+from ftq_worker.job.context import Emit
 
 EXAMPLES = 3  # findings that are shown per rule
 

@@ -18,8 +18,8 @@ from ftq_worker.data.pool import LabelBook, Pool, collect, drop_duplicates
 from ftq_worker.data.reading import columns_of, file_tables, pick_split, sample_rows
 from ftq_worker.data.rows import Table
 from ftq_worker.data.shapes import Shape, require_column
-from ftq_worker.handover import Validated
-from ftq_worker.phase import PhaseContext
+from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.reports import Validated
 
 # Rows that are read of a validation or test split at most; the sets take 2,000 and 1,000 of them.
 HELD_OUT_ROWS = 100_000

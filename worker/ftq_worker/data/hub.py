@@ -21,12 +21,12 @@ from ftq_shared.hub.layout import Split, layout
 from ftq_shared.hub.records import Kind, RepoRecord
 from ftq_shared.sources import DATA_SUFFIXES, Place
 from ftq_worker.data.files import label_names
-from ftq_worker.data.progress import Progress
 from ftq_worker.data.reading import open_files
 from ftq_worker.data.rows import Row, Table
-from ftq_worker.handover import DatasetFacts, ModelFacts
-from ftq_worker.phase import PhaseContext
-from ftq_worker.publishing.hub import hub_of
+from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.hub import hub_of
+from ftq_worker.job.progress import Progress
+from ftq_worker.job.reports import DatasetFacts, ModelFacts
 
 Tables = dict[str, Callable[[], Table]]
 

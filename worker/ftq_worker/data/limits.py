@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ftq_shared.errors import Refused
 from ftq_worker.data.arrow import Indices
-from ftq_worker.handover import ModelFacts
+from ftq_worker.job.reports import ModelFacts
 
 SOFT_LIMIT = 2048  # tokens; up to here every row is kept
 PERCENTILE = 99.5  # of the rows are kept, at least, where some go beyond

@@ -26,10 +26,10 @@ from ftq_worker.data.cleaning import (
     text_key,
 )
 from ftq_worker.data.examples import Example, Made
-from ftq_worker.data.progress import Progress
 from ftq_worker.data.rows import Row, Table
 from ftq_worker.data.tokenizing import Encoder
-from ftq_worker.phase import PhaseContext
+from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.progress import Progress
 
 _BATCH = 500  # rows that are tokenized together
 

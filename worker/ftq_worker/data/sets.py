@@ -13,7 +13,7 @@ from ftq_worker.data.arrow import Indices
 from ftq_worker.data.cleaning import Rule
 from ftq_worker.data.pool import Mask, Pool
 from ftq_worker.data.splits import Rows
-from ftq_worker.phase import PhaseContext
+from ftq_worker.job.context import PhaseContext
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from ftq_worker.data.cleaning import Rule
 from ftq_worker.data.gather import Pools
 from ftq_worker.data.sets import Chosen, Sets
 from ftq_worker.data.tokenizing import Encoder
-from ftq_worker.handover import Validated
-from ftq_worker.phase import PhaseContext
+from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.reports import Validated
 
 SHOWN_ROWS = 3  # samples of the training set, and of the validation set one less
 _CUT = 2000  # characters of a sample

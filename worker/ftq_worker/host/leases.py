@@ -13,7 +13,7 @@ from ftq_shared.job_record import RECORD_VERSION
 from ftq_shared.keys import CHILD_S, CLAIM_S, LEASE_S, PAUSE_S
 from ftq_shared.states import JobState
 from ftq_shared.store import JobStore, Lease
-from ftq_worker.phase import StopReason
+from ftq_worker.job.context import StopReason
 
 log = logging.getLogger(__name__)
 

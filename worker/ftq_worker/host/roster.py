@@ -15,7 +15,7 @@ from ftq_shared.paths import read_json
 from ftq_shared.states import TERMINAL, Phase
 from ftq_worker.host.bench import Bench
 from ftq_worker.host.run import PhaseRun
-from ftq_worker.phase import StopReason
+from ftq_worker.job.context import StopReason
 
 log = logging.getLogger("ftq.agent")
 

@@ -28,7 +28,7 @@ from ftq_worker.host.linux import oom_kills
 from ftq_worker.host.outbox import Outbox
 from ftq_worker.host.request import request_for
 from ftq_worker.host.settling import End, settle, tell
-from ftq_worker.phase import StopReason
+from ftq_worker.job.context import StopReason
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from ftq_worker.host.bench import Bench
 from ftq_worker.host.children import HostTrouble
 from ftq_worker.host.ending import timeout_error
 from ftq_worker.host.outbox import Outbox
-from ftq_worker.phase import StopReason
+from ftq_worker.job.context import StopReason
 
 log = logging.getLogger(__name__)
 

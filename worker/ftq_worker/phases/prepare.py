@@ -33,9 +33,9 @@ from ftq_worker.data.telling import (
     tell_sets,
 )
 from ftq_worker.data.tokenizing import Encoder, check_eos, choose_format, make_encoder
-from ftq_worker.folders import swap_in
-from ftq_worker.handover import Prepared, Validated, read_resolved
-from ftq_worker.phase import PhaseContext
+from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.folders import swap_in
+from ftq_worker.job.reports import Prepared, Validated, read_resolved
 
 CHECKED_ROWS = 20  # rows that the end-of-turn check looks at
 

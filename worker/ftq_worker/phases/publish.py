@@ -3,10 +3,10 @@
 import torch
 
 from ftq_shared.events import EventType
-from ftq_worker.handover import Prepared, Published, Trained, Validated
-from ftq_worker.phase import PhaseContext
+from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.hub import hub_of
+from ftq_worker.job.reports import Prepared, Published, Trained, Validated
 from ftq_worker.publishing.card import write_card
-from ftq_worker.publishing.hub import hub_of
 from ftq_worker.publishing.push import push, read_back
 from ftq_worker.publishing.staging import base_is_on_hub, hash_files, resolve_format, stage
 from ftq_worker.publishing.verify import load_staged, verify

@@ -2,9 +2,9 @@
 
 import torch
 
-from ftq_worker.folders import swap_in
-from ftq_worker.handover import Prepared, Trained, Validated
-from ftq_worker.phase import PhaseContext
+from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.folders import swap_in
+from ftq_worker.job.reports import Prepared, Trained, Validated
 from ftq_worker.training.base_model import fetch_base, load_tokenizer
 from ftq_worker.training.facts import look_at_device, run_facts
 from ftq_worker.training.quiet import quiet_libraries

@@ -12,9 +12,9 @@ from ftq_shared.hub import HubClient
 from ftq_shared.sources import Place, Source, parse_source
 from ftq_shared.spec import Task
 from ftq_worker.data.shapes import Shape, detect_shape
-from ftq_worker.handover import DatasetFacts, ModelFacts, Validated
-from ftq_worker.phase import PhaseContext
-from ftq_worker.publishing.hub import hub_of
+from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.hub import hub_of
+from ftq_worker.job.reports import DatasetFacts, ModelFacts, Validated
 from ftq_worker.validation import dataset as data
 from ftq_worker.validation import disk, fit, model, target
 from ftq_worker.validation.architecture import Architecture, read_architecture

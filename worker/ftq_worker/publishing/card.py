@@ -11,8 +11,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ftq_shared.sources import Place
 from ftq_shared.spec import Task
-from ftq_worker.handover import Prepared, Trained, Validated
-from ftq_worker.phase import PhaseContext
+from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.reports import Prepared, Trained, Validated
 from ftq_worker.publishing.staging import Format, base_is_on_hub
 from ftq_worker.publishing.usage import usage_code
 

@@ -17,7 +17,7 @@ from huggingface_hub.hf_api import RepoFile
 from ftq_shared.errors import FtqError, HubUnreachable, Refused
 from ftq_shared.events import EventType
 from ftq_shared.hub import HubClient, RepoState
-from ftq_worker.phase import PhaseContext
+from ftq_worker.job.context import PhaseContext
 from ftq_worker.publishing.staging import LocalFile
 from ftq_worker.publishing.verify import Finding
 

@@ -14,8 +14,8 @@ from transformers import AutoTokenizer
 from ftq_shared.errors import UsageError
 from ftq_shared.sources import Place
 from ftq_shared.spec import Task
-from ftq_worker.handover import Prepared, Trained, Validated
-from ftq_worker.phase import PhaseContext
+from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.reports import Prepared, Trained, Validated
 from ftq_worker.training.base_model import load_base
 from ftq_worker.training.saving import name_base
 

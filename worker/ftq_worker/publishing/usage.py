@@ -1,7 +1,7 @@
 """Code that loads the pushed model: what the card shows, and what a test runs."""
 
 from ftq_shared.spec import Task
-from ftq_worker.handover import Prepared, Validated
+from ftq_worker.job.reports import Prepared, Validated
 from ftq_worker.publishing.staging import Format
 
 _GENERATE = """

@@ -17,8 +17,8 @@ from transformers import (
 from ftq_shared.errors import FtqError
 from ftq_shared.events import EventType
 from ftq_shared.spec import Task
-from ftq_worker.handover import Prepared, Trained, Validated
-from ftq_worker.phase import PhaseContext
+from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.reports import Prepared, Trained, Validated
 from ftq_worker.publishing.staging import Format, attach
 from ftq_worker.training.base_model import pad_id
 from ftq_worker.training.events import rounded

@@ -25,9 +25,9 @@ from ftq_shared.errors import Refused
 from ftq_shared.events import EventType
 from ftq_shared.sources import Place
 from ftq_shared.spec import Task
-from ftq_worker.handover import ModelFacts
-from ftq_worker.phase import Emit, PhaseContext
-from ftq_worker.publishing.hub import hub_of
+from ftq_worker.job.context import Emit, PhaseContext
+from ftq_worker.job.hub import hub_of
+from ftq_worker.job.reports import ModelFacts
 
 # Weights of one kind only, and nothing that could be run.
 FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]

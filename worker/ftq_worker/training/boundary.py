@@ -14,7 +14,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ftq_shared.events import EventType
-from ftq_worker.phase import PhaseContext
+from ftq_worker.job.context import PhaseContext
 from ftq_worker.training import checkpoints
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.events import best_step, evaluations

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq_shared.paths import JobPaths, read_json, write_json
-from ftq_worker.folders import PART, sync_folder
+from ftq_worker.job.folders import PART, sync_folder
 
 MANIFEST = "manifest.json"
 STATE = "trainer_state.json"

@@ -7,7 +7,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from ftq_shared.errors import Refused
 from ftq_shared.events import EventType
-from ftq_worker.phase import Emit
+from ftq_worker.job.context import Emit
 from ftq_worker.training.clock import RunClock
 
 MEASURED_STEPS = 5  # the first steps are slower than the rest; a median of five is not

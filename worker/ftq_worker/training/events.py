@@ -15,7 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from ftq_shared.errors import TrainingFailed
 from ftq_shared.events import EventType
-from ftq_worker.phase import Emit
+from ftq_worker.job.context import Emit
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.settings import TrainSettings
 

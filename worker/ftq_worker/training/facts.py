@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 
 from ftq_shared.spec import Task
-from ftq_worker.handover import ModelFacts, Prepared
-from ftq_worker.phase import Devices
+from ftq_worker.job.context import Devices
+from ftq_worker.job.reports import ModelFacts, Prepared
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from ftq_shared.errors import TrainingFailed
 from ftq_shared.events import EventType
 from ftq_shared.paths import JobPaths
 from ftq_shared.spec import Task
-from ftq_worker.handover import Prepared, Trained, Validated, lost
-from ftq_worker.phase import PhaseContext
+from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.reports import Prepared, Trained, Validated, lost
 from ftq_worker.training import checkpoints
 from ftq_worker.training.boundary import StepBoundary, is_over
 from ftq_worker.training.checkpoints import STATE, Checkpoint

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ftq_shared.sources import Place
-from ftq_worker.handover import ModelFacts
+from ftq_worker.job.reports import ModelFacts
 
 ADAPTER_CONFIG = "adapter_config.json"
 

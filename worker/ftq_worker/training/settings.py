@@ -8,8 +8,8 @@ from typing import Any, Literal
 from ftq_shared.duration import parse_duration
 from ftq_shared.errors import Refused, UsageError
 from ftq_shared.spec import Lora, Task, Train
-from ftq_worker.handover import read_resolved
-from ftq_worker.phase import PhaseContext
+from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.reports import read_resolved
 from ftq_worker.training import rules
 from ftq_worker.training.facts import RunFacts
 from ftq_worker.training.rules import Choice

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from ftq_shared.errors import Refused
 from ftq_shared.events import EventType
-from ftq_worker.phase import PhaseContext
+from ftq_worker.job.context import PhaseContext
 
 T = TypeVar("T")
 

@@ -6,8 +6,8 @@ from ftq_shared.errors import Refused
 from ftq_shared.hub import HubClient, RepoRecord
 from ftq_shared.sources import Place, Source
 from ftq_shared.spec import JobSpec
-from ftq_worker.handover import ModelFacts
-from ftq_worker.phase import PhaseContext
+from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.reports import ModelFacts
 from ftq_worker.validation.architecture import Architecture
 from ftq_worker.validation.files import FolderFiles, HubFiles, ModelFiles
 from ftq_worker.validation.weights import Weights

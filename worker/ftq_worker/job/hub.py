@@ -3,7 +3,7 @@
 import time
 
 from ftq_shared.hub import HubClient, Retry
-from ftq_worker.phase import PhaseContext
+from ftq_worker.job.context import PhaseContext
 
 _NOTICE_EVERY_S = 0.25
 

@@ -1,7 +1,7 @@
 """What a phase gets to work with, and how it is told to stop.
 
 A phase is a module in `phases/` with one function `run(ctx: PhaseContext) -> None`. It reads what
-earlier phases left (`handover`), emits events, writes its own results atomically, and raises an
+earlier phases left (`reports`), emits events, writes its own results atomically, and raises an
 FtqError to end the job or Interrupted when it stopped because it was asked to.
 """
 
@@ -16,7 +16,7 @@ from ftq_shared.events import EventType
 from ftq_shared.paths import JobPaths, write_json
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import Phase
-from ftq_worker.handover import read_resolved
+from ftq_worker.job.reports import read_resolved
 
 
 class StopReason(StrEnum):

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from ftq_shared.events import EventType
-from ftq_worker.phase import Control, Emit
+from ftq_worker.job.context import Control, Emit
 
 PERIOD_S = 0.2  # five a second are as many as an eye follows
 

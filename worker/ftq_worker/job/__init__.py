@@ -1,0 +1,1 @@
+"""What a phase is given, and what it leaves for the next."""
