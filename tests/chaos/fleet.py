@@ -44,6 +44,13 @@ def wait_for(
     raise AssertionError(f"did not happen within {timeout_s} s; seen: {what()}")
 
 
+MODULES = {  # of each process of a worker, as its command line names it
+    "agent": "ftq_worker.agent.main",
+    "celery": "ftq_worker.dispatch.celery_app",
+    "zygote": "ftq_worker.child.zygote",
+}
+
+
 @dataclass
 class Worker:
     """One worker: its process, its proxy, and where its parts are."""
@@ -84,7 +91,7 @@ class Worker:
         assert self.process
         if part == "guard":
             return self.process.pid
-        module = {"celery": "ftq_worker.celery_app"}.get(part, f"ftq_worker.host.{part}")
+        module = MODULES[part]
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in psutil.Process(self.process.pid).children():
                 with contextlib.suppress(psutil.NoSuchProcess):

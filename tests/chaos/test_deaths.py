@@ -25,7 +25,7 @@ from ftq_shared.keys import new_job_id
 from ftq_shared.settings import load_settings
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import JobState, Phase
-from ftq_worker.host.family import runs
+from ftq_worker.host.process_tree import runs
 from tests.chaos.fleet import Fleet, Worker, fleet, journal, read_lines, wait_for
 from tests.chaos.jobs import submit_as_previous
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ftq_worker.host.children import Spawn
+from ftq_worker.agent.child import Spawn
 from tests.support.killing import Trial, attempt, random_kills, zygote
 from tests.support.tiny_jobs import make_base, tiny_job
 

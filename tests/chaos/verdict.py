@@ -15,7 +15,7 @@ from ftq_shared import keys
 from ftq_shared.errors import Exit
 from ftq_shared.events import Event
 from ftq_shared.job_record import JobRecord
-from ftq_worker.host.outbox import read_bodies
+from ftq_worker.agent.outbox import read_bodies
 from tests.chaos import faults
 from tests.chaos.fleet import Fleet, claimed, journal, read_lines, wait_for
 from tests.chaos.jobs import Job, wishes

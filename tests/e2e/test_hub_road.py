@@ -14,7 +14,7 @@ from ftq_shared.events import EventType
 from ftq_shared.job_record import InputFile
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import JobState, Phase
-from ftq_worker import hub_inputs
+from ftq_worker.child.main import hub_inputs
 from ftq_worker.demo.assets import save_base
 from ftq_worker.job.context import Alone
 from tests.support.data_jobs import Recorder, make_context

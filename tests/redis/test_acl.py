@@ -21,9 +21,9 @@ from ftq_shared.secrets import FleetKey
 from ftq_shared.settings import load_settings
 from ftq_shared.states import JobState, Phase
 from ftq_shared.store import JobStore
+from ftq_worker.agent.inputs import fetch_inputs
 from ftq_worker.dispatch.dispatcher import dispatch
-from ftq_worker.host.fleet import announce_fleet
-from ftq_worker.host.inputs import fetch_inputs
+from ftq_worker.supervisor.fleet_key import announce_fleet
 
 PASSWORD = "correct-horse"
 FIELDS = {"slots": "1", "gpus": [], "storage_id": "s1", "draining": "0"}

@@ -15,8 +15,8 @@ from ftq_shared.hosts import HostStore
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import Phase
 from ftq_shared.store import JobStore, Placement
-from ftq_worker.host.leases import Reaper
-from ftq_worker.host.outbox import Outbox, send_rest
+from ftq_worker.agent.leases import Reaper
+from ftq_worker.agent.outbox import Outbox, send_rest
 
 SPEC = JobSpec(model="org/model", dataset="org/data")
 HOST = {

@@ -15,9 +15,9 @@ from ftq_shared.hosts import HostStore
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import JobState, Phase
 from ftq_shared.store import JobStore, Placement
-from ftq_worker.host import roster as roster_module
-from ftq_worker.host.outbox import Outbox, send_rest
-from ftq_worker.host.roster import Roster
+from ftq_worker.agent import runs
+from ftq_worker.agent.outbox import Outbox, send_rest
+from ftq_worker.agent.runs import Roster
 
 HOST = {"slots": 3, "gpus": [], "storage_id": "s1", "version": "0"}
 JOB = "ft-aaaaaaaa"
@@ -133,7 +133,7 @@ def test_a_claim_without_a_thread_for_it_is_tried_again(
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
-        patch.setattr(roster_module.threading.Thread, "start", none)
+        patch.setattr(runs.threading.Thread, "start", none)
         with pytest.raises(RuntimeError):
             roster.take(JOB, token)
     assert roster.runs() == {}

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ftq_worker.host.children import Child, Spawn, ZygoteSpawn
+from ftq_worker.agent.child import Child, Spawn, ZygoteSpawn
 from ftq_worker.host.environment import child_environment, clean_environment
-from ftq_worker.host.request import ChildRequest
+from ftq_worker.host.messages import ChildRequest
 from ftq_worker.training.checkpoints import PART
 from tests.support.tiny_jobs import TinyJob
 
@@ -33,7 +33,7 @@ def zygote(folder: Path) -> Iterator[Spawn]:
     """Give what starts children, from a zygote of this test's own."""
     path = folder / "zygote.sock"
     env = child_environment(clean_environment(os.environ))
-    command = [sys.executable, "-m", "ftq_worker.host.zygote", str(path), str(os.getpid())]
+    command = [sys.executable, "-m", "ftq_worker.child.zygote", str(path), str(os.getpid())]
     process = subprocess.Popen(command, env=env)
     try:
         yield ZygoteSpawn(path)

@@ -52,7 +52,7 @@ def worker(gpus: str, slots: int | None, name: str | None) -> NoReturn:
     options += ["--name", name] if name else []
     env = {k: v for k, v in os.environ.items() if k not in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")}
     os.execve(  # noqa: S606  the worker takes this process's place: one pid, one Ctrl-C
-        sys.executable, [sys.executable, "-m", "ftq_worker.host.guard", *options], env
+        sys.executable, [sys.executable, "-m", "ftq_worker.supervisor.main", *options], env
     )
 
 

@@ -58,7 +58,7 @@ class Supervisor:
         if self._worker is None or self._worker.poll() not in (None, *DRAINED):
             options = [*self._options, "--parent", str(os.getpid())]
             self._worker = subprocess.Popen(
-                [sys.executable, "-m", "ftq_worker.host.guard", *options],
+                [sys.executable, "-m", "ftq_worker.supervisor.main", *options],
                 env=dict(os.environ) | {"FTQ_REDIS_URL": self._broker.url},
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,

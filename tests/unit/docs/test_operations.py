@@ -6,7 +6,8 @@ from tests.support.pages import ROOT, section
 
 from ftq_client.local import supervisor
 from ftq_shared import keys
-from ftq_worker.host import guard, run
+from ftq_worker.agent import run
+from ftq_worker.supervisor.main import DRAIN_S, END_S
 
 TEXT = (ROOT / "docs" / "operations.md").read_text()
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
@@ -64,11 +65,8 @@ def test_limits_are_those_of_the_code() -> None:
 
 
 def test_there_is_time_enough_for_a_drain() -> None:
-    drain_s = guard.DRAIN_S + 2 * guard.END_S
-    assert (
-        f"The drain takes up to {guard.DRAIN_S:.0f} s, the rest up to {2 * guard.END_S:.0f} s"
-        in TEXT
-    )
+    drain_s = DRAIN_S + 2 * END_S
+    assert f"The drain takes up to {DRAIN_S:.0f} s, the rest up to {2 * END_S:.0f} s" in TEXT
     systemd = re.search(r"TimeoutStopSec=(\d+)", TEXT)
     compose = re.search(r"stop_grace_period: (\d+)s", COMPOSE)
     assert systemd
@@ -76,7 +74,7 @@ def test_there_is_time_enough_for_a_drain() -> None:
     assert int(systemd[1]) > drain_s
     assert int(compose[1]) > drain_s
     assert drain_s < supervisor.STOP_TIMEOUT_S
-    assert run.STOP_GRACE_S + run.KILL_GRACE_S < guard.DRAIN_S
+    assert run.STOP_GRACE_S + run.KILL_GRACE_S < DRAIN_S
     assert f"get {run.STOP_GRACE_S:.0f} s to save" in TEXT
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.support.killing import Kill, attempt, zygote
 from tests.support.tiny_jobs import tiny_job
 
-from ftq_worker.host.children import Spawn
+from ftq_worker.agent.child import Spawn
 
 SIZES = {"epochs": 2, "batch_size": 8, "micro_batch": 4, "eval_every": 4, "save_every": 2}
 

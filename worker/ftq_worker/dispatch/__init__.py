@@ -1,1 +1,1 @@
-"""Which phase runs on which host."""
+"""The Celery process of a host: takes doorbells, and places phases on hosts."""

@@ -1,1 +1,1 @@
-"""The processes of `ftq worker`: guard, agent, zygote, Celery worker, and the children."""
+"""What all processes of a host share. No torch and no Celery."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ftq_worker.host import family
+from ftq_worker.host import process_tree
 
 FORKER = """
 import os, subprocess, sys, time
@@ -28,37 +28,37 @@ def tree() -> Iterator[tuple[int, int]]:
     assert process.stdout
     below = int(process.stdout.readline())
     yield process.pid, below
-    family.kill_all([process.pid, below])
+    process_tree.kill_all([process.pid, below])
     process.wait()
     process.stdout.close()
 
 
 def test_what_is_noted_is_found_while_it_runs(tmp_path: Path, tree: tuple[int, int]) -> None:
     path = tmp_path / "processes.json"
-    family.note(path, [*tree, 2**22 + 1])
-    assert family.noted(path) == set(tree)
+    process_tree.note(path, [*tree, 2**22 + 1])
+    assert process_tree.noted(path) == set(tree)
 
 
 def test_a_pid_that_somebody_else_got_is_left_alone(tmp_path: Path, tree: tuple[int, int]) -> None:
     path = tmp_path / "processes.json"
-    family.note(path, tree)
+    process_tree.note(path, tree)
     entries = [[pid, start - 1] for pid, start in json.loads(path.read_text())]
     path.write_text(json.dumps(entries))
-    assert family.noted(path) == set()
-    family.end_family(tmp_path)
-    assert all(family.runs(pid) for pid in tree)
+    assert process_tree.noted(path) == set()
+    process_tree.end_family(tmp_path)
+    assert all(process_tree.runs(pid) for pid in tree)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '[["x", 1]]', "null"])
 def test_a_damaged_list_names_nobody(tmp_path: Path, text: str) -> None:
     path = tmp_path / "processes.json"
     path.write_text(text)
-    assert family.noted(path) is None
+    assert process_tree.noted(path) is None
 
 
 def test_a_list_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
-    family.note(tmp_path / "gone" / "phases.json", [os.getpid()])
-    assert family.noted(tmp_path / "gone" / "phases.json") is None
+    process_tree.note(tmp_path / "gone" / "phases.json", [os.getpid()])
+    assert process_tree.noted(tmp_path / "gone" / "phases.json") is None
 
 
 def test_a_list_that_is_not_up_to_date_is_no_list(
@@ -66,32 +66,32 @@ def test_a_list_that_is_not_up_to_date_is_no_list(
 ) -> None:
     """The disk was full when a process was started again: it may not become a stranger."""
     path = tmp_path / "processes.json"
-    family.note(path, [os.getpid()])
+    process_tree.note(path, [os.getpid()])
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_text", full)
-        family.note(path, [os.getpid(), tree[0]])
+        process_tree.note(path, [os.getpid(), tree[0]])
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(family, "children_of", lambda _: [tree[0]])
-    family.Orphans(os.getpid(), tmp_path).end([])
-    assert family.runs(tree[0])
+    monkeypatch.setattr(process_tree, "children_of", lambda _: [tree[0]])
+    process_tree.Orphans(os.getpid(), tmp_path).end([])
+    assert process_tree.runs(tree[0])
 
 
 def test_without_the_guards_list_nobody_is_a_stranger(
     tmp_path: Path, tree: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(family, "children_of", lambda _: [tree[0]])
-    family.Orphans(os.getpid(), tmp_path).end([])
-    assert all(family.runs(pid) for pid in tree)
+    monkeypatch.setattr(process_tree, "children_of", lambda _: [tree[0]])
+    process_tree.Orphans(os.getpid(), tmp_path).end([])
+    assert all(process_tree.runs(pid) for pid in tree)
 
 
 def test_a_dead_guards_family_is_ended(tmp_path: Path, tree: tuple[int, int]) -> None:
-    family.note(tmp_path / "phases.json", tree[:1])
-    family.end_family(tmp_path)
-    assert not any(family.runs(pid) for pid in tree)
+    process_tree.note(tmp_path / "phases.json", tree[:1])
+    process_tree.end_family(tmp_path)
+    assert not any(process_tree.runs(pid) for pid in tree)
 
 
 def test_what_fell_to_init_is_known_by_its_environment(tmp_path: Path) -> None:
@@ -103,9 +103,9 @@ def test_what_fell_to_init_is_known_by_its_environment(tmp_path: Path) -> None:
         for text in (config, other)
     )
     try:
-        family.end_family(tmp_path)
-        assert not family.runs(mine.pid)
-        assert family.runs(its.pid)
+        process_tree.end_family(tmp_path)
+        assert not process_tree.runs(mine.pid)
+        assert process_tree.runs(its.pid)
     finally:
         for process in (mine, its):
             process.kill()
@@ -119,12 +119,12 @@ def test_orphans_are_strangers_below_the_guard(
     known = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     phase = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
-        family.note(tmp_path / "processes.json", [known.pid])
-        monkeypatch.setattr(family, "children_of", lambda _: [known.pid, phase.pid, stranger])
-        family.Orphans(os.getpid(), tmp_path).end([phase.pid])
-        assert not family.runs(stranger)
-        assert family.runs(known.pid)
-        assert family.runs(phase.pid)
+        process_tree.note(tmp_path / "processes.json", [known.pid])
+        monkeypatch.setattr(process_tree, "children_of", lambda _: [known.pid, phase.pid, stranger])
+        process_tree.Orphans(os.getpid(), tmp_path).end([phase.pid])
+        assert not process_tree.runs(stranger)
+        assert process_tree.runs(known.pid)
+        assert process_tree.runs(phase.pid)
     finally:
         for process in (known, phase):
             process.kill()

@@ -8,7 +8,7 @@ from ftq_shared.job_record import JobRecord
 from ftq_shared.states import Phase
 
 if TYPE_CHECKING:
-    from ftq_worker.host.bench import Bench
+    from ftq_worker.agent.services import Bench
 
 
 @dataclass(frozen=True)

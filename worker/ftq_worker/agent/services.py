@@ -7,7 +7,7 @@ from pathlib import Path
 from ftq_shared.job_record import JobRecord
 from ftq_shared.paths import JobPaths
 from ftq_shared.store import JobStore
-from ftq_worker.host.children import Spawn
+from ftq_worker.agent.child import Spawn
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from ftq_worker.host.children import Child, ColdSpawn, HostTrouble, Spawn, ZygoteSpawn
-from ftq_worker.host.request import ChildRequest
+from ftq_worker.agent.child import Child, ColdSpawn, HostTrouble, Spawn, ZygoteSpawn
+from ftq_worker.host.messages import ChildRequest
 from ftq_worker.host.wire import listen, reachable
 
 PHASES = """
@@ -79,11 +79,11 @@ PHASES = """
 ZYGOTE = """
     import sys
     from pathlib import Path
-    import ftq_worker.child
+    import ftq_worker.child.main
     from ftq_worker.host.wire import listen
-    from ftq_worker.host.zygote import Zygote
+    from ftq_worker.child.zygote import Zygote
     import fake_phases
-    ftq_worker.child.Phase = lambda name: name
+    ftq_worker.child.main.Phase = lambda name: name
     Zygote(listen(Path(sys.argv[1])), Path(sys.argv[1] + ".pulse")).serve()
 """
 

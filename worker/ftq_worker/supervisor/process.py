@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ftq_worker.host.pulse import HANG_S, PulseWatch
+from ftq_worker.host.heartbeat import HANG_S, PulseWatch
 
 log = logging.getLogger("ftq.guard")
 

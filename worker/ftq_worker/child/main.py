@@ -4,7 +4,7 @@ By itself, without broker or Celery, it runs a whole job and prints its events:
 
     python -m ftq_worker.child SPEC.json [--storage DIR] [--phase train]
 
-What comes down its control pipe is in `leash`. Up the event pipe go {"type", "data"} and, last,
+What comes down its control pipe is in `control`. Up the event pipe go {"type", "data"} and, last,
 {"outcome", "error"}.
 """
 
@@ -26,15 +26,15 @@ from ftq_shared.paths import JobPaths
 from ftq_shared.redaction import Redactor
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import Phase
-from ftq_worker import hub_inputs
+from ftq_worker.child import hub_inputs
+from ftq_worker.child.control import Leash, Lifeline
 from ftq_worker.host.ending import disk_full
-from ftq_worker.host.family import children_of, kill_all
 from ftq_worker.host.linux import become_subreaper
-from ftq_worker.host.request import ChildRequest
+from ftq_worker.host.messages import ChildRequest
+from ftq_worker.host.process_tree import children_of, kill_all
 from ftq_worker.host.wire import to_line
 from ftq_worker.job.context import Alone, Control, Devices, Interrupted, Owner, PhaseContext
 from ftq_worker.job.folders import sweep
-from ftq_worker.leash import Leash, Lifeline
 
 
 class PipeEmitter:
@@ -148,12 +148,3 @@ def main() -> None:
     become_subreaper()
     os.environ.update(request.env)
     sys.exit(run_phase(request, int(sys.argv[2]), int(sys.argv[3])))
-
-
-if __name__ == "__main__":
-    if len(sys.argv) == 4 and sys.argv[1].startswith("{"):
-        main()
-    else:
-        from ftq_worker.standalone import main as standalone
-
-        standalone()

@@ -1,6 +1,6 @@
 """The Celery worker of a host: takes doorbells, hands over, returns.
 
-    python -m ftq_worker.celery_app PARENT_PID        (started by the guard)
+    python -m ftq_worker.dispatch.celery_app PARENT_PID        (started by the guard)
 
 Threads pool, early acknowledgement, no prefetch. No task lasts longer than a dispatch pass; a
 Celery that dies or hangs stops no training. No torch in this process.
@@ -25,9 +25,9 @@ from ftq_shared.settings import Settings
 from ftq_shared.store import JobStore
 from ftq_worker.dispatch.dispatcher import dispatch
 from ftq_worker.host.config import HostConfig
+from ftq_worker.host.heartbeat import touch
 from ftq_worker.host.linux import end_with_parent
 from ftq_worker.host.log import setup_logging
-from ftq_worker.host.pulse import touch
 from ftq_worker.host.wire import ask, lines, to_line
 
 log = logging.getLogger("ftq.celery")

@@ -9,7 +9,7 @@ from ftq_shared.errors import NoSuchJob
 from ftq_shared.keys import CHILD_S, CLAIM_S, LEASE_S, PAUSE_S
 from ftq_shared.states import JobState
 from ftq_shared.store import Lease
-from ftq_worker.host.leases import ELSEWHERE_S, OUTAGE_S, LeaseKeeper, Reaper
+from ftq_worker.agent.leases import ELSEWHERE_S, OUTAGE_S, LeaseKeeper, Reaper
 from ftq_worker.job.context import StopReason
 
 

@@ -1,6 +1,6 @@
 """The guard: tiny, starts and restarts the others, and lets no process escape.
 
-    python -m ftq_worker.host.guard [--name N] [--gpus all|N|LIST] [--slots N] [--cold]
+    python -m ftq_worker.supervisor.main [--name N] [--gpus all|N|LIST] [--slots N] [--cold]
 
 It is the subreaper of all that runs below it. SIGTERM or Ctrl-C drains the host: the agent hands
 its jobs back after a checkpoint, then Celery and the zygote end, then whatever is left is killed.
@@ -32,13 +32,13 @@ from ftq_shared.settings import Settings, load_settings
 from ftq_shared.signals import Wakeup
 from ftq_worker.host.config import HostConfig
 from ftq_worker.host.environment import child_environment, clean_environment
-from ftq_worker.host.family import children_of, end_family, kill_all, note, noted
-from ftq_worker.host.fleet import announce_fleet
-from ftq_worker.host.gpus import offered_gpus
+from ftq_worker.host.heartbeat import PulseWatch
 from ftq_worker.host.linux import IS_LINUX, become_subreaper, end_with_parent
 from ftq_worker.host.log import setup_logging
-from ftq_worker.host.process import UNCLEAN, Process
-from ftq_worker.host.pulse import PulseWatch
+from ftq_worker.host.process_tree import children_of, end_family, kill_all, note, noted
+from ftq_worker.supervisor.fleet_key import announce_fleet
+from ftq_worker.supervisor.gpus import offered_gpus
+from ftq_worker.supervisor.process import UNCLEAN, Process
 
 log = logging.getLogger("ftq.guard")
 
@@ -55,18 +55,18 @@ class Guard:
         env = clean_environment(os.environ) | {HostConfig.ENV: config.dumps()}
         me = str(os.getpid())
         python = [sys.executable, "-m"]
-        zygote = [*python, "ftq_worker.host.zygote", str(config.zygote_socket), me]
+        zygote = [*python, "ftq_worker.child.zygote", str(config.zygote_socket), me]
         # The children get GPUs by CUDA_VISIBLE_DEVICES; the zygote itself must not see any.
         blind = child_environment(env) | {"CUDA_VISIBLE_DEVICES": ""}
         self._zygote = Process("zygote", zygote, blind, PulseWatch(config.zygote_pulse))
         self._agent = Process(
             "agent",
-            [*python, "ftq_worker.host.agent", me],
+            [*python, "ftq_worker.agent.main", me],
             env,
             PulseWatch(config.agent_pulse),
             self._end_phases,
         )
-        celery = [*python, "ftq_worker.celery_app", me]
+        celery = [*python, "ftq_worker.dispatch.celery_app", me]
         self._celery = Process("celery", celery, env, PulseWatch(config.celery_pulse))
         others = [] if config.cold else [self._zygote]
         self._all = [*others, self._agent, self._celery]

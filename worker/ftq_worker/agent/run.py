@@ -20,14 +20,14 @@ from ftq_shared.paths import JobPaths, write_atomic
 from ftq_shared.redaction import Redactor
 from ftq_shared.states import Phase
 from ftq_shared.store import is_damage
-from ftq_worker.host.bench import Bench
-from ftq_worker.host.children import DIE_S, Child, HostTrouble
+from ftq_worker.agent.child import DIE_S, Child, HostTrouble
+from ftq_worker.agent.leases import HELD
+from ftq_worker.agent.outbox import Outbox
+from ftq_worker.agent.outcome import End, settle, tell
+from ftq_worker.agent.services import Bench
 from ftq_worker.host.ending import classify, disk_full
-from ftq_worker.host.leases import HELD
 from ftq_worker.host.linux import oom_kills
-from ftq_worker.host.outbox import Outbox
-from ftq_worker.host.request import request_for
-from ftq_worker.host.settling import End, settle, tell
+from ftq_worker.host.messages import request_for
 from ftq_worker.job.context import StopReason
 
 log = logging.getLogger(__name__)

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from ftq_worker.host import bells
+from ftq_worker.agent import listener
 from ftq_worker.host.wire import ask
 
 
 def test_a_socket_that_was_cleaned_away_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bells, "LOOK_S", 0.1)
+    monkeypatch.setattr(listener, "LOOK_S", 0.1)
     path = tmp_path / "run" / "agent.sock"
-    served = bells.Bells(path, take=lambda job, token: job == "ft-a", missed=lambda: None)
+    served = listener.Bells(path, take=lambda job, token: job == "ft-a", missed=lambda: None)
     threading.Thread(target=served.serve, daemon=True).start()
     assert ask(path, {"run": "ft-a", "token": "1:a"}) == {"taken": True}
     path.unlink()

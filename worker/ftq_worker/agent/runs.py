@@ -13,8 +13,8 @@ from ftq_shared.hosts import HostStore, running_after_restart
 from ftq_shared.keys import HOST_LOST_S
 from ftq_shared.paths import read_json
 from ftq_shared.states import TERMINAL, Phase
-from ftq_worker.host.bench import Bench
-from ftq_worker.host.run import PhaseRun
+from ftq_worker.agent.run import PhaseRun
+from ftq_worker.agent.services import Bench
 from ftq_worker.job.context import StopReason
 
 log = logging.getLogger("ftq.agent")

@@ -16,7 +16,7 @@ from ftq_shared.events import BULK_TYPES, EventType, make_body
 from ftq_shared.redaction import Redactor
 from ftq_shared.states import Phase
 from ftq_shared.store import JobStore, is_damage
-from ftq_worker.host.children import HostTrouble
+from ftq_worker.agent.child import HostTrouble
 
 log = logging.getLogger(__name__)
 

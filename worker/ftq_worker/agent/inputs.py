@@ -1,7 +1,8 @@
 """The client's own files: from the broker's chunks into the job's folder, hash checked.
 
-Those that lie in a private Hub repo are left to the child (`ftq_worker.hub_inputs`): the agent has
-no Hub client. Their list is a file, because it may be too long for the line to the zygote.
+Those that lie in a private Hub repo are left to the child (`ftq_worker.child.hub_inputs`): the
+agent has no Hub client. Their list is a file, because it may be too long for the line to the
+zygote.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """The zygote: has imported the training stack, and forks a child on request in milliseconds.
 
-    python -m ftq_worker.host.zygote SOCKET PARENT_PID
+    python -m ftq_worker.child.zygote SOCKET PARENT_PID
 
 It has exactly one thread (asserted before each fork) and has not touched CUDA, so a fork is safe.
 A client connects, sends one JSON line with three file descriptors (control, events, output), and
@@ -20,9 +20,9 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ftq_worker.host.heartbeat import touch
 from ftq_worker.host.linux import become_subreaper, end_with_parent, thread_count
-from ftq_worker.host.pulse import touch
-from ftq_worker.host.request import ChildRequest
+from ftq_worker.host.messages import ChildRequest
 from ftq_worker.host.wire import listen, reachable, to_line
 
 log = logging.getLogger("ftq.zygote")
@@ -38,7 +38,7 @@ PRELOAD = (
     "trl.trainer.sft_trainer",
     "datasets",
     "peft",
-    "ftq_worker.child",
+    "ftq_worker.child.main",
     "ftq_worker.phases.validate",
     "ftq_worker.phases.prepare",
     "ftq_worker.phases.train",
@@ -140,7 +140,7 @@ class Zygote:
             os.dup2(output, 1)
             os.dup2(output, 2)
             os.environ.update(request.env)
-            from ftq_worker.child import run_phase
+            from ftq_worker.child.main import run_phase
 
             code = run_phase(request, control, events)
             sys.stdout.flush()

@@ -15,10 +15,10 @@ from ftq_shared.events import EVENTS, EventType
 from ftq_shared.job_record import JobRecord
 from ftq_shared.paths import JobPaths, write_json
 from ftq_shared.store import Outcome, is_damage
-from ftq_worker.host.bench import Bench
-from ftq_worker.host.children import HostTrouble
+from ftq_worker.agent.child import HostTrouble
+from ftq_worker.agent.outbox import Outbox
+from ftq_worker.agent.services import Bench
 from ftq_worker.host.ending import timeout_error
-from ftq_worker.host.outbox import Outbox
 from ftq_worker.job.context import StopReason
 
 log = logging.getLogger(__name__)

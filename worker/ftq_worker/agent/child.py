@@ -18,7 +18,7 @@ import psutil
 
 from ftq_shared.errors import FtqError
 from ftq_worker.host.environment import child_environment
-from ftq_worker.host.request import ChildRequest
+from ftq_worker.host.messages import ChildRequest
 from ftq_worker.host.wire import LineReader, lines, to_line
 
 DIE_S = 30.0  # a killed process that is still there hangs in the kernel, as in a driver

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ftq_worker.host.process import Process
-from ftq_worker.host.pulse import HANG_S, LONGEST_LOOK_S, PulseWatch, touch
+from ftq_worker.host.heartbeat import HANG_S, LONGEST_LOOK_S, PulseWatch, touch
+from ftq_worker.supervisor.process import Process
 
 
 class Clock:

@@ -10,8 +10,8 @@ from redis.exceptions import ResponseError
 
 from ftq_shared.errors import BrokerUnreachable
 from ftq_shared.job_record import JobRecord
-from ftq_worker.host.children import DIE_S, HostTrouble
-from ftq_worker.host.run import PhaseRun
+from ftq_worker.agent.child import DIE_S, HostTrouble
+from ftq_worker.agent.run import PhaseRun
 
 
 class FakeChild:

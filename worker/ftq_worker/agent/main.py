@@ -1,6 +1,6 @@
 """The agent: claims phases, keeps their leases, moves their events, stops them.
 
-    python -m ftq_worker.host.agent        (started by the guard)
+    python -m ftq_worker.agent.main        (started by the guard)
 
 No torch and no Celery in this process: it must live when those do not. One thread per job it runs;
 the others are named for what they do: beat, renew, look, repair, control, bells.
@@ -31,21 +31,21 @@ from ftq_shared.settings import Settings
 from ftq_shared.signals import Wakeup
 from ftq_shared.states import JobState
 from ftq_shared.store import JobStore, Lease
-from ftq_worker.host.bells import Bells
-from ftq_worker.host.bench import Bench
-from ftq_worker.host.children import ColdSpawn, ZygoteSpawn
+from ftq_worker.agent.child import ColdSpawn, ZygoteSpawn
+from ftq_worker.agent.inputs import fetch_inputs
+from ftq_worker.agent.leases import LeaseKeeper, Reaper
+from ftq_worker.agent.listener import Bells
+from ftq_worker.agent.model_relay import send_folder
+from ftq_worker.agent.outbox import send_rest
+from ftq_worker.agent.runs import Roster
+from ftq_worker.agent.services import Bench
 from ftq_worker.host.config import HostConfig
 from ftq_worker.host.ending import DISK_MIN
-from ftq_worker.host.family import Orphans, note
-from ftq_worker.host.inputs import fetch_inputs
-from ftq_worker.host.leases import LeaseKeeper, Reaper
+from ftq_worker.host.heartbeat import touch
 from ftq_worker.host.linux import end_with_parent, hide_memory, usable_cores
 from ftq_worker.host.log import setup_logging
-from ftq_worker.host.outbox import send_rest
-from ftq_worker.host.process import UNCLEAN
-from ftq_worker.host.pulse import touch
-from ftq_worker.host.relay import send_folder
-from ftq_worker.host.roster import Roster
+from ftq_worker.host.process_tree import Orphans, note
+from ftq_worker.supervisor.process import UNCLEAN
 
 log = logging.getLogger("ftq.agent")
 

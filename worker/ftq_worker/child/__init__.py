@@ -1,0 +1,1 @@
+"""The process of one phase, and the zygote that forks it."""

@@ -1,0 +1,1 @@
+"""The first process of `ftq worker`: starts, restarts and ends the others."""
