@@ -9,7 +9,7 @@ from redis.exceptions import NoPermissionError
 from tests.support.pages import ROOT, fences
 
 from ftq_client import Client
-from ftq_client.fleet_rows import worker_rows
+from ftq_client.fleet import worker_rows
 from ftq_client.local.valkey import EmbeddedBroker
 from ftq_shared import keys
 from ftq_shared.broker import connect

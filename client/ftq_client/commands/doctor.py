@@ -44,7 +44,7 @@ def doctor(as_json: bool) -> int:
 
 def _values(settings: Settings) -> dict[str, str]:
     """Return every setting as people may see it."""
-    from ftq_client.tokens import find_token
+    from ftq_client.submit.tokens import find_token
     from ftq_shared.broker import without_password
 
     return {
@@ -87,7 +87,7 @@ def _hub(settings: Settings) -> Finding:
     """Ask the Hub who we are."""
 
     def ask() -> str:
-        from ftq_client.tokens import find_token
+        from ftq_client.submit.tokens import find_token
         from ftq_shared.hub import HubClient, Retry
 
         hub = HubClient(settings.hf_endpoint, find_token(), retry=Retry(total_s=3.0, request_s=5.0))

@@ -16,7 +16,7 @@ from ftq_shared.errors import Exit
 def workers(as_json: bool) -> None:
     """List the fleet's workers: what each offers, and what runs on it."""
     from ftq_client.client import Client
-    from ftq_client.fleet_rows import worker_rows
+    from ftq_client.fleet import worker_rows
     from ftq_client.view.tables import workers_table
 
     rows = worker_rows(Client())

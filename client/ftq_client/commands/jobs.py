@@ -102,8 +102,8 @@ def retry(
     With --set a new job is made from the old one's spec.
     """
     from ftq_client.client import Client
-    from ftq_client.following import Following, follow
-    from ftq_client.submitting import collect_secrets, read_raw
+    from ftq_client.follow import Following, follow
+    from ftq_client.submit.build_spec import collect_secrets, read_raw
     from ftq_shared.spec_input import parse_spec
 
     client = Client()

@@ -27,7 +27,7 @@ def up(detach: bool, gpus: str, slots: int | None, name: str | None) -> int:
     All other commands find it by themselves. For a fleet, run one Redis or Valkey, set
     FTQ_REDIS_URL everywhere, and start `ftq worker` on each host instead.
     """
-    from ftq_client.local.supervisor import Supervisor, log_file, start_detached
+    from ftq_client.local.stack import Supervisor, log_file, start_detached
 
     settings = load_settings()
     if os.environ.get("FTQ_REDIS_URL"):
@@ -51,7 +51,7 @@ def up(detach: bool, gpus: str, slots: int | None, name: str | None) -> int:
 def _wait_online(pid: int, settings: Settings) -> None:
     """Wait until the worker has reported. Raises UsageError with its last words."""
     from ftq_client.client import Client
-    from ftq_client.local.supervisor import log_file
+    from ftq_client.local.stack import log_file
 
     client = Client(load_settings())
     deadline = time.monotonic() + ONLINE_TIMEOUT_S
@@ -65,7 +65,7 @@ def _wait_online(pid: int, settings: Settings) -> None:
 @click.command(short_help="Stop what `ftq up` started.")
 def down() -> None:
     """Stop what `ftq up` started. Running jobs save a checkpoint and go on at the next `ftq up`."""
-    from ftq_client.local.supervisor import stop
+    from ftq_client.local.stack import stop
 
     if not stop(load_settings()):
         say("nothing is up")

@@ -17,7 +17,7 @@ def search(kind: str, query: str, limit: int, as_json: bool) -> None:
       ftq search models qwen3
       ftq search datasets gsm8k --json
     """  # noqa: D301
-    from ftq_client.tokens import find_token
+    from ftq_client.submit.tokens import find_token
     from ftq_shared.hub import HubClient
     from ftq_shared.settings import load_settings
 

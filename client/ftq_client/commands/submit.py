@@ -68,7 +68,7 @@ def submit(
       ftq submit --model Qwen/Qwen3-0.6B --dataset ./rows.jsonl
     """  # noqa: D301
     from ftq_client.client import Client
-    from ftq_client.submitting import collect_secrets, complete, read_raw
+    from ftq_client.submit.build_spec import collect_secrets, complete, read_raw
     from ftq_shared.spec_input import parse_spec
 
     client = Client()
@@ -84,7 +84,7 @@ def submit(
     job = client.submit(parsed, secrets=secrets, via_hub=consent, on_progress=say)
     if detach:
         return _detached(client, job, as_json)
-    from ftq_client.following import Following, follow
+    from ftq_client.follow import Following, follow
 
     if not as_json:
         say(f"submitted {job}")

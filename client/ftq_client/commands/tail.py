@@ -34,7 +34,7 @@ def tail(
       ftq tail ft-7k3 --json | jq 'select(.type == "step") | .data.loss'
     """  # noqa: D301
     from ftq_client.client import Client
-    from ftq_client.following import Following, follow
+    from ftq_client.follow import Following, follow
 
     client = Client()
     found = [client.find(job) for job in jobs] or [client.find()]

@@ -205,7 +205,7 @@ class Demo:
         return left
 
     def _stop_in_order(self) -> None:
-        from ftq_client.local.supervisor import stop
+        from ftq_client.local.stack import stop
 
         if self.is_up:
             command(["ftq", "down"])

@@ -21,8 +21,8 @@ from ftq_client.view.base import write_note
 from ftq_client.view.format import seconds_of
 from ftq_client.view.lines import Ink, Line, glyphs_for, shown, width_of, wrap
 from ftq_client.view.model import JobView
-from ftq_client.view.permanent import permanent_lines
 from ftq_client.view.region import compact_lines, region_lines
+from ftq_client.view.scrollback import permanent_lines
 from ftq_client.view.summary import INDENT, summary_lines
 from ftq_shared.events import Event
 

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from typing import TextIO
 
 from ftq_client.view.base import write_line, write_note
-from ftq_client.view.facts import Phrase
 from ftq_client.view.format import clock, number, seconds_of
 from ftq_client.view.lines import ASCII, Ink, shown, text_of
 from ftq_client.view.model import JobView
+from ftq_client.view.phrases import Phrase
 from ftq_client.view.summary import summary_lines
 from ftq_client.view.wording import phrase
-from ftq_client.view.wording_rows import found_nothing
+from ftq_client.view.wording_data import found_nothing
 from ftq_shared.events import Event, EventType
 
 _INDENT = " " * 18  # clock, space, phase, space: where the words begin

@@ -1,9 +1,9 @@
 """The live region at the foot of the terminal, as lines: a pure picture of one `JobView`."""
 
 from ftq_client.view import format as fmt
-from ftq_client.view.facts import percent_of, said
 from ftq_client.view.lines import Glyphs, Ink, Line, Span, cells, crop, shown, width_of
 from ftq_client.view.model import JobView, Mark, Task
+from ftq_client.view.phrases import percent_of, said
 from ftq_client.view.steps import step_line
 from ftq_shared.states import JobState, Phase
 

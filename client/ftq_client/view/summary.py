@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ftq_client.view import format as fmt
-from ftq_client.view.facts import METRICS, interval, names, said, where
 from ftq_client.view.lines import ASCII, Glyphs, Ink, Line, Span, shown
 from ftq_client.view.model import JobView
+from ftq_client.view.phrases import METRICS, interval, names, said, where
 from ftq_shared.states import JobState, Phase
 
 _LABEL = 15  # columns of the labels on the left

@@ -13,8 +13,8 @@ from typing import Any
 import click
 
 from ftq_client.view import format as fmt
-from ftq_client.view.facts import percent_of
 from ftq_client.view.lines import Ink, cells, crop, shown, text_of
+from ftq_client.view.phrases import percent_of
 
 Row = Mapping[str, Any]
 _GAP = "   "

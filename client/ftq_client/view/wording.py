@@ -7,8 +7,9 @@ colours and a place. Every text that comes from outside goes through `shown`.
 from collections.abc import Mapping
 
 from ftq_client.view import format as fmt
-from ftq_client.view import wording_rows
-from ftq_client.view.facts import (
+from ftq_client.view import wording_data
+from ftq_client.view.lines import Glyphs, Ink, Line, Span, shown
+from ftq_client.view.phrases import (
     METRICS,
     Data,
     Phrase,
@@ -22,7 +23,6 @@ from ftq_client.view.facts import (
     took,
     where,
 )
-from ftq_client.view.lines import Glyphs, Ink, Line, Span, shown
 from ftq_client.view.steps import step_line
 from ftq_shared.events import Event, EventType
 from ftq_shared.states import JobState
@@ -192,10 +192,10 @@ _WORDINGS: dict[EventType, Wording] = {
     EventType.PHASE_FINISHED: _phase_finished,
     EventType.RESOLVED: _resolved,
     EventType.CHECK: _result("check"),
-    EventType.DATASET: wording_rows.dataset,
-    EventType.SAMPLE: wording_rows.sample,
-    EventType.CLEANING: wording_rows.cleaning,
-    EventType.GOLDEN: wording_rows.golden,
+    EventType.DATASET: wording_data.dataset,
+    EventType.SAMPLE: wording_data.sample,
+    EventType.CLEANING: wording_data.cleaning,
+    EventType.GOLDEN: wording_data.golden,
     EventType.PROGRESS: _progress,
     EventType.STEP: _step,
     EventType.EVAL: _eval,

@@ -4,7 +4,7 @@ import re
 
 from tests.support.pages import ROOT, section
 
-from ftq_client.local import supervisor
+from ftq_client.local.stack import STOP_TIMEOUT_S
 from ftq_shared import keys
 from ftq_worker.agent import run
 from ftq_worker.supervisor.main import DRAIN_S, END_S
@@ -73,7 +73,7 @@ def test_there_is_time_enough_for_a_drain() -> None:
     assert compose
     assert int(systemd[1]) > drain_s
     assert int(compose[1]) > drain_s
-    assert drain_s < supervisor.STOP_TIMEOUT_S
+    assert drain_s < STOP_TIMEOUT_S
     assert run.STOP_GRACE_S + run.KILL_GRACE_S < DRAIN_S
     assert f"get {run.STOP_GRACE_S:.0f} s to save" in TEXT
 

@@ -4,8 +4,8 @@ import json
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.view.story import JOB, Teller, phase, refused, story
-from tests.unit.view.strategies import histories
+from tests.unit.client.view.story import JOB, Teller, phase, refused, story
+from tests.unit.client.view.strategies import histories
 
 from ftq_client.view.model import KEPT, JobView, Mark
 from ftq_client.view.series import Series

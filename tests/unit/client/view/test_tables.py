@@ -5,7 +5,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.view.strategies import VALUES
+from tests.unit.client.view.strategies import VALUES
 
 from ftq_client.view.lines import cells
 from ftq_client.view.tables import jobs_table, show_block, workers_table

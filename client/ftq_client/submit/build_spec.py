@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq_client.client import Client
-from ftq_client.tokens import find_token, secret_values, token_from_stdin
+from ftq_client.submit.tokens import find_token, secret_values, token_from_stdin
 from ftq_shared.settings import Settings
 from ftq_shared.sources import Place, parse_source
 from ftq_shared.spec import JobSpec
@@ -49,8 +49,8 @@ def complete(raw: dict[str, Any], settings: Settings) -> tuple[dict[str, Any], s
     """Ask for what is missing, each answer checked against the Hub; return spec and Hub token."""
     from rich.console import Console
 
-    from ftq_client.ask import ask_missing
-    from ftq_client.lookup import HubLookup
+    from ftq_client.submit.hub_lookup import HubLookup
+    from ftq_client.submit.questions import ask_missing
 
     lookup = HubLookup(settings.hf_endpoint, find_token())
     return ask_missing(raw, lookup=lookup, console=Console(stderr=True)), lookup.token

@@ -1,7 +1,7 @@
 """The closing block: how it ended, and what to type next."""
 
 import pytest
-from tests.unit.view.story import JOB, Teller, refused, story
+from tests.unit.client.view.story import JOB, Teller, refused, story
 
 from ftq_client.view.lines import UNICODE, text_of
 from ftq_client.view.model import JobView

@@ -11,15 +11,15 @@ import pexpect
 import pytest
 from rich.console import Console
 
-from ftq_client.ask import Answer, Found, Kind, NotFound, ask_missing
+from ftq_client.submit.questions import Answer, Found, Kind, NotFound, ask_missing
 from ftq_shared.errors import HubUnreachable, Refused, UsageError
 
 ROOT = str(Path(__file__).resolve().parents[2])
 SCRIPT = """
 import json, sys
 from rich.console import Console
-from tests.unit.test_ask import FakeLookup
-from ftq_client.ask import ask_missing
+from tests.unit.client.submit.test_questions import FakeLookup
+from ftq_client.submit.questions import ask_missing
 import click
 lookup = FakeLookup(token={token!r})
 try:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ftq_client.hub_road import HubRoad
+from ftq_client.transfer.hub_route import HubRoad
 from ftq_shared.errors import BrokerUnreachable
 from ftq_shared.job_record import InputFile
 

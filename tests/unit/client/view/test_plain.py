@@ -7,8 +7,8 @@ import time
 
 import pytest
 from hypothesis import given
-from tests.unit.view.story import JOB, Teller, phase, refused, story
-from tests.unit.view.strategies import events, histories
+from tests.unit.client.view.story import JOB, Teller, phase, refused, story
+from tests.unit.client.view.strategies import events, histories
 
 from ftq_client.view import make_view
 from ftq_client.view.plain import JsonView, PlainView, plain_lines

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from ftq_client.view.facts import Phrase, facts_line, took
 from ftq_client.view.format import amount, clock
 from ftq_client.view.lines import Glyphs, Ink, Line, Span, crop, shown, text_of, width_of, wrap
 from ftq_client.view.model import JobView, Task
+from ftq_client.view.phrases import Phrase, facts_line, took
 from ftq_client.view.steps import step_line
 from ftq_client.view.wording import phrase
-from ftq_client.view.wording_rows import found_nothing
+from ftq_client.view.wording_data import found_nothing
 from ftq_shared.events import Event, EventType
 
 _SUBJECT = 15  # columns for what a line is about: `dataset licence` is the longest

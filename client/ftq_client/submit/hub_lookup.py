@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
-from ftq_client.ask import Answer, Found, NotFound
-from ftq_client.travel import files_of
+from ftq_client.submit.questions import Answer, Found, NotFound
+from ftq_client.transfer.files import files_of
 from ftq_shared.errors import Refused
 from ftq_shared.hub import HubClient, RepoRecord, RepoState, layout
 from ftq_shared.sources import Place, parse_source

@@ -1,6 +1,6 @@
 """`ftq up`: an embedded broker and one worker, looked after until `ftq down`.
 
-    python -m ftq_client.local.supervisor [worker options]
+    python -m ftq_client.local.stack [worker options]
 
 The process holds the broker's lock; its pid stands there. It restarts what dies, and on SIGTERM
 stops the worker first (its jobs go back to the queue), then the broker.
@@ -108,7 +108,7 @@ def start_detached(settings: Settings, worker_options: list[str]) -> int:
     log = log_file(settings)
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ftq_client.local.supervisor", *worker_options],
+            [sys.executable, "-m", "ftq_client.local.stack", *worker_options],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

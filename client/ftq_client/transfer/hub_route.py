@@ -16,7 +16,7 @@ from ftq_shared.job_record import InputFile, input_repo
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd
 
-    from ftq_client.travel import LocalFile
+    from ftq_client.transfer.files import LocalFile
 
 # Clearing up after an error: whoever waits for that error should hear it soon.
 _CLEAR_UP = Retry(total_s=5.0, request_s=5.0)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ftq_client.view import format as fmt
-from ftq_client.view.facts import Data, Phrase, facts_line, names, said
 from ftq_client.view.lines import Glyphs, Ink, Line, shown
+from ftq_client.view.phrases import Data, Phrase, facts_line, names, said
 from ftq_shared.events import Event
 
 

@@ -8,8 +8,8 @@ from contextlib import suppress
 import pytest
 from hypothesis import given, settings
 from rich.console import Console
-from tests.unit.view.story import JOB, Teller, phase, story, train
-from tests.unit.view.strategies import histories
+from tests.unit.client.view.story import JOB, Teller, phase, story, train
+from tests.unit.client.view.strategies import histories
 
 from ftq_client.view.lines import ASCII, UNICODE, text_of, width_of
 from ftq_client.view.live import LiveView

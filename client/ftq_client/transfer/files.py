@@ -29,7 +29,7 @@ from ftq_shared.spec import JobSpec
 if TYPE_CHECKING:
     from redis import Redis
 
-    from ftq_client.hub_road import HubRoad
+    from ftq_client.transfer.hub_route import HubRoad
 
 FETCH_WAIT_S = 30.0  # for the first piece, and between two
 

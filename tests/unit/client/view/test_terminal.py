@@ -14,7 +14,7 @@ ROOT = str(Path(__file__).resolve().parents[3])
 PLAYER = """
 import sys, time
 from ftq_client.view import make_view
-from tests.unit.view.story import story
+from tests.unit.client.view.story import story
 view = make_view(sys.stdout)
 try:
     for event in story(steps=40):
