@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _REGION = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 # What `auto` comes to, by the field. A test holds these names and the schema together; the rules
-# themselves are in worker/ftq_worker/training/rules.py and worker/ftq_worker/data/.
+# themselves are in worker/ftq_worker/training/auto_rules.py and worker/ftq_worker/data/.
 AUTO_RULES = {
     "task": "follows from the shape of the columns",
     "data.validation": "the dataset's own split, else 2 % held out: at least 20 rows, at"

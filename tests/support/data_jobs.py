@@ -15,8 +15,8 @@ from ftq_shared.paths import JobPaths
 from ftq_shared.sources import Place
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import Phase
+from ftq_worker.data.columns import detect_shape
 from ftq_worker.data.reading import columns_of, file_tables, sample_rows
-from ftq_worker.data.shapes import detect_shape
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import DatasetFacts, ModelFacts, Prepared, Validated
 from ftq_worker.phases import prepare

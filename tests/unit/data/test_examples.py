@@ -7,8 +7,8 @@ from tests.support.data_jobs import make_spec
 
 from ftq_shared.errors import Refused
 from ftq_worker.data.cleaning import RowProblem, Rule, scrub, text_key
+from ftq_worker.data.columns import detect_shape
 from ftq_worker.data.examples import Example, Made, example_maker
-from ftq_worker.data.shapes import detect_shape
 
 USER, GPT = {"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}
 

@@ -19,7 +19,7 @@ from ftq_worker.job import folders
 from ftq_worker.job.reports import Prepared, Trained, Validated, read_resolved
 from ftq_worker.phases import prepare, train
 from ftq_worker.training import checkpoints
-from ftq_worker.training.run import load_sets
+from ftq_worker.training.session import load_sets
 from ftq_worker.training.trainers import Trainer
 
 JOB = "ft-aaaaaaaa"

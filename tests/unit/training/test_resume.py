@@ -15,7 +15,7 @@ from ftq_worker.job.context import Alone, Interrupted, StopReason
 from ftq_worker.job.reports import Prepared
 from ftq_worker.phases import train
 from ftq_worker.training import checkpoints, sampling
-from ftq_worker.training.run import find_resume
+from ftq_worker.training.session import find_resume
 
 KINDS = [
     ("sft", "lora"),

@@ -19,7 +19,7 @@ from ftq_shared.spec import Task
 from ftq_worker.job.context import Devices
 from ftq_worker.job.reports import Prepared, Trained, Validated
 from ftq_worker.phases import train
-from ftq_worker.training import base_model, run
+from ftq_worker.training import base_model, session
 from ftq_worker.training.clock import RunClock
 
 
@@ -199,7 +199,7 @@ class TestGuards:
                 for weight in self.model.parameters():
                     weight.data.fill_(math.nan)
 
-        original = run.build_run
+        original = session.build_run
 
         def remember(*args):
             built = original(*args)
@@ -314,7 +314,7 @@ class TestTrainerArgs:
 
 
 def test_second_rank_says_nothing(sft_job):
-    ctx = run.one_voice(replace(sft_job.ctx, devices=Devices(gpus=("a", "b"), rank=1)))
+    ctx = session.one_voice(replace(sft_job.ctx, devices=Devices(gpus=("a", "b"), rank=1)))
     ctx.emit(EventType.LOG, line="x")
     assert not sft_job.events.seen
 

@@ -12,8 +12,8 @@ from typing import Any
 from ftq_shared.errors import Refused
 from ftq_shared.spec import Columns, Task
 from ftq_worker.data.cleaning import RowProblem, Rule, text_key
+from ftq_worker.data.columns import Shape, require_column
 from ftq_worker.data.fields import Fields, Message, Template
-from ftq_worker.data.shapes import Shape, require_column
 
 # Which role may stand behind which; None is the start.
 _FOLLOWS = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ftq_worker.data.cleaning import RowProblem, Rule, scrub
-from ftq_worker.data.shapes import Shape
+from ftq_worker.data.columns import Shape
 
 Message = dict[str, Any]  # role, content; tool_calls and the like are passed on as they are
 

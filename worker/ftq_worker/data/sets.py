@@ -11,8 +11,8 @@ from ftq_shared.errors import Refused
 from ftq_worker.data import splits
 from ftq_worker.data.arrow import Indices
 from ftq_worker.data.cleaning import Rule
-from ftq_worker.data.pool import Mask, Pool
 from ftq_worker.data.splits import Rows
+from ftq_worker.data.tables import Mask, Pool
 from ftq_worker.job.context import PhaseContext
 
 

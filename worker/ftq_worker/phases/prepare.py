@@ -18,12 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ftq_shared.spec import Task
 from ftq_worker.data.arrow import save_set
-from ftq_worker.data.gather import Pools, drop_long, gather
-from ftq_worker.data.hub import load_tokenizer
-from ftq_worker.data.limits import model_limit
-from ftq_worker.data.pool import tokenize
-from ftq_worker.data.sets import Sets, choose_sets, lengths
-from ftq_worker.data.telling import (
+from ftq_worker.data.events import (
     EARLY_RULES,
     LATE_RULES,
     tell_cleaning,
@@ -32,6 +27,11 @@ from ftq_worker.data.telling import (
     tell_held_out_cleaning,
     tell_sets,
 )
+from ftq_worker.data.hub import load_tokenizer
+from ftq_worker.data.limits import model_limit
+from ftq_worker.data.load import Pools, drop_long, gather
+from ftq_worker.data.sets import Sets, choose_sets, lengths
+from ftq_worker.data.tables import tokenize
 from ftq_worker.data.tokenizing import Encoder, check_eos, choose_format, make_encoder
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.folders import swap_in

@@ -12,7 +12,7 @@ from ftq_worker.publishing.staging import base_is_on_hub, hash_files, resolve_fo
 from ftq_worker.publishing.verify import load_staged, verify
 from ftq_worker.training.base_model import fetch_base
 from ftq_worker.training.quiet import quiet_libraries
-from ftq_worker.training.run import load_sets
+from ftq_worker.training.session import load_sets
 
 
 def run(ctx: PhaseContext) -> None:

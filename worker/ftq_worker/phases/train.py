@@ -8,7 +8,8 @@ from ftq_worker.job.reports import Prepared, Trained, Validated
 from ftq_worker.training.base_model import fetch_base, load_tokenizer
 from ftq_worker.training.facts import look_at_device, run_facts
 from ftq_worker.training.quiet import quiet_libraries
-from ftq_worker.training.run import (
+from ftq_worker.training.saving import save_model
+from ftq_worker.training.session import (
     build_run,
     find_resume,
     keep_best,
@@ -20,7 +21,6 @@ from ftq_worker.training.run import (
     tell_random_head,
     train,
 )
-from ftq_worker.training.saving import save_model
 from ftq_worker.training.settings import resolve_settings
 
 

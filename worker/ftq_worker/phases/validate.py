@@ -11,7 +11,7 @@ from ftq_shared.events import EventType
 from ftq_shared.hub import HubClient
 from ftq_shared.sources import Place, Source, parse_source
 from ftq_shared.spec import Task
-from ftq_worker.data.shapes import Shape, detect_shape
+from ftq_worker.data.columns import Shape, detect_shape
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.hub import hub_of
 from ftq_worker.job.reports import DatasetFacts, ModelFacts, Validated

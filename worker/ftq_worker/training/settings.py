@@ -10,9 +10,9 @@ from ftq_shared.errors import Refused, UsageError
 from ftq_shared.spec import Lora, Task, Train
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import read_resolved
-from ftq_worker.training import rules
+from ftq_worker.training import auto_rules
+from ftq_worker.training.auto_rules import Choice
 from ftq_worker.training.facts import RunFacts
-from ftq_worker.training.rules import Choice
 from ftq_worker.training.trainer_args import check_trainer_args
 
 SAVE_EVERY_MIN_S = 120.0  # auto: never more often than every 2 minutes
@@ -61,26 +61,26 @@ def resolve_settings(ctx: PhaseContext, facts: RunFacts) -> TrainSettings:
     train = ctx.spec.train
     check_trainer_args(facts.task, train.args)
     pick = _Resolver(ctx)
-    method = pick("train.method", train.method, lambda: rules.method(facts, train.lora))
+    method = pick("train.method", train.method, lambda: auto_rules.method(facts, train.lora))
     _refuse_method(method, facts)
-    epochs = pick("train.epochs", train.epochs, lambda: rules.epochs(facts))
+    epochs = pick("train.epochs", train.epochs, lambda: auto_rules.epochs(facts))
     rate = pick(
-        "train.learning_rate", train.learning_rate, lambda: rules.learning_rate(facts, method)
+        "train.learning_rate", train.learning_rate, lambda: auto_rules.learning_rate(facts, method)
     )
     unit = facts.device.world_size * (1 if train.micro_batch == "auto" else train.micro_batch)
     batch = pick(
         "train.batch_size",
         train.batch_size,
-        lambda: rules.batch_size(facts, epochs, train.max_steps, unit),
+        lambda: auto_rules.batch_size(facts, epochs, train.max_steps, unit),
     )
     micro = pick(
         "train.micro_batch",
         train.micro_batch,
-        lambda: rules.micro_batch(facts, method, train.lora, batch),
+        lambda: auto_rules.micro_batch(facts, method, train.lora, batch),
     )
     accumulation = _accumulation(batch, micro, facts.device.world_size)
     per_epoch = math.ceil(facts.rows / batch)
-    steps = train.max_steps or rules.steps_of(facts.rows, batch, epochs)
+    steps = train.max_steps or auto_rules.steps_of(facts.rows, batch, epochs)
     return TrainSettings(
         task=facts.task,
         method=method,
@@ -88,12 +88,12 @@ def resolve_settings(ctx: PhaseContext, facts: RunFacts) -> TrainSettings:
         steps=steps,
         steps_per_epoch=per_epoch,
         learning_rate=rate,
-        warmup_steps=rules.warmup_steps(facts.task, steps),
+        warmup_steps=auto_rules.warmup_steps(facts.task, steps),
         batch_size=batch,
         micro_batch=micro,
         accumulation=accumulation,
-        packing=pick("train.packing", train.packing, lambda: rules.packing(facts)),
-        precision=pick("train.precision", train.precision, lambda: rules.precision(facts)),
+        packing=pick("train.packing", train.packing, lambda: auto_rules.packing(facts)),
+        precision=pick("train.precision", train.precision, lambda: auto_rules.precision(facts)),
         max_length=facts.max_length,
         eval_every=_eval_every(pick, train, facts, steps, steps / per_epoch),
         save_every_steps=train.save_every if isinstance(train.save_every, int) else None,
@@ -132,7 +132,7 @@ def _refuse_method(method: str, facts: RunFacts) -> None:
             hint="this version trains sft, text and classification",
             field="task",
         )
-    if method == "qlora" and (facts.device.kind != "cuda" or not rules._has_bitsandbytes()):
+    if method == "qlora" and (facts.device.kind != "cuda" or not auto_rules._has_bitsandbytes()):
         raise Refused(
             "train.method: qlora needs a CUDA GPU and the bitsandbytes package on the worker",
             code="method_not_supported",
@@ -145,7 +145,7 @@ def _accumulation(batch: int, micro: int, world: int) -> int:
     """Return the forward passes per step; raises UsageError when the numbers do not divide."""
     if batch % (micro * world):
         per_rank = max(1, batch // world)
-        good = rules.largest_divisor(per_rank, micro) if batch % world == 0 else 0
+        good = auto_rules.largest_divisor(per_rank, micro) if batch % world == 0 else 0
         fix = f"micro_batch {good}" if good else f"batch_size {math.ceil(batch / world) * world}"
         raise UsageError(
             f"train.batch_size {batch} is not {world} rank(s) times micro-batches of {micro}",
@@ -162,7 +162,7 @@ def _eval_every(
     if not facts.validation_rows:
         return None
     every: int = pick(
-        "train.eval_every", train.eval_every, lambda: rules.eval_every(facts, steps, passes)
+        "train.eval_every", train.eval_every, lambda: auto_rules.eval_every(facts, steps, passes)
     )
     return min(every, steps)
 
@@ -193,7 +193,7 @@ def with_packing(
     """
     share = settings.batch_size * packed_rows / rows / settings.world_size
     per_rank = max(1, round(share))  # packed sequences per rank and step
-    micro = rules.largest_divisor(per_rank, settings.micro_batch)
+    micro = auto_rules.largest_divisor(per_rank, settings.micro_batch)
     per_epoch = math.ceil(packed_rows / (per_rank * settings.world_size))
     return replace(
         settings,

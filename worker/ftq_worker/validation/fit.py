@@ -2,7 +2,7 @@
 
 from ftq_shared.errors import Refused
 from ftq_shared.spec import JobSpec, Task
-from ftq_worker.data.shapes import Shape
+from ftq_worker.data.columns import Shape
 from ftq_worker.validation.architecture import Architecture
 
 TRAINED_TASKS = (Task.SFT, Task.CLASSIFICATION, Task.TEXT)

@@ -14,7 +14,7 @@ from rich.console import Console
 from ftq_client.submit.questions import Answer, Found, Kind, NotFound, ask_missing
 from ftq_shared.errors import HubUnreachable, Refused, UsageError
 
-ROOT = str(Path(__file__).resolve().parents[2])
+ROOT = str(Path(__file__).resolve().parents[4])
 SCRIPT = """
 import json, sys
 from rich.console import Console

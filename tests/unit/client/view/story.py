@@ -1,4 +1,7 @@
-"""A job as a person would see it; `python tests/unit/client/view/story.py PAUSE [refused]` plays it."""
+"""A job as a person would see it.
+
+python tests/unit/client/view/story.py PAUSE [refused]    plays it
+"""
 
 import math
 import random

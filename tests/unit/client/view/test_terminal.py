@@ -10,7 +10,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-ROOT = str(Path(__file__).resolve().parents[3])
+ROOT = str(Path(__file__).resolve().parents[4])
 PLAYER = """
 import sys, time
 from ftq_client.view import make_view

@@ -20,12 +20,12 @@ from ftq_shared.spec import Task
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Prepared, Trained, Validated, lost
 from ftq_worker.training import checkpoints
-from ftq_worker.training.boundary import StepBoundary, is_over
 from ftq_worker.training.checkpoints import STATE, Checkpoint
 from ftq_worker.training.classification import build_classification
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.cpu_guard import CpuGuard
 from ftq_worker.training.events import EVAL_FIELDS, StepEvents, best_step, evaluations, rounded
+from ftq_worker.training.flow import StepBoundary, is_over
 from ftq_worker.training.settings import TrainSettings, with_packing
 from ftq_worker.training.sft import build_sft, pack
 from ftq_worker.training.trainers import FtqSFTTrainer, FtqTrainer

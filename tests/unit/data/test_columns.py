@@ -9,7 +9,7 @@ from tests.support.data_jobs import make_spec
 
 from ftq_shared.errors import Refused
 from ftq_shared.spec import Task
-from ftq_worker.data.shapes import detect_shape
+from ftq_worker.data.columns import detect_shape
 
 MESSAGES = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
 
@@ -100,7 +100,7 @@ def test_unknown_columns_of_a_task_are_told_its_parts() -> None:
 
 def test_nothing_heavy_is_imported() -> None:
     code = (
-        "import sys, ftq_worker.data.shapes;"
+        "import sys, ftq_worker.data.columns;"
         "print([m for m in ('torch', 'transformers', 'datasets', 'pyarrow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -4,7 +4,7 @@ from typing import Any
 
 from ftq_shared.events import EventType
 from ftq_worker.data.cleaning import Rule
-from ftq_worker.data.gather import Pools
+from ftq_worker.data.load import Pools
 from ftq_worker.data.sets import Chosen, Sets
 from ftq_worker.data.tokenizing import Encoder
 from ftq_worker.job.context import PhaseContext

@@ -11,13 +11,13 @@ from ftq_shared.sources import Place
 from ftq_shared.spec import Task
 from ftq_worker.data.arrow import Indices
 from ftq_worker.data.cleaning import Rule, empty_dataset
+from ftq_worker.data.columns import Shape, require_column
 from ftq_worker.data.examples import example_maker
 from ftq_worker.data.hub import Tables, hub_tables
 from ftq_worker.data.limits import MaxLength, max_length
-from ftq_worker.data.pool import LabelBook, Pool, collect, drop_duplicates
 from ftq_worker.data.reading import columns_of, file_tables, pick_split, sample_rows
 from ftq_worker.data.rows import Table
-from ftq_worker.data.shapes import Shape, require_column
+from ftq_worker.data.tables import LabelBook, Pool, collect, drop_duplicates
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Validated
 

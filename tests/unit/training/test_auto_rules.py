@@ -12,10 +12,10 @@ from ftq_shared.events import EventType
 from ftq_shared.sources import Place
 from ftq_shared.spec import Lora, Task
 from ftq_worker.job.reports import ModelFacts
-from ftq_worker.training import memory, rules
-from ftq_worker.training.boundary import StepBoundary
+from ftq_worker.training import auto_rules, memory
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.facts import DeviceFacts, RunFacts
+from ftq_worker.training.flow import StepBoundary
 from ftq_worker.training.sampling import grouped_order
 from ftq_worker.training.settings import auto_save_every_s, resolve_settings, with_packing
 
@@ -57,7 +57,7 @@ def facts(
     ],
 )
 def test_method(given, method):
-    assert rules.method(given, Lora()).value == method
+    assert auto_rules.method(given, Lora()).value == method
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_method(given, method):
     ],
 )
 def test_epochs(task, rows, epochs):
-    assert rules.epochs(facts(task, rows=rows)).value == epochs
+    assert auto_rules.epochs(facts(task, rows=rows)).value == epochs
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_epochs(task, rows, epochs):
     ],
 )
 def test_learning_rate(given, method, rate):
-    assert rules.learning_rate(given, method).value == rate
+    assert auto_rules.learning_rate(given, method).value == rate
 
 
 @pytest.mark.parametrize(
@@ -106,20 +106,20 @@ def test_learning_rate(given, method, rate):
     ],
 )
 def test_batch_is_halved_until_there_are_steps(task, rows, passes, batch):
-    assert rules.batch_size(facts(task, rows=rows), passes, None).value == batch
+    assert auto_rules.batch_size(facts(task, rows=rows), passes, None).value == batch
 
 
 def test_batch_is_a_multiple_of_the_ranks():
-    assert rules.batch_size(facts(), 2, None, unit=3).value == 18
+    assert auto_rules.batch_size(facts(), 2, None, unit=3).value == 18
 
 
 def test_micro_batch():
     long = facts(max_length=512)
-    assert rules.micro_batch(long, "lora", Lora(), 16).value == 8
-    assert rules.micro_batch(facts(max_length=33), "lora", Lora(), 32).value == 32
-    assert rules.micro_batch(long, "lora", Lora(), 10).value == 5
-    small = rules.micro_batch(facts(device=T4, max_length=2048), "lora", Lora(), 32).value
-    large = rules.micro_batch(facts(device=H100, max_length=2048), "lora", Lora(), 32).value
+    assert auto_rules.micro_batch(long, "lora", Lora(), 16).value == 8
+    assert auto_rules.micro_batch(facts(max_length=33), "lora", Lora(), 32).value == 32
+    assert auto_rules.micro_batch(long, "lora", Lora(), 10).value == 5
+    small = auto_rules.micro_batch(facts(device=T4, max_length=2048), "lora", Lora(), 32).value
+    large = auto_rules.micro_batch(facts(device=H100, max_length=2048), "lora", Lora(), 32).value
     assert small < large
 
 
@@ -134,20 +134,20 @@ def test_memory_grows_with_what_it_is_made_of():
 
 @pytest.mark.parametrize(("device", "precision"), [(CPU, "fp32"), (H100, "bf16"), (T4, "fp16")])
 def test_precision(device, precision):
-    assert rules.precision(facts(device=device)).value == precision
+    assert auto_rules.precision(facts(device=device)).value == precision
 
 
 def test_no_packing_on_a_cpu_or_for_labels():
-    assert rules.packing(facts()).value is False
-    assert rules.packing(facts(Task.CLASSIFICATION, device=H100)).value is False
+    assert auto_rules.packing(facts()).value is False
+    assert auto_rules.packing(facts(Task.CLASSIFICATION, device=H100)).value is False
 
 
 def test_evaluations_cost_at_most_a_tenth():
-    assert rules.eval_every(facts(), 1_000, 2).value == 100
-    costly = rules.eval_every(facts(rows=1_000, validation=3_000), 100, 1)
+    assert auto_rules.eval_every(facts(), 1_000, 2).value == 100
+    costly = auto_rules.eval_every(facts(rows=1_000, validation=3_000), 100, 1)
     assert costly.value == 100
     assert "tenth" in costly.reason
-    assert rules.eval_every(facts(), 3, 1).value == 1
+    assert auto_rules.eval_every(facts(), 3, 1).value == 1
 
 
 def test_save_interval_lies_between_two_and_thirty_minutes():
