@@ -16,6 +16,7 @@ SETTINGS = {
     "FTQ_FLEET_KEY": "file with the fleet's private key; on workers only",
     "FTQ_STORAGE": "folder for job files; default FTQ_HOME/storage",
     "FTQ_HOME": "ftq's own folder on this machine; default ~/.ftq",
+    "FTQ_LOG": "log lines of a worker: text (default) or json",
     "HF_ENDPOINT": "the Hub; default https://huggingface.co",
     "HF_TOKEN": "the Hub token; read by the client only",
     "HF_HOME": "cache of downloads; default ~/.cache/huggingface",
@@ -32,6 +33,7 @@ class Settings:
     fleet_key: Path | None  # None: `ftq up`'s own key, in FTQ_HOME
     storage: str
     home: Path
+    log: str  # text or json
     hf_endpoint: str
     hf_home: Path
     sources: Mapping[str, str] = field(default_factory=dict)  # name -> where it came from
@@ -65,6 +67,7 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
         fleet_key=Path(key).expanduser().absolute() if key else None,
         storage=env.get("FTQ_STORAGE") or str(home / "storage"),
         home=home,
+        log=env.get("FTQ_LOG") or "text",
         hf_endpoint=(env.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/"),
         hf_home=Path(env.get("HF_HOME") or "~/.cache/huggingface").expanduser().absolute(),
         sources=sources,
@@ -83,5 +86,7 @@ def _refuse_bad(settings: Settings) -> None:
         bad.append("FTQ_REDIS_URL: certificates are always checked; leave the ssl_ options out")
     if not settings.hf_endpoint.startswith(("http://", "https://")):
         bad.append(f"HF_ENDPOINT: {settings.hf_endpoint!r} must begin with http:// or https://")
+    if settings.log not in ("text", "json"):
+        bad.append(f"FTQ_LOG: {settings.log!r} must be text or json")
     if bad:
         raise UsageError("\n".join(bad), code="bad_setting")

@@ -62,14 +62,14 @@ def _kill_part(part: str) -> Fault:
 kill_agent, kill_celery, kill_zygote = map(_kill_part, ("agent", "celery", "zygote"))
 
 
-def kill_guard(storm: "Storm") -> str | None:
+def kill_supervisor(storm: "Storm") -> str | None:
     worker = _worker(storm)
-    if not worker or not _kill(worker.pid("guard")):
+    if not worker or not _kill(worker.pid("supervisor")):
         return None
     assert worker.process
     worker.process.wait()
     storm.later(storm.rng.uniform(0.0, 3.0), worker.start)
-    return f"guard of {worker.name} killed; started again soon"
+    return f"supervisor of {worker.name} killed; started again soon"
 
 
 def _freeze(part: str) -> Fault:
@@ -207,7 +207,7 @@ ALL: dict[Fault, int] = {
     kill_agent: 8,
     kill_celery: 6,
     kill_zygote: 4,
-    kill_guard: 6,
+    kill_supervisor: 6,
     freeze_agent: 4,
     freeze_worker: 5,
     freeze_celery: 3,

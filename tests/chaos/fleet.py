@@ -85,11 +85,11 @@ class Worker:
         return self.process is not None and self.process.poll() is None
 
     def pid(self, part: str) -> int | None:
-        """Return the process of a part (guard, agent, celery, zygote); None when it is down."""
+        """Return the process of a part: supervisor, or one of MODULES; None when it is down."""
         if not self.alive:
             return None
         assert self.process
-        if part == "guard":
+        if part == "supervisor":
             return self.process.pid
         module = MODULES[part]
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -109,7 +109,7 @@ class Worker:
 
     def freeze(self, part: str) -> bool:
         """SIGSTOP a part, or with `worker` the whole tree; False when there is nothing to stop."""
-        pid = self.pid("guard" if part == "worker" else part)
+        pid = self.pid("supervisor" if part == "worker" else part)
         if not pid or self.frozen:
             return False
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -161,11 +161,11 @@ def test_a_drain_costs_no_attempt_and_a_second_signal_nothing(
     job = submit(client, LONG)
     until_step(one, job, 40)
     assert one.process
-    guard = one.process
+    supervisor = one.process
     for _ in range(3):
-        guard.terminate()
+        supervisor.terminate()
         time.sleep(0.05)
-    assert guard.wait(30) == 0
+    assert supervisor.wait(30) == 0
     record = client.get(job)
     assert (record.state, record.attempt) == (JobState.QUEUED, 1)
     done = max(e["step"] for e in steps(one, job))

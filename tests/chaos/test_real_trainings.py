@@ -31,7 +31,7 @@ BREAKS = [
     faults.kill_agent,
     faults.kill_celery,
     faults.kill_zygote,
-    faults.kill_guard,
+    faults.kill_supervisor,
     faults.restart_broker,
     faults.drop_connections,
     faults.freeze_worker,

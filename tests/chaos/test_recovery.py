@@ -24,9 +24,9 @@ from ftq_shared import keys
 from ftq_shared.events import Event
 from ftq_shared.keys import CHILD_S, LEASE_S
 from ftq_worker.agent.run import STOP_GRACE_S
+from ftq_worker.host.config import UNCLEAN
 from ftq_worker.host.heartbeat import HANG_S
 from ftq_worker.host.process_tree import runs
-from ftq_worker.supervisor.process import UNCLEAN
 from tests.chaos.fleet import Fleet, Worker, claimed, fleet, journal, wait_for
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
@@ -132,23 +132,23 @@ def test_celery_killed(made: Fleet) -> None:
     client.wait(running, timeout_s=30)
 
 
-def test_guard_killed_and_started_again(made: Fleet) -> None:
+def test_supervisor_killed_and_started_again(made: Fleet) -> None:
     """With the whole training stack to import: the new zygote is not warm."""
     worker, client, job = one_training(made, light=False)
     taken = []
     for _ in range(max(3, KILLS // 4)):
         time.sleep(CALM_S)
-        guard, old = worker.pid("guard"), set(worker.phases())
-        assert guard
+        supervisor, old = worker.pid("supervisor"), set(worker.phases())
+        assert supervisor
         at = time.monotonic()
-        os.kill(guard, signal.SIGKILL)
+        os.kill(supervisor, signal.SIGKILL)
         assert worker.process
         worker.process.wait()
         worker.start()
         first = trains(worker, job, at)
         taken.append(first["t"] - at)
         assert not [pid for pid in old if runs(pid) and pid != first["pid"]]
-    show("guard SIGKILL and new start to training again", taken, 15.0)
+    show("supervisor SIGKILL and new start to training again", taken, 15.0)
     client.cancel(job)
     client.wait(job, timeout_s=30)
 
@@ -165,9 +165,9 @@ def test_host_lost(made: Fleet) -> None:
         other = made.add_worker(f"other{number}")
         made.wait_online(other.name)
         assert lost.process
-        guard = psutil.Process(lost.process.pid)
+        supervisor = psutil.Process(lost.process.pid)
         at = time.monotonic()
-        for process in [guard, *guard.children(recursive=True)]:
+        for process in [supervisor, *supervisor.children(recursive=True)]:
             process.kill()
         lost.process.wait()
         again = trains(other, job, at)

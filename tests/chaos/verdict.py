@@ -24,7 +24,7 @@ from tests.chaos.storm import Storm
 # Keys that live as long as the fleet; all others belong to a job and must have a time to live.
 FLEET_KEYS = re.compile(r"ftq:(jobs|hosts|queues|fleet|inputs)$|ftq$|ftq\x06|_kombu\.")
 HOST_QUEUE = re.compile(r"ftq\.host\.[^\x06]+")
-PARTS = 4  # processes of a worker that does nothing: guard, agent, Celery, zygote
+PARTS = 4  # processes of a worker that does nothing: supervisor, agent, Celery, zygote
 SENDING_S = 2.0  # from the last step to the end of the phase at the broker
 CLOCK_S = 0.02  # the broker's clock is read in milliseconds, and compared over two readings
 
@@ -91,7 +91,7 @@ def judge_end(verdict: Verdict, storm: Storm, codes: dict[str, int]) -> None:
         verdict.check("workers: drained with exit code 0", code == 0, (name, code))
     for code in storm.drain_codes:
         # 75: the broker was away, or the drained worker was frozen or cut off meanwhile.
-        right = code in (0, 75) or (code == -9 and storm.done["kill_guard"])
+        right = code in (0, 75) or (code == -9 and storm.done["kill_supervisor"])
         verdict.check("workers: drained in the storm with 0 or 75", bool(right), code)
 
 

@@ -203,7 +203,7 @@ def test_an_outbox_gives_its_run_up_when_it_does_not_understand_the_broker(
         phase=Phase.TRAIN,
         on_stale=told.set,
     )
-    outbox.say(EventType.LOG, line="x")
+    outbox.emit(EventType.LOG, line="x")
     assert not outbox.flush()
     assert told.wait(timeout=30)
     outbox.close()

@@ -17,7 +17,7 @@ from ftq_shared.states import JobState, Phase
 from ftq_shared.store import JobStore, Placement
 from ftq_worker.agent import runs
 from ftq_worker.agent.outbox import Outbox, send_rest
-from ftq_worker.agent.runs import Roster
+from ftq_worker.agent.runs import RunPool
 
 HOST = {"slots": 3, "gpus": [], "storage_id": "s1", "version": "0"}
 JOB = "ft-aaaaaaaa"
@@ -58,7 +58,7 @@ def test_a_phase_ends_in_a_full_broker_with_all_its_events(
 ) -> None:
     full()
     for number in range(3):
-        outbox.say(EventType.LOG, line=f"line {number}")
+        outbox.emit(EventType.LOG, line=f"line {number}")
     assert lines(store) == []  # they wait on the disk while the phase runs
     assert outbox.flush()
     assert store.finish(JOB, token, "succeeded") == "ok"
@@ -69,14 +69,14 @@ def test_a_dead_agents_events_are_sent_to_a_full_broker(
     store: JobStore, token: str, outbox: Outbox, full: Callable[[], None], tmp_path: Path
 ) -> None:
     full()
-    outbox.say(EventType.LOG, line="the last words")
+    outbox.emit(EventType.LOG, line="the last words")
     assert send_rest(store, JOB, token, tmp_path / "events.jsonl") == 1
     assert len(lines(store)) == 1
 
 
 def test_what_a_rollback_took_is_sent_again_before_the_end(store: JobStore, outbox: Outbox) -> None:
     for number in range(3):
-        outbox.say(EventType.LOG, line=f"line {number}")
+        outbox.emit(EventType.LOG, line=f"line {number}")
     assert outbox.flush()
     # The broker goes back to before the last two.
     newest: Any = store.redis.xrevrange(keys.events(JOB), count=2)
@@ -89,23 +89,23 @@ def test_what_a_rollback_took_is_sent_again_before_the_end(store: JobStore, outb
 
 
 def test_half_a_surrogate_pair_breaks_nothing(store: JobStore, outbox: Outbox) -> None:
-    outbox.say(EventType.LOG, line="caf\udce9.txt")
+    outbox.emit(EventType.LOG, line="caf\udce9.txt")
     assert outbox.flush()
     assert "caf?.txt" in lines(store)[0]
 
 
 @pytest.fixture
-def roster(store: JobStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Roster:
+def pool(store: JobStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RunPool:
     """Runs that only wait until the test ends them."""
-    monkeypatch.setattr(Roster, "_work", lambda self, run: None)
-    bench: Any = SimpleNamespace(
+    monkeypatch.setattr(RunPool, "_work", lambda self, run: None)
+    services: Any = SimpleNamespace(
         store=store, instance="i1", storage_id="s1", host="h1", storage=tmp_path
     )
-    return Roster(bench, HostStore(store.redis), on_end=lambda: None)
+    return RunPool(services, HostStore(store.redis), on_end=lambda: None)
 
 
 def test_a_claim_whose_answer_was_lost_is_taken_up(
-    store: JobStore, token: str, roster: Roster, monkeypatch: pytest.MonkeyPatch
+    store: JobStore, token: str, pool: RunPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim = JobStore.claim
 
@@ -116,18 +116,18 @@ def test_a_claim_whose_answer_was_lost_is_taken_up(
     with monkeypatch.context() as patch:
         patch.setattr(JobStore, "claim", deaf)
         with pytest.raises(ConnectionError):
-            roster.take(JOB, token)
+            pool.take(JOB, token)
     lease = store.leases()[0]
     assert (lease.state, lease.beat) == (JobState.RUNNING, 0)
-    assert roster.may_have_claimed(token)
-    assert roster.take(JOB, token)
-    assert not roster.may_have_claimed(token)
-    assert list(roster.runs()) == [JOB]
+    assert pool.may_have_claimed(token)
+    assert pool.take(JOB, token)
+    assert not pool.may_have_claimed(token)
+    assert list(pool.runs()) == [JOB]
     assert store.leases()[0].beat == 1, "whoever watches the lease sees that its owner lives"
 
 
 def test_a_claim_without_a_thread_for_it_is_tried_again(
-    token: str, roster: Roster, monkeypatch: pytest.MonkeyPatch
+    token: str, pool: RunPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -135,7 +135,7 @@ def test_a_claim_without_a_thread_for_it_is_tried_again(
     with monkeypatch.context() as patch:
         patch.setattr(runs.threading.Thread, "start", none)
         with pytest.raises(RuntimeError):
-            roster.take(JOB, token)
-    assert roster.runs() == {}
-    assert roster.take(JOB, token)
-    assert roster.hand_back() is False  # this test's run does nothing, so it is still there
+            pool.take(JOB, token)
+    assert pool.runs() == {}
+    assert pool.take(JOB, token)
+    assert pool.hand_back() is False  # this test's run does nothing, so it is still there

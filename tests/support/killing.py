@@ -19,10 +19,20 @@ from typing import Any
 
 from ftq_worker.agent.child import Child, Spawn, ZygoteSpawn
 from ftq_worker.host.environment import child_environment, clean_environment
-from ftq_worker.host.messages import ChildRequest
+from ftq_worker.host.messages import (
+    Answer,
+    ChildRequest,
+    Ending,
+    LeaseTimes,
+    Outcome,
+    Question,
+    Secrets,
+    read_report,
+)
 from ftq_worker.training.checkpoints import PART
 from tests.support.tiny_jobs import TinyJob
 
+DONE = Outcome(Ending.DONE)
 LONGEST_S = 120.0  # a child of a tiny job ends long before
 # What a step event says that depends on nothing but the training.
 FIGURES = ("loss", "lr", "grad_norm", "epoch")
@@ -57,7 +67,7 @@ class Life:
     claim: str
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)  # monotonic, of each event's arrival
-    outcome: dict[str, Any] | None = None  # None: it could not say one
+    outcome: Outcome | None = None  # None: it could not say one
     ended_at: float = 0.0  # monotonic
     in_a_save: bool = False  # the kill left a checkpoint half written
 
@@ -95,8 +105,8 @@ def live(spawn: Spawn, job: TinyJob, kill: Kill | None = None) -> Life:
         child = spawn(request_of(job), output.fileno())
     try:
         now = time.monotonic()
-        child.send({"secrets": {}})
-        child.send({"lease": {"until": now + LONGEST_S, "pause_at": now + LONGEST_S}})
+        child.send(Secrets({}))
+        child.send(LeaseTimes(now + LONGEST_S, now + LONGEST_S))
         _follow(child, life, kill, ctx.paths.output(ctx.claim))
     finally:
         child.end()
@@ -114,27 +124,28 @@ def _follow(child: Child, life: Life, kill: Kill | None, output: Path) -> None:
         patience_s = max(0.0, death - time.monotonic()) if death else 1.0
         ready, _, _ = select.select([child.events.fd, child.ended_fd], [], [], patience_s)
         for line in child.events.read() if child.events.fd in ready else ():
-            _take(life, child, json.loads(line))
+            _take(life, child, line)
             if kill and _is_step(life, kill.step) and death is None:
                 death = time.monotonic() + kill.delay_s
         if death and time.monotonic() >= death:
             child.end()
         if child.ended or child.ended_fd in ready:
             for line in child.events.read():
-                _take(life, child, json.loads(line))
+                _take(life, child, line)
             return
     raise AssertionError(f"no end within {LONGEST_S} s: {life.events[-3:]}, {output.read_text()}")
 
 
-def _take(life: Life, child: Child, message: dict[str, Any]) -> None:
+def _take(life: Life, child: Child, line: bytes) -> None:
     """Note an event or the outcome; a question is answered as a broker would for the owner."""
-    if "outcome" in message:
-        life.outcome = message
-    elif "ask" in message:
-        child.send({"answer": {"status": "ok", "owner": ""}})
-    else:
-        life.events.append((message["type"], message["data"]))
-        life.times.append(time.monotonic())
+    match read_report(line):
+        case Outcome() as outcome:
+            life.outcome = outcome
+        case Question():
+            child.send(Answer("ok"))
+        case event:
+            life.events.append((event["type"], event["data"]))
+            life.times.append(time.monotonic())
 
 
 def _is_step(life: Life, step: int) -> bool:
@@ -185,7 +196,7 @@ def attempt(
     """
     whole, broken = make("whole"), make("broken")
     whole_life = live(spawn, whole)
-    assert whole_life.outcome == {"outcome": "done"}, whole_life.outcome
+    assert whole_life.outcome == DONE, whole_life.outcome
     lives: list[Life] = []
     for kill in [*plan(whole_life), None]:
         lives.append(live(spawn, broken, kill))
@@ -193,7 +204,7 @@ def attempt(
             break
         number = broken.ctx.token_number + 1
         broken = broken.again(claim_name=f"{number}-{chance.randbytes(4).hex()}")
-    assert lives[-1].outcome == {"outcome": "done"}, lives[-1].outcome
+    assert lives[-1].outcome == DONE, lives[-1].outcome
     return Trial(whole, broken, whole_life, lives)
 
 

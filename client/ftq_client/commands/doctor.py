@@ -52,6 +52,7 @@ def _values(settings: Settings) -> dict[str, str]:
         "FTQ_FLEET_KEY": str(settings.fleet_key_file),
         "FTQ_STORAGE": settings.storage,
         "FTQ_HOME": str(settings.home),
+        "FTQ_LOG": settings.log,
         "HF_ENDPOINT": settings.hf_endpoint,
         "HF_TOKEN": "found, not shown" if find_token() else "not set",
         "HF_HOME": str(settings.hf_home),

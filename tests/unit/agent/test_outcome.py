@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ftq_worker.host.ending import classify, disk_full
+from ftq_worker.agent.outcome import died
+from ftq_worker.host.disk import disk_full
 
 
 @pytest.mark.parametrize(
@@ -20,9 +21,10 @@ from ftq_worker.host.ending import classify, disk_full
     ],
 )
 def test_classes(status: int | None, memory: bool, code: str, words: str) -> None:
-    death = classify(status, memory_ran_out=memory)
-    assert death.code == code
-    assert words in death.words
+    error = died(status, memory_ran_out=memory).error
+    assert error
+    assert error.code == code
+    assert words in error.message
 
 
 @pytest.mark.parametrize(

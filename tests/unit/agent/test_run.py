@@ -1,6 +1,7 @@
-"""A run beside its children: what it takes back, what it ends, what it names."""
+"""A run beside its children: what it takes back, what it ends, how it says that it ended."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,25 +9,43 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from ftq_shared.errors import BrokerUnreachable
+from ftq_shared.errors import BrokerUnreachable, ErrorInfo
 from ftq_shared.job_record import JobRecord
-from ftq_worker.agent.child import DIE_S, HostTrouble
-from ftq_worker.agent.run import PhaseRun
+from ftq_worker.agent import run as run_module
+from ftq_worker.agent.child import DIE_S, Child, HostTrouble
+from ftq_worker.agent.leases import ask_broker
+from ftq_worker.agent.outcome import report_until_heard
+from ftq_worker.agent.run import PhaseRun, RunHandle
+from ftq_worker.agent.services import Services
+from ftq_worker.host.messages import (
+    Answer,
+    Ending,
+    LeaseTimes,
+    Outcome,
+    Question,
+    Secrets,
+    Stop,
+    StopReason,
+    report_line,
+)
+
+FAILED = Outcome(Ending.FAILED, ErrorInfo("nonfinite_loss", "the loss is not finite"))
 
 
-class FakeChild:
+class FakeChild(Child):
     """Stands for a process: notes what it is told, and may refuse to die."""
 
     def __init__(self, pid: int, stuck: bool = False, status: int = 0) -> None:
         self.pid, self.stuck, self.exit = pid, stuck, status
         self.ended = self.closed = False
         self.told: list[Any] = []
+        self.events: Any = SimpleNamespace(open=False)
 
     def send(self, message: Any) -> None:
         self.told.append(message)
 
-    def kill_tree(self) -> None:
-        self.told.append("kill")
+    def kill_tree(self, signum: int = 9) -> None:
+        self.told.append(signum)
 
     def end(self) -> None:
         if self.stuck:
@@ -40,63 +59,251 @@ class FakeChild:
         return self.exit
 
 
+class FakeOutbox:
+    """Notes what is emitted and passed on."""
+
+    def __init__(self) -> None:
+        self.redactor: Any = None
+        self.bodies: list[Any] = []
+
+    def emit(self, *_: Any, **__: Any) -> None: ...
+
+    def add(self, body: Any) -> None:
+        self.bodies.append(body)
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> PhaseRun:
+def handle() -> RunHandle:
+    return RunHandle("ft-aaaaaaaa", "1:a", LeaseTimes(120.0, 110.0), claim_again=lambda: None)
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Any:
+    return SimpleNamespace(
+        host="h",
+        storage=tmp_path,
+        endpoint="",
+        cpu_threads=1,
+        warm=False,
+        binary=None,
+        store=SimpleNamespace(sealed_secrets=lambda job: ""),
+        processes=SimpleNamespace(add=lambda pid: None, remove=lambda pids: list(pids)),
+    )
+
+
+@pytest.fixture
+def run(services: Services, handle: RunHandle) -> PhaseRun:
     raw = {"id": "ft-aaaaaaaa", "v": "1", "state": "running", "phase": "train"}
     record = JobRecord.from_hash(raw | {"attempt": "1", "version": "1", "token": "1:a"})
-    bench: Any = SimpleNamespace(
-        storage=tmp_path, note_children=lambda: None, end_orphans=lambda: None
-    )
-    return PhaseRun(bench, record, "n", asked=100.0)
+    return PhaseRun(services, record, handle)
 
 
-def with_children(run: PhaseRun, *children: FakeChild) -> None:
-    run._children = list(children)  # type: ignore[arg-type]
+def with_children(handle: RunHandle, *children: FakeChild) -> None:
+    for child in children:
+        handle.add(child, Secrets({}))
+        child.told.clear()
 
 
-def test_a_late_answer_takes_no_time_back(run: PhaseRun) -> None:
+# -- the handle: what other threads do
+
+
+def test_a_new_child_hears_all_that_was_said_before_it_was_there(handle: RunHandle) -> None:
+    handle.extend_lease(LeaseTimes(200.0, 190.0))
+    handle.stop(StopReason.DRAIN)
+    handle.stop(StopReason.CANCEL)  # the first reason stays
     child = FakeChild(1)
-    with_children(run, child)
-    run.feed(200.0, 190.0)
-    run.feed(150.0, 140.0)
-    assert child.told[-1] == {"lease": {"until": 200.0, "pause_at": 190.0}}
+    handle.add(child, Secrets({"HF_TOKEN": "x"}))
+    lease, stop = LeaseTimes(200.0, 190.0), Stop(StopReason.DRAIN)
+    assert child.told == [Secrets({"HF_TOKEN": "x"}), lease, stop]
 
 
-def test_one_child_that_does_not_die_keeps_no_other_alive_and_no_descriptor(run: PhaseRun) -> None:
+def test_a_child_that_is_started_after_the_claim_was_lost_is_killed(handle: RunHandle) -> None:
+    handle.abandon()
+    child = FakeChild(1)
+    handle.add(child, Secrets({}))
+    assert child.told[-1] == 9
+
+
+def test_a_late_answer_takes_no_time_back(handle: RunHandle) -> None:
+    child = FakeChild(1)
+    with_children(handle, child)
+    handle.extend_lease(LeaseTimes(200.0, 190.0))
+    handle.extend_lease(LeaseTimes(150.0, 140.0))
+    assert child.told[-1] == LeaseTimes(200.0, 190.0)
+
+
+def test_a_process_that_does_not_die_does_not_keep_the_job(
+    handle: RunHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle.enforce_stop()
+    handle.kill(handle.children())
+    now = time.monotonic()
+    monkeypatch.setattr("time.monotonic", lambda: now + DIE_S + 1)
+    with pytest.raises(HostTrouble, match="does not die"):
+        handle.enforce_stop()
+
+
+def test_what_does_not_stop_gets_term_and_then_kill(
+    handle: RunHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child, now = FakeChild(1), time.monotonic()
+    with_children(handle, child)
+    handle.stop(StopReason.DRAIN, grace_s=10.0)
+    for later_s, signals in ((9.0, []), (11.0, [15]), (10.0 + run_module.KILL_GRACE_S, [9])):
+        child.told.clear()
+        monkeypatch.setattr("time.monotonic", lambda at=later_s: now + at + 0.5)
+        handle.enforce_stop()
+        assert [told for told in child.told if isinstance(told, int)] == signals
+
+
+@pytest.mark.parametrize("answer", ["later", None])
+def test_an_answer_that_is_none_confirms_nothing(handle: RunHandle, answer: str | None) -> None:
+    child = FakeChild(1)
+    with_children(handle, child)
+    store: Any = SimpleNamespace(
+        renew=lambda leases: dict.fromkeys(leases, answer), lock=lambda *_: (answer, "")
+    )
+    for question in (Question("confirm"), Question("lock", "hub/me/x")):
+        with pytest.raises(ResponseError, match="is no answer"):
+            ask_broker(store, handle, question)
+    assert child.told == []
+
+
+def test_a_confirmation_extends_the_lease(handle: RunHandle) -> None:
+    child = FakeChild(1)
+    with_children(handle, child)
+    store: Any = SimpleNamespace(renew=lambda leases: dict.fromkeys(leases, "cancel"))
+    assert ask_broker(store, handle, Question("confirm")) == Answer("ok")
+    assert child.told[0].until > time.monotonic()
+
+
+# -- the run: what its own thread does
+
+
+def test_one_child_that_does_not_die_keeps_no_other_alive_and_no_descriptor(
+    run: PhaseRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
     children = FakeChild(1, stuck=True), FakeChild(2)
-    with_children(run, *children)
-    run._clear_up()
+    with_children(run.handle, *children)
+    monkeypatch.setattr(PhaseRun, "_run", lambda self, outbox: Outcome(Ending.DONE))
+    monkeypatch.setattr(PhaseRun, "_open_outbox", _Context)
+    run.work()
     assert children[1].ended
-    assert run.lost
+    assert run.handle.lost
     assert all(child.closed for child in children)
 
 
-def test_of_a_gang_the_first_to_die_is_named(run: PhaseRun) -> None:
-    killed_by_us, crashed = FakeChild(1, status=-9), FakeChild(2, status=-11)
-    with_children(run, killed_by_us, crashed)
-    run._first_dead = crashed  # type: ignore[assignment]
-    assert run._verdict()["code"] == "crashed"
+class _Context:
+    def __init__(self, *_: Any) -> None: ...
+
+    def __enter__(self) -> FakeOutbox:
+        return FakeOutbox()
+
+    def __exit__(self, *_: object) -> None: ...
 
 
-@pytest.mark.parametrize(("code", "burn"), [("host_trouble", False), ("no_fork", True)])
+@pytest.fixture
+def outcome(
+    run: PhaseRun, services: Any, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Outcome]:
+    """Runs a phase whose children have said something, or not, and died in an order."""
+
+    def of(*deaths: tuple[FakeChild, Outcome | None], at_once: bool = False) -> Outcome:
+        children = iter([child for child, _ in deaths])
+        services.spawn = lambda request, output: next(children)
+        services.gpus = ()
+
+        def pump(self: PhaseRun, outbox: Any) -> None:
+            for child, said in deaths:
+                lines = [[report_line(said)]] if said else []
+                child.events = SimpleNamespace(
+                    open=True, read=lambda lines=lines: lines.pop() if lines else []
+                )
+                self._read(child, outbox)
+            each = [[child for child, _ in deaths]] if at_once else [[c] for c, _ in deaths]
+            for gone in each:
+                self._note_deaths(gone)
+
+        monkeypatch.setattr(PhaseRun, "_pump", pump)
+        monkeypatch.setattr(JobRecord, "gpus", tuple("ab"[: len(deaths)]), raising=False)
+        monkeypatch.setattr(run_module, "request_for", lambda *_: None)
+        outbox: Any = FakeOutbox()
+        return run._run(outbox)
+
+    return of
+
+
+def test_a_phase_is_done_when_every_rank_says_so(outcome: Callable[..., Outcome]) -> None:
+    done = Outcome(Ending.DONE)
+    assert outcome((FakeChild(1), done), (FakeChild(2), done)) == done
+
+
+def test_of_a_gang_the_first_to_die_is_named(outcome: Callable[..., Outcome]) -> None:
+    ended = outcome((FakeChild(2, status=-11), None), (FakeChild(1, status=-9), None))
+    assert ended.ending is Ending.DIED
+    assert ended.error
+    assert ended.error.code == "crashed"
+
+
+def test_of_ranks_that_die_at_once_the_silent_one_is_the_cause(
+    outcome: Callable[..., Outcome],
+) -> None:
+    """One is killed for its memory; the other says that it has lost the connection to it."""
+    ended = outcome((FakeChild(1), FAILED), (FakeChild(2, status=-9), None), at_once=True)
+    assert ended.error
+    assert ended.error.code == "killed"
+
+
+def test_the_first_rank_to_fail_is_believed_over_those_that_follow(
+    outcome: Callable[..., Outcome],
+) -> None:
+    assert outcome((FakeChild(1), FAILED), (FakeChild(2, status=-6), None)) == FAILED
+
+
+@pytest.mark.parametrize(("code", "counts"), [("host_trouble", False), ("no_fork", True)])
 def test_what_a_job_may_meet_for_ever_costs_an_attempt(
-    run: PhaseRun, code: str, burn: bool
+    run: PhaseRun, services: Any, code: str, counts: bool
 ) -> None:
     def no_child(*_: Any) -> None:
         raise HostTrouble("no", code=code)
 
-    bench: Any = run._bench
-    bench.spawn, bench.host, bench.endpoint, bench.cpu_threads = no_child, "h", "", 1
-    bench.open_secrets = lambda record: {}
-    bench.fetch_inputs = lambda record, paths: None
-    outbox: Any = SimpleNamespace(say=lambda *_, **__: None)
-    run._try(outbox)
-    assert run._verdict() == {"outcome": "died", "reason": "no", "burn": burn}
+    services.spawn = no_child
+    outbox: Any = FakeOutbox()
+    assert run._run(outbox) == Outcome(Ending.NOT_RUN, ErrorInfo(code, "no"), counts)
 
 
-def test_a_claims_end_is_told_once_the_broker_is_back(
-    run: PhaseRun, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(OSError(5, "Input/output error"), "the storage failed"), (KeyError("x"), "the agent failed")],
+)
+def test_whatever_goes_wrong_is_said(
+    run: PhaseRun, services: Any, error: Exception, reason: str
 ) -> None:
+    def broken(job: str) -> str:
+        raise error
+
+    services.store.sealed_secrets = broken
+    outbox: Any = FakeOutbox()
+    ended = run._run(outbox)
+    assert ended.ending is Ending.NOT_RUN
+    assert reason in ended.reason
+
+
+def test_a_disk_without_room_for_an_event_requeues_the_job_and_counts(
+    run: PhaseRun, services: Any, tmp_path: Path
+) -> None:
+    told: list[Any] = []
+    services.store.requeue = lambda *args, **how: told.append((args, how))
+    run.paths.attempt(run.record.claim).parent.mkdir(parents=True)
+    run.paths.attempt(run.record.claim).touch()  # in the way of the folder
+    run.work()
+    ((args, how),) = told
+    assert args[:2] == ("ft-aaaaaaaa", "1:a")
+    assert "events cannot be written" in args[2]
+    assert how == {"burn": True}
+
+
+def test_a_claims_end_is_reported_once_the_broker_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     calls = []
 
@@ -105,73 +312,17 @@ def test_a_claims_end_is_told_once_the_broker_is_back(
         if len(calls) < 3:
             raise BrokerUnreachable("away")
 
-    run.tell(report)
+    report_until_heard("j", report, lambda: False)
     assert len(calls) == 3
-    run.lost = True
-    run.tell(report)
+    report_until_heard("j", report, lambda: True)
     assert len(calls) == 3, "somebody else owns the job"
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [(OSError(5, "Input/output error"), "the storage failed"), (KeyError("x"), "the agent failed")],
-)
-def test_whatever_goes_wrong_is_said(run: PhaseRun, error: Exception, reason: str) -> None:
-    def broken(record: JobRecord) -> dict[str, str]:
-        raise error
-
-    bench: Any = run._bench
-    bench.open_secrets = broken
-    run._try(SimpleNamespace())  # type: ignore[arg-type]
-    verdict = run._verdict()
-    assert verdict["outcome"] == "died"
-    assert reason in verdict["reason"]
-
-
-def test_of_ranks_that_die_at_once_the_silent_one_is_the_cause(run: PhaseRun) -> None:
-    """One is killed for its memory; the other says that it has lost the connection to it."""
-    complains, killed = FakeChild(1), FakeChild(2, status=-9)
-    with_children(run, complains, killed)
-    run._outcomes = {1: {"outcome": "failed", "error": {}}}
-    assert run._note_deaths(run._children)
-    assert run._verdict()["code"] == "killed"
-
-
-def test_the_first_rank_to_fail_is_believed_over_those_that_follow(run: PhaseRun) -> None:
-    fails, follows = FakeChild(1), FakeChild(2, status=-6)
-    with_children(run, fails, follows)
-    run._outcomes = {1: {"outcome": "failed", "error": {"code": "nonfinite_loss"}}}
-    assert run._note_deaths(run._children[:1])
-    assert run._note_deaths(run._children[1:])
-    assert run._verdict()["error"]["code"] == "nonfinite_loss"
-
-
-def test_a_process_that_does_not_die_does_not_keep_the_job(run: PhaseRun) -> None:
-    run._mind_time(None)
-    run._killed_at = time.monotonic() - DIE_S
-    with pytest.raises(HostTrouble, match="does not die"):
-        run._mind_time(None)
-
-
-@pytest.mark.parametrize("answer", ["later", None])
-def test_an_answer_that_is_none_confirms_nothing(run: PhaseRun, answer: str | None) -> None:
-    child = FakeChild(1)
-    with_children(run, child)
-    bench: Any = run._bench
-    bench.store = SimpleNamespace(
-        renew=lambda leases: dict.fromkeys(leases, answer), lock=lambda *_: (answer, "")
-    )
-    for question in ({"ask": "confirm"}, {"ask": "lock", "what": "hub/me/x"}):
-        with pytest.raises(ResponseError, match="is no answer"):
-            run._ask_broker(question)
-    assert child.told == []
 
 
 def test_written_means_that_all_before_it_is_in_the_outbox(run: PhaseRun) -> None:
     child: Any = FakeChild(1)
     batches = [[b'{"type": "log"}', b'{"ask": "written"}', b'{"type": "late"}']]
     child.events = SimpleNamespace(open=True, read=lambda: batches.pop() if batches else [])
-    order: list[Any] = []
-    child.send = order.append
-    run._read(child, SimpleNamespace(add=order.append))  # type: ignore[arg-type]
-    assert order == [{"type": "log"}, {"answer": {"status": "ok"}}, {"type": "late"}]
+    outbox: Any = FakeOutbox()
+    child.send = outbox.bodies.append
+    run._read(child, outbox)
+    assert outbox.bodies == [{"type": "log"}, Answer("ok"), {"type": "late"}]

@@ -1,6 +1,6 @@
-"""A real child process on its leash: fed, paused, stopped, and ended by the kernel without us.
+"""A real child process and its watchdog: fed, paused, stopped, and ended by the kernel without us.
 
-The phase is a module of the test's own, put in place of a real one: what is tested is the leash,
+The phase is a module of the test's own, put in place of a real one: what is tested is the watchdog,
 the pipes and the way a death is seen.
 """
 
@@ -20,7 +20,14 @@ from pathlib import Path
 import pytest
 
 from ftq_worker.agent.child import Child, ColdSpawn, HostTrouble, Spawn, ZygoteSpawn
-from ftq_worker.host.messages import ChildRequest
+from ftq_worker.host.messages import (
+    Answer,
+    ChildRequest,
+    LeaseTimes,
+    Secrets,
+    Stop,
+    StopReason,
+)
 from ftq_worker.host.wire import listen, reachable
 
 PHASES = """
@@ -84,7 +91,7 @@ ZYGOTE = """
     from ftq_worker.child.zygote import Zygote
     import fake_phases
     ftq_worker.child.main.Phase = lambda name: name
-    Zygote(listen(Path(sys.argv[1])), Path(sys.argv[1] + ".pulse")).serve()
+    Zygote(listen(Path(sys.argv[1])), Path(sys.argv[1] + ".heartbeat")).serve()
 """
 
 
@@ -121,7 +128,7 @@ def start(zygote: ZygoteSpawn, tmp_path: Path) -> Iterator[Callable[[str], Child
         with (tmp_path / "output.log").open("ab") as output:
             child = zygote(request(phase, tmp_path), output.fileno())
         children.append(child)
-        child.send({"secrets": {"HF_TOKEN": "hf_secret"}})
+        child.send(Secrets({"HF_TOKEN": "hf_secret"}))
         child.send(lease(lease_s))
         return child
 
@@ -131,9 +138,9 @@ def start(zygote: ZygoteSpawn, tmp_path: Path) -> Iterator[Callable[[str], Child
         child.close()
 
 
-def lease(seconds: float, pause_s: float = 15.0) -> dict[str, object]:
+def lease(seconds: float, pause_s: float = 15.0) -> LeaseTimes:
     now = time.monotonic()
-    return {"lease": {"until": now + seconds, "pause_at": now + pause_s}}
+    return LeaseTimes(now + seconds, now + pause_s)
 
 
 def ended(child: Child, timeout_s: float = 20.0) -> bool:
@@ -176,7 +183,7 @@ def test_renewals_keep_it_alive_and_a_stop_ends_it(start: Callable[..., Child]) 
         assert not ended(child, 0.4)
         child.send(lease(1.0))
     child.send(lease(20.0))
-    child.send({"stop": "drain"})
+    child.send(Stop(StopReason.DRAIN))
     outcome = lines(child, lambda m: "outcome" in m)[-1]
     assert outcome["outcome"] == "interrupted"
 
@@ -225,10 +232,10 @@ def test_a_question_is_answered_and_a_stale_claim_ends_the_phase(
     child = start("ask")
     for what in ("confirm", "lock"):
         assert lines(child, lambda m: "ask" in m)[-1]["ask"] == what
-        child.send({"answer": {"status": "ok", "owner": "ft-other222"}})
+        child.send(Answer("ok", "ft-other222"))
     said, asked = lines(child, lambda m: m.get("ask") == "confirm")
     assert (said["data"]["line"], asked["ask"]) == ("ft-other222", "confirm")
-    child.send({"answer": {"status": "stale"}})
+    child.send(Answer("stale"))
     assert lines(child, lambda m: "outcome" in m)[-1]["error"]["code"] == "stale"
 
 
@@ -240,7 +247,7 @@ def test_what_a_full_disk_raises_is_not_the_jobs_fault(start: Callable[..., Chil
 
 def test_cancel_is_told_apart(start: Callable[..., Child]) -> None:
     child = start("count")
-    child.send({"stop": "cancel"})
+    child.send(Stop(StopReason.CANCEL))
     assert lines(child, lambda m: "outcome" in m)[-1]["outcome"] == "cancelled"
 
 
@@ -285,7 +292,7 @@ def test_a_cold_child_runs_a_real_phase_to_its_error(tmp_path: Path) -> None:
     spawn: Spawn = ColdSpawn()
     with (tmp_path / "out").open("ab") as output:
         child = spawn(request("train", tmp_path), output.fileno())
-    child.send({"secrets": {}})
+    child.send(Secrets({}))
     child.send(lease(60.0))
     outcome = lines(child, lambda m: "outcome" in m, 90)[-1]
     assert outcome["error"]["code"] == "missing_handover", (tmp_path / "out").read_text()
@@ -339,6 +346,6 @@ def test_what_was_told_is_written_before_a_phase_goes_on(start: Callable[[str], 
     *told, asked = lines(child, lambda m: m.get("ask") == "written")
     assert [m["data"]["line"] for m in told] == list("01234")
     assert asked == {"ask": "written"}
-    child.send({"answer": {"status": "ok"}})
+    child.send(Answer("ok"))
     (sealed,) = lines(child, lambda m: "data" in m)
     assert sealed["data"]["line"] == "sealed"

@@ -5,11 +5,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ftq_shared.processes import children_of
 from ftq_worker.host import process_tree
 
 FORKER = """
@@ -33,19 +36,19 @@ def tree() -> Iterator[tuple[int, int]]:
     process.stdout.close()
 
 
-def test_what_is_noted_is_found_while_it_runs(tmp_path: Path, tree: tuple[int, int]) -> None:
+def test_what_is_saved_is_found_while_it_runs(tmp_path: Path, tree: tuple[int, int]) -> None:
     path = tmp_path / "processes.json"
-    process_tree.note(path, [*tree, 2**22 + 1])
-    assert process_tree.noted(path) == set(tree)
+    process_tree.save_pids(path, [*tree, 2**22 + 1])
+    assert process_tree.load_pids(path) == set(tree)
 
 
 def test_a_pid_that_somebody_else_got_is_left_alone(tmp_path: Path, tree: tuple[int, int]) -> None:
     path = tmp_path / "processes.json"
-    process_tree.note(path, tree)
+    process_tree.save_pids(path, tree)
     entries = [[pid, start - 1] for pid, start in json.loads(path.read_text())]
     path.write_text(json.dumps(entries))
-    assert process_tree.noted(path) == set()
-    process_tree.end_family(tmp_path)
+    assert process_tree.load_pids(path) == set()
+    process_tree.kill_leftovers(tmp_path)
     assert all(process_tree.runs(pid) for pid in tree)
 
 
@@ -53,44 +56,44 @@ def test_a_pid_that_somebody_else_got_is_left_alone(tmp_path: Path, tree: tuple[
 def test_a_damaged_list_names_nobody(tmp_path: Path, text: str) -> None:
     path = tmp_path / "processes.json"
     path.write_text(text)
-    assert process_tree.noted(path) is None
+    assert process_tree.load_pids(path) is None
 
 
 def test_a_list_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
-    process_tree.note(tmp_path / "gone" / "phases.json", [os.getpid()])
-    assert process_tree.noted(tmp_path / "gone" / "phases.json") is None
+    process_tree.save_pids(tmp_path / "gone" / "phases.json", [os.getpid()])
+    assert process_tree.load_pids(tmp_path / "gone" / "phases.json") is None
 
 
 def test_a_list_that_is_not_up_to_date_is_no_list(
     tmp_path: Path, tree: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk was full when a process was started again: it may not become a stranger."""
+    """The disk was full when a process was started again: it may not count as an orphan."""
     path = tmp_path / "processes.json"
-    process_tree.note(path, [os.getpid()])
+    process_tree.save_pids(path, [os.getpid()])
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_text", full)
-        process_tree.note(path, [os.getpid(), tree[0]])
+        process_tree.save_pids(path, [os.getpid(), tree[0]])
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(process_tree, "children_of", lambda _: [tree[0]])
-    process_tree.Orphans(os.getpid(), tmp_path).end([])
+    process_tree.PhaseProcesses(os.getpid(), tmp_path).remove([])
     assert process_tree.runs(tree[0])
 
 
-def test_without_the_guards_list_nobody_is_a_stranger(
+def test_without_the_supervisors_list_nothing_is_an_orphan(
     tmp_path: Path, tree: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_tree, "children_of", lambda _: [tree[0]])
-    process_tree.Orphans(os.getpid(), tmp_path).end([])
+    process_tree.PhaseProcesses(os.getpid(), tmp_path).remove([])
     assert all(process_tree.runs(pid) for pid in tree)
 
 
-def test_a_dead_guards_family_is_ended(tmp_path: Path, tree: tuple[int, int]) -> None:
-    process_tree.note(tmp_path / "phases.json", tree[:1])
-    process_tree.end_family(tmp_path)
+def test_what_a_dead_supervisor_has_left_is_killed(tmp_path: Path, tree: tuple[int, int]) -> None:
+    process_tree.save_pids(tmp_path / "phases.json", tree[:1])
+    process_tree.kill_leftovers(tmp_path)
     assert not any(process_tree.runs(pid) for pid in tree)
 
 
@@ -103,7 +106,7 @@ def test_what_fell_to_init_is_known_by_its_environment(tmp_path: Path) -> None:
         for text in (config, other)
     )
     try:
-        process_tree.end_family(tmp_path)
+        process_tree.kill_leftovers(tmp_path)
         assert not process_tree.runs(mine.pid)
         assert process_tree.runs(its.pid)
     finally:
@@ -112,20 +115,46 @@ def test_what_fell_to_init_is_known_by_its_environment(tmp_path: Path) -> None:
             process.wait()
 
 
-def test_orphans_are_strangers_below_the_guard(
+def test_orphans_are_unknown_children_of_the_supervisor(
     tmp_path: Path, tree: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stranger, _ = tree
+    orphan, _ = tree
     known = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     phase = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
-        process_tree.note(tmp_path / "processes.json", [known.pid])
-        monkeypatch.setattr(process_tree, "children_of", lambda _: [known.pid, phase.pid, stranger])
-        process_tree.Orphans(os.getpid(), tmp_path).end([phase.pid])
-        assert not process_tree.runs(stranger)
+        process_tree.save_pids(tmp_path / "processes.json", [known.pid])
+        monkeypatch.setattr(process_tree, "children_of", lambda _: [known.pid, phase.pid, orphan])
+        phases = process_tree.PhaseProcesses(os.getpid(), tmp_path)
+        phases.add(phase.pid)
+        phases.remove([])
+        assert not process_tree.runs(orphan)
         assert process_tree.runs(known.pid)
         assert process_tree.runs(phase.pid)
     finally:
         for process in (known, phase):
+            process.kill()
+            process.wait()
+
+
+def test_a_child_that_a_thread_has_started_is_seen(tmp_path: Path) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    sleeping = [sys.executable, "-c", "import time; time.sleep(600)"]
+    go_on = threading.Event()
+
+    def start() -> None:
+        started.append(subprocess.Popen(sleeping))
+        go_on.wait(60)  # the kernel lists a child under the thread that started it
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    try:
+        deadline = time.monotonic() + 10
+        while not started and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert started[0].pid in children_of(os.getpid())
+    finally:
+        go_on.set()
+        thread.join()
+        for process in started:
             process.kill()
             process.wait()

@@ -10,16 +10,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import psutil
 
 from ftq_shared.errors import FtqError
 from ftq_worker.host.environment import child_environment
-from ftq_worker.host.messages import ChildRequest
-from ftq_worker.host.wire import LineReader, lines, to_line
+from ftq_worker.host.messages import ChildRequest, ControlMessage, Exited, Forked, control_line
+from ftq_worker.host.wire import LineReader, lines
 
 DIE_S = 30.0  # a killed process that is still there hangs in the kernel, as in a driver
 ZYGOTE_START_S = 120.0  # its imports take 6 s on a fast disk, far longer on a cold one
@@ -50,10 +49,10 @@ class Child:
         self.ended = False  # seen dead: its pid may be somebody else's by now
         os.set_blocking(control, False)
 
-    def send(self, message: Mapping[str, Any]) -> None:
-        """Send a control line; a child that does not read any more does not hold us up."""
-        with self._lock, contextlib.suppress(BrokenPipeError, BlockingIOError, OSError):
-            os.write(self._control, to_line(message))
+    def send(self, message: ControlMessage) -> None:
+        """Send a message; a child that does not read any more does not hold us up."""
+        with self._lock, contextlib.suppress(OSError):
+            os.write(self._control, control_line(message))
 
     def status(self) -> int | None:
         """Return the exit code, negative for a signal; None when nobody knows it."""
@@ -102,8 +101,9 @@ class WarmChild(Child):
         """Read the zygote's report; None when the zygote is gone."""
         self._zygote.settimeout(2)
         with contextlib.suppress(OSError):
-            for message in lines(self._zygote):
-                self._status = int(message["status"])
+            for line in lines(self._zygote):
+                exited: Exited = json.loads(line)
+                self._status = exited["status"]
                 break
         return self._status
 
@@ -135,8 +135,6 @@ class ColdChild(Child):
 class ZygoteSpawn:
     """Asks the zygote at `path` for children."""
 
-    warm = True
-
     def __init__(self, path: Path) -> None:
         self._path = path
 
@@ -147,7 +145,7 @@ class ZygoteSpawn:
         events_read, events_write = os.pipe()
         theirs = [control_read, events_write, output]
         try:
-            socket.send_fds(connection, [to_line(request.to_json())], theirs)
+            socket.send_fds(connection, [request.dumps().encode() + b"\n"], theirs)
             data, fds, _, _ = socket.recv_fds(connection, 4096, 1)
             if not fds:
                 raise ConnectionResetError("it died")
@@ -159,7 +157,8 @@ class ZygoteSpawn:
         finally:
             os.close(control_read)
             os.close(events_write)
-        return WarmChild(json.loads(data)["pid"], fds[0], control_write, events_read, connection)
+        forked: Forked = json.loads(data)
+        return WarmChild(forked["pid"], fds[0], control_write, events_read, connection)
 
     def _connect(self) -> socket.socket:
         """Return a connection; raises HostTrouble after ZYGOTE_START_S."""
@@ -180,13 +179,11 @@ class ZygoteSpawn:
 class ColdSpawn:
     """Starts a fresh interpreter for each phase."""
 
-    warm = False
-
     def __call__(self, request: ChildRequest, output: int) -> Child:
         """Start one; its imports take seconds."""
         control_read, control_write = os.pipe()
         events_read, events_write = os.pipe()
-        args = [json.dumps(request.to_json()), str(control_read), str(events_write)]
+        args = [request.dumps(), str(control_read), str(events_write)]
         process = subprocess.Popen(
             [sys.executable, "-m", "ftq_worker.child", *args],
             stdin=subprocess.DEVNULL,

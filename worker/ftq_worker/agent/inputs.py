@@ -1,6 +1,6 @@
-"""The client's own files: from the broker's chunks into the job's folder, hash checked.
+"""What a phase gets through the broker: the job's secrets, and files of the client's own.
 
-Those that lie in a private Hub repo are left to the child (`ftq_worker.child.hub_inputs`): the
+Files that lie in a private Hub repo are left to the child (`ftq_worker.child.hub_inputs`): the
 agent has no Hub client. Their list is a file, because it may be too long for the line to the
 zygote.
 """
@@ -12,10 +12,26 @@ from ftq_shared import keys
 from ftq_shared.errors import FtqError
 from ftq_shared.job_record import InputFile, JobRecord
 from ftq_shared.paths import JobPaths, write_json
+from ftq_shared.secrets import open_box
 from ftq_shared.states import Phase
+from ftq_worker.agent.services import Services
 
 if TYPE_CHECKING:
     from redis import Redis
+
+
+def open_secrets(services: Services, record: JobRecord) -> dict[str, str]:
+    """Open the job's sealed box; {} when it has none. Raises Refused."""
+    box = services.store.sealed_secrets(record.id)
+    if not box:
+        return {}
+    return open_box(
+        services.fleet,
+        box,
+        job=record.id,
+        spec_sha256=record.spec.sha256(),
+        endpoint=services.endpoint,
+    )
 
 
 def fetch_inputs(binary: "Redis", record: JobRecord, paths: JobPaths) -> None:

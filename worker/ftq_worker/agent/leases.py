@@ -13,7 +13,7 @@ from ftq_shared.job_record import RECORD_VERSION
 from ftq_shared.keys import CHILD_S, CLAIM_S, LEASE_S, PAUSE_S
 from ftq_shared.states import JobState
 from ftq_shared.store import JobStore, Lease
-from ftq_worker.job.context import StopReason
+from ftq_worker.host.messages import Answer, LeaseTimes, Question, StopReason
 
 log = logging.getLogger(__name__)
 
@@ -26,19 +26,37 @@ OUTAGE_S = 600.0  # a child is kept, paused, for so long while the broker is awa
 class Owned(Protocol):
     """What the keeper needs of a run."""
 
+    job: str
     token: str
 
-    def feed(self, until: float, pause_at: float) -> None:
-        """Let the children live until then, and work until then (both monotonic)."""
+    def extend_lease(self, lease: LeaseTimes) -> None:
+        """Let its processes live and work for longer; an earlier time takes nothing back."""
 
     def stop(self, reason: StopReason) -> None:
-        """Ask it to end."""
+        """Ask it to save and end."""
 
     def claim_again(self) -> None:
-        """Claim it once more: the broker has lost the claim, but not the place."""
+        """Claim it once more: the broker has lost the claim, but not the placement."""
 
-    def lose(self) -> None:
-        """End it: it is not ours any more."""
+    def abandon(self) -> None:
+        """End it at once: somebody else owns the job."""
+
+
+def ask_broker(store: JobStore, run: Owned, question: Question) -> Answer:
+    """Return the broker's answer. Raises ResponseError when it is none."""
+    if question.ask == "lock":
+        status, owner = store.lock(run.job, run.token, question.what)
+        if status not in ("ok", "busy", "stale"):
+            raise ResponseError(f"{status!r} is no answer to a lock")
+        return Answer(status, owner)
+    asked = time.monotonic()
+    renewed = store.renew({run.job: run.token}).get(run.job)
+    if renewed == "stale":
+        return Answer("stale")
+    if renewed not in HELD:  # until the child's timer ends it and the job is queued again
+        raise ResponseError(f"{renewed!r} is no answer: the job's record may be damaged")
+    run.extend_lease(LeaseTimes.renewed(asked))
+    return Answer("ok")
 
 
 class LeaseKeeper:
@@ -72,13 +90,18 @@ class LeaseKeeper:
     def _pass_on(self, run: Owned, job: str, answer: str) -> None:
         """Act on the answer for one lease."""
         if answer == "stale":
-            log.warning("lost %s: its token is stale", job)
-            run.lose()
+            log.warning(
+                "lost %s: its token is stale", job, extra={"action": "lease_lost", "job": job}
+            )
+            run.abandon()
             return
         if answer not in HELD:
-            log.error("renewing %s: %r is no answer; its phase ends in time", job, answer)
+            extra = {"action": "renew_failed", "job": job}
+            log.error(
+                "renewing %s: %r is no answer; its phase ends in time", job, answer, extra=extra
+            )
             return
-        run.feed(self._last_good + CHILD_S, self._last_good + PAUSE_S)
+        run.extend_lease(LeaseTimes.renewed(self._last_good))
         if answer == "cancel":
             run.stop(StopReason.CANCEL)
         elif answer == "unclaimed":
@@ -87,10 +110,12 @@ class LeaseKeeper:
     def _without_broker(self, runs: Mapping[str, Owned], error: Exception) -> None:
         """Hold the children: they work until the lease may be somebody else's, then wait."""
         now = self._clock()
-        log.warning("leases not renewed for %.0f s: %s", now - self._last_good, error)
-        if now - self._last_good < OUTAGE_S:
+        silent_s = now - self._last_good
+        extra = {"action": "renew_failed", "jobs": sorted(runs)}
+        log.warning("leases not renewed for %.0f s: %s", silent_s, error, extra=extra)
+        if silent_s < OUTAGE_S:
             for run in runs.values():
-                run.feed(now + CHILD_S, self._last_good + PAUSE_S)
+                run.extend_lease(LeaseTimes(now + CHILD_S, self._last_good + PAUSE_S))
 
 
 class Reaper:
@@ -151,11 +176,14 @@ class Reaper:
         try:
             self._send_rest(lease)
         except (ResponseError, FtqError, OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("the last events of %s: %r", lease.id, error)
+            extra = {"action": "last_events_lost", "job": lease.id}
+            log.warning("the last events of %s: %r", lease.id, error, extra=extra)
         try:
             answer = self._store.reap(lease.id, lease.token, lease.beat, reason)
         except ResponseError as error:  # a damaged record may not keep the others from being taken
-            log.error("reap %s: %s: %s", lease.id, reason, error)
+            extra = {"action": "reap_failed", "job": lease.id, "owner": lease.host}
+            log.error("reap %s: %s: %s", lease.id, reason, error, extra=extra)
             return False
-        log.warning("reap %s: %s: %s", lease.id, reason, answer)
+        extra = {"action": "reaped", "job": lease.id, "owner": lease.host}
+        log.warning("reap %s: %s: %s", lease.id, reason, answer, extra=extra)
         return answer != "stale"

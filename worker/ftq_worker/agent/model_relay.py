@@ -3,7 +3,7 @@
 import logging
 import tarfile
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from ftq_shared import keys
 from ftq_shared.paths import JobPaths
@@ -15,6 +15,14 @@ log = logging.getLogger(__name__)
 
 IN_FLIGHT = 32  # pieces that wait at the broker; more would fill its memory
 PATIENCE_S = 60.0  # a client that takes nothing for so long has gone
+
+
+class FetchRequest(TypedDict):
+    """What a client publishes on the control channel."""
+
+    fetch: str  # the job
+    storage_id: str  # of the storage that has its files
+    nonce: str  # names the list that the client reads
 
 
 class _Pieces:
@@ -53,7 +61,7 @@ class _Pieces:
         self._binary.expire(self._key, int(PATIENCE_S) * 2)
 
 
-def send_folder(binary: "Redis", paths: JobPaths, request: dict[str, Any]) -> None:
+def send_folder(binary: "Redis", paths: JobPaths, request: FetchRequest) -> None:
     """Send the model folder as a tar stream to the list that the request names."""
     pieces = _Pieces(binary, keys.relay(request["nonce"]))
     # Of the hosts that share the storage, the first to take the ticket answers.
@@ -65,4 +73,5 @@ def send_folder(binary: "Redis", paths: JobPaths, request: dict[str, Any]) -> No
                 tar.add(paths.model, arcname=".")
         pieces.end()
     except TimeoutError as error:
-        log.warning("fetch of %s: %s", paths.job, error)
+        extra = {"action": "fetch_abandoned", "job": paths.job}
+        log.warning("fetch of %s: %s", paths.job, error, extra=extra)

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from redis.exceptions import RedisError
 
@@ -17,6 +17,7 @@ from ftq_shared.redaction import Redactor
 from ftq_shared.states import Phase
 from ftq_shared.store import JobStore, is_damage
 from ftq_worker.agent.child import HostTrouble
+from ftq_worker.host.messages import EventBody
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Outbox:
         on_stale: Callable[[], None],
     ) -> None:
         self._store = store
-        self._job, self._token, self._path = job, token, path
+        self.job, self._token, self._path = job, token, path
         self._attempt, self._host, self._phase = attempt, host, phase
         self.redactor = Redactor()  # replaced once the secrets are known
         self._on_stale = on_stale
@@ -62,12 +63,12 @@ class Outbox:
         self._thread = threading.Thread(target=self._send_all, name=f"outbox {job}", daemon=True)
         self._thread.start()
 
-    def say(self, type_: EventType, /, **data: Any) -> None:
-        """Add an event of the agent's own."""
+    def emit(self, type_: EventType, /, **data: Any) -> None:
+        """Emit an event of the agent's own."""
         body = make_body(type_, data, attempt=self._attempt, host=self._host, phase=self._phase)
         self.add(json.loads(body))
 
-    def add(self, body: dict[str, Any]) -> None:
+    def add(self, body: EventBody) -> None:
         """Add an event that a child sent: written first, then on its way.
 
         Raises HostTrouble once, when the disk takes no more; from then on events are only sent.
@@ -105,11 +106,17 @@ class Outbox:
                     return False
                 following = self._written + 1
             stored, status = self._store.append(
-                self._job, self._token, following, [], milestones=[], when_full=True
+                self.job, self._token, following, [], milestones=[], when_full=True
             )
             if status == "ok":
                 return True
-            self._note(stored, status, 0)
+            self._acknowledge(stored, status, 0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Stop sending and close the file."""
@@ -132,15 +139,16 @@ class Outbox:
             try:
                 with translated():
                     stored, status = append_bodies(
-                        self._store, self._job, self._token, first, batch, when_full=self._ending
+                        self._store, self.job, self._token, first, batch, when_full=self._ending
                     )
-                self._note(stored, status, len(batch))
+                self._acknowledge(stored, status, len(batch))
                 delay_s = 0.1
             except (BrokerUnreachable, RedisError) as error:  # away, or full
                 if is_damage(error):
                     self._give_up()
                     return
-                log.warning("events of %s wait: %s", self._job, error)
+                extra = {"action": "events_wait", "job": self.job}
+                log.warning("events of %s wait: %s", self.job, error, extra=extra)
                 with self._change:
                     self._change.wait_for(lambda: self._closed, delay_s)
                 delay_s = min(2.0, delay_s * 2)
@@ -151,10 +159,11 @@ class Outbox:
 
     def _give_up(self) -> None:
         """End the run: its events can never be sent."""
-        log.exception("events of %s cannot be sent", self._job)
-        self._note(0, "stale", 0)
+        extra = {"action": "events_unsendable", "job": self.job}
+        log.exception("events of %s cannot be sent", self.job, extra=extra)
+        self._acknowledge(0, "stale", 0)
 
-    def _note(self, stored: int, status: str, count: int) -> None:
+    def _acknowledge(self, stored: int, status: str, count: int) -> None:
         """Take in the broker's answer to one batch."""
         with self._change:
             if status == "stale":
@@ -171,22 +180,29 @@ class Outbox:
 
     def _rewind(self, stored: int) -> None:
         """Go back to what the broker really has: it lost events that it had confirmed."""
-        log.warning("the broker lost events of %s after %d; sending them again", self._job, stored)
+        ids = {"job": self.job, "stored": stored}
+        log.warning(
+            "the broker lost events of %s after %d; sending them again",
+            self.job,
+            stored,
+            extra={"action": "events_sent_again", **ids},
+        )
         try:
             lines = read_bodies(self._path)
         except OSError as error:
-            log.warning("%s: %s", self._path, error)
+            log.warning("%s: %s", self._path, error, extra={"action": "events_unread", **ids})
             lines = []
         if self._whole and len(lines) >= self._written:
             self._waiting = lines[stored:]
         else:
-            log.error("events of %s after %d are not in its file any more", self._job, stored)
+            extra = {"action": "events_lost", **ids}
+            log.error("events of %s after %d are not in its file", self.job, stored, extra=extra)
             self._written = stored + len(self._waiting)
         self._sent = stored
 
 
 def read_bodies(path: Path) -> list[str]:
-    """Return the events of a claim's file, one JSON body each; a line that was cut off is none."""
+    """Return the events of a claim's file, one JSON body each, but no line that was cut off."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -237,6 +253,7 @@ def _readable(path: Path, bodies: Sequence[str]) -> Iterator[str]:
             EventType(body["type"])
             body["data"].get("step")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            log.warning("%s: event %d of the rest cannot be read: %r", path, number, error)
+            extra = {"action": "event_unreadable", "events_file": str(path), "number": number}
+            log.warning("%s: event %d of the rest: %r", path, number, error, extra=extra)
             return
         yield text

@@ -1,58 +1,98 @@
-"""How a run's end becomes its last events and the job's next state."""
+"""How a phase ends: from its process's exit to its last events and the job's next state.
+
+A phase that ends in order says how (`Outcome`). Of one that dies without a word the exit status
+tells. What an agent reports is then a table: see `_next_state`.
+"""
 
 import logging
+import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict
 
 from redis.exceptions import RedisError
 
 from ftq_shared.broker import translated
-from ftq_shared.errors import BrokerUnreachable, ErrorInfo
+from ftq_shared.errors import BrokerUnreachable, ErrorInfo, Exit
 from ftq_shared.events import EVENTS, EventType
 from ftq_shared.job_record import JobRecord
-from ftq_shared.paths import JobPaths, write_json
-from ftq_shared.store import Outcome, is_damage
+from ftq_shared.paths import JobPaths, read_json, write_json
+from ftq_shared.states import TERMINAL
+from ftq_shared.store import is_damage
 from ftq_worker.agent.child import HostTrouble
 from ftq_worker.agent.outbox import Outbox
-from ftq_worker.agent.services import Bench
-from ftq_worker.host.ending import timeout_error
-from ftq_worker.job.context import StopReason
+from ftq_worker.agent.services import Services
+from ftq_worker.host.messages import Ending, Outcome, StopReason
 
 log = logging.getLogger(__name__)
 
 LAST_LINES = 20  # of a dead child's output, shown as log events
 LAST_BYTES = 2**16  # of its output file, in which they are looked for
+AGAIN_S = 1.0  # between two tries to report to a broker that does not listen
+
+# -- what a process's death means
 
 
-@dataclass(frozen=True)
-class End:
-    """How a run ended."""
+def died(status: int | None, *, memory_ran_out: bool) -> Outcome:
+    """Return the outcome of a phase whose process ended without a word. Any of them is requeued.
 
-    verdict: dict[str, Any]  # {"outcome"}, and {"error"} or {"reason", "code"} that belong to it
-    stop_reason: StopReason | None  # when it was asked to stop
-    had_trouble: bool  # whether the host, not the phase, said so
+    `status` is an exit code, negative for a signal, None when nobody knows it. `memory_ran_out`:
+    the kernel has killed a process for want of memory while this one ran.
+    """
+    code, words = _exit_reason(status, memory_ran_out=memory_ran_out)
+    return Outcome(Ending.DIED, ErrorInfo(code, f"the phase's process {words}"))
 
 
-def settle(
-    bench: Bench, record: JobRecord, outbox: Outbox, end: End, lost: Callable[[], bool]
+def _exit_reason(status: int | None, *, memory_ran_out: bool) -> tuple[str, str]:
+    """Return a code for programs, and words that end a sentence about the process."""
+    if status is None:
+        return "unknown", "ended, and nobody saw how"
+    if status == -signal.SIGALRM:
+        return "lease_lost", (
+            "was ended by its own timer: its agent did not renew the lease in time"
+        )
+    if status == -signal.SIGKILL and memory_ran_out:
+        return "out_of_memory_host", "was killed by the kernel: the host ran out of memory"
+    if status == -signal.SIGKILL:
+        return "killed", "was killed (signal 9), and not for want of memory"
+    if status < 0:
+        return "crashed", f"was ended by signal {-status} ({signal.Signals(-status).name})"
+    return "exited", f"ended with exit code {status} and no word"
+
+
+def not_run(code: str, reason: str, *, counts_attempt: bool = True) -> Outcome:
+    """Return the outcome of a phase that this host could not run."""
+    return Outcome(Ending.NOT_RUN, ErrorInfo(code, reason), counts_attempt)
+
+
+# -- what is reported of it
+
+
+def report_outcome(
+    services: Services,
+    record: JobRecord,
+    outbox: Outbox,
+    outcome: Outcome,
+    stop_reason: StopReason | None,
+    lost: Callable[[], bool],
 ) -> None:
-    """Tell watchers and the record; the lease is renewed all the while."""
-    # What stands in the record and in the storage is as free of secrets as an event.
-    verdict: dict[str, Any] = outbox.redactor.data(end.verdict)
-    _say_last(outbox, verdict, None if end.had_trouble else _output(bench, record))
+    """Send the phase's last events, and the job's next state once the broker has all events."""
+    if outcome.error:  # what stands in the record and in the storage is as free of secrets
+        error = ErrorInfo.from_json(outbox.redactor.data(outcome.error.to_json()))
+        outcome = Outcome(outcome.ending, error, outcome.counts_attempt)
+    paths = JobPaths(services.storage, record.id)
+    _emit_last(outbox, outcome, paths.output(record.claim))
 
     def report() -> None:
         if outbox.flush():
-            _report(bench, record, verdict, end.stop_reason)
+            _next_state(services, record, outcome, stop_reason)
 
-    tell(record.id, report, lost)
+    report_until_heard(record.id, report, lost)
 
 
-def tell(job: str, report: Callable[[], object], lost: Callable[[], bool]) -> None:
-    """Report a claim's end to the broker, again until it listens or the claim is lost."""
+def report_until_heard(job: str, report: Callable[[], object], lost: Callable[[], bool]) -> None:
+    """Report to the broker, again until it listens or the claim is lost."""
     while not lost():
         try:
             with translated():
@@ -60,32 +100,31 @@ def tell(job: str, report: Callable[[], object], lost: Callable[[], bool]) -> No
             return
         except (BrokerUnreachable, RedisError) as error:  # away, or full
             if is_damage(error):  # the lease runs out
-                log.exception("result of %s cannot be told", job)
+                extra = {"action": "report_failed", "job": job}
+                log.exception("the end of %s cannot be reported", job, extra=extra)
                 return
-            log.warning("result of %s waits: %s", job, error)
-            time.sleep(1.0)
+            extra = {"action": "report_waits", "job": job}
+            log.warning("the end of %s is reported again: %s", job, error, extra=extra)
+            time.sleep(AGAIN_S)
 
 
-def _output(bench: Bench, record: JobRecord) -> Path:
-    return JobPaths(bench.storage, record.id).output(record.claim)
-
-
-def _say_last(outbox: Outbox, verdict: dict[str, Any], output: Path | None) -> None:
-    """Send the last events of a phase that did not end well."""
-    error = verdict.get("error", {})
+def _emit_last(outbox: Outbox, outcome: Outcome, output: Path) -> None:
+    """Emit the last events of a phase that did not end well."""
+    error = outcome.error.to_json() if outcome.error else {}
     try:
-        if verdict["outcome"] == "died" and output:
-            for line in _last_lines(output):
-                outbox.say(EventType.LOG, line=line[:2000])
-            outbox.say(EventType.WARNING, message=verdict["reason"], code=verdict["code"])
-        elif verdict["outcome"] == "host":
-            known = EVENTS[EventType.WARNING].fields
-            outbox.say(EventType.WARNING, **{k: v for k, v in error.items() if k in known})
-        elif verdict["outcome"] == "failed":  # without what only programs that catch it need
-            known = EVENTS[EventType.ERROR].fields
-            outbox.say(EventType.ERROR, **{k: v for k, v in error.items() if k in known})
+        match outcome.ending:
+            case Ending.DIED:
+                for line in _last_lines(output):
+                    outbox.emit(EventType.LOG, line=line[:2000])
+                outbox.emit(EventType.WARNING, message=error["message"], code=error["code"])
+            case Ending.HOST | Ending.FAILED as ending:
+                type_ = EventType.ERROR if ending is Ending.FAILED else EventType.WARNING
+                # Without what only programs that catch the error need.
+                known = {k: v for k, v in error.items() if k in EVENTS[type_].fields}
+                outbox.emit(type_, **known)
     except HostTrouble as trouble:  # the disk is full: the event is on its way all the same
-        log.warning("%s", trouble)
+        extra = {"action": "events_unwritten", "job": outbox.job}
+        log.warning("%s", trouble, extra=extra)
 
 
 def _last_lines(output: Path) -> list[str]:
@@ -95,39 +134,71 @@ def _last_lines(output: Path) -> list[str]:
         return file.read().decode(errors="replace").splitlines()[-LAST_LINES:]
 
 
-def _report(
-    bench: Bench, record: JobRecord, verdict: dict[str, Any], stop_reason: StopReason | None
+def _next_state(
+    services: Services, record: JobRecord, outcome: Outcome, stop_reason: StopReason | None
 ) -> None:
-    """Carry out the state change that the outcome calls for."""
-    outcome = verdict["outcome"]
-    if outcome == "done" and record.phase.next:
-        bench.store.finish(record.id, record.token, "next", next_phase=record.phase.next)
-    elif outcome == "done":
-        _finish(bench, record, "succeeded", None)
-    elif outcome == "cancelled" or stop_reason is StopReason.CANCEL:
-        _finish(bench, record, "cancelled", None)
-    elif stop_reason is StopReason.DEADLINE:
-        _finish(bench, record, "failed", timeout_error(record))
-    elif outcome == "failed" and stop_reason is None:
-        _finish(bench, record, "failed", ErrorInfo.from_json(verdict["error"]))
-    else:
-        drained = stop_reason is StopReason.DRAIN
-        reason = verdict.get("reason") or verdict.get("error", {}).get("message", "")
-        reason = "the host is going down" if drained else reason
-        burn = verdict.get("burn", not drained)
-        bench.store.requeue(record.id, record.token, reason, burn=burn)
+    """Carry out the state change that the outcome calls for; the first case that fits holds."""
+    match outcome.ending, stop_reason:
+        case Ending.DONE, _ if record.phase.next:
+            services.store.finish(record.id, record.token, "next", next_phase=record.phase.next)
+        case Ending.DONE, _:
+            _finish(services, record, "succeeded", None)
+        case (Ending.CANCELLED, _) | (_, StopReason.CANCEL):
+            _finish(services, record, "cancelled", None)
+        case _, StopReason.DEADLINE:
+            _finish(services, record, "failed", _timeout_error(record))
+        case Ending.FAILED, None:
+            _finish(services, record, "failed", outcome.error)
+        case _:  # it is requeued; a drain is no fault of the job
+            drained = stop_reason is StopReason.DRAIN
+            reason = "the host is going down" if drained else outcome.reason
+            burn = outcome.counts_attempt and not drained
+            services.store.requeue(record.id, record.token, reason, burn=burn)
 
 
-def _finish(bench: Bench, record: JobRecord, state: Outcome, error: ErrorInfo | None) -> None:
+def _timeout_error(record: JobRecord) -> ErrorInfo:
+    limit = record.summary.get("max_runtime_s", "?")
+    return ErrorInfo(
+        "timeout",
+        f"training took longer than max_runtime ({limit} s); the last checkpoint is kept",
+        f"ftq retry {record.id} goes on from the checkpoint",
+        Exit.FAILED,
+    )
+
+
+# -- what stays in the storage
+
+Final = Literal["succeeded", "failed", "cancelled"]
+
+
+class Result(TypedDict):
+    """A job's end as it stands in its folder, believed over a broker that was rolled back."""
+
+    state: Final
+    error: dict[str, object] | None  # an ErrorInfo as JSON
+    round: int  # of the record: a retry makes older results void
+
+
+def _finish(services: Services, record: JobRecord, state: Final, error: ErrorInfo | None) -> None:
     """End the job, in the record and in the storage."""
-    if bench.store.finish(record.id, record.token, state, error=error) != "ok":
+    if services.store.finish(record.id, record.token, state, error=error) != "ok":
         return
-    result = {
-        "state": state,
-        "error": error.to_json() if error else None,
-        "round": record.round,
-    }
+    result = Result(state=state, error=error.to_json() if error else None, round=record.round)
     try:
-        write_json(JobPaths(bench.storage, record.id).result, result)
-    except OSError as write_error:  # a belt for a broker that loses its last second
-        log.warning("result of %s is not in the storage: %s", record.id, write_error)
+        write_json(JobPaths(services.storage, record.id).result, result)
+    except OSError as write_error:  # it only matters to a broker that loses its last second
+        extra = {"action": "result_unwritten", "job": record.id}
+        log.warning("result of %s: %s", record.id, write_error, extra=extra)
+
+
+def read_result(path: Path) -> Result | None:
+    """Return what an earlier owner wrote at a job's end; None when there is nothing to believe."""
+    try:
+        result = read_json(path)
+    except ValueError as error:
+        extra = {"action": "result_damaged"}
+        log.warning("%s is damaged and not believed: %s", path, error, extra=extra)
+        return None
+    if not isinstance(result, dict) or result.get("state") not in TERMINAL:
+        return None
+    return Result(state=result["state"], error=result.get("error"), round=result.get("round", -1))

@@ -1,232 +1,234 @@
-"""One claimed phase, from the claim to its end: the life of one child on this host."""
+"""One claimed phase, from the claim to its end: its processes, their events, their questions."""
 
-import json
 import logging
 import select
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from functools import partial
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from ftq_shared.broker import translated
 from ftq_shared.errors import BrokerUnreachable, FtqError, Stale
 from ftq_shared.events import EventType
 from ftq_shared.job_record import JobRecord
-from ftq_shared.keys import CHILD_S, PAUSE_S
 from ftq_shared.paths import JobPaths, write_atomic
 from ftq_shared.redaction import Redactor
 from ftq_shared.states import Phase
-from ftq_shared.store import is_damage
+from ftq_shared.store import JobStore, is_damage
 from ftq_worker.agent.child import DIE_S, Child, HostTrouble
-from ftq_worker.agent.leases import HELD
+from ftq_worker.agent.inputs import fetch_inputs, open_secrets
+from ftq_worker.agent.leases import ask_broker
 from ftq_worker.agent.outbox import Outbox
-from ftq_worker.agent.outcome import End, settle, tell
-from ftq_worker.agent.services import Bench
-from ftq_worker.host.ending import classify, disk_full
+from ftq_worker.agent.outcome import died, not_run, report_outcome, report_until_heard
+from ftq_worker.agent.services import Services
+from ftq_worker.host.disk import disk_full
 from ftq_worker.host.linux import oom_kills
-from ftq_worker.host.messages import request_for
-from ftq_worker.job.context import StopReason
+from ftq_worker.host.messages import (
+    Answer,
+    ChildRequest,
+    Ending,
+    LeaseTimes,
+    Outcome,
+    Question,
+    Secrets,
+    Stop,
+    StopReason,
+    read_report,
+)
 
 log = logging.getLogger(__name__)
 
-# Not the job's fault, but what it might meet for ever: these cost an attempt.
-MET_AGAIN = ("disk_full", "no_fork")
+# Not the job's fault, but what it might meet on every host: these cost an attempt.
+COUNTS_AS_ATTEMPT = ("disk_full", "no_fork")
 STOP_GRACE_S = 60.0  # for a checkpoint, after a phase was asked to stop
 KILL_GRACE_S = 5.0  # between TERM and KILL
 
 
-class PhaseRun:
-    """A phase that this host owns. `work` is its thread; the other methods come from outside."""
+class RunHandle:
+    """All of a run that other threads may touch, under one lock: its processes and its lease."""
 
-    def __init__(self, bench: Bench, record: JobRecord, nonce: str, asked: float) -> None:
-        self._bench = bench
-        self.record = record
-        self._nonce = nonce  # of the claim
-        # Monotonic, from before the claim was sent: the lease counts from there.
-        self._until, self._pause_at = asked + CHILD_S, asked + PAUSE_S
-        self.job, self.token = record.id, record.token
-        self.paths = JobPaths(bench.storage, record.id)
-        self._children: list[Child] = []
+    def __init__(
+        self, job: str, token: str, lease: LeaseTimes, claim_again: Callable[[], None]
+    ) -> None:
+        self.job, self.token = job, token
+        self.lost = False  # set once: somebody else owns the job, or nobody
+        self.stop_reason: StopReason | None = None  # set once: the first that came
+        self._claim_again = claim_again
         self._lock = threading.Lock()
+        self._lease = lease
+        self._children: list[Child] = []  # one per rank, in rank order
         self._term_at: float | None = None  # monotonic; when patience with a stop is over
-        self._stop_reason: StopReason | None = None
-        self.lost = False  # somebody else owns the job, or nobody
-        self._outcomes: dict[int, dict[str, Any]] = {}  # by pid: what each rank said at its end
-        self._trouble: dict[str, Any] | None = None  # what kept the phase from running
-        self._first_dead: Child | None = None  # of a gang; the others were then killed by us
         self._killed_at: float | None = None  # monotonic; when a child was first sent SIGKILL
-        self._oom_kills = oom_kills()
 
-    # -- from other threads
+    def add(self, child: Child, secrets: Secrets) -> None:
+        """Take a child that was just started, and tell it all that was said before it was there."""
+        with self._lock:
+            self._children.append(child)
+            child.send(secrets)
+            child.send(self._lease)
+            if self.stop_reason:
+                child.send(Stop(self.stop_reason))
+        if self.lost:
+            child.kill_tree()
 
-    def feed(self, until: float, pause_at: float) -> None:
-        """Let the children live until then, and work until then (both monotonic).
+    def children(self) -> list[Child]:
+        with self._lock:
+            return list(self._children)
 
-        A renewal whose answer came late takes nothing back.
-        """
-        self._until, self._pause_at = max(self._until, until), max(self._pause_at, pause_at)
-        for child in self._all():
-            child.send(self._lease())
+    def extend_lease(self, lease: LeaseTimes) -> None:
+        """Let the children live and work for longer."""
+        with self._lock:
+            self._lease = lease.at_least(self._lease)
+            for child in self._children:
+                child.send(self._lease)
 
     def claim_again(self) -> None:
-        """Tell a broker that has lost the claim, but not the place, whose it is.
+        """Tell a broker that has lost the claim, but not the placement, who holds it.
 
-        In a thread: who renews leases may not wait for it. The next renewal asks again.
+        In a thread, because leases are renewed meanwhile. The next renewal asks again.
         """
-        threading.Thread(target=self._claim_again, name=f"claim {self.job}", daemon=True).start()
-
-    def _claim_again(self) -> None:
-        bench = self._bench
-        try:
-            with translated():
-                bench.store.claim(
-                    self.job,
-                    self.token,
-                    nonce=self._nonce,
-                    instance=bench.instance,
-                    storage_id=bench.storage_id,
-                )
-        except (BrokerUnreachable, RedisError) as error:
-            log.warning("claim of %s again: %s", self.job, error)
-
-    def pids(self) -> list[int]:
-        """Return the processes of the children that have not ended."""
-        return [child.pid for child in self._all() if not child.ended]
+        name = f"claim {self.job}"
+        threading.Thread(target=self._claim_again, name=name, daemon=True).start()
 
     def stop(self, reason: StopReason, grace_s: float = STOP_GRACE_S) -> None:
         """Ask the phase to save and end; after the grace period it is killed."""
         with self._lock:
-            if self._stop_reason is not None:
+            if self.stop_reason is not None:
                 return
-            self._stop_reason = reason
+            self.stop_reason = reason
             self._term_at = time.monotonic() + grace_s
-        for child in self._all():
-            child.send({"stop": reason})
+            for child in self._children:
+                child.send(Stop(reason))
 
-    def lose(self) -> None:
+    def abandon(self) -> None:
         """End at once and report nothing: somebody else owns the job."""
         self.lost = True
-        self._kill(self._all())
+        self.kill(self.children())
 
-    def _all(self) -> list[Child]:
-        with self._lock:
-            return list(self._children)
-
-    def _kill(self, children: Iterable[Child]) -> None:
+    def kill(self, children: Iterable[Child]) -> None:
+        """Kill children with all that they have started; does not wait for it."""
         self._killed_at = self._killed_at or time.monotonic()
         for child in children:
             child.kill_tree()
 
-    def _lease(self) -> dict[str, Any]:
-        return {"lease": {"until": self._until, "pause_at": self._pause_at}}
+    def enforce_stop(self) -> None:
+        """Send TERM, and later KILL, to a phase that was asked to stop and does not.
 
-    # -- the run's own thread
+        Raises HostTrouble when a process does not even die of KILL.
+        """
+        now = time.monotonic()
+        if self._killed_at and now >= self._killed_at + DIE_S:
+            raise HostTrouble("a process of the phase does not die")
+        if self._term_at is None or now < self._term_at:
+            return
+        if now >= self._term_at + KILL_GRACE_S:
+            self.kill(self.children())
+            return
+        for child in self.children():
+            child.kill_tree(signal.SIGTERM)
+
+
+class PhaseRun:
+    """The run of a claimed phase. Only the thread of `work` uses it; others have its handle."""
+
+    def __init__(self, services: Services, record: JobRecord, handle: RunHandle) -> None:
+        self._services = services
+        self.record = record
+        self.handle = handle
+        self.paths = JobPaths(services.storage, record.id)
+        self._ids = {"job": record.id, "phase": str(record.phase)}  # for the log
+        self._said: dict[int, Outcome] = {}  # by pid: what each rank said at its end
+        self._first_bad: Child | None = None  # of a gang; the others were then killed by us
+        self._oom_kills = oom_kills()
 
     def work(self) -> None:
-        """Run the phase and report its end. Never raises: the host goes on."""
+        """Run the phase and see to its end. Never raises: the host goes on."""
+        handle, record = self.handle, self.record
         try:
-            self._work()
+            try:
+                outbox = self._open_outbox()
+            except OSError as error:  # the disk has no room: nothing has begun
+                self._requeue(f"events cannot be written: {error.strerror}")
+                return
+            with outbox:
+                outcome = self._run(outbox)
+                self._end_children()  # nothing is reported before the process tree is gone
+                if not handle.lost:
+                    how = outcome, handle.stop_reason
+                    report_outcome(self._services, record, outbox, *how, lost=self._is_lost)
         except Exception:  # a bug in one run must not end the agent and with it all other runs
-            log.exception("run of %s", self.job, extra={"action": "run_failed", "job": self.job})
-            self.lose()
+            self._log_bug()
+            handle.abandon()
         finally:
             self._clear_up()
 
-    def _work(self) -> None:
-        try:
-            outbox = self._outbox()
-        except OSError as error:  # a full disk: nothing has begun
-            reason = f"events cannot be written: {error.strerror}"
-            store = self._bench.store
-            self.tell(lambda: store.requeue(self.job, self.token, reason, burn=True))
-            return
-        try:
-            self._try(outbox)
-            self._end_children()  # nothing is reported before the process tree is gone
-            if not self.lost:
-                self._settle(outbox)
-        finally:
-            outbox.close()
+    def _is_lost(self) -> bool:
+        return self.handle.lost
 
-    def _try(self, outbox: Outbox) -> None:
-        """Run the phase; what keeps it from running becomes the verdict."""
-        try:
-            secrets = self._bench.open_secrets(self.record)
-            outbox.redactor = Redactor(secrets.values())
-            self._run(outbox, secrets)
-        except HostTrouble as error:
-            again = error.code in MET_AGAIN
-            self._trouble = {"outcome": "died", "reason": error.message, "burn": again}
-        except (BrokerUnreachable, RedisError) as error:
-            reason = f"the broker went away before the phase ran: {error}"
-            self._trouble = {"outcome": "died", "reason": reason, "burn": is_damage(error)}
-        except OSError as error:
-            if no_room := disk_full(error, self._bench.storage):
-                self._trouble = {"outcome": "host", "error": no_room.to_json()}
-            else:
-                self._trouble = {"outcome": "died", "reason": f"the storage failed: {error}"}
-        except FtqError as error:
-            self._trouble = {"outcome": "failed", "error": error.info().to_json()}
-        except Exception as error:  # a bug of ours: the job says so, and goes on elsewhere
-            log.exception("run of %s", self.job, extra={"action": "run_failed", "job": self.job})
-            self._trouble = {"outcome": "died", "reason": f"the agent failed: {error!r}"}
+    def _log_bug(self) -> None:
+        log.exception("run of %s", self.record.id, extra={"action": "run_failed", **self._ids})
 
-    def _end_children(self) -> None:
-        """Kill what is left of the phase, and wait until it is gone. Raises HostTrouble."""
-        stuck = []
-        for child in self._all():
-            try:
-                child.end()
-            except HostTrouble as error:
-                stuck.append(error)
-        self._bench.note_children()
-        self._bench.end_orphans()
-        if stuck:
-            raise stuck[0]
+    def _requeue(self, reason: str) -> None:
+        job, token, requeue = self.record.id, self.record.token, self._services.store.requeue
+        report = partial(requeue, job, token, reason, burn=True)
+        report_until_heard(job, report, self._is_lost)
 
-    def _clear_up(self) -> None:
-        """Leave nothing behind: no process, if the kernel lets it die, and no descriptor."""
-        try:
-            self._end_children()
-        except HostTrouble as error:
-            log.error("%s: %s; the lease runs out", self.job, error)
-            self.lose()
-        finally:
-            for child in self._all():
-                child.close()
-
-    def _outbox(self) -> Outbox:
-        """Open the claim's event file."""
-        record = self.record
+    def _open_outbox(self) -> Outbox:
+        """Open the claim's event file. Raises OSError."""
+        record, services = self.record, self._services
         return Outbox(
-            self._bench.store,
-            self.job,
-            self.token,
+            services.store,
+            record.id,
+            record.token,
             self.paths.events(record.claim),
             attempt=record.attempt,
-            host=self._bench.host,
+            host=services.host,
             phase=record.phase,
-            on_stale=self.lose,
+            on_stale=self.handle.abandon,
         )
 
-    def _run(self, outbox: Outbox, secrets: dict[str, str]) -> None:
+    def _run(self, outbox: Outbox) -> Outcome:
+        """Run the phase; whatever keeps it from running is its outcome."""
+        try:
+            secrets = open_secrets(self._services, self.record)
+            outbox.redactor = Redactor(secrets.values())
+            return self._run_children(outbox, Secrets(secrets))
+        except HostTrouble as error:
+            counts = error.code in COUNTS_AS_ATTEMPT
+            return not_run(error.code, error.message, counts_attempt=counts)
+        except (BrokerUnreachable, RedisError) as error:
+            reason = f"the broker went away before the phase ran: {error}"
+            return not_run("broker_unreachable", reason, counts_attempt=is_damage(error))
+        except OSError as error:
+            if no_room := disk_full(error, self._services.storage):
+                return Outcome(Ending.HOST, no_room)
+            return not_run("storage_failed", f"the storage failed: {error}")
+        except FtqError as error:
+            return Outcome(Ending.FAILED, error.info())
+        except Exception as error:  # a bug of ours: the job says so, and goes on elsewhere
+            self._log_bug()
+            return not_run("agent_failed", f"the agent failed: {error!r}")
+
+    def _run_children(self, outbox: Outbox, secrets: Secrets) -> Outcome:
         """Start the children, pass on their events, and wait for their end."""
         started = time.monotonic()
         self._lay_out()
         with self.paths.output(self.record.claim).open("ab") as output:
             self._start(output.fileno(), secrets)
-        outbox.say(
+        outbox.emit(
             EventType.PHASE_STARTED,
-            pid=self._children[0].pid,
+            pid=self.handle.children()[0].pid,
             devices=list(self.record.gpus) or ["cpu"],
-            warm=self._bench.warm,
+            warm=self._services.warm,
         )
         self._pump(outbox)
-        if self._verdict()["outcome"] == "done":
-            outbox.say(EventType.PHASE_FINISHED, seconds=round(time.monotonic() - started, 3))
+        outcome = self._outcome()
+        if outcome.ending is Ending.DONE:
+            outbox.emit(EventType.PHASE_FINISHED, seconds=round(time.monotonic() - started, 3))
+        return outcome
 
     def _lay_out(self) -> None:
         """Make the job's folder what the phase expects. Raises FtqError."""
@@ -235,97 +237,70 @@ class PhaseRun:
         if record.phase is Phase.VALIDATE:
             write_atomic(self.paths.marker, record.id)
             write_atomic(self.paths.spec, record.spec_json)
-        self._bench.fetch_inputs(record, self.paths)
+        fetch_inputs(self._services.binary, record, self.paths)
 
-    def _start(self, output: int, secrets: dict[str, str]) -> None:
-        """Start one child per rank and hand each its secrets and its lease."""
+    def _start(self, output: int, secrets: Secrets) -> None:
+        """Start one child per rank. Raises Stale, HostTrouble."""
         for rank in range(max(1, len(self.record.gpus))):
-            if self.lost:
+            if self.handle.lost:
                 raise Stale("the claim was lost before the phase ran")
-            child = self._bench.spawn(request_for(self.record, rank, self._bench), output)
-            with self._lock:
-                self._children.append(child)
-            self._bench.note_children()
-            child.send({"secrets": secrets})
-            child.send(self._lease())
-            if self._stop_reason:  # it was asked to stop before the child was there
-                child.send({"stop": self._stop_reason})
-            if self.lost:
-                child.kill_tree()
+            child = self._services.spawn(request_for(self.record, rank, self._services), output)
+            self._services.processes.add(child.pid)
+            self.handle.add(child, secrets)
 
     def _pump(self, outbox: Outbox) -> None:
         """Pass events on until every child is dead, killing when time is over."""
-        deadline = self._deadline()
-        alive = {child.ended_fd: child for child in self._children}
+        deadline, children = self._deadline(), self.handle.children()
+        alive = {child.ended_fd: child for child in children}
         while alive:
-            readers = [c.events.fd for c in self._children if c.events.open]
-            ready, _, _ = select.select([*alive, *readers], [], [], self._patience(deadline))
-            for child in self._children:
+            readers = [child.events.fd for child in children if child.events.open]
+            ready, _, _ = select.select([*alive, *readers], [], [], self._patience_s(deadline))
+            for child in children:
                 self._read(child, outbox)
             gone = [alive.pop(fd) for fd in list(alive) if fd in ready]
             for child in gone:
                 child.end()
                 self._read(child, outbox)
             if self._note_deaths(gone):
-                self._kill(alive.values())  # a gang lives and dies together
-            self._mind_time(deadline)
+                self.handle.kill(alive.values())  # a gang lives and dies together
+            if deadline and time.monotonic() >= deadline:
+                self.handle.stop(StopReason.DEADLINE)
+            self.handle.enforce_stop()
+
+    def _read(self, child: Child, outbox: Outbox) -> None:
+        """Take in the lines that a child has sent."""
+        while child.events.open and (lines := child.events.read()):
+            for line in lines:
+                match read_report(line):
+                    case Outcome() as outcome:
+                        self._said[child.pid] = outcome
+                    case Question("written"):  # all events before it are in the outbox's file
+                        child.send(Answer("ok"))
+                    case Question() as question:
+                        # The broker may be slow: events and deaths do not wait.
+                        asked = (self._services.store, self.handle, child, question)
+                        threading.Thread(target=answer, args=asked, daemon=True).start()
+                    case body:
+                        outbox.add(body)
 
     def _note_deaths(self, gone: Sequence[Child]) -> bool:
         """Note which child was the first that did not end well; return whether one of these did.
 
         Of several at once it is one that died without a word: the others may have failed by it.
         """
-        bad = [c for c in gone if self._outcomes.get(c.pid, {}).get("outcome") != "done"]
-        bad.sort(key=lambda child: child.pid in self._outcomes)
-        self._first_dead = self._first_dead or next(iter(bad), None)
+        done = Outcome(Ending.DONE)
+        bad = [child for child in gone if self._said.get(child.pid) != done]
+        bad.sort(key=lambda child: child.pid in self._said)
+        self._first_bad = self._first_bad or next(iter(bad), None)
         return bool(bad)
 
-    def _read(self, child: Child, outbox: Outbox) -> None:
-        """Take in the lines that a child has sent."""
-        while child.events.open and (lines := child.events.read()):
-            for line in lines:
-                message = json.loads(line)
-                if "outcome" in message:
-                    self._outcomes[child.pid] = message
-                elif message.get("ask") == "written":  # all that came before it is
-                    child.send({"answer": {"status": "ok"}})
-                elif "ask" in message:  # the broker may be slow: events and deaths do not wait
-                    threading.Thread(
-                        target=self._answer, args=(child, message), daemon=True
-                    ).start()
-                else:
-                    outbox.add(message)
-
-    def _answer(self, child: Child, question: dict[str, Any]) -> None:
-        """Ask the broker what a child wants to know, for as long as the claim may hold."""
-        while not self.lost and not child.ended:
-            try:
-                with translated():
-                    answer = self._ask_broker(question)
-            except (BrokerUnreachable, RedisError) as error:
-                log.warning("%s waits for an answer: %s", self.job, error)
-                time.sleep(1.0)
-                continue
-            child.send({"answer": answer})
-            if answer["status"] == "stale":
-                self.lose()
-            return
-
-    def _ask_broker(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Return {"status"} and, for a lock, {"owner"}: the job that has it."""
-        store = self._bench.store
-        if question["ask"] == "lock":
-            status, owner = store.lock(self.job, self.token, question["what"])
-            if status not in ("ok", "busy", "stale"):
-                raise ResponseError(f"{status!r} is no answer to a lock")
-            return {"status": status, "owner": owner}
-        asked = time.monotonic()
-        renewed = store.renew({self.job: self.token}).get(self.job)
-        if renewed in HELD:
-            self.feed(asked + CHILD_S, asked + PAUSE_S)
-        elif renewed != "stale":  # until the child's timer ends it and the job is queued again
-            raise ResponseError(f"{renewed!r} is no answer: the job's record may be damaged")
-        return {"status": renewed}
+    def _outcome(self) -> Outcome:
+        """Return how the phase ended: done only when every rank says so."""
+        if not (first := self._first_bad):
+            return Outcome(Ending.DONE)
+        if said := self._said.get(first.pid):
+            return said
+        return died(first.status(), memory_ran_out=oom_kills() > self._oom_kills)
 
     def _deadline(self) -> float | None:
         """Return when `max_runtime` is over, monotonic; only training is limited."""
@@ -333,47 +308,86 @@ class PhaseRun:
         timed = limit_s and self.record.phase is Phase.TRAIN
         return time.monotonic() + limit_s if timed else None
 
-    def _patience(self, deadline: float | None) -> float:
+    def _patience_s(self, deadline: float | None) -> float:
         """Return how long the pump may sleep."""
-        longest_s = 1.0  # a stop from another thread can set _term_at while we sleep
-        if deadline is None or self._stop_reason is not None:
+        longest_s = 1.0  # another thread may ask for a stop while we sleep
+        if deadline is None or self.handle.stop_reason is not None:
             return longest_s
         return min(longest_s, max(0.0, deadline - time.monotonic()))
 
-    def _mind_time(self, deadline: float | None) -> None:
-        """Stop at the deadline; TERM, then KILL, what does not end. Raises HostTrouble."""
-        now = time.monotonic()
-        if self._killed_at and now >= self._killed_at + DIE_S:
-            raise HostTrouble("a process of the phase does not die")
-        if deadline and now >= deadline and self._stop_reason is None:
-            self.stop(StopReason.DEADLINE)
-        if self._term_at is None or now < self._term_at:
-            return
-        if now >= self._term_at + KILL_GRACE_S:
-            self._kill(self._all())
-            return
-        for child in self._all():
-            child.kill_tree(signal.SIGTERM)
+    def _end_children(self) -> None:
+        """Kill what is left of the phase, and wait until it is gone. Raises HostTrouble."""
+        stuck, children = [], self.handle.children()
+        for child in children:
+            try:
+                child.end()
+            except HostTrouble as error:
+                stuck.append(error)
+        self._services.processes.remove(child.pid for child in children if child.ended)
+        if stuck:
+            raise stuck[0]
 
-    # -- the end
+    def _clear_up(self) -> None:
+        """Leave nothing behind: no process, if the kernel lets it die, and no descriptor."""
+        try:
+            self._end_children()
+        except HostTrouble as error:
+            extra = {"action": "kill_failed", **self._ids}
+            log.error("%s: %s; the lease runs out", self.record.id, error, extra=extra)
+            self.handle.abandon()
+        finally:
+            for child in self.handle.children():
+                child.close()
 
-    def tell(self, report: Callable[[], object]) -> None:
-        """Report the claim's end to the broker, again until it listens or the claim is lost."""
-        tell(self.job, report, lambda: self.lost)
 
-    def _settle(self, outbox: Outbox) -> None:
-        """Tell watchers and the record how it ended."""
-        end = End(self._verdict(), self._stop_reason, had_trouble=self._trouble is not None)
-        settle(self._bench, self.record, outbox, end, lambda: self.lost)
+def answer(store: JobStore, handle: RunHandle, child: Child, question: Question) -> None:
+    """Ask the broker what a child wants to know, for as long as the claim may hold."""
+    while not handle.lost and not child.ended:
+        try:
+            with translated():
+                said = ask_broker(store, handle, question)
+        except (BrokerUnreachable, RedisError) as error:
+            extra = {"action": "answer_waits", "job": handle.job}
+            log.warning("%s waits for an answer: %s", handle.job, error, extra=extra)
+            time.sleep(1.0)
+            continue
+        child.send(said)
+        if said.status == "stale":
+            handle.abandon()
+        return
 
-    def _verdict(self) -> dict[str, Any]:
-        """Return how the phase ended: done only when every rank says so."""
-        if self._trouble:
-            return self._trouble
-        if not (first := self._first_dead):
-            return {"outcome": "done"}
-        if word := self._outcomes.get(first.pid):
-            return word
-        death = classify(first.status(), memory_ran_out=oom_kills() > self._oom_kills)
-        reason = f"the phase's process {death.words}"
-        return {"outcome": "died", "reason": reason, "code": death.code}
+
+def request_for(record: JobRecord, rank: int, services: Services) -> ChildRequest:
+    """Describe a claimed phase to one rank."""
+    return ChildRequest(
+        job=record.id,
+        phase=record.phase,
+        attempt=record.attempt,
+        token_number=record.token_number,
+        claim=record.claim,
+        fresh_after=record.fresh_after,
+        spec=record.spec_json,
+        storage=str(services.storage),
+        endpoint=record.endpoint or None,
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created_ms / 1000)),
+        gpus=record.gpus,
+        rank=rank,
+        cpu_threads=services.cpu_threads if record.phase is Phase.TRAIN else 1,
+        env=_rank_environment(record, rank),
+    )
+
+
+def _rank_environment(record: JobRecord, rank: int) -> dict[str, str]:
+    """Return what torch and accelerate read; ids are UUIDs, so a reboot changes nothing."""
+    env = {"CUDA_VISIBLE_DEVICES": ",".join(record.gpus), "FTQ_JOB_ID": record.id}
+    if len(record.gpus) > 1:
+        port = 20_000 + (record.token_number * 1009 + sum(record.id.encode())) % 20_000
+        env |= {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(len(record.gpus)),
+            "LOCAL_WORLD_SIZE": str(len(record.gpus)),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
+    return env

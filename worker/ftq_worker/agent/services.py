@@ -1,29 +1,31 @@
-"""What every run on a host uses."""
+"""What every run on a host uses; made once by the agent, holds no state of a run."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ftq_shared.job_record import JobRecord
-from ftq_shared.paths import JobPaths
+from ftq_shared.secrets import FleetKey
 from ftq_shared.store import JobStore
 from ftq_worker.agent.child import Spawn
+from ftq_worker.host.process_tree import PhaseProcesses
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 
 @dataclass(frozen=True)
-class Bench:
-    """Made once by the agent; holds no state of a run."""
+class Services:
+    """The host's identity, and the ways to its broker, storage and processes."""
 
-    store: JobStore
-    spawn: Spawn
     host: str
-    storage: Path
-    endpoint: str
-    warm: bool
-    cpu_threads: int
     instance: str
+    storage: Path
     storage_id: str
-    open_secrets: Callable[[JobRecord], dict[str, str]]
-    fetch_inputs: Callable[[JobRecord, JobPaths], None]
-    note_children: Callable[[], None]  # after a child was started or has ended
-    end_orphans: Callable[[], None]  # kill what dead phases of this host have left behind
+    endpoint: str  # the Hub
+    cpu_threads: int  # that a training may use
+    warm: bool  # whether `spawn` forks from a zygote
+    store: JobStore
+    binary: "Redis"  # the same broker; gives bytes
+    fleet: FleetKey
+    spawn: Spawn
+    processes: PhaseProcesses

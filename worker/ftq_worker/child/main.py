@@ -4,12 +4,11 @@ By itself, without broker or Celery, it runs a whole job and prints its events:
 
     python -m ftq_worker.child SPEC.json [--storage DIR] [--phase train]
 
-What comes down its control pipe is in `control`. Up the event pipe go {"type", "data"} and, last,
-{"outcome", "error"}.
+Its agent's messages come down a control pipe (`control`). Events go up another one and, last, the
+Outcome.
 """
 
 import importlib
-import json
 import os
 import random
 import sys
@@ -23,17 +22,16 @@ from typing import Any
 from ftq_shared.errors import ErrorInfo, FtqError, JobCancelled
 from ftq_shared.events import EventType, make_body
 from ftq_shared.paths import JobPaths
+from ftq_shared.processes import become_subreaper, children_of
 from ftq_shared.redaction import Redactor
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import Phase
 from ftq_worker.child import hub_inputs
-from ftq_worker.child.control import Leash, Lifeline
-from ftq_worker.host.ending import disk_full
-from ftq_worker.host.linux import become_subreaper
-from ftq_worker.host.messages import ChildRequest
-from ftq_worker.host.process_tree import children_of, kill_all
-from ftq_worker.host.wire import to_line
-from ftq_worker.job.context import Alone, Control, Devices, Interrupted, Owner, PhaseContext
+from ftq_worker.child.control import AgentLink, Watchdog
+from ftq_worker.host.disk import disk_full
+from ftq_worker.host.messages import ChildRequest, Ending, Outcome, report_line
+from ftq_worker.host.process_tree import kill_all
+from ftq_worker.job.context import Control, Devices, Interrupted, Owner, PhaseContext
 from ftq_worker.job.folders import sweep
 
 
@@ -51,7 +49,7 @@ class PipeEmitter:
             self.line(make_body(type_, data, attempt=0, host="", phase=None).encode() + b"\n")
 
     def line(self, line: bytes) -> None:
-        """Write one whole line; a full pipe makes the writer wait, never drops."""
+        """Write one whole line; while the pipe is full it waits, and drops nothing."""
         with self._lock:
             view = memoryview(line)
             while view:
@@ -61,31 +59,30 @@ class PipeEmitter:
 def run_phase(request: ChildRequest, control_fd: int, event_fd: int) -> int:
     """Run the phase and report how it ended; returns the exit code of the process."""
     control = Control()
-    leash = Leash(control_fd, control)
-    if request.watched:
-        leash.hold()
+    watchdog = Watchdog(control_fd, control)
+    watchdog.arm()
     emitter = PipeEmitter(event_fd, silent=request.rank > 0)
-    owner: Owner = Lifeline(emitter.line, leash) if request.watched else Alone()
-    work = partial(_run, request, control, emitter, leash.secrets, owner)
-    outcome = guarded(work, request, Redactor(leash.secrets.values()))
+    link = AgentLink(emitter.line, watchdog.answers)
+    work = partial(_run, request, control, emitter, watchdog.secrets, link)
+    outcome = outcome_of(work, request, Redactor(watchdog.secrets.values()))
     kill_all(children_of(os.getpid()))  # a phase ends with all that it has started
-    emitter.line(to_line(outcome))
+    emitter.line(report_line(outcome))
     return 0
 
 
-def guarded(work: Callable[[], None], request: ChildRequest, redactor: Redactor) -> dict[str, Any]:
-    """Run `work`; return {"outcome"} and, where there is one, {"error"}."""
+def outcome_of(work: Callable[[], None], request: ChildRequest, redactor: Redactor) -> Outcome:
+    """Run `work`, and return how it ended. Never raises: this is the edge of the process."""
     try:
         work()
     except JobCancelled:
-        return {"outcome": "cancelled"}
+        return Outcome(Ending.CANCELLED)
     except Interrupted as error:
-        return {"outcome": "interrupted", "error": error.info().to_json()}
+        return Outcome(Ending.INTERRUPTED, error.info())
     except FtqError as error:
-        return {"outcome": "failed", "error": error.info().to_json()}
-    except Exception as error:  # the edge of the process: everything must be told
+        return Outcome(Ending.FAILED, error.info())
+    except Exception as error:
         if no_room := disk_full(error, Path(request.storage)):
-            return {"outcome": "host", "error": no_room.to_json()}
+            return Outcome(Ending.HOST, no_room)
         sys.stderr.write(redactor.text(traceback.format_exc()))
         info = ErrorInfo(
             "unexpected",
@@ -93,8 +90,8 @@ def guarded(work: Callable[[], None], request: ChildRequest, redactor: Redactor)
             f"this is a bug in ftq or in a library it uses; `ftq tail {request.job}` shows where",
             where={"traceback": traceback.format_exc()[-4000:]},
         )
-        return {"outcome": "failed", "error": info.to_json()}
-    return {"outcome": "done"}
+        return Outcome(Ending.FAILED, info)
+    return Outcome(Ending.DONE)
 
 
 def _run(
@@ -144,7 +141,7 @@ def _seed(request: ChildRequest) -> None:
 
 def main() -> None:
     """Be a child in a fresh interpreter (no zygote): request on argv, pipes inherited."""
-    request = ChildRequest.from_json(json.loads(sys.argv[1]))
+    request = ChildRequest.loads(sys.argv[1])
     become_subreaper()
     os.environ.update(request.env)
     sys.exit(run_phase(request, int(sys.argv[2]), int(sys.argv[3])))

@@ -1,6 +1,6 @@
 """The Celery worker of a host: takes doorbells, hands over, returns.
 
-    python -m ftq_worker.dispatch.celery_app PARENT_PID        (started by the guard)
+    python -m ftq_worker.dispatch.celery_app PARENT_PID        (started by the supervisor)
 
 Threads pool, early acknowledgement, no prefetch. No task lasts longer than a dispatch pass; a
 Celery that dies or hangs stops no training. No torch in this process.
@@ -28,12 +28,13 @@ from ftq_worker.host.config import HostConfig
 from ftq_worker.host.heartbeat import touch
 from ftq_worker.host.linux import end_with_parent
 from ftq_worker.host.log import setup_logging
+from ftq_worker.host.messages import FORWARD_REQUESTS, TakePhase
 from ftq_worker.host.wire import ask, lines, to_line
 
-log = logging.getLogger("ftq.celery")
+log = logging.getLogger(__name__)
 
-PULSE = "ftq.pulse"
-PULSE_S = 10.0  # between two signs of life
+PING = "ftq.pulse"  # task: give a heartbeat
+PING_S = 10.0  # between two of them
 
 
 def make_app(config: HostConfig, settings: Settings) -> Celery:
@@ -55,52 +56,54 @@ def make_app(config: HostConfig, settings: Settings) -> Celery:
     @app.task(name=RUN_PHASE)  # type: ignore[untyped-decorator]
     def run_phase(job: str, token: str) -> None:
         # An agent that does not answer loses nothing: its repair pass finds the placement.
-        ask(config.agent_socket, {"run": job, "token": token})
+        ask(config.agent_socket, TakePhase(run=job, token=token))
 
-    @app.task(name=PULSE)  # type: ignore[untyped-decorator]
-    def pulse() -> None:
-        touch(config.celery_pulse)
+    @app.task(name=PING)  # type: ignore[untyped-decorator]
+    def ping() -> None:
+        touch(config.celery_heartbeat)
 
     return app
 
 
-def beat(app: Celery, config: HostConfig) -> None:
-    """Send this worker a task every few seconds that touches its pulse.
+def ping_self(app: Celery, config: HostConfig) -> None:
+    """Send this worker a task every few seconds that gives its heartbeat.
 
-    So the guard knows that tasks are really taken. While the broker is away none can be, and that
-    is no fault of ours.
+    It shows the supervisor that tasks are really taken. While the broker is away none can be, and
+    the heartbeat is given without one.
     """
     queue = keys.host_queue(config.name, config.instance)
     while True:
         try:
-            app.send_task(PULSE, queue=queue, expires=PULSE_S * 2)
+            app.send_task(PING, queue=queue, expires=PING_S * 2)
         except (OperationalError, RedisError) as error:
-            log.debug("pulse: %s", error)
-            touch(config.celery_pulse)
-        time.sleep(PULSE_S)
+            log.debug("ping: %s", error, extra={"action": "ping_failed"})
+            touch(config.celery_heartbeat)
+        time.sleep(PING_S)
 
 
-def carry_bells(app: Celery, config: HostConfig, settings: Settings) -> None:
-    """Turn the agent's rings into dispatch doorbells, for as long as the process lives."""
+def forward_requests(app: Celery, config: HostConfig, settings: Settings) -> None:
+    """Send the agent's requests for a dispatch pass to the queue, while the process lives."""
     store = JobStore(connect(settings.redis_url))
     try:
         with translated():
             store.clear_dirty()  # a predecessor may have died with the message in its hands
             ring(store, app)
-    except Exception as error:  # the broker is away: the agent rings again
-        log.info("bells: %s", error)
+    except Exception as error:  # the broker is away: the agent asks again
+        log.info("request for a dispatch pass: %s", error, extra={"action": "request_failed"})
     while True:
         try:
             with socket.socket(socket.AF_UNIX) as agent:
                 agent.connect(str(config.agent_socket))
-                agent.sendall(to_line({"bells": True}))
+                agent.sendall(to_line(FORWARD_REQUESTS))
                 for _ in lines(agent):
                     with translated():
                         ring(store, app)
         except OSError as error:
-            log.debug("bells: %s", error)  # the agent is being started
+            log.debug("agent: %s", error, extra={"action": "agent_away"})  # it is being started
         except Exception as error:  # without this thread the host would never dispatch again
-            log.warning("bells: %s", error)
+            log.warning(
+                "request for a dispatch pass: %s", error, extra={"action": "request_failed"}
+            )
         time.sleep(0.2)
 
 
@@ -110,13 +113,13 @@ def _keep_our_logging(**_: Any) -> None:
 
 
 def main() -> None:
-    """Start the worker that the guard described."""
+    """Start the worker that the supervisor described."""
     end_with_parent(int(sys.argv[1]))
-    setup_logging("celery")
     config, settings = HostConfig.from_env()
+    setup_logging("celery", settings.log)
     app = make_app(config, settings)
-    threading.Thread(target=carry_bells, args=(app, config, settings), daemon=True).start()
-    threading.Thread(target=beat, args=(app, config), daemon=True).start()
+    threading.Thread(target=forward_requests, args=(app, config, settings), daemon=True).start()
+    threading.Thread(target=ping_self, args=(app, config), daemon=True).start()
     queues = f"{keys.DISPATCH_QUEUE},{keys.host_queue(config.name, config.instance)}"
     app.worker_main(
         [

@@ -9,13 +9,15 @@ from typing import ClassVar, Self
 from ftq_shared.hosts import Gpu
 from ftq_shared.settings import Settings, load_settings
 
+UNCLEAN = 75  # exit code (EX_TEMPFAIL) of agent and supervisor: some work was not handed back
+
 
 @dataclass(frozen=True)
 class HostConfig:
-    """One worker's identity and offer; the guard hands it to the agent and to Celery."""
+    """One worker's identity and offer; the supervisor hands it to the agent and to Celery."""
 
     name: str
-    instance: str  # new with every start of the guard
+    instance: str  # new with every start of the supervisor
     replaces: str  # the instance of a predecessor that is known to be dead, or ''
     run_dir: str  # sockets; short, because a Unix socket's path is limited to 107 bytes
     slots: int
@@ -37,28 +39,28 @@ class HostConfig:
         return Path(self.run_dir) / "zygote.sock"
 
     @property
-    def agent_pulse(self) -> Path:
-        """The agent's sign of life."""
-        return Path(self.run_dir) / "agent.pulse"
+    def agent_heartbeat(self) -> Path:
+        """The agent's heartbeat."""
+        return Path(self.run_dir) / "agent.heartbeat"
 
     @property
-    def celery_pulse(self) -> Path:
-        """The Celery worker's sign of life."""
-        return Path(self.run_dir) / "celery.pulse"
+    def celery_heartbeat(self) -> Path:
+        """The Celery worker's heartbeat."""
+        return Path(self.run_dir) / "celery.heartbeat"
 
     @property
-    def zygote_pulse(self) -> Path:
-        """The zygote's sign of life."""
-        return Path(self.run_dir) / "zygote.pulse"
+    def zygote_heartbeat(self) -> Path:
+        """The zygote's heartbeat."""
+        return Path(self.run_dir) / "zygote.heartbeat"
 
     @property
     def processes(self) -> Path:
-        """The guard's own processes, for `family`."""
+        """The supervisor's own processes, for `process_tree`."""
         return Path(self.run_dir) / "processes.json"
 
     @property
     def phases(self) -> Path:
-        """The children that run phases, for `family`."""
+        """The children that run phases, for `process_tree`."""
         return Path(self.run_dir) / "phases.json"
 
     def dumps(self) -> str:
@@ -73,5 +75,5 @@ class HostConfig:
 
     @classmethod
     def from_env(cls) -> tuple[Self, Settings]:
-        """Return what the guard passed to this process, and the settings."""
+        """Return what the supervisor passed to this process, and the settings."""
         return cls.loads(os.environ[cls.ENV]), load_settings()

@@ -1,43 +1,25 @@
-"""The kernel calls that Python has no names for."""
+"""What the kernel offers and tells a process of the host: prctl(2) and /proc."""
 
-import ctypes
 import os
 import signal
-import sys
 from pathlib import Path
 
+from ftq_shared.processes import IS_LINUX, prctl
+
 _PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_DUMPABLE = 4
-
-IS_LINUX = sys.platform == "linux"
-
-
-def _prctl(option: int, value: int) -> None:
-    """Call prctl(2); raises OSError."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, value, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl({option})")
-
-
-def become_subreaper() -> None:
-    """Adopt every orphan below this process, so that none escapes its end."""
-    if IS_LINUX:
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def end_with_parent(parent: int, signum: int = signal.SIGTERM) -> None:
     """Get `signum` when the parent dies; ends at once when it is gone already."""
-    if IS_LINUX:
-        _prctl(_PR_SET_PDEATHSIG, signum)
+    prctl(_PR_SET_PDEATHSIG, signum)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def hide_memory() -> None:
     """Keep other users, and core dumps, away from this process's memory and environment."""
-    if IS_LINUX:
-        _prctl(_PR_SET_DUMPABLE, 0)
+    prctl(_PR_SET_DUMPABLE, 0)
 
 
 def start_ticks(pid: int) -> float | None:

@@ -1,26 +1,57 @@
-"""Logging of the host's processes: a sentence for people on stderr, secrets taken out."""
+"""Logging of a host's processes, on stderr, secrets taken out.
 
+Each line is a sentence for people. Programs get the same line with FTQ_LOG=json: one JSON object
+that also has what the call gave in `extra`, an `action` (what happened, snake_case, stable) and the
+ids it concerns: job, host, instance, pid ...
+"""
+
+import json
 import logging
 import sys
+from datetime import UTC, datetime
 
 from ftq_shared.redaction import Redactor
 
+# What every record has by itself; the rest of its attributes came with `extra`.
+_STANDARD = vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "taskName"}
 
-class _Redacting(logging.Formatter):
-    """Formats a record and hides whatever looks like a secret."""
+
+class _Text(logging.Formatter):
+    """One line for people."""
 
     _redactor = Redactor()
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
         return self._redactor.text(super().format(record))
 
 
-def setup_logging(process: str) -> None:
-    """Send all logging of this process to stderr, with its name."""
+class _Json(logging.Formatter):
+    """One JSON object for programs."""
+
+    _redactor = Redactor()
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "process": self._process,
+            "message": record.getMessage(),
+        } | {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(self._redactor.data(fields), ensure_ascii=False, default=str)
+
+
+def setup_logging(process: str, form: str) -> None:
+    """Send all logging of this process to stderr; `form` is the setting FTQ_LOG: text or json."""
     handler = logging.StreamHandler(sys.stderr)
-    pattern = f"%(asctime)s {process:<7} %(levelname)-7s %(message)s"
-    handler.setFormatter(_Redacting(pattern, datefmt="%H:%M:%S"))
+    pattern = f"%(asctime)s {process:<10} %(levelname)-7s %(message)s"
+    text = _Text(pattern, datefmt="%H:%M:%S")
+    handler.setFormatter(_Json(process) if form == "json" else text)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for noisy in ("kombu", "celery", "amqp", "httpx2", "urllib3", "filelock", "fsspec"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

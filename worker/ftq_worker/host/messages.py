@@ -1,19 +1,28 @@
-"""What a child is asked to do: everything but the secrets, which come down its control pipe."""
+"""Every message between the processes of a host: each is built and read here, and nowhere else.
 
-import time
+    agent -> child     Secrets, LeaseTimes, Stop, Answer      control pipe
+    child -> agent     EventBody, Question, Outcome           event pipe
+    agent -> zygote    ChildRequest; back come Forked and, at the end, Exited
+    Celery -> agent    TakePhase, answered with Taken; FORWARD_REQUESTS, answered with many DISPATCH
+
+All travel as one JSON object a line (`wire`). The names on the wire are older than those here.
+"""
+
+import json
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from enum import StrEnum
+from typing import Any, Literal, Self, TypedDict
 
-from ftq_shared.job_record import JobRecord
-from ftq_shared.states import Phase
+from ftq_shared.errors import ErrorInfo
+from ftq_shared.keys import CHILD_S, PAUSE_S
+from ftq_worker.host.wire import to_line
 
-if TYPE_CHECKING:
-    from ftq_worker.agent.services import Bench
+# -- agent -> zygote
 
 
 @dataclass(frozen=True)
 class ChildRequest:
-    """One phase for one child process."""
+    """One phase for one child process: everything but the secrets."""
 
     job: str
     phase: str
@@ -27,51 +36,200 @@ class ChildRequest:
     rank: int = 0
     cpu_threads: int = 1
     env: dict[str, str] = field(default_factory=dict)  # for the child, never secrets
-    watched: bool = True  # False: no agent renews its lease (stand-alone)
     claim: str = ""  # name of the claim's own folder
     fresh_after: int = 0  # checkpoints of tokens up to this number are not resumed from
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain data."""
-        return asdict(self)
+    def dumps(self) -> str:
+        """Return it as JSON on one line."""
+        return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, raw: dict[str, Any]) -> "ChildRequest":
-        """Read what `to_json` wrote."""
-        return cls(**raw | {"gpus": tuple(raw.get("gpus", ()))})
+    def loads(cls, text: str | bytes) -> Self:
+        """Read what `dumps` wrote."""
+        raw = json.loads(text)
+        return cls(**raw | {"gpus": tuple(raw["gpus"])})
 
 
-def request_for(record: JobRecord, rank: int, bench: "Bench") -> ChildRequest:
-    """Describe a claimed phase to one rank."""
-    return ChildRequest(
-        job=record.id,
-        phase=record.phase,
-        attempt=record.attempt,
-        token_number=record.token_number,
-        claim=record.claim,
-        fresh_after=record.fresh_after,
-        spec=record.spec_json,
-        storage=str(bench.storage),
-        endpoint=record.endpoint or None,
-        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created_ms / 1000)),
-        gpus=record.gpus,
-        rank=rank,
-        cpu_threads=bench.cpu_threads if record.phase is Phase.TRAIN else 1,
-        env=rank_environment(record, rank),
-    )
+class Forked(TypedDict):
+    """The zygote's first answer; a pidfd comes with it."""
+
+    pid: int
 
 
-def rank_environment(record: JobRecord, rank: int) -> dict[str, str]:
-    """Return what torch and accelerate read; ids are UUIDs, so a reboot changes nothing."""
-    env = {"CUDA_VISIBLE_DEVICES": ",".join(record.gpus), "FTQ_JOB_ID": record.id}
-    if len(record.gpus) > 1:
-        port = 20_000 + (record.token_number * 1009 + sum(record.id.encode())) % 20_000
-        env |= {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": str(len(record.gpus)),
-            "LOCAL_WORLD_SIZE": str(len(record.gpus)),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-        }
-    return env
+class Exited(TypedDict):
+    """The zygote's second answer, once the child has ended."""
+
+    status: int  # exit code, negative for a signal
+
+
+# -- agent -> child
+
+
+class StopReason(StrEnum):
+    """Why a phase is asked to stop."""
+
+    CANCEL = "cancel"  # somebody cancelled the job
+    DRAIN = "drain"  # the host goes down; the job goes on elsewhere
+    DEADLINE = "timeout"  # max_runtime is over
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """What the phase may know that nobody else may; comes first."""
+
+    values: dict[str, str]
+
+
+@dataclass(frozen=True)
+class LeaseTimes:
+    """How far a lease reaches: seconds on the monotonic clock, which a host's processes share."""
+
+    until: float  # then the kernel ends the child
+    pause_at: float  # then the child stands still: another host may take the job soon
+
+    @classmethod
+    def renewed(cls, asked: float) -> Self:
+        """Return the times of a lease whose renewal was sent at `asked`.
+
+        They count from there: the broker may have noted the renewal at once, and whoever watches
+        the lease counts from when it was noted.
+        """
+        return cls(asked + CHILD_S, asked + PAUSE_S)
+
+    def at_least(self, other: "LeaseTimes") -> "LeaseTimes":
+        """Return the later of both times: an answer that comes late takes nothing back."""
+        return LeaseTimes(max(self.until, other.until), max(self.pause_at, other.pause_at))
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Save, and end at the next safe point."""
+
+    reason: StopReason
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the broker said to a Question."""
+
+    status: Literal["ok", "busy", "stale"]
+    owner: str = ""  # the job that has the lock, when it is busy
+
+
+ControlMessage = Secrets | LeaseTimes | Stop | Answer
+
+
+def control_line(message: ControlMessage) -> bytes:
+    """Return a message for the control pipe."""
+    match message:
+        case Secrets():
+            return to_line({"secrets": message.values})
+        case LeaseTimes():
+            return to_line({"lease": asdict(message)})
+        case Stop():
+            return to_line({"stop": message.reason})
+        case Answer():
+            return to_line({"answer": asdict(message)})
+
+
+def read_control(line: bytes) -> ControlMessage:
+    """Read what `control_line` wrote."""
+    match json.loads(line):
+        case {"secrets": values}:
+            return Secrets(values)
+        case {"lease": times}:
+            return LeaseTimes(**times)
+        case {"stop": reason}:
+            return Stop(StopReason(reason))
+        case {"answer": answer}:
+            return Answer(**answer)
+        case unknown:
+            raise ValueError(f"no control message: {unknown}")
+
+
+# -- child -> agent
+
+
+class EventBody(TypedDict):
+    """An event without the job and number, which the broker adds; see `ftq_shared.events`."""
+
+    attempt: int
+    host: str
+    time: str
+    phase: str | None
+    type: str
+    data: dict[str, Any]  # the fields that EVENTS documents for the type
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a phase asks of its agent, and waits for."""
+
+    ask: Literal["written", "confirm", "lock"]
+    what: str = ""  # the lock's name
+
+
+class Ending(StrEnum):
+    """The ways in which a phase ends."""
+
+    DONE = "done"
+    CANCELLED = "cancelled"  # it stopped because somebody cancelled the job
+    INTERRUPTED = "interrupted"  # it stopped for another StopReason and can be resumed
+    FAILED = "failed"  # the job's own fault
+    HOST = "host"  # the host's fault, and the phase says so: no room on the disk
+    DIED = "died"  # its process ended without a word
+    NOT_RUN = "not_run"  # the agent could not run it
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a phase ended: the last line of a child, or what its agent concludes without one."""
+
+    ending: Ending
+    error: ErrorInfo | None = None  # why; None for DONE and CANCELLED
+    counts_attempt: bool = True  # whether being requeued for it costs one of the job's attempts
+
+    @property
+    def reason(self) -> str:
+        """Why it ended, in words; '' when there is nothing to say."""
+        return self.error.message if self.error else ""
+
+
+def report_line(message: Question | Outcome) -> bytes:
+    """Return a message for the event pipe."""
+    match message:
+        case Question():
+            return to_line({key: text for key, text in asdict(message).items() if text})
+        case Outcome(ending, error):
+            return to_line({"outcome": ending} | ({"error": error.to_json()} if error else {}))
+
+
+def read_report(line: bytes) -> EventBody | Question | Outcome:
+    """Read a line of the event pipe."""
+    message = json.loads(line)
+    if "outcome" in message:
+        error = message.get("error")
+        return Outcome(Ending(message["outcome"]), ErrorInfo.from_json(error) if error else None)
+    if "ask" in message:
+        return Question(**message)
+    body: EventBody = message
+    return body
+
+
+# -- Celery -> agent
+
+FORWARD_REQUESTS = {"bells": True}  # from now on, send me every request for a dispatch pass
+DISPATCH = {"ring": True}  # such a request
+
+
+class TakePhase(TypedDict):
+    """A phase was placed on this host."""
+
+    run: str  # the job
+    token: str
+
+
+class Taken(TypedDict):
+    """Whether the agent has claimed it."""
+
+    taken: bool

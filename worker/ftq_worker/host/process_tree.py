@@ -1,9 +1,9 @@
 """Which processes belong to one worker, written down so that others can end them.
 
-run_dir/processes.json   the guard's own: agent, Celery, zygote
-run_dir/phases.json      the agent's: the children that run phases
+run_dir/processes.json   by the supervisor: agent, Celery, zygote
+run_dir/phases.json      by the agent: the children that run phases
 
-Each entry is [pid, start], so that a pid that the kernel has given to somebody else is left alone.
+Each entry is [pid, start]: a pid that the kernel has given to another process is left alone.
 """
 
 import json
@@ -11,25 +11,27 @@ import logging
 import os
 import secrets
 import signal
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
 
+from ftq_shared.processes import children_of
 from ftq_worker.host.linux import start_ticks
 
-log = logging.getLogger("ftq.guard")
+log = logging.getLogger(__name__)
 
 GONE_S = 5.0  # a killed process that is still there after so long hangs in the kernel
-FRESH_S = 0.3  # between a start and the note of it
+FRESH_S = 0.3  # between a process's start and its entry in the list
 
 
-def note(path: Path, pids: Iterable[int]) -> None:
-    """Replace the list in `path`; of processes that have ended nothing is written.
+def save_pids(path: Path, pids: Iterable[int]) -> None:
+    """Replace the list in `path`; processes that have ended are left out.
 
-    A list that cannot be written is removed: who reads an old one takes what was started since for
-    a stranger.
+    A list that cannot be written is removed: by an old list, a process that was started since
+    would be killed as a leftover.
     """
     entries = [[pid, start] for pid in pids if (start := start_ticks(pid)) is not None]
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -37,18 +39,18 @@ def note(path: Path, pids: Iterable[int]) -> None:
         part.write_text(json.dumps(entries))
         part.replace(path)
     except OSError as error:
-        log.warning("%s: %s", path, error)
+        log.warning("%s: %s", path, error, extra={"action": "pids_not_saved"})
         for file in (part, path):
             file.unlink(missing_ok=True)
 
 
-def noted(path: Path) -> set[int] | None:
+def load_pids(path: Path) -> set[int] | None:
     """Return the processes of a list that still run; None when there is no list to read."""
     try:
         entries = json.loads(path.read_text())
         return {int(pid) for pid, start in entries if start_ticks(int(pid)) == start}
     except (OSError, ValueError, TypeError) as error:
-        log.debug("%s: %s", path, error)
+        log.debug("%s: %s", path, error, extra={"action": "pids_not_read"})
         return None
 
 
@@ -77,7 +79,8 @@ def wait_gone(pids: Iterable[int]) -> None:
         left = {pid for pid in left if runs(pid)}
         time.sleep(0.01 if left else 0)
     if left:
-        log.error("processes %s do not die", sorted(left))
+        extra = {"action": "kill_failed", "pids": sorted(left)}
+        log.error("processes %s do not die", sorted(left), extra=extra)
 
 
 def _belongs(pid: int, run_dir: Path) -> bool:
@@ -96,51 +99,57 @@ def runs(pid: int) -> bool:
         return False
 
 
-def children_of(pid: int) -> list[int]:
-    """Return the direct children of a process of ours; Linux only."""
-    try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    except FileNotFoundError:
-        return []
-    return [int(child) for child in text.split()]
+class PhaseProcesses:
+    """The processes of all phases of a host, known to every run. Safe to use from any thread."""
 
+    def __init__(self, supervisor: int, run_dir: Path) -> None:
+        self._supervisor, self._run_dir = supervisor, run_dir
+        self._lock = threading.Lock()
+        self._pids: set[int] = set()
 
-class Orphans:
-    """Ends what dead phases have left: it falls to the guard, their next subreaper."""
+    def add(self, pid: int) -> None:
+        """Write down a child that was started."""
+        with self._lock:
+            self._pids.add(pid)
+            save_pids(self._run_dir / "phases.json", self._pids)
 
-    def __init__(self, guard: int, run_dir: Path) -> None:
-        self._guard, self._run_dir = guard, run_dir
+    def remove(self, pids: Iterable[int]) -> None:
+        """Strike out children that have ended, and kill what phases have left behind.
 
-    def end(self, phases: Iterable[int]) -> None:
-        """Kill every child of the guard that is neither its own nor one of the `phases`.
-
-        When the zygote dies, the phases it forked fall to the guard too: they go on.
+        Their orphans fall to the supervisor, the next subreaper: every child of it that is neither
+        its own nor a phase is one. The phases of a zygote that died fall to it too: they go on.
         """
-        if strangers := self._strangers(phases):
-            # One that the guard has started a moment ago may not be written down yet.
+        with self._lock:
+            self._pids -= set(pids)
+            save_pids(self._run_dir / "phases.json", self._pids)
+        if orphans := self._orphans():
+            # One that the supervisor has started a moment ago may not be written down yet.
             time.sleep(FRESH_S)
-            strangers &= self._strangers(phases)
-        if strangers:
-            log.warning("ending what a phase left behind: %s", sorted(strangers))
-            kill_all(strangers)
+            orphans &= self._orphans()
+        if orphans:
+            extra = {"action": "orphans_killed", "pids": sorted(orphans)}
+            log.warning("killing what a phase left behind: %s", sorted(orphans), extra=extra)
+            kill_all(orphans)
 
-    def _strangers(self, phases: Iterable[int]) -> set[int]:
-        own = noted(self._run_dir / "processes.json")
-        if own is None:  # without the guard's word, its own processes would be strangers too
+    def _orphans(self) -> set[int]:
+        own = load_pids(self._run_dir / "processes.json")
+        if own is None:  # without that list, the supervisor's own processes would be orphans too
             return set()
-        known = {os.getpid(), *phases} | own
-        return {pid for pid in children_of(self._guard) if pid not in known and runs(pid)}
+        with self._lock:
+            known = {os.getpid()} | self._pids | own
+        return {pid for pid in children_of(self._supervisor) if pid not in known and runs(pid)}
 
 
-def end_family(run_dir: Path) -> None:
-    """Kill what is left of a worker whose guard has died.
+def kill_leftovers(run_dir: Path) -> None:
+    """Kill what is left of a worker whose supervisor has died.
 
-    What a phase has left behind fell to init then, and is written down nowhere: it is known by
+    What a phase had left behind fell to init then, and is written down nowhere: it is known by
     its environment, which names the folder.
     """
-    lists = [noted(run_dir / name) for name in ("processes.json", "phases.json")]
+    lists = [load_pids(run_dir / name) for name in ("processes.json", "phases.json")]
     left = set().union(*(pids for pids in lists if pids))
     left |= {pid for pid in psutil.pids() if pid != os.getpid() and _belongs(pid, run_dir)}
     if left:
-        log.warning("ending processes that a dead guard has left: %s", sorted(left))
+        extra = {"action": "leftovers_killed", "pids": sorted(left)}
+        log.warning("killing what a dead supervisor has left: %s", sorted(left), extra=extra)
         kill_all(left)

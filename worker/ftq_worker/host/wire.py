@@ -5,10 +5,9 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 
-def to_line(message: Mapping[str, Any]) -> bytes:
+def to_line(message: Mapping[str, object]) -> bytes:
     """Return a message as one line; half a surrogate pair, as of a file's name, becomes a `?`."""
     text = json.dumps(message, separators=(",", ":"), ensure_ascii=False)
     return text.encode(errors="replace") + b"\n"
@@ -38,8 +37,11 @@ def reachable(server: socket.socket) -> socket.socket:
     return fresh
 
 
-def ask(path: Path, message: Mapping[str, Any], *, timeout_s: float = 10.0) -> dict[str, Any]:
-    """Send one message and return the answer; raises OSError, or ValueError for no answer."""
+def ask(path: Path, message: Mapping[str, object], *, timeout_s: float = 10.0) -> bytes:
+    """Send one message and return the line that answers it.
+
+    Raises OSError, or ValueError when there is no answer.
+    """
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(timeout_s)
         client.connect(str(path))
@@ -49,12 +51,12 @@ def ask(path: Path, message: Mapping[str, Any], *, timeout_s: float = 10.0) -> d
     raise ValueError(f"no answer from {path.name}")
 
 
-def lines(connection: socket.socket) -> Iterator[dict[str, Any]]:
-    """Yield messages until the other side closes."""
+def lines(connection: socket.socket) -> Iterator[bytes]:
+    """Yield whole lines until the other side closes."""
     buffer = b""
     while data := connection.recv(65536):
         *whole, buffer = (buffer + data).split(b"\n")
-        yield from (json.loads(line) for line in whole)
+        yield from whole
 
 
 class LineReader:

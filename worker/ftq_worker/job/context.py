@@ -8,7 +8,6 @@ FtqError to end the job or Interrupted when it stopped because it was asked to.
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Protocol
 
 from ftq_shared.errors import FtqError, JobCancelled
@@ -16,15 +15,8 @@ from ftq_shared.events import EventType
 from ftq_shared.paths import JobPaths, write_json
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import Phase
+from ftq_worker.host.messages import StopReason
 from ftq_worker.job.reports import read_resolved
-
-
-class StopReason(StrEnum):
-    """Why a phase is asked to stop."""
-
-    CANCEL = "cancel"  # somebody cancelled the job
-    DRAIN = "drain"  # the host goes down; the job goes on elsewhere
-    DEADLINE = "timeout"  # max_runtime is over
 
 
 class Interrupted(FtqError):

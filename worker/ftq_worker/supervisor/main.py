@@ -1,4 +1,4 @@
-"""The guard: tiny, starts and restarts the others, and lets no process escape.
+"""The supervisor: tiny, starts and restarts the others, and lets no process escape.
 
     python -m ftq_worker.supervisor.main [--name N] [--gpus all|N|LIST] [--slots N] [--cold]
 
@@ -28,26 +28,26 @@ from ftq_shared.broker import connect, ping
 from ftq_shared.errors import FtqError, UsageError
 from ftq_shared.hosts import HostStore
 from ftq_shared.paths import open_storage
+from ftq_shared.processes import IS_LINUX, become_subreaper, children_of, kill_descendants
 from ftq_shared.settings import Settings, load_settings
 from ftq_shared.signals import Wakeup
-from ftq_worker.host.config import HostConfig
+from ftq_worker.host.config import UNCLEAN, HostConfig
 from ftq_worker.host.environment import child_environment, clean_environment
-from ftq_worker.host.heartbeat import PulseWatch
-from ftq_worker.host.linux import IS_LINUX, become_subreaper, end_with_parent
+from ftq_worker.host.linux import end_with_parent
 from ftq_worker.host.log import setup_logging
-from ftq_worker.host.process_tree import children_of, end_family, kill_all, note, noted
+from ftq_worker.host.process_tree import kill_all, kill_leftovers, load_pids, save_pids
 from ftq_worker.supervisor.fleet_key import announce_fleet
 from ftq_worker.supervisor.gpus import offered_gpus
-from ftq_worker.supervisor.process import UNCLEAN, Process
+from ftq_worker.supervisor.process import HeartbeatWatch, Process
 
-log = logging.getLogger("ftq.guard")
+log = logging.getLogger(__name__)
 
 DRAIN_S = 90.0  # what the agent gets to hand back its jobs
 LOOK_S = 0.5  # between two looks at the processes
 END_S = 10.0  # what the others get to end in order
 
 
-class Guard:
+class Supervisor:
     """Keeps the processes of one worker running until it is told to stop."""
 
     def __init__(self, config: HostConfig) -> None:
@@ -58,16 +58,16 @@ class Guard:
         zygote = [*python, "ftq_worker.child.zygote", str(config.zygote_socket), me]
         # The children get GPUs by CUDA_VISIBLE_DEVICES; the zygote itself must not see any.
         blind = child_environment(env) | {"CUDA_VISIBLE_DEVICES": ""}
-        self._zygote = Process("zygote", zygote, blind, PulseWatch(config.zygote_pulse))
+        self._zygote = Process("zygote", zygote, blind, HeartbeatWatch(config.zygote_heartbeat))
         self._agent = Process(
             "agent",
             [*python, "ftq_worker.agent.main", me],
             env,
-            PulseWatch(config.agent_pulse),
+            HeartbeatWatch(config.agent_heartbeat),
             self._end_phases,
         )
         celery = [*python, "ftq_worker.dispatch.celery_app", me]
-        self._celery = Process("celery", celery, env, PulseWatch(config.celery_pulse))
+        self._celery = Process("celery", celery, env, HeartbeatWatch(config.celery_heartbeat))
         others = [] if config.cold else [self._zygote]
         self._all = [*others, self._agent, self._celery]
 
@@ -79,16 +79,21 @@ class Guard:
         become_subreaper()
         wakeup = Wakeup((signal.SIGTERM, signal.SIGINT), children=True)
         while not wakeup.stop and not self._agent_left():
-            started = sum(process.keep() for process in self._all)
+            started = sum(process.ensure_running() for process in self._all)
             if started or not self._config.processes.exists():  # /tmp may have been cleaned
-                note(self._config.processes, self._own())
+                save_pids(self._config.processes, self._own())
             self._reap_orphans()
             wakeup.wait(LOOK_S)
-        log.info("stopping: running jobs save and go back to the queue")
+        extra = {"action": "stopping", "host": self._config.name}
+        log.info("stopping: running jobs save and are requeued", extra=extra)
         code = self._agent.end(DRAIN_S)
         self._celery.end(END_S)
         self._zygote.end(END_S)
-        kill_descendants()
+        if left := kill_descendants():
+            pids = sorted(left)
+            log.error(
+                "processes %s do not die", pids, extra={"action": "kill_failed", "pids": pids}
+            )
         return 0 if code == 0 else UNCLEAN
 
     def _agent_left(self) -> bool:
@@ -105,7 +110,7 @@ class Guard:
         library may take until its timer.
         """
         phases = set(children_of(self._zygote.pid)) if self._zygote.pid else set()
-        phases |= noted(self._config.phases) or set()  # where the kernel lists no children
+        phases |= load_pids(self._config.phases) or set()  # where the kernel lists no children
         kill_all(phases | (set(children_of(os.getpid())) - set(self._own())))
 
     def _reap_orphans(self) -> None:
@@ -117,24 +122,12 @@ class Guard:
                     os.waitpid(pid, os.WNOHANG)
 
 
-def kill_descendants() -> None:
-    """Kill whatever is left below this process, again until nothing comes after."""
-    for _ in range(100):
-        left = children_of(os.getpid())
-        if not left:
-            return
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
-
-
 @contextlib.contextmanager
 def own_name(settings: Settings, name: str) -> Iterator[tuple[IO[str], str]]:
     """Hold the lock of this worker's name on this machine; yields (lock, dead predecessor).
 
-    What the predecessor's guard has left running is ended first: its leases may be given back.
+    What a predecessor's supervisor has left running is killed first: only then may its leases be
+    given back.
     """
     folder = settings.home / "workers"
     folder.mkdir(parents=True, exist_ok=True)
@@ -151,7 +144,7 @@ def own_name(settings: Settings, name: str) -> Iterator[tuple[IO[str], str]]:
         lock.seek(0)
         before = _read_lock(lock.read())
         if run_dir := before.get("run_dir"):
-            end_family(Path(run_dir))
+            kill_leftovers(Path(run_dir))
             shutil.rmtree(run_dir, ignore_errors=True)
         yield lock, before.get("instance", "")
 
@@ -161,7 +154,8 @@ def _read_lock(text: str) -> dict[str, str]:
     try:
         held = json.loads(text or "{}")
     except ValueError:
-        log.warning("the lock file of this worker's name is damaged; nobody is taken over")
+        extra = {"action": "lock_damaged"}
+        log.warning("the lock file of this worker's name is damaged: no predecessor", extra=extra)
         return {}
     return {key: str(value) for key, value in held.items()} if isinstance(held, dict) else {}
 
@@ -178,15 +172,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> int:
-    """Check everything that can be wrong, then guard."""
-    setup_logging("guard")
+    """Check everything that can be wrong, then supervise."""
     args = parse_args()
     if args.parent:
         end_with_parent(args.parent)
     try:
         settings = load_settings()
+        setup_logging("supervisor", settings.log)
         with own_name(settings, args.name) as (lock, replaces):
-            return guard(args, settings, lock, replaces)
+            return supervise(args, settings, lock, replaces)
     except FtqError as error:
         print(f"ftq worker: {error.message}", file=sys.stderr)  # noqa: T201  the edge of a process
         if error.hint:
@@ -194,7 +188,7 @@ def main() -> int:
         return int(error.exit_code)
 
 
-def guard(args: argparse.Namespace, settings: Settings, lock: IO[str], replaces: str) -> int:
+def supervise(args: argparse.Namespace, settings: Settings, lock: IO[str], replaces: str) -> int:
     """Make the worker's identity and run it; returns the exit code. Raises FtqError."""
     redis = connect(settings.redis_url)
     ping(settings.redis_url)
@@ -217,8 +211,10 @@ def guard(args: argparse.Namespace, settings: Settings, lock: IO[str], replaces:
         held = {"instance": config.instance, "pid": os.getpid(), "run_dir": run_dir}
         lock.write(json.dumps(held))
         lock.flush()
-        log.info("worker %s: %d CPU slots, %d GPUs", config.name, config.slots, len(config.gpus))
-        return Guard(config).run()
+        extra = {"action": "starting", "host": config.name, "instance": config.instance}
+        cards = len(config.gpus)
+        log.info("worker %s: %d CPU slots, %d GPUs", config.name, config.slots, cards, extra=extra)
+        return Supervisor(config).run()
 
 
 def refuse_taken_name(hosts: HostStore, config: HostConfig) -> None:
