@@ -16,17 +16,16 @@
 
 from typing import ClassVar
 
-from ftq_shared.errors import FtqError
 
-
-class HubError(FtqError):
+class HubError(Exception):
     """Base: an answer with a status and a message; `headers` are added to the answer."""
 
     status: ClassVar[int] = 500
     error_code: ClassVar[str] = ""
 
     def __init__(self, message: str, *, headers: dict[str, str] | None = None) -> None:
-        super().__init__(message, code=self.error_code or f"hub_{self.status}")
+        super().__init__(message)
+        self.message = message
         self.headers = headers or {}
 
     @property
