@@ -26,7 +26,6 @@ class Span:
 
     @property
     def length(self) -> int:
-        """How many bytes."""
         return self.stop - self.start
 
 

@@ -30,7 +30,6 @@ class HubError(Exception):
 
     @property
     def http_status(self) -> int:
-        """The status of the answer."""
         return self.status
 
 
