@@ -12,31 +12,13 @@ from ftq_hub.repo_files import RepoFiles, dir_paths
 _CARD_BYTES = 1 << 20  # a longer README is text pasted by mistake; it is not parsed
 
 
-class _SiblingLfs(TypedDict):
-    sha256: str
-    size: int
-    pointerSize: int
-
-
 class _Sibling(TypedDict):
     """A file in the list of an info answer; all but the name only when `blobs` are asked for."""
 
     rfilename: str
     size: NotRequired[int]
     blobId: NotRequired[str]
-    lfs: NotRequired[_SiblingLfs]
-
-
-class _RowLfs(TypedDict):
-    oid: str  # the sha256
-    size: int
-    pointerSize: int
-
-
-class _LastCommit(TypedDict):
-    id: str
-    title: str
-    date: str
+    lfs: NotRequired[dict[str, str | int]]  # as `_lfs` makes it
 
 
 class PathRow(TypedDict):
@@ -46,8 +28,8 @@ class PathRow(TypedDict):
     oid: str
     size: int
     path: str
-    lfs: NotRequired[_RowLfs]
-    lastCommit: NotRequired[_LastCommit]  # with `expand`: the commit that last changed the path
+    lfs: NotRequired[dict[str, str | int]]  # as `_lfs` makes it
+    lastCommit: NotRequired[dict[str, str]]  # with `expand`: the commit that last changed the path
     securityFileStatus: NotRequired[dict[str, str | None]]  # with `expand`, for a large file
 
 
@@ -149,8 +131,9 @@ _LISTED = ["author", "createdAt", "downloads", "gated", "lastModified", "library
 _LISTED += ["pipeline_tag", "private", "tags", "trendingScore"]
 
 
-def _pointer_size(entry: FileEntry) -> int:
-    return len(pointer_text(entry.sha256, entry.size))
+def _lfs(entry: FileEntry, key: str) -> dict[str, str | int]:
+    pointer = len(pointer_text(entry.sha256, entry.size))
+    return {key: entry.sha256, "size": entry.size, "pointerSize": pointer}
 
 
 def _sibling(path: str, entry: FileEntry, blobs: bool) -> _Sibling:
@@ -158,16 +141,14 @@ def _sibling(path: str, entry: FileEntry, blobs: bool) -> _Sibling:
         return {"rfilename": path}
     row: _Sibling = {"rfilename": path, "size": entry.size, "blobId": entry.oid}
     if entry.lfs:
-        size = _pointer_size(entry)
-        row["lfs"] = {"sha256": entry.sha256, "size": entry.size, "pointerSize": size}
+        row["lfs"] = _lfs(entry, "sha256")
     return row
 
 
 def _file_row(path: str, entry: FileEntry) -> PathRow:
     row: PathRow = {"type": "file", "oid": entry.oid, "size": entry.size, "path": path}
     if entry.lfs:
-        size = _pointer_size(entry)
-        row["lfs"] = {"oid": entry.sha256, "size": entry.size, "pointerSize": size}
+        row["lfs"] = _lfs(entry, "oid")
     return row
 
 

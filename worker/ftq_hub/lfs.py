@@ -35,19 +35,13 @@ class _Batch:
     objects: tuple[_Object, ...] = ()
 
 
-class _Link(TypedDict):
-    """Where an action is done."""
-
-    href: str
-
-
 class _Target(TypedDict):
     """Where an object goes; without actions it is stored already."""
 
     oid: str
     size: int
     authenticated: NotRequired[bool]
-    actions: NotRequired[dict[str, _Link]]  # upload and verify
+    actions: NotRequired[dict[str, dict[str, str]]]  # upload and verify: the href of each
 
 
 def _signature(call: Call, oid: str, size: int, until: int) -> str:
@@ -78,7 +72,7 @@ def _target(call: Call, files: RepoFiles, oid: str, size: int) -> _Target:
     path = f"_lfs/{call.kind.plural}/{call.repo_id}/{oid}"
     upload = call.href(f"{path}?size={size}&until={until}&sign={sign}")
     # The upload carries no token, as on the Hub, where it goes to another host: its URL is the key.
-    actions: dict[str, _Link] = {
+    actions = {
         "upload": {"href": upload},
         "verify": {"href": call.href(f"{path}/verify")},
     }

@@ -141,9 +141,7 @@ class Call:
 
 def may_see(repo: Repo, user: User | None) -> bool:
     """Whether the user may know that the repo exists."""
-    if not repo.private:
-        return True
-    return user is not None and (user.owns(repo.namespace) or user.name in repo.granted)
+    return not repo.private or may_pass_gate(repo, user)
 
 
 def may_pass_gate(repo: Repo, user: User | None) -> bool:
