@@ -192,17 +192,10 @@ async def create_tag(call: Call) -> ASGIApp:
     return Response(status_code=201)
 
 
-@routes.on("DELETE", "{api}/branch/{ref}")
-async def delete_branch(call: Call) -> ASGIApp:
-    """Remove a branch; main stays."""
+@routes.on("DELETE", "{api}/{what:branch|tag}/{ref}")
+async def delete_ref(call: Call) -> ASGIApp:
+    """Remove a branch or tag; raises BadRequest for main."""
     call.open_write()
-    call.store.delete_ref(call.kind, call.repo_id, "branches", call.params["ref"])
-    return Response(status_code=204)
-
-
-@routes.on("DELETE", "{api}/tag/{ref}")
-async def delete_tag(call: Call) -> ASGIApp:
-    """Remove a tag."""
-    call.open_write()
-    call.store.delete_ref(call.kind, call.repo_id, "tags", call.params["ref"])
+    refs = "branches" if call.params["what"] == "branch" else "tags"
+    call.store.delete_ref(call.kind, call.repo_id, refs, call.params["ref"])
     return Response(status_code=204)

@@ -1,6 +1,5 @@
 """Large files: the LFS batch call, the upload that it points to, and the check after it."""
 
-import hashlib
 import hmac
 import time
 from dataclasses import dataclass
@@ -44,12 +43,6 @@ class _Target(TypedDict):
     actions: NotRequired[dict[str, dict[str, str]]]  # upload and verify: the href of each
 
 
-def _signature(call: Call, oid: str, size: int, until: int) -> str:
-    text = f"{call.kind}\n{call.repo_id}\n{oid}\n{size}\n{until}"
-    key: bytes = call.request.app.upload_key
-    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
-
-
 @routes.on("POST", "{files}.git/info/lfs/objects/batch")
 async def batch(call: Call) -> ASGIApp:
     """Say where each object goes; one that is stored already has no action.
@@ -68,7 +61,7 @@ def _target(call: Call, files: RepoFiles, oid: str, size: int) -> _Target:
     if files.blobs.has(oid):
         return {"oid": oid, "size": size}
     until = int(time.time()) + _UPLOAD_S
-    sign = _signature(call, oid, size, until)
+    sign = call.signature(oid, size, until)
     path = f"_lfs/{call.kind.plural}/{call.repo_id}/{oid}"
     upload = call.href(f"{path}?size={size}&until={until}&sign={sign}")
     # The upload carries no token, as on the Hub, where it goes to another host: its URL is the key.
@@ -84,7 +77,7 @@ async def upload(call: Call) -> ASGIApp:
     """Store an object as it arrives; raises Forbidden for a bad URL, BadRequest for a bad hash."""
     query, oid = call.request.query_params, call.params["oid"]
     size, until = call.number("size", 0), call.number("until", 0)
-    sign = _signature(call, oid, size, until)
+    sign = call.signature(oid, size, until)
     if until < time.time() or not hmac.compare_digest(sign, query.get("sign", "")):
         raise Forbidden("this upload URL is not, or no longer, valid")
     files = call.store.files(call.kind, call.repo_id)

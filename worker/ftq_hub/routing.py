@@ -1,5 +1,7 @@
 """From a request to a handler: routes on the raw path, who is asking, what they may do."""
 
+import hashlib
+import hmac
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -71,6 +73,12 @@ class Call:
     def href(self, path: str) -> str:
         """An absolute URL of this server, under the name the client used."""
         return f"{str(self.request.base_url).rstrip('/')}/{path.lstrip('/')}"
+
+    def signature(self, *parts: object) -> str:
+        """Sign what an upload to this repo may do; its URL or token carries the signature."""
+        text = "\n".join(map(str, (self.kind, self.repo_id, *parts)))
+        key: bytes = self.request.app.upload_key
+        return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
     # Access. The order matters: existence, then privacy, then the gate, then writing.
 
@@ -216,4 +224,4 @@ def error_response(error: HubError) -> JSONResponse:
     headers["X-Error-Message"] = " ".join(text.split())
     if error.error_code:
         headers["X-Error-Code"] = error.error_code
-    return JSONResponse({"error": error.message}, error.http_status, headers)
+    return JSONResponse({"error": error.message}, error.status, headers)
