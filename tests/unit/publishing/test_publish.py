@@ -106,7 +106,7 @@ class TestVerification:
         assert found["ok"]
         assert found["after"] == pytest.approx(found["before"], rel=1e-5)
         assert found["message"].endswith(f"what training measured: {found['before']:.4f}")
-        staged = job.ctx.paths.attempt(job.ctx.claim) / "publish"
+        staged = job.ctx.paths.claim_dir(job.ctx.claim) / "publish"
         assert not list(staged.glob("adapter*"))
 
     @pytest.mark.parametrize("value", [0.0, math.nan])
@@ -446,7 +446,7 @@ class TestCard:
         ):
             job = publishing(repo=f"me/samples{number}", card_samples=allowed)
             set_samples(job, private)
-            folder = job.ctx.paths.attempt("99")
+            folder = job.ctx.paths.claim_dir("99")
             folder.mkdir(parents=True)
             write_card_alone(job, folder)
             assert ("w5 secret row" in (folder / "README.md").read_text()) is shown
@@ -457,7 +457,7 @@ class TestCard:
         found = Validated.load(job.ctx.paths.validated)
         local = found.model.model_copy(update={"place": Place.WORKER, "name": "/secret/place"})
         found.model_copy(update={"model": local}).save(job.ctx.paths.validated)
-        folder = job.ctx.paths.attempt("99")
+        folder = job.ctx.paths.claim_dir("99")
         folder.mkdir(parents=True)
         write_card_alone(job, folder)
         text = (folder / "README.md").read_text()

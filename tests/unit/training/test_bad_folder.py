@@ -126,13 +126,13 @@ class TestUnfinished:
         paths = JobPaths(tmp_path, JOB)
         for claim in ("1-aa", "2-bb", "3-cc", "12-dd", "old"):
             for name in (*folders.SCRATCH, "prepare.old", "checkpoints/checkpoint-5"):
-                (paths.attempt(claim) / name).mkdir(parents=True)
+                (paths.claim_dir(claim) / name).mkdir(parents=True)
             paths.events(claim).write_text("{}")
         folders.sweep(paths, 3)
         left = {
             claim: sorted(
-                p.relative_to(paths.attempt(claim)).as_posix()
-                for p in paths.attempt(claim).rglob("*")
+                p.relative_to(paths.claim_dir(claim)).as_posix()
+                for p in paths.claim_dir(claim).rglob("*")
             )
             for claim in ("1-aa", "2-bb", "3-cc", "12-dd", "old")
         }

@@ -160,7 +160,7 @@ class PhaseContext:
 
     @property
     def claim(self) -> str:
-        """Name of this claim's own folder, `paths.attempt(claim)`: nobody else writes there."""
+        """Name of this claim's own folder, `paths.claim_dir(claim)`: nobody else writes there."""
         return self.claim_name or str(self.token_number)
 
     @property

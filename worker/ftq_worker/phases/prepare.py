@@ -74,7 +74,7 @@ def run(ctx: PhaseContext) -> None:
 @contextmanager
 def _scratch(ctx: PhaseContext) -> Iterator[Path]:
     """Give a folder that only this claim writes to, on the storage's own disk."""
-    folder = ctx.paths.attempt(ctx.claim) / "prepare"
+    folder = ctx.paths.claim_dir(ctx.claim) / "prepare"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:

@@ -72,7 +72,7 @@ def stage(
 
     `from_pretrained` would apply an adapter that lies beside a merged model a second time.
     """
-    folder = ctx.paths.attempt(ctx.claim) / "publish"
+    folder = ctx.paths.claim_dir(ctx.claim) / "publish"
     shutil.rmtree(folder, ignore_errors=True)
     if form != "merged":
         shutil.copytree(ctx.paths.model, folder, copy_function=_link_or_copy)
