@@ -49,11 +49,11 @@ class OneOwner:
     locks: list[str | Exception] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
-    def confirm(self) -> None:
+    def check_lease(self) -> None:
         if not self.confirmed:
             raise Stale("somebody else owns this job now")
 
-    def lock(self, what: str) -> str:
+    def try_lock(self, what: str) -> str:
         self.asked.append(what)
         answer = self.locks.pop(0) if self.locks else ""
         if isinstance(answer, Exception):

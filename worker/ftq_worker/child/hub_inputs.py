@@ -57,7 +57,7 @@ def free(ctx: PhaseContext) -> None:
         return
     hub = HubClient(ctx.endpoint, ctx.hub_token, retry=_FREE)
     for repo in sorted({_place(ctx, file)[0] for file in _listed(ctx)}):
-        ctx.owner.confirm()  # somebody else, on another storage, may still need the files
+        ctx.owner.check_lease()  # somebody else, on another storage, may still need the files
         try:
             hub.delete_repo("dataset", repo)
         except FtqError as error:

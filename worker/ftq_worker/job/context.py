@@ -88,13 +88,13 @@ class Control:
 class Owner(Protocol):
     """What a phase may ask of whoever holds its lease."""
 
-    def written(self) -> None:
+    def flush_events(self) -> None:
         """Wait until every event that was told so far is in a file of the storage.
 
         Before something that a next owner goes on from: it will not tell them again.
         """
 
-    def confirm(self) -> None:
+    def check_lease(self) -> None:
         """Prove that the claim still holds, before something that cannot be undone.
 
         Waits while the broker is away. Raises Stale. It narrows the window and does not close it:
@@ -102,7 +102,7 @@ class Owner(Protocol):
         harmless when done twice.
         """
 
-    def lock(self, what: str) -> str:
+    def try_lock(self, what: str) -> str:
         """Try to be the only one of the fleet at `what`, until the claim ends.
 
         Waits while the broker is away. Returns '' when it is ours now, else the job that has it.
@@ -110,16 +110,16 @@ class Owner(Protocol):
         """
 
 
-class Alone:
+class SoleOwner:
     """The owner of a phase outside a fleet: nobody else can have it."""
 
-    def written(self) -> None:
+    def flush_events(self) -> None:
         """Do nothing."""
 
-    def confirm(self) -> None:
+    def check_lease(self) -> None:
         """Do nothing."""
 
-    def lock(self, what: str) -> str:
+    def try_lock(self, what: str) -> str:
         """Return '': it is ours."""
         return ""
 
@@ -156,7 +156,7 @@ class PhaseContext:
     created: str = ""  # when the job was submitted, RFC 3339
     claim_name: str = ""  # of the claim's folder; by default the token's number
     fresh_after: int = 0  # checkpoints of tokens up to this number are not resumed from
-    owner: Owner = field(default_factory=Alone)
+    owner: Owner = field(default_factory=SoleOwner)
 
     @property
     def claim(self) -> str:

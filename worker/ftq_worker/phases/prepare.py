@@ -120,7 +120,7 @@ def _save(ctx: PhaseContext, sets: Sets, folder: Path) -> None:
         ctx.control.check()
         chosen = getattr(sets, name)
         save_set(chosen.pool.tokens, chosen.records, folder / name)
-    ctx.owner.confirm()  # from here on what every attempt shares is changed
+    ctx.owner.check_lease()  # from here on what every attempt shares is changed
     ctx.paths.prepared_report.unlink(missing_ok=True)
     swap_in(folder, ctx.paths.prepared)
 

@@ -74,7 +74,7 @@ def _leave(
     """Write the model, then the report: a report means that its model is there."""
     aside = ctx.paths.claim_dir(ctx.claim) / "model"
     save_model(model, tokenizer, validated.model, aside)
-    ctx.owner.confirm()  # from here on what every attempt shares is changed
+    ctx.owner.check_lease()  # from here on what every attempt shares is changed
     ctx.paths.train_report.unlink(missing_ok=True)  # of a training before, with another model
     swap_in(aside, ctx.paths.model)
     figures.save(ctx.paths.train_report)

@@ -80,7 +80,7 @@ def wait_for_repo(ctx: PhaseContext, hub: HubClient, repo: str) -> None:
     Raises JobCancelled or Interrupted while waiting, Stale when the claim is lost.
     """
     said = ""
-    while owner := ctx.owner.lock(f"{hub.endpoint}/{repo}"):
+    while owner := ctx.owner.try_lock(f"{hub.endpoint}/{repo}"):
         if owner != said:
             ctx.emit(
                 EventType.WAITING,
@@ -120,7 +120,7 @@ def _attempt(ctx: PhaseContext, hub: HubClient, repo: str, files: list[LocalFile
             return done
         # A stale owner stops here. One that loses its claim from now on can only lose the race for
         # parent_commit, or make the commit that the next attempt recognises as this job's.
-        ctx.owner.confirm()
+        ctx.owner.check_lease()
         # The client marks operations as used up; a second try needs new ones.
         additions = [uploaded.pop(0) for _ in range(len(uploaded))] or _additions(files)
         try:

@@ -105,7 +105,7 @@ class StepBoundary(TrainerCallback):  # type: ignore[misc]  # transformers has n
     def _seal(self, state: TrainerState) -> None:
         ctx, start = self._ctx, time.monotonic()
         part = checkpoints.part_folder(ctx.paths, ctx.claim)
-        ctx.owner.written()  # who resumes from here does not tell these steps again
+        ctx.owner.flush_events()  # who resumes from here does not tell these steps again
         done = checkpoints.seal(
             part / f"checkpoint-{state.global_step}",
             step=state.global_step,
@@ -114,7 +114,7 @@ class StepBoundary(TrainerCallback):  # type: ignore[misc]  # transformers has n
             facts=self._facts(),
         )
         best = best_step(state, self._settings)
-        ctx.owner.confirm()  # a stale owner may not name the job's newest checkpoint
+        ctx.owner.check_lease()  # a stale owner may not name the job's newest checkpoint
         checkpoints.switch(ctx.paths, done, {"step": best} if best is not None else None)
         checkpoints.prune(ctx.paths, ctx.token_number, best, ctx.fresh_after)
         ctx.emit(
