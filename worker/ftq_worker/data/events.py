@@ -18,7 +18,7 @@ LATE_RULES = (Rule.UNTRAINABLE, Rule.TOO_LONG, Rule.HELD_OUT)
 EARLY_RULES = tuple(rule for rule in Rule if rule not in LATE_RULES)
 
 
-def tell_dataset(
+def emit_dataset(
     ctx: PhaseContext, validated: Validated, pools: Pools, tokens: dict[str, int] | None = None
 ) -> None:
     """Send what the dataset looks like; `tokens` once they are counted."""
@@ -37,12 +37,12 @@ def tell_dataset(
     ctx.emit(EventType.DATASET, **facts)
 
 
-def tell_cleaning(ctx: PhaseContext, pools: Pools, rules: tuple[Rule, ...]) -> None:
+def emit_cleaning(ctx: PhaseContext, pools: Pools, rules: tuple[Rule, ...]) -> None:
     """Send the counts of some rules for the training rows."""
     pools.train.tally.emit(ctx.emit, rules)
 
 
-def tell_held_out_cleaning(ctx: PhaseContext, pools: Pools) -> None:
+def emit_held_out_cleaning(ctx: PhaseContext, pools: Pools) -> None:
     """Send one count for each held-out split that lost rows."""
     for role, pool in pools.roles():
         if role == "train" or pool.tally.left() == pool.tally.read:
@@ -57,7 +57,7 @@ def tell_held_out_cleaning(ctx: PhaseContext, pools: Pools) -> None:
         )
 
 
-def tell_damage(ctx: PhaseContext, pools: Pools) -> None:
+def emit_damage(ctx: PhaseContext, pools: Pools) -> None:
     """Warn of texts that were repaired: there may be more wrong with them."""
     changed = pools.train.tally.changed(Rule.CONTROL_CHARACTERS)
     if changed:
@@ -67,7 +67,7 @@ def tell_damage(ctx: PhaseContext, pools: Pools) -> None:
         )
 
 
-def tell_sets(ctx: PhaseContext, sets: Sets, encoder: Encoder) -> list[dict[str, Any]]:
+def emit_sets(ctx: PhaseContext, sets: Sets, encoder: Encoder) -> list[dict[str, Any]]:
     """Send the golden event and the samples; returns the samples."""
     ctx.emit(
         EventType.GOLDEN,

@@ -21,11 +21,11 @@ from ftq_worker.data.arrow import save_set
 from ftq_worker.data.events import (
     EARLY_RULES,
     LATE_RULES,
-    tell_cleaning,
-    tell_damage,
-    tell_dataset,
-    tell_held_out_cleaning,
-    tell_sets,
+    emit_cleaning,
+    emit_damage,
+    emit_dataset,
+    emit_held_out_cleaning,
+    emit_sets,
 )
 from ftq_worker.data.hub import load_tokenizer
 from ftq_worker.data.limits import model_limit
@@ -52,9 +52,9 @@ def run(ctx: PhaseContext) -> None:
 
     with _scratch(ctx) as folder:
         pools = gather(ctx, validated, folder)
-        tell_dataset(ctx, validated, pools)
-        tell_cleaning(ctx, pools, EARLY_RULES)
-        tell_damage(ctx, pools)
+        emit_dataset(ctx, validated, pools)
+        emit_cleaning(ctx, pools, EARLY_RULES)
+        emit_damage(ctx, pools)
 
         encoder = _encoder(ctx, validated, tokenizer, pools)
         for role, pool in pools.roles():
@@ -62,10 +62,10 @@ def run(ctx: PhaseContext) -> None:
         drop_long(ctx, pools, model_limit(validated.model, tokenizer))
 
         sets = choose_sets(ctx, pools.train, pools.validation, pools.test, pools.labels, pools.ids)
-        tell_cleaning(ctx, pools, LATE_RULES)
-        tell_held_out_cleaning(ctx, pools)
-        samples = tell_sets(ctx, sets, encoder)
-        tell_dataset(ctx, validated, pools, lengths(sets.train))
+        emit_cleaning(ctx, pools, LATE_RULES)
+        emit_held_out_cleaning(ctx, pools)
+        samples = emit_sets(ctx, sets, encoder)
+        emit_dataset(ctx, validated, pools, lengths(sets.train))
 
         _save(ctx, sets, folder / "prepared")
         _report(sets, pools, encoder, samples).save(ctx.paths.prepared_report)

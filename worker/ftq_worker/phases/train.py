@@ -11,6 +11,7 @@ from ftq_worker.training.quiet import quiet_libraries
 from ftq_worker.training.saving import save_model
 from ftq_worker.training.session import (
     build_run,
+    emit_random_head,
     find_resume,
     keep_best,
     load_sets,
@@ -18,7 +19,6 @@ from ftq_worker.training.session import (
     one_voice,
     report,
     score_golden,
-    tell_random_head,
     train,
 )
 from ftq_worker.training.settings import resolve_settings
@@ -48,7 +48,7 @@ def run(ctx: PhaseContext) -> None:
         resume = find_resume(ctx)
         job.known = dict(resume.facts) if resume else {}
         if "golden_before" not in job.known:
-            tell_random_head(ctx, validated)
+            emit_random_head(ctx, validated)
             job.known["golden_before"] = score_golden(ctx, job, sets.golden, "before")
         ctx.control.check()
 

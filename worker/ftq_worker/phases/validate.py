@@ -71,7 +71,7 @@ def run(ctx: PhaseContext) -> None:
     checks.finish()
 
     validated = _validated(base, rows)
-    _tell(ctx, validated, rows)
+    _emit(ctx, validated, rows)
     validated.save(ctx.paths.validated)
 
 
@@ -211,7 +211,7 @@ def _data_facts(rows: _Data) -> DatasetFacts:
     )
 
 
-def _tell(ctx: PhaseContext, validated: Validated, rows: _Data) -> None:
+def _emit(ctx: PhaseContext, validated: Validated, rows: _Data) -> None:
     """Send what was resolved and what the dataset looks like."""
     if ctx.spec.task is Task.AUTO and rows.shape:
         ctx.resolve("task", str(validated.task), rows.shape.reason)

@@ -109,7 +109,7 @@ def _attempt(ctx: PhaseContext, hub: HubClient, repo: str, files: list[LocalFile
         lambda: _look(ctx, hub, repo, files), kind="model", repo=repo, what=looking
     )
     if done:
-        _tell_found(ctx, repo, parent, done)
+        _emit_found(ctx, repo, parent, done)
         return done
     uploaded = [_upload(ctx, hub, repo, files, i) for i in range(len(files))]
     ctx.control.check()  # the last moment to stop: a finished publish wins over a cancel
@@ -153,7 +153,7 @@ def _look(
     return head, None
 
 
-def _tell_found(ctx: PhaseContext, repo: str, head: str | None, own: str) -> None:
+def _emit_found(ctx: PhaseContext, repo: str, head: str | None, own: str) -> None:
     """Say that an earlier attempt had pushed already, and what stands there now."""
     ctx.emit(EventType.LOG, line=f"an earlier attempt of this job has pushed to {repo} already")
     if own != head:

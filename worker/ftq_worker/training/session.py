@@ -224,7 +224,7 @@ def score_golden(
     return figures
 
 
-def tell_random_head(ctx: PhaseContext, validated: Validated) -> None:
+def emit_random_head(ctx: PhaseContext, validated: Validated) -> None:
     """Say that a classification head is new, so that the score before is chance."""
     if validated.task is not Task.CLASSIFICATION:
         return
