@@ -35,7 +35,7 @@ EVAL_FIELDS = (
 )
 
 
-class StepEvents(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+class EventCallback(TrainerCallback):  # type: ignore[misc]  # transformers has no types
     """Emits `step` and `eval`, and stops the run on a number that is not finite."""
 
     def __init__(

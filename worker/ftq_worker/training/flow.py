@@ -25,7 +25,7 @@ PATIENCE = 3  # evaluations without a better one that end a run
 FEWEST_EVALS = 5  # below that a run is too short to be ended early
 
 
-class StepBoundary(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has no types
     """Asks the agent at every step, and writes checkpoints that an exact resume needs."""
 
     def __init__(self, ctx: PhaseContext, settings: TrainSettings, clock: RunClock) -> None:
@@ -77,7 +77,7 @@ class StepBoundary(TrainerCallback):  # type: ignore[misc]  # transformers has n
     ) -> None:
         """Keep the best so far, and end a run that has stopped getting better."""
         if not math.isfinite(evaluations(state)[-1]["eval_loss"]):
-            return  # StepEvents ends the run; broken weights are not kept
+            return  # EventCallback ends the run; broken weights are not kept
         if best_step(state, self._settings) == state.global_step:
             control.should_save = True
         if is_over(state, self._settings):

@@ -24,8 +24,8 @@ from ftq_worker.training.checkpoints import STATE, Checkpoint
 from ftq_worker.training.classification import build_classification
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.cpu_guard import CpuGuard
-from ftq_worker.training.events import EVAL_FIELDS, StepEvents, best_step, evaluations, rounded
-from ftq_worker.training.flow import StepBoundary, is_over
+from ftq_worker.training.events import EVAL_FIELDS, EventCallback, best_step, evaluations, rounded
+from ftq_worker.training.flow import FlowCallback, is_over
 from ftq_worker.training.settings import TrainSettings, with_packing
 from ftq_worker.training.sft import build_sft, pack
 from ftq_worker.training.trainers import FtqSFTTrainer, FtqTrainer
@@ -50,7 +50,7 @@ class Run:
     """A trainer with what watches it, and what is known from earlier attempts."""
 
     trainer: FtqSFTTrainer | FtqTrainer
-    events: StepEvents
+    events: EventCallback
     cpu_guard: CpuGuard
     clock: RunClock
     settings: TrainSettings
@@ -133,11 +133,11 @@ def build_run(
         train = pack(train, settings)
         settings = with_packing(settings, len(sets.train), len(train), ctx.spec.train.max_steps)
     clock = RunClock()
-    boundary = StepBoundary(ctx, settings, clock)
-    events = StepEvents(ctx.emit, settings, clock, boundary.saves_left)
+    flow = FlowCallback(ctx, settings, clock)
+    events = EventCallback(ctx.emit, settings, clock, flow.saves_left)
     output = checkpoints.part_folder(ctx.paths, ctx.claim)
     cpu_guard = CpuGuard(ctx.emit, clock, events.eta_s)
-    callbacks: list[TrainerCallback] = [events, boundary]
+    callbacks: list[TrainerCallback] = [events, flow]
     if settings.on_cpu and ctx.spec.resources.gpus == "auto":  # nobody asked for the CPU
         callbacks.append(cpu_guard)
     if settings.task is Task.CLASSIFICATION:
@@ -147,7 +147,7 @@ def build_run(
     else:
         trainer = build_sft(settings, base, tokenizer, train, sets.validation, output, callbacks)
     run = Run(trainer, events, cpu_guard, clock, settings)
-    boundary.connect(run.facts, trainer.order)
+    flow.connect(run.facts, trainer.order)
     return run
 
 
