@@ -199,7 +199,7 @@ class TestGuards:
                 for weight in self.model.parameters():
                     weight.data.fill_(math.nan)
 
-        original = session.build_run
+        original = session.build_session
 
         def remember(*args):
             built = original(*args)
@@ -207,12 +207,12 @@ class TestGuards:
             return built
 
         job.events.hook = poison
-        train.build_run, before = remember, train.build_run
+        train.build_session, before = remember, train.build_session
         try:
             with pytest.raises(TrainingFailed) as caught:
                 train.run(job.ctx)
         finally:
-            train.build_run = before
+            train.build_session = before
         assert caught.value.code == "nonfinite_loss"
         assert "step 4" in caught.value.message
         assert "learning_rate" in caught.value.hint

@@ -10,7 +10,7 @@ from ftq_worker.training.facts import look_at_device, run_facts
 from ftq_worker.training.quiet import quiet_libraries
 from ftq_worker.training.saving import save_model
 from ftq_worker.training.session import (
-    build_run,
+    build_session,
     emit_random_head,
     find_resume,
     keep_best,
@@ -44,24 +44,24 @@ def run(ctx: PhaseContext) -> None:
     tokenizer = load_tokenizer(base, ctx.spec.data.chat_template)
 
     with memory_errors(settings):
-        job = build_run(ctx, settings, base, tokenizer, sets, prepared.labels)
+        session = build_session(ctx, settings, base, tokenizer, sets, prepared.labels)
         resume = find_resume(ctx)
-        job.known = dict(resume.facts) if resume else {}
-        if "golden_before" not in job.known:
+        session.known = dict(resume.facts) if resume else {}
+        if "golden_before" not in session.known:
             emit_random_head(ctx, validated)
-            job.known["golden_before"] = score_golden(ctx, job, sets.golden, "before")
+            session.known["golden_before"] = score_golden(ctx, session, sets.golden, "before")
         ctx.control.check()
 
-        train(job, resume)
+        train(session, resume)
         ctx.control.check()  # a stop ended the run early: its checkpoint is written
 
-        best = keep_best(ctx, job)
-        after = score_golden(ctx, job, sets.golden, "after")
-        figures = report(job, job.known["golden_before"], after, best)
+        best = keep_best(ctx, session)
+        after = score_golden(ctx, session, sets.golden, "after")
+        figures = report(session, session.known["golden_before"], after, best)
 
     if ctx.devices.rank == 0:
-        _leave(ctx, figures, job.trainer.model, tokenizer, validated)
-    job.trainer.end()
+        _leave(ctx, figures, session.trainer.model, tokenizer, validated)
+    session.trainer.end()
 
 
 def _leave(

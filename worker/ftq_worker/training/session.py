@@ -46,7 +46,7 @@ class Sets:
 
 
 @dataclass
-class Run:
+class Session:
     """A trainer with what watches it, and what is known from earlier attempts."""
 
     trainer: FtqSFTTrainer | FtqTrainer
@@ -119,14 +119,14 @@ def load_rows(folder: Path, name: str, expected: int) -> Dataset:
     return rows
 
 
-def build_run(
+def build_session(
     ctx: PhaseContext,
     settings: TrainSettings,
     base: Path,
     tokenizer: PreTrainedTokenizerBase,
     sets: Sets,
     labels: list[str],
-) -> Run:
+) -> Session:
     """Load the base model and put trainer and callbacks together."""
     train = sets.train
     if settings.packing:
@@ -146,9 +146,9 @@ def build_run(
         )
     else:
         trainer = build_sft(settings, base, tokenizer, train, sets.validation, output, callbacks)
-    run = Run(trainer, events, cpu_guard, clock, settings)
-    flow.connect(run.facts, trainer.order)
-    return run
+    session = Session(trainer, events, cpu_guard, clock, settings)
+    flow.connect(session.facts, trainer.order)
+    return session
 
 
 def find_resume(ctx: PhaseContext) -> Checkpoint | None:
@@ -177,29 +177,29 @@ def find_resume(ctx: PhaseContext) -> Checkpoint | None:
     return found
 
 
-def train(run: Run, resume: Checkpoint | None) -> None:
+def train(session: Session, resume: Checkpoint | None) -> None:
     """Train to the end, or to the step where a stop was asked for.
 
     Raises TrainingFailed when the numbers break, Refused when it would take too long on the CPU.
     A checkpoint of a finished run is only loaded.
     """
     if resume is None:
-        run.trainer.train()
+        session.trainer.train()
     else:
         state = TrainerState.load_from_json(str(resume.path / STATE))
-        if is_over(state, run.settings):
-            run.trainer.state = state
-            run.trainer._load_from_checkpoint(str(resume.path))
+        if is_over(state, session.settings):
+            session.trainer.state = state
+            session.trainer._load_from_checkpoint(str(resume.path))
         else:
-            run.trainer.train(resume_from_checkpoint=str(resume.path))
-    if failure := run.events.failure or run.cpu_guard.failure:
+            session.trainer.train(resume_from_checkpoint=str(resume.path))
+    if failure := session.events.failure or session.cpu_guard.failure:
         raise failure
 
 
-def keep_best(ctx: PhaseContext, run: Run) -> int | None:
+def keep_best(ctx: PhaseContext, session: Session) -> int | None:
     """Load the weights of the best evaluation; return its step, None without evaluations."""
-    state = run.trainer.state
-    best = best_step(state, run.settings)
+    state = session.trainer.state
+    best = best_step(state, session.settings)
     if best is None or best == state.global_step:
         return best
     mine = checkpoints.of_this_run(ctx.paths, checkpoints.data_id(ctx.paths), ctx.fresh_after)
@@ -208,18 +208,18 @@ def keep_best(ctx: PhaseContext, run: Run) -> int | None:
     if found is None or problem:
         ctx.warn(f"the best checkpoint (step {best}) cannot be used: {problem}; the last one is")
         return int(state.global_step)
-    run.trainer._load_from_checkpoint(str(found.path))
+    session.trainer._load_from_checkpoint(str(found.path))
     return best
 
 
 def score_golden(
-    ctx: PhaseContext, run: Run, golden: Dataset | None, when: str
+    ctx: PhaseContext, session: Session, golden: Dataset | None, when: str
 ) -> dict[str, float]:
     """Score the golden set and send it; empty when there is none."""
     if golden is None:
         return {}
-    figures = rounded(run.trainer.scorer(run.trainer.model, golden))
-    step = run.trainer.state.global_step if when == "after" else 0
+    figures = rounded(session.trainer.scorer(session.trainer.model, golden))
+    step = session.trainer.state.global_step if when == "after" else 0
     ctx.emit(EventType.EVAL, set="golden", when=when, step=step, **figures)
     return figures
 
@@ -236,10 +236,10 @@ def emit_random_head(ctx: PhaseContext, validated: Validated) -> None:
 
 
 def report(
-    run: Run, before: dict[str, float], after: dict[str, float], best: int | None
+    session: Session, before: dict[str, float], after: dict[str, float], best: int | None
 ) -> Trained:
     """Return the figures of the finished training."""
-    state, settings = run.trainer.state, run.settings
+    state, settings = session.trainer.state, session.settings
     validation = [
         {"step": float(e["step"])}
         | {f: float(e[f"eval_{f}"]) for f in EVAL_FIELDS if f"eval_{f}" in e}
@@ -249,9 +249,9 @@ def report(
         method=settings.method,
         steps=state.global_step,
         epochs=round(state.global_step / settings.steps_per_epoch, 4),
-        seconds=run.seconds(),
+        seconds=session.seconds(),
         best_step=best,
-        train_loss=run.train_loss(),
+        train_loss=session.train_loss(),
         golden_before=before,
         golden_after=after,
         validation=validation,
