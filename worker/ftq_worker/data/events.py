@@ -5,7 +5,7 @@ from typing import Any
 from ftq_shared.events import EventType
 from ftq_worker.data.cleaning import Rule
 from ftq_worker.data.load import Pools
-from ftq_worker.data.sets import Chosen, Sets
+from ftq_worker.data.sets import RowSet, RowSets
 from ftq_worker.data.tokenizing import Encoder
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Validated
@@ -67,7 +67,7 @@ def emit_damage(ctx: PhaseContext, pools: Pools) -> None:
         )
 
 
-def emit_sets(ctx: PhaseContext, sets: Sets, encoder: Encoder) -> list[dict[str, Any]]:
+def emit_sets(ctx: PhaseContext, sets: RowSets, encoder: Encoder) -> list[dict[str, Any]]:
     """Send the golden event and the samples; returns the samples."""
     ctx.emit(
         EventType.GOLDEN,
@@ -89,13 +89,13 @@ def emit_sets(ctx: PhaseContext, sets: Sets, encoder: Encoder) -> list[dict[str,
     return samples
 
 
-def _samples(chosen: Chosen, name: str, count: int, encoder: Encoder) -> list[dict[str, Any]]:
+def _samples(chosen: RowSet, name: str, count: int, encoder: Encoder) -> list[dict[str, Any]]:
     """Return rows from the beginning, the middle and the end of a set."""
     picked = dict.fromkeys(i * (len(chosen) - 1) // max(1, count - 1) for i in range(count))
     return [_sample(chosen, int(chosen.rows[i]), name, encoder) for i in picked if len(chosen)]
 
 
-def _sample(chosen: Chosen, row: int, name: str, encoder: Encoder) -> dict[str, Any]:
+def _sample(chosen: RowSet, row: int, name: str, encoder: Encoder) -> dict[str, Any]:
     shown = encoder.show(chosen.pool.example(row))
     return {
         "row": chosen.pool.source_row(row).number,

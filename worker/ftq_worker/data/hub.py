@@ -34,7 +34,7 @@ _TOKENIZER_FILES = (".json", ".txt", ".model", ".jinja")
 _MAX_TOKENIZER_FILE = 64 << 20  # bytes; no tokenizer file is larger, other .json files may be
 
 
-def load_tokenizer(ctx: PhaseContext, model: ModelFacts) -> PreTrainedTokenizerBase:
+def fetch_tokenizer(ctx: PhaseContext, model: ModelFacts) -> PreTrainedTokenizerBase:
     """Return the model's tokenizer, without its weights.
 
     Raises Refused (`no_tokenizer`) when there is none, and what HubClient.call raises.

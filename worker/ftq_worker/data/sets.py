@@ -17,7 +17,7 @@ from ftq_worker.job.context import PhaseContext
 
 
 @dataclass(frozen=True)
-class Chosen:
+class RowSet:
     """Rows of one pool that make up a set."""
 
     pool: Pool
@@ -33,12 +33,12 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Sets:
+class RowSets:
     """The sets, and how the golden one was chosen."""
 
-    train: Chosen
-    validation: Chosen
-    golden: Chosen
+    train: RowSet
+    validation: RowSet
+    golden: RowSet
     reason: str
     sha256: str  # of the golden texts, in order
     strata: dict[str, int]  # golden rows per label or length bucket
@@ -52,7 +52,7 @@ def choose_sets(
     test: Pool | None,
     labels: Sequence[str],
     ids: Indices,
-) -> Sets:
+) -> RowSets:
     """Choose golden, then validation, and take both out of the training rows.
 
     All pools are tokenized. Raises Refused: `golden_size`, `group_by`, `too_few_rows`.
@@ -79,8 +79,8 @@ def choose_sets(
     taken = sum(len(c) for c in (golden, chosen) if c.pool is train)
     names = splits.stratum_names(list(labels))
     _count_away(train, away)
-    return Sets(
-        Chosen(train, left),
+    return RowSets(
+        RowSet(train, left),
         chosen,
         golden,
         reason,
@@ -92,7 +92,7 @@ def choose_sets(
 
 def _golden(
     ctx: PhaseContext, train: Pool, rows: Rows, test: Pool | None, ids: Indices, labelled: bool
-) -> tuple[Chosen, str]:
+) -> tuple[RowSet, str]:
     asked = ctx.spec.data.golden.size
     size = None if asked == "auto" else asked
     by = "label" if labelled else "length"
@@ -114,18 +114,18 @@ def _golden(
     )
 
 
-def _validation(ctx: PhaseContext, pool: Pool, rows: Rows, *, held_out: bool) -> Chosen:
+def _validation(ctx: PhaseContext, pool: Pool, rows: Rows, *, held_out: bool) -> RowSet:
     if ctx.spec.data.validation == "none":
-        return Chosen(pool, np.zeros(0, dtype=np.int64))
+        return RowSet(pool, np.zeros(0, dtype=np.int64))
     size = splits.validation_size(len(rows)) if held_out else splits.VALIDATION_MOST
     grouped = held_out and bool(ctx.spec.data.group_by)
     return _pick(pool, rows, size, ctx.spec.train.seed, grouped=grouped)
 
 
-def _pick(pool: Pool, rows: Rows, size: int, seed: int, *, grouped: bool = False) -> Chosen:
+def _pick(pool: Pool, rows: Rows, size: int, seed: int, *, grouped: bool = False) -> RowSet:
     if not len(rows):
-        return Chosen(pool, np.zeros(0, dtype=np.int64))
-    return Chosen(pool, rows.index[splits.choose(rows, size, seed, grouped=grouped)])
+        return RowSet(pool, np.zeros(0, dtype=np.int64))
+    return RowSet(pool, rows.index[splits.choose(rows, size, seed, grouped=grouped)])
 
 
 def _rows_of(pool: Pool, ids: Indices, labelled: bool) -> Rows:
@@ -134,7 +134,7 @@ def _rows_of(pool: Pool, ids: Indices, labelled: bool) -> Rows:
     return Rows(index, pool.column("key"), pool.column("group"), strata)
 
 
-def _mask(chosen: Chosen) -> Mask:
+def _mask(chosen: RowSet) -> Mask:
     mask = np.zeros(len(chosen.pool.alive), dtype=bool)
     mask[chosen.rows] = True
     return mask
@@ -150,7 +150,7 @@ def _strata(rows: Rows, names: list[str]) -> dict[str, int]:
     return {names[n]: int(count) for n, count in zip(numbers, counts, strict=True)}
 
 
-def _sha256(golden: Chosen) -> str:
+def _sha256(golden: RowSet) -> str:
     digest = hashlib.sha256()
     for i in golden.rows:
         digest.update(golden.pool.example(int(i)).to_json().encode())
@@ -174,7 +174,7 @@ def _nothing_left(ctx: PhaseContext, rows: int) -> Refused:
     )
 
 
-def lengths(chosen: Chosen) -> dict[str, int]:
+def lengths(chosen: RowSet) -> dict[str, int]:
     """Return total, p50, p90, p99 and max of the row lengths of a set, in tokens."""
     values = chosen.pool.length[chosen.rows]
     p50, p90, p99 = (

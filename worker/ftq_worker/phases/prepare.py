@@ -27,10 +27,10 @@ from ftq_worker.data.events import (
     emit_held_out_cleaning,
     emit_sets,
 )
-from ftq_worker.data.hub import load_tokenizer
+from ftq_worker.data.hub import fetch_tokenizer
 from ftq_worker.data.limits import model_limit
 from ftq_worker.data.load import Pools, drop_long, gather
-from ftq_worker.data.sets import Sets, choose_sets, lengths
+from ftq_worker.data.sets import RowSets, choose_sets, lengths
 from ftq_worker.data.tables import tokenize
 from ftq_worker.data.tokenizing import Encoder, check_eos, choose_format, make_encoder
 from ftq_worker.job.context import PhaseContext
@@ -47,7 +47,7 @@ def run(ctx: PhaseContext) -> None:
     """
     disable_progress_bars()  # events tell it; bars would land in the job's log
     validated = Validated.load(ctx.paths.validated)
-    tokenizer = load_tokenizer(ctx, validated.model)
+    tokenizer = fetch_tokenizer(ctx, validated.model)
     _resolve_task(ctx, validated)
 
     with _scratch(ctx) as folder:
@@ -111,7 +111,7 @@ def _date(ctx: PhaseContext) -> str:
     return datetime.fromisoformat(ctx.created).strftime("%d %b %Y")
 
 
-def _save(ctx: PhaseContext, sets: Sets, folder: Path) -> None:
+def _save(ctx: PhaseContext, sets: RowSets, folder: Path) -> None:
     """Write the sets beside `prepared/` and put them in its place.
 
     The report goes first and comes last: while it is there, it belongs to the folder.
@@ -125,7 +125,9 @@ def _save(ctx: PhaseContext, sets: Sets, folder: Path) -> None:
     swap_in(folder, ctx.paths.prepared)
 
 
-def _report(sets: Sets, pools: Pools, encoder: Encoder, samples: list[dict[str, Any]]) -> Prepared:
+def _report(
+    sets: RowSets, pools: Pools, encoder: Encoder, samples: list[dict[str, Any]]
+) -> Prepared:
     all_sets = {"train": sets.train, "validation": sets.validation, "golden": sets.golden}
     return Prepared(
         rows={name: len(chosen) for name, chosen in all_sets.items()},

@@ -19,7 +19,7 @@ from ftq_shared.events import EventType
 from ftq_shared.hub import HubClient, RepoState
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.publishing.staging import LocalFile
-from ftq_worker.publishing.verify import Finding
+from ftq_worker.publishing.verify import Verification
 
 LOCK_RETRY_S = 1.0  # between two looks at a repo that another job publishes to
 RACES = 3  # how often another commit may come in between
@@ -226,7 +226,7 @@ def read_back(ctx: PhaseContext, hub: HubClient, pushed: Pushed, files: list[Loc
         if not wrong
         else "; ".join(wrong)
     )
-    Finding("pushed_files", not wrong, message).emit(ctx)
+    Verification("pushed_files", not wrong, message).emit(ctx)
     if wrong:
         raise FtqError(
             f"{pushed.repo} does not hold what was pushed: {message}",

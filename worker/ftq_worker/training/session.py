@@ -37,7 +37,7 @@ DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, pa.Arrow
 
 
 @dataclass(frozen=True)
-class Sets:
+class PreparedSets:
     """The prepared rows; a set without rows is None."""
 
     train: Dataset
@@ -85,7 +85,7 @@ def one_voice(ctx: PhaseContext) -> PhaseContext:
     return dataclasses.replace(ctx, emit=silent)
 
 
-def load_sets(paths: JobPaths, prepared: Prepared) -> Sets:
+def load_sets(paths: JobPaths, prepared: Prepared) -> PreparedSets:
     """Return the prepared sets, mapped from disk.
 
     Raises TrainingFailed (code `no_rows`) when there is nothing to train on, FtqError (code
@@ -103,7 +103,7 @@ def load_sets(paths: JobPaths, prepared: Prepared) -> Sets:
             code="no_rows",
             hint="look at the cleaning counts of the prepare phase",
         )
-    return Sets(train, read("validation"), read("golden"))
+    return PreparedSets(train, read("validation"), read("golden"))
 
 
 def load_rows(folder: Path, name: str, expected: int) -> Dataset:
@@ -124,7 +124,7 @@ def build_session(
     settings: TrainSettings,
     base: Path,
     tokenizer: PreTrainedTokenizerBase,
-    sets: Sets,
+    sets: PreparedSets,
     labels: list[str],
 ) -> Session:
     """Load the base model and put trainer and callbacks together."""
