@@ -11,7 +11,7 @@ from ftq_shared.sources import Place
 from ftq_shared.spec import Task
 from ftq_worker.data.arrow import Indices
 from ftq_worker.data.cleaning import Rule, empty_dataset
-from ftq_worker.data.columns import Shape, require_column
+from ftq_worker.data.columns import ColumnLayout, require_column
 from ftq_worker.data.examples import example_maker
 from ftq_worker.data.hub import Tables, hub_tables
 from ftq_worker.data.limits import MaxLength, max_length
@@ -91,11 +91,11 @@ def _pool(
     path: Path,
     limit: int | None,
 ) -> Pool:
-    shape = Shape(validated.shape, validated.task, validated.columns, "found by validate")
+    layout = ColumnLayout(validated.shape, validated.task, validated.columns, "found by validate")
     columns = _columns(validated, table)
     if table.split == validated.split:
-        _require_columns(ctx, shape, columns)
-    make = example_maker(shape, ctx.spec.data.row_template, columns, table.label_names)
+        _require_columns(ctx, layout, columns)
+    make = example_maker(layout, ctx.spec.data.row_template, columns, table.label_names)
     pool = collect(ctx, table, make, book, path, limit)
     keep = ctx.spec.data.dedupe == "none"
     conflicts = drop_duplicates(pool, keep=keep)
@@ -114,10 +114,10 @@ def _columns(validated: Validated, table: Table) -> list[str]:
     return list(dict.fromkeys([*sampled, *validated.dataset.columns]))
 
 
-def _require_columns(ctx: PhaseContext, shape: Shape, columns: list[str]) -> None:
+def _require_columns(ctx: PhaseContext, layout: ColumnLayout, columns: list[str]) -> None:
     if not columns:
         return  # nothing could be read: the counts say why
-    for part, column in shape.columns:
+    for part, column in layout.columns:
         if column is not None:
             require_column(f"data.columns.{part}", column, columns)
     if ctx.spec.data.group_by:

@@ -73,7 +73,7 @@ def _chain(paths: Sequence[Path]) -> Iterator[Row]:
 
 
 def sample_rows(table: Table, count: int = 100) -> list[Row]:
-    """Return the first `count` rows that can be read, for recognising shapes."""
+    """Return the first `count` rows that can be read, for recognising layouts."""
     return list(itertools.islice((row for row in table.read() if not row.problem), count))
 
 

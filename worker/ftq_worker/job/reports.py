@@ -126,7 +126,7 @@ class Validated(Report):
     dataset: DatasetFacts
     task: Task  # never auto
     shape: str  # for example question/answer, messages, text/label
-    columns: Columns  # every column that the shape needs, by its part
+    columns: Columns  # every column that the layout needs, by its part
     split: str
     validation_split: str | None = None  # None: rows are held out
     test_split: str | None = None  # None: the golden set comes from the training rows
