@@ -22,13 +22,11 @@ from ftq_shared.hub.records import Kind, RepoRecord
 from ftq_shared.sources import DATA_SUFFIXES, Place
 from ftq_worker.data.files import label_names
 from ftq_worker.data.reading import open_files
-from ftq_worker.data.rows import Row, Table
+from ftq_worker.data.rows import Row, SplitSource, SplitSources
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.hub import hub_of
 from ftq_worker.job.progress import Progress
 from ftq_worker.job.reports import DatasetFacts, ModelFacts
-
-Tables = dict[str, Callable[[], Table]]
 
 _TOKENIZER_FILES = (".json", ".txt", ".model", ".jinja")
 _MAX_TOKENIZER_FILE = 64 << 20  # bytes; no tokenizer file is larger, other .json files may be
@@ -115,7 +113,7 @@ def byte_bar(progress: Progress) -> type[tqdm]:
     return Bar
 
 
-def hub_tables(ctx: PhaseContext, facts: DatasetFacts, folder: Path) -> Tables:
+def hub_sources(ctx: PhaseContext, facts: DatasetFacts, folder: Path) -> SplitSources:
     """Return the splits of a Hub dataset; a split's files are downloaded when it is opened.
 
     `folder` is scratch space. Raises Refused (`no_config`) for a config that is not there.
@@ -133,7 +131,7 @@ def hub_tables(ctx: PhaseContext, facts: DatasetFacts, folder: Path) -> Tables:
         )
     splits = known.configs[config]
     if not _reads_alone(splits, known.options.get(config, {})):
-        return _built_tables(ctx, repo, config, splits, folder)
+        return _built_sources(ctx, repo, config, splits, folder)
     labels = _card_labels(repo, config)
     return {name: _opener(ctx, repo, name, split, labels) for name, split in splits.items()}
 
@@ -146,11 +144,13 @@ def _reads_alone(splits: Mapping[str, Split], options: Mapping[str, Any]) -> boo
 
 def _opener(
     ctx: PhaseContext, repo: RepoRecord, name: str, split: Split, labels: dict[str, list[str]]
-) -> Callable[[], Table]:
-    def open_() -> Table:
+) -> Callable[[], SplitSource]:
+    def open_() -> SplitSource:
         folder = download(ctx, repo, list(split.files), f"download {repo.id} {name}")
-        table = open_files(name, [folder / file for file in split.files])
-        return Table(name, table.columns, table.read, table.rows, labels | dict(table.label_names))
+        source = open_files(name, [folder / file for file in split.files])
+        return SplitSource(
+            name, source.columns, source.read, source.rows, labels | dict(source.label_names)
+        )
 
     return open_
 
@@ -174,13 +174,13 @@ def _card_labels(repo: RepoRecord, config: str) -> dict[str, list[str]]:
     return labels
 
 
-def _built_tables(
+def _built_sources(
     ctx: PhaseContext,
     repo: RepoRecord,
     config: str,
     splits: Mapping[str, Split],
     folder: Path,
-) -> Tables:
+) -> SplitSources:
     """Let `datasets` read a config, from a folder that links to the downloaded files.
 
     The files of other configs stand there empty: their names are all that `datasets` looks at.
@@ -197,13 +197,13 @@ def _built_tables(
         else:
             path.touch()
 
-    def opener(split: str) -> Callable[[], Table]:
-        return lambda: _built_table(mirror, config, split, folder)
+    def opener(split: str) -> Callable[[], SplitSource]:
+        return lambda: _built_source(mirror, config, split, folder)
 
     return {split: opener(split) for split in splits}
 
 
-def _built_table(mirror: Path, config: str, split: str, folder: Path) -> Table:
+def _built_source(mirror: Path, config: str, split: str, folder: Path) -> SplitSource:
     try:
         data = load_dataset(
             str(mirror),
@@ -218,14 +218,14 @@ def _built_table(mirror: Path, config: str, split: str, folder: Path) -> Table:
             code="bad_file",
             hint="look at the dataset's own page, or bring it as jsonl or parquet",
         ) from error
-    return dataset_table(data, split)
+    return dataset_source(data, split)
 
 
-def dataset_table(data: Dataset, split: str) -> Table:
-    """Return a table over a dataset that is on disk."""
+def dataset_source(data: Dataset, split: str) -> SplitSource:
+    """Return a source over a dataset that is on disk."""
 
     def read() -> Iterator[Row]:
         for number, values in enumerate(data):
             yield Row(split, number, None, values)
 
-    return Table(split, list(data.column_names), read, len(data), label_names(data.features))
+    return SplitSource(split, list(data.column_names), read, len(data), label_names(data.features))

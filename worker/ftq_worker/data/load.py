@@ -13,10 +13,10 @@ from ftq_worker.data.arrow import Indices
 from ftq_worker.data.cleaning import Rule, empty_dataset
 from ftq_worker.data.columns import ColumnLayout, require_column
 from ftq_worker.data.examples import example_maker
-from ftq_worker.data.hub import Tables, hub_tables
+from ftq_worker.data.hub import hub_sources
 from ftq_worker.data.limits import MaxLength, max_length
-from ftq_worker.data.reading import columns_of, file_tables, pick_split, sample_rows
-from ftq_worker.data.rows import Table
+from ftq_worker.data.reading import columns_of, file_sources, pick_split, sample_rows
+from ftq_worker.data.rows import SplitSource, SplitSources
 from ftq_worker.data.tables import LabelBook, Pool, collect, drop_duplicates
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Validated
@@ -49,18 +49,18 @@ def gather(ctx: PhaseContext, validated: Validated, folder: Path) -> Pools:
     Raises Refused: `no_split`, `wrong_column`, `bad_file`, `bad_row`, `empty_dataset`,
     `one_label`.
     """
-    tables = _tables(ctx, validated, folder)
-    table = pick_split(tables, validated.split)
-    names = table.label_names.get(validated.columns.label or "")
+    sources = _sources(ctx, validated, folder)
+    source = pick_split(sources, validated.split)
+    names = source.label_names.get(validated.columns.label or "")
     book = LabelBook(names)
-    train = _pool(ctx, validated, table, book, folder / "train.arrow", ctx.spec.data.max_rows)
+    train = _pool(ctx, validated, source, book, folder / "train.arrow", ctx.spec.data.max_rows)
     if not len(train.alive):
         raise empty_dataset(train.split, train.tally)
 
     def held_out(split: str | None, field: str) -> Pool | None:
         if split is None:
             return None
-        opened = pick_split(tables, split, field)
+        opened = pick_split(sources, split, field)
         path = folder / f"{field.removeprefix('data.')}.arrow"
         return _pool(ctx, validated, opened, book, path, HELD_OUT_ROWS)
 
@@ -73,10 +73,10 @@ def gather(ctx: PhaseContext, validated: Validated, folder: Path) -> Pools:
     return Pools(train, _filled(ctx, validation), _filled(ctx, test), labels, ids)
 
 
-def _tables(ctx: PhaseContext, validated: Validated, folder: Path) -> Tables:
+def _sources(ctx: PhaseContext, validated: Validated, folder: Path) -> SplitSources:
     if validated.dataset.place is Place.HUB:
-        return hub_tables(ctx, validated.dataset, folder)
-    return file_tables(validated.dataset.files)
+        return hub_sources(ctx, validated.dataset, folder)
+    return file_sources(validated.dataset.files)
 
 
 def _own_validation(ctx: PhaseContext, validated: Validated) -> str | None:
@@ -86,17 +86,17 @@ def _own_validation(ctx: PhaseContext, validated: Validated) -> str | None:
 def _pool(
     ctx: PhaseContext,
     validated: Validated,
-    table: Table,
+    source: SplitSource,
     book: LabelBook,
     path: Path,
     limit: int | None,
 ) -> Pool:
     layout = ColumnLayout(validated.shape, validated.task, validated.columns, "found by validate")
-    columns = _columns(validated, table)
-    if table.split == validated.split:
+    columns = _columns(validated, source)
+    if source.split == validated.split:
         _require_columns(ctx, layout, columns)
-    make = example_maker(layout, ctx.spec.data.row_template, columns, table.label_names)
-    pool = collect(ctx, table, make, book, path, limit)
+    make = example_maker(layout, ctx.spec.data.row_template, columns, source.label_names)
+    pool = collect(ctx, source, make, book, path, limit)
     keep = ctx.spec.data.dedupe == "none"
     conflicts = drop_duplicates(pool, keep=keep)
     if conflicts:
@@ -108,9 +108,9 @@ def _pool(
     return pool
 
 
-def _columns(validated: Validated, table: Table) -> list[str]:
+def _columns(validated: Validated, source: SplitSource) -> list[str]:
     """Return the columns of a split; a jsonl file tells them only row by row."""
-    sampled = table.columns or columns_of(sample_rows(table))
+    sampled = source.columns or columns_of(sample_rows(source))
     return list(dict.fromkeys([*sampled, *validated.dataset.columns]))
 
 

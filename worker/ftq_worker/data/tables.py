@@ -26,7 +26,7 @@ from ftq_worker.data.cleaning import (
     text_key,
 )
 from ftq_worker.data.examples import Example, Made
-from ftq_worker.data.rows import Row, Table
+from ftq_worker.data.rows import Row, SplitSource
 from ftq_worker.data.tokenizing import Encoder
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.progress import Progress
@@ -105,7 +105,7 @@ class Pool:
 
 def collect(
     ctx: PhaseContext,
-    table: Table,
+    source: SplitSource,
     make: Callable[[Mapping[str, Any]], Made],
     book: LabelBook,
     path: Path,
@@ -116,10 +116,10 @@ def collect(
     Raises Refused (`bad_row`) at the first such row under `data.on_bad_row: fail`.
     """
     tally = Tally()
-    total = table.rows if limit is None or table.rows is None else min(table.rows, limit)
-    progress = Progress(ctx.emit, ctx.control, f"read {table.split}", "rows", total)
+    total = source.rows if limit is None or source.rows is None else min(source.rows, limit)
+    progress = Progress(ctx.emit, ctx.control, f"read {source.split}", "rows", total)
     with ArrowWriter(path, arrow.EXAMPLES) as writer:
-        for row in itertools.islice(table.read(), limit):
+        for row in itertools.islice(source.read(), limit):
             progress.advance()
             tally.read += 1
             try:
@@ -130,7 +130,7 @@ def collect(
                 tally.add(problem.rule, row, problem.field, problem.what)
     progress.finish()
     rows = open_arrow(path)
-    return Pool(table.split, rows, tally, np.arange(len(rows), dtype=np.int64))
+    return Pool(source.split, rows, tally, np.arange(len(rows), dtype=np.int64))
 
 
 def _record(
@@ -177,13 +177,13 @@ def drop_duplicates(pool: Pool, *, keep: bool) -> int:
     conflicts = int(contradicts.sum())
     if keep:
         return conflicts
-    source = pool.column("row")
+    row_number = pool.column("row")
 
     def equal(i: int) -> str:
-        return f"equal to row {source[original[i]]}"
+        return f"equal to row {row_number[original[i]]}"
 
     def other(i: int) -> str:
-        return f"equal to row {source[original[i]]}, which has another label"
+        return f"equal to row {row_number[original[i]]}, which has another label"
 
     pool.drop(Rule.DUPLICATE, repeated & ~contradicts, equal)
     left = ~(repeated & ~contradicts)
