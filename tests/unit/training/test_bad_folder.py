@@ -312,8 +312,8 @@ class TestALostClaim:
 
     def test_leaves_no_data(self, ctx, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(prepare, "save_set", lambda *_: None)
-        pool = SimpleNamespace(tokens=None)
-        chosen = SimpleNamespace(pool=pool, records=None)
+        table = SimpleNamespace(tokens=None)
+        chosen = SimpleNamespace(table=table, records=None)
         sets = SimpleNamespace(train=chosen, validation=chosen, golden=chosen)
         with pytest.raises(Stale):
             prepare._save(ctx, sets, tmp_path / "new")

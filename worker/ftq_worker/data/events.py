@@ -4,7 +4,7 @@ from typing import Any
 
 from ftq_shared.events import EventType
 from ftq_worker.data.cleaning import Rule
-from ftq_worker.data.load import Pools
+from ftq_worker.data.load import Tables
 from ftq_worker.data.sets import RowSet, RowSets
 from ftq_worker.data.tokenizing import Encoder
 from ftq_worker.job.context import PhaseContext
@@ -19,47 +19,47 @@ EARLY_RULES = tuple(rule for rule in Rule if rule not in LATE_RULES)
 
 
 def emit_dataset(
-    ctx: PhaseContext, validated: Validated, pools: Pools, tokens: dict[str, int] | None = None
+    ctx: PhaseContext, validated: Validated, tables: Tables, tokens: dict[str, int] | None = None
 ) -> None:
     """Send what the dataset looks like; `tokens` once they are counted."""
     facts: dict[str, Any] = {
-        "rows": pools.train.tally.read,
+        "rows": tables.train.tally.read,
         "columns": validated.dataset.columns,
-        "splits": {pool.split: pool.tally.read for _, pool in pools.roles()},
+        "splits": {table.split: table.tally.read for _, table in tables.roles()},
         "shape": validated.shape,
         "task": str(validated.task),
         "source": validated.dataset.name,
     }
-    if pools.labels:
-        facts["labels"] = len(pools.labels)
+    if tables.labels:
+        facts["labels"] = len(tables.labels)
     if tokens:
         facts["tokens"] = {k: v for k, v in tokens.items() if k != "total"}
     ctx.emit(EventType.DATASET, **facts)
 
 
-def emit_cleaning(ctx: PhaseContext, pools: Pools, rules: tuple[Rule, ...]) -> None:
+def emit_cleaning(ctx: PhaseContext, tables: Tables, rules: tuple[Rule, ...]) -> None:
     """Send the counts of some rules for the training rows."""
-    pools.train.tally.emit(ctx.emit, rules)
+    tables.train.tally.emit(ctx.emit, rules)
 
 
-def emit_held_out_cleaning(ctx: PhaseContext, pools: Pools) -> None:
+def emit_held_out_cleaning(ctx: PhaseContext, tables: Tables) -> None:
     """Send one count for each held-out split that lost rows."""
-    for role, pool in pools.roles():
-        if role == "train" or pool.tally.left() == pool.tally.read:
+    for role, table in tables.roles():
+        if role == "train" or table.tally.left() == table.tally.read:
             continue
         ctx.emit(
             EventType.CLEANING,
-            rule=f"unusable in {pool.split}",
-            rows_in=pool.tally.read,
-            rows_out=pool.tally.left(),
-            examples=pool.tally.examples(),
-            reason=f"the same rules, for the {role} split: {pool.tally.summary()}",
+            rule=f"unusable in {table.split}",
+            rows_in=table.tally.read,
+            rows_out=table.tally.left(),
+            examples=table.tally.examples(),
+            reason=f"the same rules, for the {role} split: {table.tally.summary()}",
         )
 
 
-def emit_damage(ctx: PhaseContext, pools: Pools) -> None:
+def emit_damage(ctx: PhaseContext, tables: Tables) -> None:
     """Warn of texts that were repaired: there may be more wrong with them."""
-    changed = pools.train.tally.changed(Rule.CONTROL_CHARACTERS)
+    changed = tables.train.tally.changed(Rule.CONTROL_CHARACTERS)
     if changed:
         ctx.warn(
             f"{changed:,} rows held control characters or broken code points; these were taken out",
@@ -72,7 +72,7 @@ def emit_sets(ctx: PhaseContext, sets: RowSets, encoder: Encoder) -> list[dict[s
     ctx.emit(
         EventType.GOLDEN,
         rows=len(sets.golden),
-        source=sets.golden.pool.split,
+        source=sets.golden.table.split,
         sha256=sets.sha256,
         reason=sets.reason,
         strata=sets.strata,
@@ -96,10 +96,10 @@ def _samples(chosen: RowSet, name: str, count: int, encoder: Encoder) -> list[di
 
 
 def _sample(chosen: RowSet, row: int, name: str, encoder: Encoder) -> dict[str, Any]:
-    shown = encoder.show(chosen.pool.example(row))
+    shown = encoder.show(chosen.table.example(row))
     return {
-        "row": chosen.pool.source_row(row).number,
-        "tokens": int(chosen.pool.length[row]),
+        "row": chosen.table.source_row(row).number,
+        "tokens": int(chosen.table.length[row]),
         "set": name,
         **{key: value[:_CUT] for key, value in shown.items()},
     }

@@ -12,24 +12,24 @@ from ftq_worker.data import splits
 from ftq_worker.data.arrow import Indices
 from ftq_worker.data.cleaning import Rule
 from ftq_worker.data.splits import Rows
-from ftq_worker.data.tables import Mask, Pool
+from ftq_worker.data.tables import Mask, SplitTable
 from ftq_worker.job.context import PhaseContext
 
 
 @dataclass(frozen=True)
 class RowSet:
-    """Rows of one pool that make up a set."""
+    """Rows of one table that make up a set."""
 
-    pool: Pool
-    rows: Indices  # numbers of usable rows of the pool, ascending
+    table: SplitTable
+    rows: Indices  # numbers of usable rows of the table, ascending
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @property
     def records(self) -> Indices:
-        """Positions in the pool's token file."""
-        return self.pool.position[self.rows]
+        """Positions in the table's token file."""
+        return self.table.position[self.rows]
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,19 @@ class RowSets:
 
 def choose_sets(
     ctx: PhaseContext,
-    train: Pool,
-    validation: Pool | None,
-    test: Pool | None,
+    train: SplitTable,
+    validation: SplitTable | None,
+    test: SplitTable | None,
     labels: Sequence[str],
     ids: Indices,
 ) -> RowSets:
     """Choose golden, then validation, and take both out of the training rows.
 
-    All pools are tokenized. Raises Refused: `golden_size`, `group_by`, `too_few_rows`.
+    All tables are tokenized. Raises Refused: `golden_size`, `group_by`, `too_few_rows`.
     """
     rows = _rows_of(train, ids, bool(labels))
     golden, reason = _golden(ctx, train, rows, test, ids, bool(labels))
-    golden_rows = _rows_of(golden.pool, ids, bool(labels)).take(_mask(golden))
+    golden_rows = _rows_of(golden.table, ids, bool(labels)).take(_mask(golden))
     free = ~splits.held_out(rows, golden_rows)
     if validation is not None and len(validation.alive):
         own = _rows_of(validation, ids, bool(labels))
@@ -68,7 +68,7 @@ def choose_sets(
     else:
         source, candidates = train, rows.take(free)
     chosen = _validation(ctx, source, candidates, held_out=source is train)
-    validation_rows = _rows_of(chosen.pool, ids, bool(labels)).take(_mask(chosen))
+    validation_rows = _rows_of(chosen.table, ids, bool(labels)).take(_mask(chosen))
 
     # Whole splits are kept out, not only the rows that were chosen from them.
     whole = [_rows_of(p, ids, bool(labels)) for p in (validation, test) if p is not None]
@@ -76,7 +76,7 @@ def choose_sets(
     left = np.flatnonzero(~away)
     if not len(left):
         raise _nothing_left(ctx, len(rows))
-    taken = sum(len(c) for c in (golden, chosen) if c.pool is train)
+    taken = sum(len(c) for c in (golden, chosen) if c.table is train)
     names = splits.stratum_names(list(labels))
     _count_away(train, away)
     return RowSets(
@@ -91,7 +91,12 @@ def choose_sets(
 
 
 def _golden(
-    ctx: PhaseContext, train: Pool, rows: Rows, test: Pool | None, ids: Indices, labelled: bool
+    ctx: PhaseContext,
+    train: SplitTable,
+    rows: Rows,
+    test: SplitTable | None,
+    ids: Indices,
+    labelled: bool,
 ) -> tuple[RowSet, str]:
     asked = ctx.spec.data.golden.size
     size = None if asked == "auto" else asked
@@ -114,34 +119,34 @@ def _golden(
     )
 
 
-def _validation(ctx: PhaseContext, pool: Pool, rows: Rows, *, held_out: bool) -> RowSet:
+def _validation(ctx: PhaseContext, table: SplitTable, rows: Rows, *, held_out: bool) -> RowSet:
     if ctx.spec.data.validation == "none":
-        return RowSet(pool, np.zeros(0, dtype=np.int64))
+        return RowSet(table, np.zeros(0, dtype=np.int64))
     size = splits.validation_size(len(rows)) if held_out else splits.VALIDATION_MOST
     grouped = held_out and bool(ctx.spec.data.group_by)
-    return _pick(pool, rows, size, ctx.spec.train.seed, grouped=grouped)
+    return _pick(table, rows, size, ctx.spec.train.seed, grouped=grouped)
 
 
-def _pick(pool: Pool, rows: Rows, size: int, seed: int, *, grouped: bool = False) -> RowSet:
+def _pick(table: SplitTable, rows: Rows, size: int, seed: int, *, grouped: bool = False) -> RowSet:
     if not len(rows):
-        return RowSet(pool, np.zeros(0, dtype=np.int64))
-    return RowSet(pool, rows.index[splits.choose(rows, size, seed, grouped=grouped)])
+        return RowSet(table, np.zeros(0, dtype=np.int64))
+    return RowSet(table, rows.index[splits.choose(rows, size, seed, grouped=grouped)])
 
 
-def _rows_of(pool: Pool, ids: Indices, labelled: bool) -> Rows:
-    strata = ids[pool.column("label")] if labelled else splits.length_strata(pool.length)
-    index = np.arange(len(pool.alive), dtype=np.int64)
-    return Rows(index, pool.column("key"), pool.column("group"), strata)
+def _rows_of(table: SplitTable, ids: Indices, labelled: bool) -> Rows:
+    strata = ids[table.column("label")] if labelled else splits.length_strata(table.length)
+    index = np.arange(len(table.alive), dtype=np.int64)
+    return Rows(index, table.column("key"), table.column("group"), strata)
 
 
 def _mask(chosen: RowSet) -> Mask:
-    mask = np.zeros(len(chosen.pool.alive), dtype=bool)
+    mask = np.zeros(len(chosen.table.alive), dtype=bool)
     mask[chosen.rows] = True
     return mask
 
 
-def _count_away(train: Pool, away: Mask) -> None:
-    """Count the rows that are held out; they stay in the pool, where the sets find them."""
+def _count_away(train: SplitTable, away: Mask) -> None:
+    """Count the rows that are held out; they stay in the table, where the sets find them."""
     train.tally.count(Rule.HELD_OUT, int(away.sum()))
 
 
@@ -153,7 +158,7 @@ def _strata(rows: Rows, names: list[str]) -> dict[str, int]:
 def _sha256(golden: RowSet) -> str:
     digest = hashlib.sha256()
     for i in golden.rows:
-        digest.update(golden.pool.example(int(i)).to_json().encode())
+        digest.update(golden.table.example(int(i)).to_json().encode())
         digest.update(b"\n")
     return digest.hexdigest()
 
@@ -176,7 +181,7 @@ def _nothing_left(ctx: PhaseContext, rows: int) -> Refused:
 
 def lengths(chosen: RowSet) -> dict[str, int]:
     """Return total, p50, p90, p99 and max of the row lengths of a set, in tokens."""
-    values = chosen.pool.length[chosen.rows]
+    values = chosen.table.length[chosen.rows]
     p50, p90, p99 = (
         np.percentile(values, (50, 90, 99), method="nearest") if len(values) else [0] * 3
     )

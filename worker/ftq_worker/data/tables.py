@@ -66,7 +66,7 @@ class LabelBook:
 
 
 @dataclass
-class Pool:
+class SplitTable:
     """The usable rows of one split. The arrays have one entry per usable row."""
 
     split: str
@@ -95,7 +95,7 @@ class Pool:
         if self.tokens is not None:
             self.position, self.length = self.position[mask], self.length[mask]
 
-    def drop(self, rule: Rule, mask: Mask, what: Callable[[int], str]) -> None:
+    def drop_where(self, rule: Rule, mask: Mask, what: Callable[[int], str]) -> None:
         """Drop and count the usable rows where `mask` is true; `what` describes the i-th."""
         found = np.flatnonzero(mask)
         examples = [finding(self.source_row(i), "", what(i)) for i in found[:EXAMPLES]]
@@ -110,7 +110,7 @@ def collect(
     book: LabelBook,
     path: Path,
     limit: int | None,
-) -> Pool:
+) -> SplitTable:
     """Read a split into an Arrow file, leaving out rows that cannot be used.
 
     Raises Refused (`bad_row`) at the first such row under `data.on_bad_row: fail`.
@@ -130,7 +130,7 @@ def collect(
                 tally.add(problem.rule, row, problem.field, problem.what)
     progress.finish()
     rows = open_arrow(path)
-    return Pool(source.split, rows, tally, np.arange(len(rows), dtype=np.int64))
+    return SplitTable(source.split, rows, tally, np.arange(len(rows), dtype=np.int64))
 
 
 def _record(
@@ -163,13 +163,13 @@ def _place(record: Mapping[str, Any]) -> Row:
     return Row(record["file"], record["row"], record["line"])
 
 
-def drop_duplicates(pool: Pool, *, keep: bool) -> int:
+def drop_duplicates(table: SplitTable, *, keep: bool) -> int:
     """Drop rows that are equal to an earlier one; returns how many contradict its label.
 
     With `keep` nothing is dropped. A text stands once, whatever its labels: a model cannot learn
     two answers to one text, and which one is right nobody here knows.
     """
-    keys, labels = pool.column("key"), pool.column("label")
+    keys, labels = table.column("key"), table.column("label")
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     original = first[inverse]  # for each row the first one with its text
     repeated = original != np.arange(len(keys))
@@ -177,7 +177,7 @@ def drop_duplicates(pool: Pool, *, keep: bool) -> int:
     conflicts = int(contradicts.sum())
     if keep:
         return conflicts
-    row_number = pool.column("row")
+    row_number = table.column("row")
 
     def equal(i: int) -> str:
         return f"equal to row {row_number[original[i]]}"
@@ -185,24 +185,26 @@ def drop_duplicates(pool: Pool, *, keep: bool) -> int:
     def other(i: int) -> str:
         return f"equal to row {row_number[original[i]]}, which has another label"
 
-    pool.drop(Rule.DUPLICATE, repeated & ~contradicts, equal)
+    table.drop_where(Rule.DUPLICATE, repeated & ~contradicts, equal)
     left = ~(repeated & ~contradicts)
     kept = np.flatnonzero(left)
-    pool.drop(Rule.CONFLICT, contradicts[left], lambda i: other(int(kept[i])))
+    table.drop_where(Rule.CONFLICT, contradicts[left], lambda i: other(int(kept[i])))
     return conflicts
 
 
-def tokenize(ctx: PhaseContext, pool: Pool, encoder: Encoder, ids: Indices, path: Path) -> None:
+def tokenize(
+    ctx: PhaseContext, table: SplitTable, encoder: Encoder, ids: Indices, path: Path
+) -> None:
     """Turn the usable rows into records, dropping those that nothing could be trained on.
 
     `ids` gives the label id for every number of the label book.
     """
-    progress = Progress(ctx.emit, ctx.control, f"tokenize {pool.split}", "rows", len(pool.alive))
-    made = np.zeros(len(pool.alive), dtype=bool)
+    progress = Progress(ctx.emit, ctx.control, f"tokenize {table.split}", "rows", len(table.alive))
+    made = np.zeros(len(table.alive), dtype=bool)
     lengths: list[int] = []
     bad: dict[int, str] = {}
     with ArrowWriter(path, encoder.schema) as writer:
-        for i, record in _records(pool, encoder, ids, progress):
+        for i, record in _records(table, encoder, ids, progress):
             if isinstance(record, RowProblem):
                 bad[i] = record.what if len(bad) < EXAMPLES else ""
                 continue
@@ -210,18 +212,18 @@ def tokenize(ctx: PhaseContext, pool: Pool, encoder: Encoder, ids: Indices, path
             lengths.append(record["length"])
             writer.append(record)
     progress.finish()
-    pool.drop(Rule.UNTRAINABLE, ~made, lambda i: bad[i])
-    pool.tokens = open_arrow(path)
-    pool.length = arrow.as_indices(lengths)
-    pool.position = np.arange(len(lengths), dtype=np.int64)
+    table.drop_where(Rule.UNTRAINABLE, ~made, lambda i: bad[i])
+    table.tokens = open_arrow(path)
+    table.length = arrow.as_indices(lengths)
+    table.position = np.arange(len(lengths), dtype=np.int64)
 
 
 def _records(
-    pool: Pool, encoder: Encoder, ids: Indices, progress: Progress
+    table: SplitTable, encoder: Encoder, ids: Indices, progress: Progress
 ) -> Iterator[tuple[int, dict[str, Any] | RowProblem]]:
     """Yield the number of each usable row with its record, or with what is wrong with it."""
-    for start in range(0, len(pool.alive), _BATCH):
-        batch = pool.rows[pool.alive[start : start + _BATCH]]
+    for start in range(0, len(table.alive), _BATCH):
+        batch = table.rows[table.alive[start : start + _BATCH]]
         examples = [Example.from_json(text) for text in batch["example"]]
         labels = [int(ids[label]) if label >= 0 else -1 for label in batch["label"]]
         records = encoder.encode(examples, labels)

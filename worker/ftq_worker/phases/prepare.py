@@ -29,7 +29,7 @@ from ftq_worker.data.events import (
 )
 from ftq_worker.data.hub import fetch_tokenizer
 from ftq_worker.data.limits import model_limit
-from ftq_worker.data.load import Pools, drop_long, gather
+from ftq_worker.data.load import Tables, drop_long, load_tables
 from ftq_worker.data.sets import RowSets, choose_sets, lengths
 from ftq_worker.data.tables import tokenize
 from ftq_worker.data.tokenizing import Encoder, check_eos, choose_format, make_encoder
@@ -51,24 +51,26 @@ def run(ctx: PhaseContext) -> None:
     _resolve_task(ctx, validated)
 
     with _scratch(ctx) as folder:
-        pools = gather(ctx, validated, folder)
-        emit_dataset(ctx, validated, pools)
-        emit_cleaning(ctx, pools, EARLY_RULES)
-        emit_damage(ctx, pools)
+        tables = load_tables(ctx, validated, folder)
+        emit_dataset(ctx, validated, tables)
+        emit_cleaning(ctx, tables, EARLY_RULES)
+        emit_damage(ctx, tables)
 
-        encoder = _encoder(ctx, validated, tokenizer, pools)
-        for role, pool in pools.roles():
-            tokenize(ctx, pool, encoder, pools.ids, folder / f"{role}.tokens.arrow")
-        drop_long(ctx, pools, model_limit(validated.model, tokenizer))
+        encoder = _encoder(ctx, validated, tokenizer, tables)
+        for role, table in tables.roles():
+            tokenize(ctx, table, encoder, tables.ids, folder / f"{role}.tokens.arrow")
+        drop_long(ctx, tables, model_limit(validated.model, tokenizer))
 
-        sets = choose_sets(ctx, pools.train, pools.validation, pools.test, pools.labels, pools.ids)
-        emit_cleaning(ctx, pools, LATE_RULES)
-        emit_held_out_cleaning(ctx, pools)
+        sets = choose_sets(
+            ctx, tables.train, tables.validation, tables.test, tables.labels, tables.ids
+        )
+        emit_cleaning(ctx, tables, LATE_RULES)
+        emit_held_out_cleaning(ctx, tables)
         samples = emit_sets(ctx, sets, encoder)
-        emit_dataset(ctx, validated, pools, lengths(sets.train))
+        emit_dataset(ctx, validated, tables, lengths(sets.train))
 
         _save(ctx, sets, folder / "prepared")
-        _report(sets, pools, encoder, samples).save(ctx.paths.prepared_report)
+        _report(sets, tables, encoder, samples).save(ctx.paths.prepared_report)
 
 
 @contextmanager
@@ -90,7 +92,7 @@ def _resolve_task(ctx: PhaseContext, validated: Validated) -> None:
 
 
 def _encoder(
-    ctx: PhaseContext, validated: Validated, tokenizer: PreTrainedTokenizerBase, pools: Pools
+    ctx: PhaseContext, validated: Validated, tokenizer: PreTrainedTokenizerBase, tables: Tables
 ) -> Encoder:
     """Return the encoder, after a look at what it makes of the first rows."""
     data, format_ = ctx.spec.data, "plain"
@@ -99,8 +101,8 @@ def _encoder(
         if data.format == "auto":
             ctx.resolve("data.format", format_, reason)
     encoder = make_encoder(tokenizer, validated.task, format_, ctx.spec, _date(ctx))
-    count = min(CHECKED_ROWS, len(pools.train.alive))
-    check_eos(tokenizer, encoder, [pools.train.example(i) for i in range(count)])
+    count = min(CHECKED_ROWS, len(tables.train.alive))
+    check_eos(tokenizer, encoder, [tables.train.example(i) for i in range(count)])
     return encoder
 
 
@@ -119,24 +121,24 @@ def _save(ctx: PhaseContext, sets: RowSets, folder: Path) -> None:
     for name in ("train", "validation", "golden"):
         ctx.control.check()
         chosen = getattr(sets, name)
-        save_set(chosen.pool.tokens, chosen.records, folder / name)
+        save_set(chosen.table.tokens, chosen.records, folder / name)
     ctx.owner.check_lease()  # from here on what every attempt shares is changed
     ctx.paths.prepared_report.unlink(missing_ok=True)
     swap_in(folder, ctx.paths.prepared)
 
 
 def _report(
-    sets: RowSets, pools: Pools, encoder: Encoder, samples: list[dict[str, Any]]
+    sets: RowSets, tables: Tables, encoder: Encoder, samples: list[dict[str, Any]]
 ) -> Prepared:
     all_sets = {"train": sets.train, "validation": sets.validation, "golden": sets.golden}
     return Prepared(
         rows={name: len(chosen) for name, chosen in all_sets.items()},
-        labels=pools.labels,
+        labels=tables.labels,
         format=cast(Literal["chat", "plain"], encoder.format),
         max_length=max(lengths(chosen)["max"] for chosen in all_sets.values()),
         tokens=lengths(sets.train),
-        cleaning=pools.train.tally.report(),
+        cleaning=tables.train.tally.report(),
         golden_sha256=sets.sha256,
-        golden_source=sets.golden.pool.split,
+        golden_source=sets.golden.table.split,
         samples=samples,
     )
