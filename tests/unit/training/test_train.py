@@ -343,16 +343,6 @@ def test_clock_counts_evaluations_saves_and_pauses_apart():
     assert clock.eta_s(steps_left=10, evals_left=2, saves_left=1) == 20 + 60 + 7
 
 
-def test_download_progress_is_told(sft_job):
-    bar = base_model._progress_of(sft_job.ctx.emit, "download m")(
-        total=100, unit="B", desc="Reconstructing", disable=True
-    )
-    bar.update(100)
-    assert sft_job.events.of(EventType.PROGRESS) == [
-        {"task": "download m", "done": 100, "unit": "bytes", "total": 100}
-    ]
-
-
 def test_random_head_is_the_same_every_time(tmp_path):
     base = make_base(tmp_path, "bert")
     one, two = (base_model.load_base(base, Task.CLASSIFICATION, LABELS) for _ in range(2))

@@ -1,7 +1,5 @@
-"""Tokenizers and datasets from the Hub: downloaded with endpoint, token and revision given.
+"""Tokenizers and datasets from the Hub: downloaded first, then read from the host's Hub cache.
 
-`datasets.load_dataset` with a Hub id takes the endpoint from the environment at import, so the
-files are downloaded first (into the host's Hub cache, shared by all jobs) and read from there.
 Formats that ftq reads by itself are read row by row; others by `datasets`' own builders, over a
 folder that looks like the repo.
 """
@@ -11,24 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DownloadMode, load_dataset
-from huggingface_hub import hf_hub_download
-from huggingface_hub.utils.tqdm import tqdm
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ftq_shared.errors import Refused
-from ftq_shared.hub import HubClient
 from ftq_shared.hub.layout import Split, layout
-from ftq_shared.hub.records import Kind, RepoRecord
+from ftq_shared.hub.records import RepoRecord
 from ftq_shared.sources import DATA_SUFFIXES, Place
 from ftq_worker.data.files import label_names
 from ftq_worker.data.reading import open_files
 from ftq_worker.data.rows import Row, SplitSource, SplitSources
 from ftq_worker.job.context import PhaseContext
-from ftq_worker.job.hub import hub_of
-from ftq_worker.job.progress import Progress
+from ftq_worker.job.hub import MODEL_TEXT_FILES, download, hub_of
 from ftq_worker.job.reports import DatasetFacts, ModelFacts
 
-_TOKENIZER_FILES = (".json", ".txt", ".model", ".jinja")
 _MAX_TOKENIZER_FILE = 64 << 20  # bytes; no tokenizer file is larger, other .json files may be
 
 
@@ -43,7 +36,7 @@ def fetch_tokenizer(ctx: PhaseContext, model: ModelFacts) -> PreTrainedTokenizer
         names = [
             name
             for name, size in repo.files.items()
-            if name.endswith(_TOKENIZER_FILES) and size <= _MAX_TOKENIZER_FILE
+            if name.endswith(MODEL_TEXT_FILES) and size <= _MAX_TOKENIZER_FILE
         ]
         folder = download(ctx, repo, names, f"download tokenizer of {model.name}")
     try:
@@ -58,59 +51,6 @@ def fetch_tokenizer(ctx: PhaseContext, model: ModelFacts) -> PreTrainedTokenizer
             field="model",
         ) from error
     return tokenizer
-
-
-def download(ctx: PhaseContext, repo: RepoRecord, names: list[str], task: str) -> Path:
-    """Bring files of a repo to this host, bytes told as progress; returns the snapshot's folder.
-
-    Raises what HubClient.call raises, and stops at a cancel between two chunks.
-    """
-    hub = hub_of(ctx)
-    total = sum(repo.files[name] for name in names)
-    progress = Progress(ctx.emit, ctx.control, task, "bytes", total)
-    folder, done = Path(), 0
-    for name in names:
-        path = _fetch(hub, repo, name, progress)
-        done += repo.files[name]
-        progress.at(done)  # a file that the cache has moves no bar
-        # The snapshot's folder is as many levels up as the name has parts.
-        folder = path.parents[name.count("/")]
-    progress.finish()
-    return folder
-
-
-def _fetch(hub: HubClient, repo: RepoRecord, name: str, progress: Progress) -> Path:
-    start = progress.done
-
-    def fetch() -> str:
-        progress.at(start)
-        return hf_hub_download(
-            repo.id,
-            name,
-            repo_type=repo.kind,
-            revision=repo.sha,
-            token=hub.token,
-            endpoint=hub.endpoint,
-            library_name="ftq",
-            tqdm_class=byte_bar(progress),
-        )
-
-    kind: Kind = repo.kind
-    return Path(hub.call(fetch, kind=kind, repo=repo.id, what=f"downloading {name}"))
-
-
-def byte_bar(progress: Progress) -> type[tqdm]:
-    """Return a progress bar that draws nothing and counts bytes."""
-
-    class Bar(tqdm):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **(kwargs | {"disable": True}))  # type: ignore[no-untyped-call]
-
-        def update(self, n: float | None = 1) -> bool | None:
-            progress.advance(int(n or 0))
-            return None
-
-    return Bar
 
 
 def hub_sources(ctx: PhaseContext, facts: DatasetFacts, folder: Path) -> SplitSources:
