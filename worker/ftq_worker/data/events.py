@@ -1,14 +1,12 @@
 """What the prepare phase tells its watchers about the data."""
 
-from typing import Any
-
 from ftq_shared.events import EventType
 from ftq_worker.data.cleaning import Rule
 from ftq_worker.data.load import Tables
 from ftq_worker.data.sets import RowSet, RowSets
 from ftq_worker.data.tokenizing import Encoder
 from ftq_worker.job.context import PhaseContext
-from ftq_worker.job.reports import Validated
+from ftq_worker.job.reports import Sample, Validated
 
 SHOWN_ROWS = 3  # samples of the training set, and of the validation set one less
 _CUT = 2000  # characters of a sample
@@ -22,19 +20,19 @@ def emit_dataset(
     ctx: PhaseContext, validated: Validated, tables: Tables, tokens: dict[str, int] | None = None
 ) -> None:
     """Send what the dataset looks like; `tokens` once they are counted."""
-    facts: dict[str, Any] = {
-        "rows": tables.train.tally.read,
-        "columns": validated.dataset.columns,
-        "splits": {table.split: table.tally.read for _, table in tables.roles()},
-        "shape": validated.shape,
-        "task": str(validated.task),
-        "source": validated.dataset.name,
-    }
-    if tables.labels:
-        facts["labels"] = len(tables.labels)
-    if tokens:
-        facts["tokens"] = {k: v for k, v in tokens.items() if k != "total"}
-    ctx.emit(EventType.DATASET, **facts)
+    labels = {"labels": len(tables.labels)} if tables.labels else {}
+    lengths = {"tokens": {k: v for k, v in tokens.items() if k != "total"}} if tokens else {}
+    ctx.emit(
+        EventType.DATASET,
+        rows=tables.train.tally.read,
+        columns=validated.dataset.columns,
+        splits={table.split: table.tally.read for _, table in tables.roles()},
+        shape=validated.shape,
+        task=str(validated.task),
+        source=validated.dataset.name,
+        **labels,
+        **lengths,
+    )
 
 
 def emit_cleaning(ctx: PhaseContext, tables: Tables, rules: tuple[Rule, ...]) -> None:
@@ -67,7 +65,7 @@ def emit_damage(ctx: PhaseContext, tables: Tables) -> None:
         )
 
 
-def emit_sets(ctx: PhaseContext, sets: RowSets, encoder: Encoder) -> list[dict[str, Any]]:
+def emit_sets(ctx: PhaseContext, sets: RowSets, encoder: Encoder) -> list[Sample]:
     """Send the golden event and the samples; returns the samples."""
     ctx.emit(
         EventType.GOLDEN,
@@ -89,17 +87,22 @@ def emit_sets(ctx: PhaseContext, sets: RowSets, encoder: Encoder) -> list[dict[s
     return samples
 
 
-def _samples(chosen: RowSet, name: str, count: int, encoder: Encoder) -> list[dict[str, Any]]:
+def _samples(chosen: RowSet, name: str, count: int, encoder: Encoder) -> list[Sample]:
     """Return rows from the beginning, the middle and the end of a set."""
     picked = dict.fromkeys(i * (len(chosen) - 1) // max(1, count - 1) for i in range(count))
     return [_sample(chosen, int(chosen.rows[i]), name, encoder) for i in picked if len(chosen)]
 
 
-def _sample(chosen: RowSet, row: int, name: str, encoder: Encoder) -> dict[str, Any]:
+def _sample(chosen: RowSet, row: int, name: str, encoder: Encoder) -> Sample:
     shown = encoder.show(chosen.table.example(row))
-    return {
+    sample: Sample = {
         "row": chosen.table.source_row(row).number,
         "tokens": int(chosen.table.length[row]),
         "set": name,
-        **{key: value[:_CUT] for key, value in shown.items()},
+        "text": shown.text[:_CUT],
     }
+    if shown.trained is not None:
+        sample["trained"] = shown.trained[:_CUT]
+    if shown.label is not None:
+        sample["label"] = shown.label[:_CUT]
+    return sample

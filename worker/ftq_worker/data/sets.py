@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -185,5 +184,10 @@ def lengths(chosen: RowSet) -> dict[str, int]:
     p50, p90, p99 = (
         np.percentile(values, (50, 90, 99), method="nearest") if len(values) else [0] * 3
     )
-    figures: dict[str, Any] = {"total": values.sum(), "p50": p50, "p90": p90, "p99": p99}
-    return {k: int(v) for k, v in (figures | {"max": values.max(initial=0)}).items()}
+    return {
+        "total": int(values.sum()),
+        "p50": int(p50),
+        "p90": int(p90),
+        "p99": int(p99),
+        "max": int(values.max(initial=0)),
+    }

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -22,18 +22,30 @@ from ftq_worker.data.cleaning import (
     Rule,
     Tally,
     bad_row,
-    finding,
+    row_example,
     text_key,
 )
 from ftq_worker.data.examples import Example, Made
 from ftq_worker.data.rows import Row, SplitSource
-from ftq_worker.data.tokenizing import Encoder
+from ftq_worker.data.tokenizing import Encoder, Record
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.progress import Progress
 
 _BATCH = 500  # rows that are tokenized together
 
 Mask = npt.NDArray[np.bool_]
+
+
+class _ExampleRow(TypedDict):
+    """One row of a file with the schema `arrow.EXAMPLES`."""
+
+    file: str
+    line: int | None
+    row: int
+    example: str
+    label: int
+    key: int
+    group: int
 
 
 class LabelBook:
@@ -98,7 +110,7 @@ class SplitTable:
     def drop_where(self, rule: Rule, mask: Mask, what: Callable[[int], str]) -> None:
         """Drop and count the usable rows where `mask` is true; `what` describes the i-th."""
         found = np.flatnonzero(mask)
-        examples = [finding(self.source_row(i), "", what(i)) for i in found[:EXAMPLES]]
+        examples = [row_example(self.source_row(i), "", what(i)) for i in found[:EXAMPLES]]
         self.tally.count(rule, len(found), examples)
         self.keep(~mask)
 
@@ -139,7 +151,7 @@ def _record(
     book: LabelBook,
     tally: Tally,
     group_by: str | None,
-) -> dict[str, Any]:
+) -> _ExampleRow:
     if row.problem:
         raise RowProblem(Rule.UNREADABLE, "", row.problem)
     made = make(row.values)
@@ -159,7 +171,7 @@ def _record(
     }
 
 
-def _place(record: Mapping[str, Any]) -> Row:
+def _place(record: _ExampleRow) -> Row:
     return Row(record["file"], record["row"], record["line"])
 
 
@@ -220,7 +232,7 @@ def tokenize(
 
 def _records(
     table: SplitTable, encoder: Encoder, ids: Indices, progress: Progress
-) -> Iterator[tuple[int, dict[str, Any] | RowProblem]]:
+) -> Iterator[tuple[int, Record | RowProblem]]:
     """Yield the number of each usable row with its record, or with what is wrong with it."""
     for start in range(0, len(table.alive), _BATCH):
         batch = table.rows[table.alive[start : start + _BATCH]]

@@ -8,7 +8,7 @@ drops rows without any label (none here). `length` is for grouping by length.
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, final
 
 from transformers import PreTrainedTokenizerBase
 
@@ -29,7 +29,45 @@ from ftq_worker.data.render import (
 
 IGNORED = -100  # the label of a token that the loss does not count
 
-Record = dict[str, Any]
+
+@final
+class SequenceRecord(TypedDict):
+    """A row of text for training; its schema is `arrow.SEQUENCES`."""
+
+    input_ids: list[int]
+    labels: list[int]  # as many; IGNORED where the loss does not count
+    length: int  # in tokens, for grouping
+
+
+@final
+class ClassRecord(TypedDict):
+    """A text with the id of its label; its schema is `arrow.CLASSES`."""
+
+    input_ids: list[int]
+    label: int
+    length: int
+
+
+@final
+class ChoiceRecord(TypedDict):
+    """A prompt with a better and a worse answer; its schema is `arrow.CHOICES`."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+    length: int
+
+
+Record = SequenceRecord | ClassRecord | ChoiceRecord
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A row as people see it in a sample event."""
+
+    text: str
+    trained: str | None = None
+    label: str | None = None
 
 
 @dataclass(frozen=True)
@@ -39,7 +77,7 @@ class Encoder:
     schema: Any  # pyarrow schema of the records
     # A batch of examples with their label numbers; a RowProblem in the place of a bad one.
     encode: Callable[[Sequence[Example], Sequence[int]], list[Record | RowProblem]]
-    show: Callable[[Example], dict[str, Any]]  # text and trained, for a sample event
+    show: Callable[[Example], Shown]
     format: str  # chat or plain
 
 
@@ -86,7 +124,7 @@ def check_eos(
         return
     stops = stop_tokens(tokenizer)
     for record in encoder.encode(sample, [-1] * len(sample)):
-        if isinstance(record, RowProblem):
+        if isinstance(record, RowProblem) or "labels" not in record:
             continue
         last = next(label for label in reversed(record["labels"]) if label != IGNORED)
         if last not in stops:
@@ -129,9 +167,9 @@ def _sequences(
             for r in rendered
         ]
 
-    def show(example: Example) -> dict[str, Any]:
+    def show(example: Example) -> Shown:
         rendered = renderer(example)
-        return {"text": rendered.text, "trained": rendered.trained_text()}
+        return Shown(rendered.text, trained=rendered.trained_text())
 
     return Encoder(arrow.SEQUENCES, encode, show, format_)
 
@@ -193,8 +231,8 @@ def _classes(tokenizer: PreTrainedTokenizerBase) -> Encoder:
             for ids, label in zip(batch["input_ids"], labels, strict=True)
         ]
 
-    def show(example: Example) -> dict[str, Any]:
-        return {"text": example.text, "label": example.label}
+    def show(example: Example) -> Shown:
+        return Shown(example.text, label=example.label)
 
     return Encoder(arrow.CLASSES, encode, show, "plain")
 
@@ -215,9 +253,9 @@ def _choices(tokenizer: PreTrainedTokenizerBase, chat: ChatRenderer | None) -> E
     def encode(examples: Sequence[Example], _: Sequence[int]) -> list[Record | RowProblem]:
         return [record(example) for example in examples]
 
-    def show(example: Example) -> dict[str, Any]:
+    def show(example: Example) -> Shown:
         prompt, chosen, rejected = render(example)
-        return {"text": f"{prompt}{chosen}\n--- rejected ---\n{rejected}", "trained": chosen}
+        return Shown(f"{prompt}{chosen}\n--- rejected ---\n{rejected}", trained=chosen)
 
     return Encoder(arrow.CHOICES, encode, show, "chat" if chat else "plain")
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from datasets import disable_progress_bars
 from transformers import PreTrainedTokenizerBase
@@ -35,7 +35,7 @@ from ftq_worker.data.tables import tokenize
 from ftq_worker.data.tokenizing import Encoder, check_eos, choose_format, make_encoder
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.folders import swap_in
-from ftq_worker.job.reports import Prepared, Validated, read_resolved
+from ftq_worker.job.reports import Prepared, Sample, Validated, read_resolved
 
 CHECKED_ROWS = 20  # rows that the end-of-turn check looks at
 
@@ -127,9 +127,7 @@ def _save(ctx: PhaseContext, sets: RowSets, folder: Path) -> None:
     swap_in(folder, ctx.paths.prepared)
 
 
-def _report(
-    sets: RowSets, tables: Tables, encoder: Encoder, samples: list[dict[str, Any]]
-) -> Prepared:
+def _report(sets: RowSets, tables: Tables, encoder: Encoder, samples: list[Sample]) -> Prepared:
     all_sets = {"train": sets.train, "validation": sets.validation, "golden": sets.golden}
     return Prepared(
         rows={name: len(chosen) for name, chosen in all_sets.items()},

@@ -65,19 +65,17 @@ def _data(repo: str, form: Format, validated: Validated, trained: Trained) -> Mo
     """Return the metadata; fields that are not known are left out."""
     on_hub = base_is_on_hub(validated)
     classes = validated.task is Task.CLASSIFICATION
-    fields: dict[str, Any] = {
-        "base_model": validated.model.name if on_hub else None,
-        "base_model_relation": ("adapter" if form == "adapter" else "finetune") if on_hub else None,
-        "license": validated.model.license,
-        "library_name": "peft" if form == "adapter" else "transformers",
-        "pipeline_tag": "text-classification" if classes else "text-generation",
-        "datasets": [validated.dataset.name] if validated.dataset.place is Place.HUB else None,
-        "tags": ["ftq", trained.method, str(validated.task)],
-        "model_name": repo.rsplit("/", 1)[-1],
-    }
-    if results := _eval_results(validated, trained):
-        fields["eval_results"] = results
-    return ModelCardData(**{k: v for k, v in fields.items() if v is not None})
+    return ModelCardData(
+        base_model=validated.model.name if on_hub else None,
+        base_model_relation=("adapter" if form == "adapter" else "finetune") if on_hub else None,
+        license=validated.model.license,
+        library_name="peft" if form == "adapter" else "transformers",
+        pipeline_tag="text-classification" if classes else "text-generation",
+        datasets=[validated.dataset.name] if validated.dataset.place is Place.HUB else None,
+        tags=["ftq", trained.method, str(validated.task)],
+        model_name=repo.rsplit("/", 1)[-1],
+        eval_results=_eval_results(validated, trained) or None,
+    )
 
 
 def _eval_results(validated: Validated, trained: Trained) -> list[EvalResult]:
