@@ -46,7 +46,7 @@ def run(ctx: PhaseContext) -> None:
     with memory_errors(settings):
         session = build_session(ctx, settings, base, tokenizer, sets, prepared.labels)
         resume = find_resume(ctx)
-        session.known = dict(resume.facts) if resume else {}
+        session.known = resume.facts.copy() if resume else {}
         if "golden_before" not in session.known:
             emit_random_head(ctx, validated)
             session.known["golden_before"] = score_golden(ctx, session, sets.golden, "before")

@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict, cast
 
 from ftq_shared.paths import JobPaths, read_json, write_json
 from ftq_worker.job.folders import PART, sync_folder
@@ -26,7 +26,38 @@ from ftq_worker.job.folders import PART, sync_folder
 MANIFEST = "manifest.json"
 STATE = "trainer_state.json"
 KEEP_NEWEST = 2
-_HASH_BLOCK = 1 << 20
+
+
+class FileEntry(TypedDict):
+    """One file in a manifest."""
+
+    sha256: str
+    bytes: int
+
+
+class RunFigures(TypedDict, total=False):
+    """What an earlier attempt has measured and a later one goes on from."""
+
+    golden_before: dict[str, float]
+    seconds: float  # of training, over all attempts
+    train_loss: float | None  # of the last step
+
+
+class Best(TypedDict):
+    """Where the best evaluation was."""
+
+    step: int
+
+
+class Pointer(TypedDict):
+    """What checkpoint.json holds."""
+
+    path: str  # relative to the job's folder
+    step: int
+    token: int
+    data: NotRequired[str]  # absent in files of ftq 0.1.0
+    manifest_sha256: str
+    best: Best | None
 
 
 @dataclass(frozen=True)
@@ -36,17 +67,17 @@ class Checkpoint:
     path: Path
     step: int
     token: int  # number of the claim that wrote it
-    files: dict[str, dict[str, Any]]  # by relative name: sha256 and bytes
-    facts: dict[str, Any] = field(default_factory=dict)  # what a later attempt must know
+    files: dict[str, FileEntry]  # by relative name
+    facts: RunFigures = field(default_factory=RunFigures)
     data: str = ""  # what it was trained on; '' in checkpoints of ftq 0.1.0
 
     @property
     def bytes(self) -> int:
         """Size of all files."""
-        return sum(int(entry["bytes"]) for entry in self.files.values())
+        return sum(entry["bytes"] for entry in self.files.values())
 
 
-def seal(path: Path, *, step: int, token: int, data: str, facts: dict[str, Any]) -> Checkpoint:
+def seal(path: Path, *, step: int, token: int, data: str, facts: RunFigures) -> Checkpoint:
     """Hash and sync every file of a checkpoint in .part, write its manifest, and move it out.
 
     `data` names what it was trained on (`data_id`).
@@ -74,38 +105,36 @@ def data_id(paths: JobPaths) -> str:
     return _sha256(paths.prepared_report)
 
 
-def switch(paths: JobPaths, newest: Checkpoint, best: dict[str, Any] | None) -> None:
+def switch(paths: JobPaths, newest: Checkpoint, best_step: int | None) -> None:
     """Make `newest` the job's checkpoint; only for an owner that has just confirmed its claim.
 
     The number that stands there says nothing of whose claim holds: a broker that rolled back has
     forgotten higher ones.
     """
-    write_json(
-        paths.checkpoint,
-        {
-            "path": newest.path.relative_to(paths.root).as_posix(),
-            "step": newest.step,
-            "token": newest.token,
-            "data": newest.data,
-            "manifest_sha256": _sha256(newest.path / MANIFEST),
-            "best": best,
-        },
-    )
+    pointer: Pointer = {
+        "path": newest.path.relative_to(paths.root).as_posix(),
+        "step": newest.step,
+        "token": newest.token,
+        "data": newest.data,
+        "manifest_sha256": _sha256(newest.path / MANIFEST),
+        "best": {"step": best_step} if best_step is not None else None,
+    }
+    write_json(paths.checkpoint, pointer)
 
 
-def read_pointer(paths: JobPaths) -> dict[str, Any]:
-    """Return checkpoint.json; empty when it is missing or damaged.
+def read_pointer(paths: JobPaths) -> Pointer | None:
+    """Return checkpoint.json; None when it is missing or damaged.
 
-    Nothing depends on it but what is missed: the folders tell the rest.
+    It only shows which checkpoint has gone: the choice rests on the folders.
     """
     try:
         pointer = read_json(paths.checkpoint)
     except (ValueError, OSError):
-        return {}
+        return None
     whole = isinstance(pointer, dict) and all(
         isinstance(pointer.get(name), int) for name in ("step", "token")
     )
-    return pointer if whole else {}
+    return cast(Pointer, pointer) if whole else None
 
 
 def candidates(paths: JobPaths) -> list[Checkpoint]:
@@ -123,7 +152,7 @@ def read_manifest(folder: Path) -> Checkpoint | None:
             int(raw["step"]),
             int(raw["token"]),
             dict(raw["files"]),
-            dict(raw["facts"]),
+            cast(RunFigures, dict(raw["facts"])),
             str(raw.get("data", "")),
         )
     except (OSError, ValueError, KeyError, TypeError):
@@ -218,23 +247,17 @@ def _folders(paths: JobPaths) -> Iterator[Path]:
 
 
 def _looks_broken(folder: Path) -> bool:
-    """Whether a manifest is there but says nothing: damaged, not merely unfinished."""
+    """Return whether a manifest is there and cannot be read: damaged, not merely unfinished."""
     return (folder / MANIFEST).exists() and read_manifest(folder) is None
 
 
-def _hash_and_sync(path: Path) -> dict[str, Any]:
-    digest = _sha256(path)
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _hash_and_sync(path: Path) -> FileEntry:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        os.fsync(file.fileno())
     return {"sha256": digest, "bytes": path.stat().st_size}
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_HASH_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -61,7 +61,7 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]  # transformers has 
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        logs: dict[str, Any] | None = None,
+        logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
         """Report a step; other logs (evaluations, the run's mean) are not steps."""
@@ -100,7 +100,7 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]  # transformers has 
     def _counts_from_zero(self) -> bool:
         return self._settings.task != "classification"
 
-    def _emit_step(self, state: TrainerState, logs: dict[str, Any]) -> bool:
+    def _emit_step(self, state: TrainerState, logs: dict[str, float]) -> bool:
         """Send the event; return whether its numbers end the run."""
         step, settings, clock = state.global_step, self._settings, self._clock
         seen = float(logs.get("num_tokens", logs.get("num_input_tokens_seen", 0)))

@@ -16,6 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ftq_shared.events import EventType
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.training import checkpoints
+from ftq_worker.training.checkpoints import RunFigures
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.events import best_step, evaluations
 from ftq_worker.training.sampling import LengthGroupedOrder
@@ -33,12 +34,12 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
         self._save_every_s = settings.save_every_s
         self._saved_at = clock.now()
         self._step = 0
-        self._facts: Callable[[], dict[str, Any]] = dict
+        self._figures: Callable[[], RunFigures] = RunFigures
         self._order: LengthGroupedOrder | None = None
 
-    def connect(self, facts: Callable[[], dict[str, Any]], order: LengthGroupedOrder) -> None:
+    def connect(self, figures: Callable[[], RunFigures], order: LengthGroupedOrder) -> None:
         """Say what every checkpoint holds beside the trainer's files, and what orders the rows."""
-        self._facts, self._order = facts, order
+        self._figures, self._order = figures, order
 
     def saves_left(self) -> int:
         """Return about how many saves are still to come, the last one included."""
@@ -111,11 +112,11 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
             step=state.global_step,
             token=ctx.token_number,
             data=checkpoints.data_id(ctx.paths),
-            facts=self._facts(),
+            facts=self._figures(),
         )
         best = best_step(state, self._settings)
         ctx.owner.check_lease()  # a stale owner may not name the job's newest checkpoint
-        checkpoints.switch(ctx.paths, done, {"step": best} if best is not None else None)
+        checkpoints.switch(ctx.paths, done, best)
         checkpoints.prune(ctx.paths, ctx.token_number, best, ctx.fresh_after)
         ctx.emit(
             EventType.CHECKPOINT,

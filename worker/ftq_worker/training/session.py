@@ -20,7 +20,7 @@ from ftq_shared.spec import Task
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Prepared, Trained, Validated, lost
 from ftq_worker.training import checkpoints
-from ftq_worker.training.checkpoints import STATE, Checkpoint
+from ftq_worker.training.checkpoints import STATE, Checkpoint, RunFigures
 from ftq_worker.training.classification import build_classification
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.cpu_guard import CpuGuard
@@ -54,24 +54,21 @@ class Session:
     cpu_guard: CpuGuard
     clock: RunClock
     settings: TrainSettings
-    known: dict[str, Any] = field(default_factory=dict)  # golden_before, seconds, train_loss
+    known: RunFigures = field(default_factory=RunFigures)
 
-    def facts(self) -> dict[str, Any]:
-        """Return what a later attempt must know: it goes into every checkpoint."""
-        return self.known | {"seconds": self.seconds(), "train_loss": self.train_loss()}
+    def figures(self) -> RunFigures:
+        """Return what a later attempt goes on from: it goes into every checkpoint."""
+        return {**self.known, "seconds": self.seconds(), "train_loss": self.train_loss()}
 
     def seconds(self) -> float:
         """Return the time that training took, over all attempts."""
-        spent = float(self.known.get("seconds", 0.0))
+        spent = self.known.get("seconds", 0.0)
         return round(spent + self.clock.now() - self.clock.started, 3)
 
     def train_loss(self) -> float | None:
         """Return the loss of the last step, also when an earlier attempt computed it."""
-        return (
-            self.events.last_loss
-            if self.events.last_loss is not None
-            else self.known.get("train_loss")
-        )
+        last = self.events.last_loss
+        return last if last is not None else self.known.get("train_loss")
 
 
 def one_voice(ctx: PhaseContext) -> PhaseContext:
@@ -147,7 +144,7 @@ def build_session(
     else:
         trainer = build_sft(settings, base, tokenizer, train, sets.validation, output, callbacks)
     session = Session(trainer, events, cpu_guard, clock, settings)
-    flow.connect(session.facts, trainer.order)
+    flow.connect(session.figures, trainer.order)
     return session
 
 
