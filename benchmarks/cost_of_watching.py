@@ -37,10 +37,10 @@ from ftq_shared.paths import JobPaths
 from ftq_shared.spec import JobSpec, Lora, Task
 from ftq_shared.states import Phase
 from ftq_worker.job.context import Devices, PhaseContext
+from ftq_worker.job.quiet import quiet_libraries
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.events import EventCallback
 from ftq_worker.training.flow import FlowCallback
-from ftq_worker.training.quiet import quiet_libraries
 from ftq_worker.training.settings import TrainSettings
 from ftq_worker.training.sft import build_sft
 from ftq_worker.training.trainers import FtqSFTTrainer

@@ -45,7 +45,7 @@ def run(ctx: PhaseContext) -> None:
 
     Raises Refused for data that cannot be used, HubUnreachable, JobCancelled and Interrupted.
     """
-    disable_progress_bars()  # events tell it; bars would land in the job's log
+    disable_progress_bars()  # they would land in the job's log; events show the progress
     validated = Validated.load(ctx.paths.validated)
     tokenizer = fetch_tokenizer(ctx, validated.model)
     _resolve_task(ctx, validated)

@@ -3,16 +3,16 @@
 import torch
 
 from ftq_shared.events import EventType
+from ftq_worker.data.prepared import load_sets
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.hub import hub_of
+from ftq_worker.job.quiet import quiet_libraries
 from ftq_worker.job.reports import Prepared, Published, Trained, Validated
 from ftq_worker.publishing.card import write_card
 from ftq_worker.publishing.push import push, read_back
 from ftq_worker.publishing.staging import base_is_on_hub, hash_files, resolve_format, stage
 from ftq_worker.publishing.verify import load_staged, verify
 from ftq_worker.training.base_model import fetch_base
-from ftq_worker.training.quiet import quiet_libraries
-from ftq_worker.training.session import load_sets
 
 
 def run(ctx: PhaseContext) -> None:

@@ -2,19 +2,19 @@
 
 import torch
 
+from ftq_worker.data.prepared import load_sets
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.folders import swap_in
+from ftq_worker.job.quiet import quiet_libraries
 from ftq_worker.job.reports import Prepared, Trained, Validated
 from ftq_worker.training.base_model import fetch_base, load_tokenizer
 from ftq_worker.training.facts import look_at_device, run_facts
-from ftq_worker.training.quiet import quiet_libraries
 from ftq_worker.training.saving import save_model
 from ftq_worker.training.session import (
     build_session,
     emit_random_head,
     find_resume,
     keep_best,
-    load_sets,
     memory_errors,
     one_voice,
     report,

@@ -21,8 +21,7 @@ from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Prepared, Trained, Validated
 from ftq_worker.publishing.staging import Format, attach
 from ftq_worker.training.base_model import pad_id
-from ftq_worker.training.events import rounded
-from ftq_worker.training.scoring import device_of, score_labels, score_language
+from ftq_worker.training.scoring import device_of, rounded, score_labels, score_language
 
 EXACT = 1e-3  # relative difference of a loss that float32 on the same kind of device may show
 HALF = 2e-2  # the same for a run in bf16 or fp16, verified in float32

@@ -17,6 +17,7 @@ from ftq_shared.errors import TrainingFailed
 from ftq_shared.events import EventType
 from ftq_worker.job.context import Emit
 from ftq_worker.training.clock import RunClock
+from ftq_worker.training.scoring import rounded
 from ftq_worker.training.settings import TrainSettings
 
 FP16_BAD_NORMS = 20  # gradient overflows in a row that fp16's loss scaling may need to recover
@@ -167,11 +168,6 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]  # transformers has 
     def _stop(control: TrainerControl) -> None:
         control.should_training_stop = True
         control.should_evaluate = control.should_save = False  # broken weights are not kept
-
-
-def rounded(figures: dict[str, float]) -> dict[str, float]:
-    """Return figures with seven significant digits: float32 has no more, and lines stay short."""
-    return {k: float(f"{v:.7g}") if isinstance(v, float) else v for k, v in figures.items()}
 
 
 def evaluations(state: TrainerState) -> list[dict[str, float]]:

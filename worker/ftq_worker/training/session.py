@@ -8,41 +8,29 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
-from datasets import Dataset, load_from_disk
+from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState
 
 from ftq_shared.errors import TrainingFailed
 from ftq_shared.events import EventType
-from ftq_shared.paths import JobPaths
 from ftq_shared.spec import Task
+from ftq_worker.data.prepared import PreparedSets
 from ftq_worker.job.context import PhaseContext
-from ftq_worker.job.reports import Prepared, Trained, Validated, lost
+from ftq_worker.job.reports import Trained, Validated
 from ftq_worker.training import checkpoints
 from ftq_worker.training.checkpoints import STATE, Checkpoint, RunFigures
 from ftq_worker.training.classification import build_classification
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.cpu_guard import CpuGuard
-from ftq_worker.training.events import EVAL_FIELDS, EventCallback, best_step, evaluations, rounded
+from ftq_worker.training.events import EVAL_FIELDS, EventCallback, best_step, evaluations
 from ftq_worker.training.flow import FlowCallback, is_over
+from ftq_worker.training.scoring import rounded
 from ftq_worker.training.settings import TrainSettings, with_packing
 from ftq_worker.training.sft import build_sft, pack
 from ftq_worker.training.trainers import FtqSFTTrainer, FtqTrainer
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "huggingface_hub")
-
-# What is wrong in a data set's files decides which of these the libraries raise.
-DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException)
-
-
-@dataclass(frozen=True)
-class PreparedSets:
-    """The prepared rows; a set without rows is None."""
-
-    train: Dataset
-    validation: Dataset | None
-    golden: Dataset | None
 
 
 @dataclass
@@ -80,40 +68,6 @@ def one_voice(ctx: PhaseContext) -> PhaseContext:
         """Send nothing."""
 
     return dataclasses.replace(ctx, emit=silent)
-
-
-def load_sets(paths: JobPaths, prepared: Prepared) -> PreparedSets:
-    """Return the prepared sets, mapped from disk.
-
-    Raises TrainingFailed (code `no_rows`) when there is nothing to train on, FtqError (code
-    `damaged_data`) when the folder is not what prepare has reported.
-    """
-
-    def read(name: str) -> Dataset | None:
-        expected = prepared.rows.get(name, 0)
-        return load_rows(paths.prepared, name, expected) if expected else None
-
-    train = read("train")
-    if train is None:
-        raise TrainingFailed(
-            "no rows are left to train on",
-            code="no_rows",
-            hint="look at the cleaning counts of the prepare phase",
-        )
-    return PreparedSets(train, read("validation"), read("golden"))
-
-
-def load_rows(folder: Path, name: str, expected: int) -> Dataset:
-    """Return one prepared set; raises FtqError (code `damaged_data`)."""
-    try:
-        rows = load_from_disk(str(folder / name))
-    except DAMAGED as error:
-        words = (str(error).splitlines() or [type(error).__name__])[0]
-        raise lost(folder, "damaged_data", f"is damaged: {name}: {words}") from error
-    if len(rows) != expected:
-        what = f"is damaged: {name} has {len(rows)} rows instead of {expected}"
-        raise lost(folder, "damaged_data", what)
-    return rows
 
 
 def build_session(
