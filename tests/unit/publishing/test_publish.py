@@ -517,9 +517,8 @@ def set_samples(job: TinyJob, private: bool) -> None:
         update={"dataset": found.dataset.model_copy(update={"private": private})}
     ).save(job.ctx.paths.validated)
     prepared = Prepared.load(job.ctx.paths.prepared_report)
-    prepared.model_copy(update={"samples": [{"row": 0, "text": "w5 secret row"}]}).save(
-        job.ctx.paths.prepared_report
-    )
+    sample = {"row": 0, "tokens": 3, "set": "train", "text": "w5 secret row"}
+    prepared.model_copy(update={"samples": [sample]}).save(job.ctx.paths.prepared_report)
 
 
 def write_card_alone(job: TinyJob, folder) -> None:
