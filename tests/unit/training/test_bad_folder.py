@@ -300,7 +300,7 @@ class TestALostClaim:
             write_json(folder / "whose.json", "the next owner's")
             write_json(report, "the next owner's")
         control = SimpleNamespace(check=lambda: None)
-        owner = SimpleNamespace(confirm=stale)
+        owner = SimpleNamespace(check_lease=stale)
         yield SimpleNamespace(paths=paths, control=control, owner=owner, claim="1-a")
         assert read_json(paths.model / "whose.json") == read_json(paths.train_report)
         assert read_json(paths.prepared / "whose.json") == read_json(paths.prepared_report)
@@ -312,8 +312,8 @@ class TestALostClaim:
 
     def test_leaves_no_data(self, ctx, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(prepare, "save_set", lambda *_: None)
-        table = SimpleNamespace(tokens=None)
+        table = SimpleNamespace(tokens=[])
         chosen = SimpleNamespace(table=table, records=None)
-        sets = SimpleNamespace(train=chosen, validation=chosen, golden=chosen)
+        sets = SimpleNamespace(items=lambda: [("train", chosen)])
         with pytest.raises(Stale):
             prepare._save(ctx, sets, tmp_path / "new")

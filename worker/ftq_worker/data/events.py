@@ -8,7 +8,7 @@ from ftq_worker.data.tokenizing import Encoder
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Sample, Validated
 
-SHOWN_ROWS = 3  # samples of the training set, and of the validation set one less
+SHOWN_ROWS = 3  # samples of the training set; the others show one
 _CUT = 2000  # characters of a sample
 
 # Rules that can only be counted once rows are tokens.
@@ -78,9 +78,9 @@ def emit_sets(ctx: PhaseContext, sets: RowSets, encoder: Encoder) -> list[Sample
         removed_from_train=sets.leaked,
     )
     samples = [
-        *_samples(sets.train, "train", SHOWN_ROWS, encoder),
-        *_samples(sets.validation, "validation", 1, encoder),
-        *_samples(sets.golden, "golden", 1, encoder),
+        sample
+        for name, chosen in sets.items()
+        for sample in _samples(chosen, name, SHOWN_ROWS if name == "train" else 1, encoder)
     ]
     for sample in samples:
         ctx.emit(EventType.SAMPLE, **sample)

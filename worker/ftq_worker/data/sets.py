@@ -1,7 +1,7 @@
 """The three sets of a job: golden first, then validation, then what is left to train on."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from ftq_shared.errors import Refused
 from ftq_worker.data import splits
 from ftq_worker.data.arrow import Indices
 from ftq_worker.data.cleaning import Rule
+from ftq_worker.data.load import Tables
 from ftq_worker.data.splits import Rows
 from ftq_worker.data.tables import Mask, SplitTable
 from ftq_worker.job.context import PhaseContext
@@ -43,40 +44,39 @@ class RowSets:
     strata: dict[str, int]  # golden rows per label or length bucket
     leaked: int  # training rows that were equal to one of another split, or of its group
 
+    def items(self) -> Iterator[tuple[str, RowSet]]:
+        """Yield the sets with their names."""
+        yield "train", self.train
+        yield "validation", self.validation
+        yield "golden", self.golden
 
-def choose_sets(
-    ctx: PhaseContext,
-    train: SplitTable,
-    validation: SplitTable | None,
-    test: SplitTable | None,
-    labels: Sequence[str],
-    ids: Indices,
-) -> RowSets:
+
+def choose_sets(ctx: PhaseContext, tables: Tables) -> RowSets:
     """Choose golden, then validation, and take both out of the training rows.
 
     All tables are tokenized. Raises Refused: `golden_size`, `group_by`, `too_few_rows`.
     """
-    rows = _rows_of(train, ids, bool(labels))
-    golden, reason = _golden(ctx, train, rows, test, ids, bool(labels))
-    golden_rows = _rows_of(golden.table, ids, bool(labels)).take(_mask(golden))
-    free = ~splits.held_out(rows, golden_rows)
-    if validation is not None and len(validation.alive):
-        own = _rows_of(validation, ids, bool(labels))
-        # What steers may not be what judges, even where the dataset's own splits overlap.
-        source, candidates = validation, own.take(~splits.held_out(own, golden_rows))
-    else:
-        source, candidates = train, rows.take(free)
-    chosen = _validation(ctx, source, candidates, held_out=source is train)
-    validation_rows = _rows_of(chosen.table, ids, bool(labels)).take(_mask(chosen))
+    train = tables.train
+    rows = _rows_of(tables, train)
+    golden, reason = _golden(ctx, tables, rows)
+    golden_rows = _rows_of(tables, golden.table).take(_mask(golden))
+    held = tables.validation
+    table = held if held is not None and len(held.alive) else train
+    candidates = _rows_of(tables, table)
+    # Early stopping looks at the validation set: it may share nothing with the golden one, even
+    # where the dataset's own splits overlap.
+    candidates = candidates.take(~splits.held_out(candidates, golden_rows))
+    chosen = _validation(ctx, table, candidates, held_out=table is train)
+    validation_rows = _rows_of(tables, chosen.table).take(_mask(chosen))
 
     # Whole splits are kept out, not only the rows that were chosen from them.
-    whole = [_rows_of(p, ids, bool(labels)) for p in (validation, test) if p is not None]
+    whole = [_rows_of(tables, other) for role, other in tables.roles() if role != "train"]
     away = splits.held_out(rows, golden_rows, validation_rows, *whole)
     left = np.flatnonzero(~away)
     if not len(left):
         raise _nothing_left(ctx, len(rows))
     taken = sum(len(c) for c in (golden, chosen) if c.table is train)
-    names = splits.stratum_names(list(labels))
+    names = splits.stratum_names(tables.labels)
     _count_away(train, away)
     return RowSets(
         RowSet(train, left),
@@ -89,28 +89,23 @@ def choose_sets(
     )
 
 
-def _golden(
-    ctx: PhaseContext,
-    train: SplitTable,
-    rows: Rows,
-    test: SplitTable | None,
-    ids: Indices,
-    labelled: bool,
-) -> tuple[RowSet, str]:
+def _golden(ctx: PhaseContext, tables: Tables, rows: Rows) -> tuple[RowSet, str]:
+    """Choose the golden set, from the test split or else from the training `rows`; say why."""
+    test = tables.test
     asked = ctx.spec.data.golden.size
     size = None if asked == "auto" else asked
-    by = "label" if labelled else "length"
+    by = "label" if tables.labels else "length"
     if test is not None and len(test.alive):
         wanted = splits.golden_size_from_test(len(test.alive), size)
         # Groups need not stay whole here: all groups of the test split leave the training rows.
-        picked = _pick(test, _rows_of(test, ids, labelled), wanted.rows, ctx.spec.train.seed)
+        picked = _pick(test, _rows_of(tables, test), wanted.rows, ctx.spec.train.seed)
         return picked, (
             f"{len(picked):,} of the {len(test.alive):,} usable rows of the test split"
             f" ({wanted.reason}); stratified by {by}, seed {ctx.spec.train.seed}"
         )
     grouped = bool(ctx.spec.data.group_by)
     wanted = splits.golden_size_from_train(len(rows), size)
-    picked = _pick(train, rows, wanted.rows, ctx.spec.train.seed, grouped=grouped)
+    picked = _pick(tables.train, rows, wanted.rows, ctx.spec.train.seed, grouped=grouped)
     how = f"whole groups of {ctx.spec.data.group_by}" if grouped else f"stratified by {by}"
     return picked, (
         f"{len(picked):,} of {len(rows):,} training rows ({wanted.reason}), held out before"
@@ -132,8 +127,9 @@ def _pick(table: SplitTable, rows: Rows, size: int, seed: int, *, grouped: bool 
     return RowSet(table, rows.index[splits.choose(rows, size, seed, grouped=grouped)])
 
 
-def _rows_of(table: SplitTable, ids: Indices, labelled: bool) -> Rows:
-    strata = ids[table.column("label")] if labelled else splits.length_strata(table.length)
+def _rows_of(tables: Tables, table: SplitTable) -> Rows:
+    by_label = bool(tables.labels)
+    strata = tables.ids[table.column("label")] if by_label else splits.length_strata(table.length)
     index = np.arange(len(table.alive), dtype=np.int64)
     return Rows(index, table.column("key"), table.column("group"), strata)
 

@@ -164,13 +164,6 @@ def held_out(train: Rows, *sets: Rows) -> npt.NDArray[np.bool_]:
     return leaks
 
 
-def first_of_each(keys: Keys) -> npt.NDArray[np.bool_]:
-    """Return which rows are the first with their key."""
-    mask = np.zeros(len(keys), dtype=bool)
-    mask[np.unique(keys, return_index=True)[1]] = True
-    return mask
-
-
 def _shuffle(keys: Keys, seed: int) -> Keys:
     """Return a pseudo-random rank for each key: the finalizer of splitmix64 over key and seed.
 

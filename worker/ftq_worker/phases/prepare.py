@@ -61,9 +61,7 @@ def run(ctx: PhaseContext) -> None:
             tokenize(ctx, table, encoder, tables.ids, folder / f"{role}.tokens.arrow")
         drop_long(ctx, tables, model_limit(validated.model, tokenizer))
 
-        sets = choose_sets(
-            ctx, tables.train, tables.validation, tables.test, tables.labels, tables.ids
-        )
+        sets = choose_sets(ctx, tables)
         emit_cleaning(ctx, tables, LATE_RULES)
         emit_held_out_cleaning(ctx, tables)
         samples = emit_sets(ctx, sets, encoder)
@@ -118,9 +116,9 @@ def _save(ctx: PhaseContext, sets: RowSets, folder: Path) -> None:
 
     The report goes first and comes last: while it is there, it belongs to the folder.
     """
-    for name in ("train", "validation", "golden"):
+    for name, chosen in sets.items():
         ctx.control.check()
-        chosen = getattr(sets, name)
+        assert chosen.table.tokens is not None  # tokenized before anything is chosen
         save_set(chosen.table.tokens, chosen.records, folder / name)
     ctx.owner.check_lease()  # from here on what every attempt shares is changed
     ctx.paths.prepared_report.unlink(missing_ok=True)
@@ -128,12 +126,11 @@ def _save(ctx: PhaseContext, sets: RowSets, folder: Path) -> None:
 
 
 def _report(sets: RowSets, tables: Tables, encoder: Encoder, samples: list[Sample]) -> Prepared:
-    all_sets = {"train": sets.train, "validation": sets.validation, "golden": sets.golden}
     return Prepared(
-        rows={name: len(chosen) for name, chosen in all_sets.items()},
+        rows={name: len(chosen) for name, chosen in sets.items()},
         labels=tables.labels,
         format=cast(Literal["chat", "plain"], encoder.format),
-        max_length=max(lengths(chosen)["max"] for chosen in all_sets.values()),
+        max_length=max(lengths(chosen)["max"] for _, chosen in sets.items()),
         tokens=lengths(sets.train),
         cleaning=tables.train.tally.report(),
         golden_sha256=sets.sha256,

@@ -148,7 +148,7 @@ def _look(
     for commit in hub.api.list_repo_commits(repo):
         if commit.title.startswith(f"ftq {ctx.job}:"):
             there = _tree(hub, repo, commit.commit_id)
-            if not differences(files, there, exact=True):
+            if not differences(files, there):
                 return head, str(commit.commit_id)
     return head, None
 
@@ -220,7 +220,7 @@ def read_back(ctx: PhaseContext, hub: HubClient, pushed: Pushed, files: list[Loc
         revision=pushed.revision,
         what="reading the pushed files back",
     )
-    wrong = differences(files, there, exact=True)
+    wrong = differences(files, there)
     message = (
         f"{len(files)} files on the Hub have the hashes of the local ones"
         if not wrong
@@ -235,8 +235,8 @@ def read_back(ctx: PhaseContext, hub: HubClient, pushed: Pushed, files: list[Loc
         )
 
 
-def differences(files: list[LocalFile], there: dict[str, RepoFile], *, exact: bool) -> list[str]:
-    """Return what differs between local and pushed files; `exact`: foreign model files too."""
+def differences(files: list[LocalFile], there: dict[str, RepoFile]) -> list[str]:
+    """Return what differs between local and pushed files, and model files that no local one has."""
     wrong = []
     for file in files:
         entry = there.get(file.name)
@@ -244,5 +244,4 @@ def differences(files: list[LocalFile], there: dict[str, RepoFile], *, exact: bo
             wrong.append(f"{file.name} is missing")
         elif (entry.lfs.sha256 != file.sha256) if entry.lfs else (entry.blob_id != file.git_sha1):
             wrong.append(f"{file.name} differs")
-    stale = _stale(files, there) if exact else []
-    return wrong + [f"{entry.path_in_repo} is left over" for entry in stale]
+    return wrong + [f"{entry.path_in_repo} is left over" for entry in _stale(files, there)]
