@@ -1,6 +1,6 @@
 """The cleaning rules: what each one means, a count for every rule, and the text repairs.
 
-The order of `Rule` is the order in which a row meets them; it counts for the first that it breaks.
+A row meets the rules in the order of `Rule` and is counted under the first one that it breaks.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""What the prepare phase tells its watchers about the data."""
+"""The events of the prepare phase."""
 
 from ftq_shared.events import EventType
 from ftq_worker.data.cleaning import Rule

@@ -178,8 +178,8 @@ def _place(record: _ExampleRow) -> Row:
 def drop_duplicates(table: SplitTable, *, keep: bool) -> int:
     """Drop rows that are equal to an earlier one; returns how many contradict its label.
 
-    With `keep` nothing is dropped. A text stands once, whatever its labels: a model cannot learn
-    two answers to one text, and which one is right nobody here knows.
+    With `keep` nothing is dropped. Else a text stays once, whatever its labels: a model cannot
+    learn two answers to one text, and nothing here tells which one is right.
     """
     keys, labels = table.column("key"), table.column("label")
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)

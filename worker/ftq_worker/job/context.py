@@ -89,29 +89,29 @@ class Owner(Protocol):
     """What a phase may ask of whoever holds its lease."""
 
     def flush_events(self) -> None:
-        """Wait until every event that was told so far is in a file of the storage.
+        """Wait until every event emitted so far is in a file of the storage.
 
-        Before something that a next owner goes on from: it will not tell them again.
+        Call it before a checkpoint is sealed: the next owner resumes behind it and does not emit
+        the steps before it again.
         """
 
     def check_lease(self) -> None:
-        """Prove that the claim still holds, before something that cannot be undone.
+        """Have the broker confirm the claim, before something that cannot be undone.
 
-        Waits while the broker is away. Raises Stale. It narrows the window and does not close it:
-        a host that is cut off from the broker afterwards keeps its phase, so what follows must be
-        harmless when done twice.
+        Waits while the broker is away. Raises Stale. The claim may be lost right after the answer,
+        so what follows must be harmless when it is done twice.
         """
 
     def try_lock(self, what: str) -> str:
-        """Try to be the only one of the fleet at `what`, until the claim ends.
+        """Try to take the fleet's lock on `what`, until the claim ends.
 
-        Waits while the broker is away. Returns '' when it is ours now, else the job that has it.
+        Waits while the broker is away. Returns '' when this job has it now, else the job that has.
         Raises Stale.
         """
 
 
 class SoleOwner:
-    """The owner of a phase outside a fleet: nobody else can have it."""
+    """The owner of a phase outside a fleet: no lease can be lost and every lock is free."""
 
     def flush_events(self) -> None:
         """Do nothing."""

@@ -5,8 +5,8 @@ prepare  -> prepared/{train,validation,golden} (datasets on disk) + prepared.jso
 train    -> model/ + train.json (Trained)
 publish  -> published.json (Published)
 
-Every file is replaced in one step, so a crash leaves the old one or the new one. One that is
-missing or damaged all the same is named, with the phase that makes it again.
+Every file is replaced in one step, so a crash leaves the old one or the new one. The error for a
+file that is missing or damaged all the same names the phase that makes it again.
 """
 
 from pathlib import Path

@@ -84,7 +84,7 @@ def _scratch(ctx: PhaseContext) -> Iterator[Path]:
 
 
 def _resolve_task(ctx: PhaseContext, validated: Validated) -> None:
-    """Say the task where the spec left it open, unless validate has said it."""
+    """Resolve the task where the spec left it open, unless validate has done so."""
     if ctx.spec.task is Task.AUTO and "task" not in read_resolved(ctx.paths):
         ctx.resolve("task", str(validated.task), f"the columns are {validated.shape}")
 
@@ -114,13 +114,14 @@ def _date(ctx: PhaseContext) -> str:
 def _save(ctx: PhaseContext, sets: RowSets, folder: Path) -> None:
     """Write the sets beside `prepared/` and put them in its place.
 
-    The report goes first and comes last: while it is there, it belongs to the folder.
+    The old report is removed first and the new one written last, by `run`: a report that is there
+    belongs to the folder.
     """
     for name, chosen in sets.items():
         ctx.control.check()
         assert chosen.table.tokens is not None  # tokenized before anything is chosen
         save_set(chosen.table.tokens, chosen.records, folder / name)
-    ctx.owner.check_lease()  # from here on what every attempt shares is changed
+    ctx.owner.check_lease()  # what follows changes files that all attempts share
     ctx.paths.prepared_report.unlink(missing_ok=True)
     swap_in(folder, ctx.paths.prepared)
 

@@ -1,4 +1,4 @@
-"""The publish phase: the saved model proves itself, then goes to the Hub in one commit."""
+"""The publish phase: the saved model is verified, then pushed to the Hub in one commit."""
 
 import torch
 

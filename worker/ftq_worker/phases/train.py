@@ -1,4 +1,4 @@
-"""The train phase: from prepared rows to a saved model, with every step told and resumable."""
+"""The train phase: from prepared rows to a saved model; every step is an event."""
 
 import torch
 
@@ -71,10 +71,10 @@ def _leave(
     tokenizer: object,
     validated: Validated,
 ) -> None:
-    """Write the model, then the report: a report means that its model is there."""
+    """Write the model, then the report: a report that is there belongs to the model."""
     aside = ctx.paths.claim_dir(ctx.claim) / "model"
     save_model(model, tokenizer, validated.model, aside)
-    ctx.owner.check_lease()  # from here on what every attempt shares is changed
+    ctx.owner.check_lease()  # what follows changes files that all attempts share
     ctx.paths.train_report.unlink(missing_ok=True)  # of a training before, with another model
     swap_in(aside, ctx.paths.model)
     figures.save(ctx.paths.train_report)

@@ -54,7 +54,7 @@ def run(ctx: PhaseContext) -> None:
     Raises Refused for the first check that failed, after all have been made; HubUnreachable
     when the Hub stays away.
     """
-    # Of an attempt before, with another Hub's commits; what was resolved for those as well.
+    # An earlier attempt has left them, perhaps with the commits of another Hub.
     for left in (ctx.paths.validated, ctx.paths.resolved):
         left.unlink(missing_ok=True)
     checks = Checks(ctx)

@@ -1,9 +1,8 @@
 """Push the staged folder in one commit, and read back what the Hub holds.
 
-Idempotent: the commit's title names the job, and a commit of this job whose files have the hashes
-of the staged ones is recognised, so that a crash or a lost answer after the commit pushes nothing
-twice; also when somebody else has committed on top of it since, whose work would be undone.
-`parent_commit` makes a commit that came in between visible instead of overwriting it.
+A repeated push makes no second commit: the commit's title names the job, and one whose files have
+the hashes of the staged ones is recognised, also when somebody has committed on top of it since.
+`parent_commit` has the Hub refuse a commit when another one came in between.
 """
 
 import fnmatch
@@ -23,8 +22,8 @@ from ftq_worker.publishing.verify import Verification
 
 LOCK_RETRY_S = 1.0  # between two looks at a repo that another job publishes to
 RACES = 3  # how often another commit may come in between
-# Files that make up a model at a repo's root. What an earlier push of ftq left of them and this
-# one does not have must go: from_pretrained would mix old and new.
+# Files that make up a model at a repo's root. Those that an earlier push left and this one does not
+# bring are removed: from_pretrained would mix old and new.
 MODEL_FILES = (
     "*.safetensors",
     "*.safetensors.index.json",
@@ -154,7 +153,7 @@ def _look(
 
 
 def _emit_found(ctx: PhaseContext, repo: str, head: str | None, own: str) -> None:
-    """Say that an earlier attempt had pushed already, and what stands there now."""
+    """Emit that an earlier attempt had pushed already, and warn of later commits."""
     ctx.emit(EventType.LOG, line=f"an earlier attempt of this job has pushed to {repo} already")
     if own != head:
         ctx.warn(
@@ -166,7 +165,7 @@ def _emit_found(ctx: PhaseContext, repo: str, head: str | None, own: str) -> Non
 def _upload(
     ctx: PhaseContext, hub: HubClient, repo: str, files: list[LocalFile], number: int
 ) -> CommitOperationAdd:
-    """Upload one file ahead of the commit and tell how far the whole is.
+    """Upload one file ahead of the commit and emit how far the whole is.
 
     Only large files are really sent here; small ones travel in the commit itself.
     """
@@ -209,7 +208,7 @@ def _tree(hub: HubClient, repo: str, revision: str | None) -> dict[str, RepoFile
 
 
 def read_back(ctx: PhaseContext, hub: HubClient, pushed: Pushed, files: list[LocalFile]) -> None:
-    """Compare the pushed revision with the local files, by hash; tell the finding.
+    """Compare the pushed revision with the local files, by hash; emit the result.
 
     Raises FtqError (code `verification_failed`) when the Hub holds something else.
     """

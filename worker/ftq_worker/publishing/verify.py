@@ -1,4 +1,4 @@
-"""Is what was saved what was trained? The staged model, loaded afresh, answers for itself."""
+"""Checks that the saved model is the trained one: loaded from its staged files, scored again."""
 
 import time
 from dataclasses import dataclass
@@ -73,9 +73,9 @@ def verify(
     trained: Trained,
     golden: Dataset | None,
 ) -> None:
-    """Check the staged model and tell every finding.
+    """Check the staged model and emit every result.
 
-    Raises FtqError (code `verification_failed`) after telling when any check failed: nothing is
+    Raises FtqError (code `verification_failed`) at the end when any check failed: nothing is
     pushed then, and the saved model stays where it is.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

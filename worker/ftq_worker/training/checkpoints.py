@@ -6,9 +6,9 @@ attempts/<claim>/checkpoints/
         manifest.json             written last: step, token, data, the sha256 of every other file
 checkpoint.json                   the newest and the best one, switched by os.replace
 
-So a checkpoint is complete or absent: what was cut off while it was written stays in .part and is
-never looked at. One whose manifest does not verify is damaged: it is skipped with a warning and an
-older one is taken. One of other data (the job was prepared anew since) is not of this training.
+So a checkpoint is complete or absent: one whose writing was cut off stays in .part, where nobody
+looks. One that does not match its manifest is damaged: it is skipped with a warning, and an older
+one is taken. One that was trained on other data, before the job was prepared again, does not count.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
 from ftq_shared.paths import JobPaths, read_json, write_json
-from ftq_worker.job.folders import PART, sync_folder
+from ftq_worker.job.folders import PART, sync
 
 MANIFEST = "manifest.json"
 STATE = "trainer_state.json"
@@ -86,12 +86,12 @@ def seal(path: Path, *, step: int, token: int, data: str, facts: RunFigures) -> 
     files = {name: _hash_and_sync(path / name) for name in names if name != MANIFEST}
     manifest = {"step": step, "token": token, "data": data, "files": files, "facts": facts}
     write_json(path / MANIFEST, manifest)
-    sync_folder(path)
+    sync(path)
     target = path.parent.parent / path.name
     if target.exists():  # the step was saved already, by an evaluation that was the best
         remove(target)
     path.replace(target)
-    sync_folder(target.parent)
+    sync(target.parent)
     return Checkpoint(target, step, token, files, facts, data)
 
 
@@ -106,10 +106,10 @@ def data_id(paths: JobPaths) -> str:
 
 
 def switch(paths: JobPaths, newest: Checkpoint, best_step: int | None) -> None:
-    """Make `newest` the job's checkpoint; only for an owner that has just confirmed its claim.
+    """Make `newest` the job's checkpoint; call `owner.check_lease` first.
 
-    The number that stands there says nothing of whose claim holds: a broker that rolled back has
-    forgotten higher ones.
+    The token in the file that is replaced does not tell whose claim holds: a broker that was
+    rolled back has forgotten higher numbers.
     """
     pointer: Pointer = {
         "path": newest.path.relative_to(paths.root).as_posix(),
@@ -178,10 +178,10 @@ def damage(checkpoint: Checkpoint) -> str | None:
 def newest_good(
     paths: JobPaths, data: str, fresh_after: int = 0
 ) -> tuple[Checkpoint | None, list[str]]:
-    """Return the newest checkpoint that verifies, and what was wrong with newer ones.
+    """Return the newest checkpoint that matches its manifest, and what is wrong with newer ones.
 
-    Only those of these data, and of tokens after `fresh_after`, count. Without any that verifies,
-    the problems say why a training that had checkpoints has none now.
+    Only those of these data, and of tokens after `fresh_after`, count. Where none is left, the
+    problems say why a training that had checkpoints has none now; they are empty if it had none.
     """
     problems = [f"{f.name}: no readable manifest" for f in _folders(paths) if _looks_broken(f)]
     for checkpoint in of_this_run(paths, data, fresh_after):
@@ -211,9 +211,9 @@ def _missed(paths: JobPaths, data: str, fresh_after: int) -> list[str]:
 def prune(paths: JobPaths, token: int, best_step: int | None, fresh_after: int = 0) -> None:
     """Remove all but the two newest checkpoints of a claim's training and its best one.
 
-    What an earlier claim wrote counts only if this one goes on from it: a later step than its
-    newest was damaged, of other data or given up, and would push good checkpoints out. Nothing
-    of a later claim is touched.
+    Steps of earlier claims that are later than this claim's newest one do not count: this claim
+    did not resume from them, because they were damaged, of other data or given up. Checkpoints of
+    later claims are not touched.
     """
     known = [c for c in candidates(paths) if c.token <= token]
     newest = next((c for c in known if c.token == token), None)
@@ -232,7 +232,7 @@ def prune(paths: JobPaths, token: int, best_step: int | None, fresh_after: int =
 
 
 def remove(folder: Path) -> None:
-    """Remove a checkpoint, its manifest first: what is half removed is no checkpoint any more."""
+    """Remove a checkpoint, its manifest first: without one, the rest does not count."""
     (folder / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 

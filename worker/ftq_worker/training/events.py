@@ -1,4 +1,4 @@
-"""The trainer's callback that tells about every step and evaluation, and guards the numbers.
+"""The trainer's callback that emits every step and evaluation, and stops on broken numbers.
 
 Facts about the trainer that this rests on (transformers 5.23, TRL 1.16; tests hold them):
 `on_step_end` comes before that step's `on_log`, so a step is reported from `on_log`; evaluation

@@ -27,7 +27,7 @@ FEWEST_EVALS = 5  # below that a run is too short to be ended early
 
 
 class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has no types
-    """Asks the agent at every step, and writes checkpoints that an exact resume needs."""
+    """Stops, pauses and saves between steps; what it saves makes an exact resume possible."""
 
     def __init__(self, ctx: PhaseContext, settings: TrainSettings, clock: RunClock) -> None:
         self._ctx, self._settings, self._clock = ctx, settings, clock
@@ -38,7 +38,7 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
         self._order: LengthGroupedOrder | None = None
 
     def connect(self, figures: Callable[[], RunFigures], order: LengthGroupedOrder) -> None:
-        """Say what every checkpoint holds beside the trainer's files, and what orders the rows."""
+        """Set what every checkpoint holds beside the trainer's files, and what orders the rows."""
         self._figures, self._order = figures, order
 
     def saves_left(self) -> int:
@@ -106,7 +106,7 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
     def _seal(self, state: TrainerState) -> None:
         ctx, start = self._ctx, time.monotonic()
         part = checkpoints.part_folder(ctx.paths, ctx.claim)
-        ctx.owner.flush_events()  # who resumes from here does not tell these steps again
+        ctx.owner.flush_events()  # the next owner resumes behind these steps
         done = checkpoints.seal(
             part / f"checkpoint-{state.global_step}",
             step=state.global_step,
@@ -151,7 +151,7 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
         return self._clock.now() - self._saved_at >= (self._save_every_s or SAVE_EVERY_MIN_S)
 
     def _agree(self, stop: bool, save: bool) -> tuple[bool, bool]:
-        """Let all ranks do the same: one rank's wish counts for all (clocks and pipes differ)."""
+        """Return what all ranks do: they see clocks and pipes differ, so one rank's wish counts."""
         if self._settings.world_size == 1:
             return stop, save
         device = "cuda" if torch.cuda.is_available() else "cpu"

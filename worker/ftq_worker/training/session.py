@@ -1,4 +1,4 @@
-"""The pieces of a training run that `phases.train` puts in order."""
+"""One training, from trainer to figures: the steps that `phases.train` puts in order."""
 
 import contextlib
 import dataclasses
@@ -35,7 +35,7 @@ LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "
 
 @dataclass
 class Session:
-    """A trainer with what watches it, and what is known from earlier attempts."""
+    """A trainer with its callbacks, and the figures of earlier attempts."""
 
     trainer: FtqSFTTrainer | FtqTrainer
     events: EventCallback
@@ -103,12 +103,12 @@ def build_session(
 
 
 def find_resume(ctx: PhaseContext) -> Checkpoint | None:
-    """Return the newest checkpoint that verifies, and tell what is resumed or was skipped."""
+    """Return the newest good checkpoint; emit what is resumed and what was skipped."""
     found, problems = checkpoints.newest_good(
         ctx.paths, checkpoints.data_id(ctx.paths), ctx.fresh_after
     )
     if found is None:
-        if problems:  # never silently
+        if problems:  # checkpoints were written, and none of them can be used
             ctx.warn(
                 f"training starts from the beginning: {'; '.join(problems)}",
                 hint="there is no older checkpoint; look at the storage if this happens again",
@@ -131,8 +131,8 @@ def find_resume(ctx: PhaseContext) -> Checkpoint | None:
 def train(session: Session, resume: Checkpoint | None) -> None:
     """Train to the end, or to the step where a stop was asked for.
 
-    Raises TrainingFailed when the numbers break, Refused when it would take too long on the CPU.
-    A checkpoint of a finished run is only loaded.
+    Raises TrainingFailed when a loss or gradient is not finite, Refused when the training would
+    take too long on the CPU. Where all steps are done already, the checkpoint is only loaded.
     """
     if resume is None:
         session.trainer.train()
@@ -166,7 +166,7 @@ def keep_best(ctx: PhaseContext, session: Session) -> int | None:
 def score_golden(
     ctx: PhaseContext, session: Session, golden: Dataset | None, when: str
 ) -> dict[str, float]:
-    """Score the golden set and send it; empty when there is none."""
+    """Score the golden set and emit the figures; empty when there is none."""
     if golden is None:
         return {}
     figures = rounded(session.trainer.scorer(session.trainer.model, golden))
@@ -176,7 +176,7 @@ def score_golden(
 
 
 def emit_random_head(ctx: PhaseContext, validated: Validated) -> None:
-    """Say that a classification head is new, so that the score before is chance."""
+    """Emit that a classification head is new, so that the score before is chance."""
     if validated.task is not Task.CLASSIFICATION:
         return
     if "SequenceClassification" not in validated.model.architecture:
