@@ -97,7 +97,6 @@ class Tally:
         return [e for count in self._counts.values() for e in count.examples][:EXAMPLES]
 
     def left(self) -> int:
-        """Return how many rows are left."""
         return self.read - sum(self.dropped(rule) for rule in Rule)
 
     def report(self) -> list[RuleCount]:
@@ -118,7 +117,6 @@ class Tally:
         return counts
 
     def emit(self, emit: Emit, rules: Iterable[Rule]) -> None:
-        """Send the cleaning events of some rules."""
         wanted = {str(rule) for rule in rules}
         for entry in self.report():
             if entry["rule"] in wanted:

@@ -9,7 +9,6 @@ from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Sample, Validated
 
 SHOWN_ROWS = 3  # samples of the training set; the others show one
-_CUT = 2000  # characters of a sample
 
 # Rules that can only be counted once rows are tokens.
 LATE_RULES = (Rule.UNTRAINABLE, Rule.TOO_LONG, Rule.HELD_OUT)
@@ -33,11 +32,6 @@ def emit_dataset(
         **labels,
         **lengths,
     )
-
-
-def emit_cleaning(ctx: PhaseContext, tables: Tables, rules: tuple[Rule, ...]) -> None:
-    """Send the counts of some rules for the training rows."""
-    tables.train.tally.emit(ctx.emit, rules)
 
 
 def emit_held_out_cleaning(ctx: PhaseContext, tables: Tables) -> None:
@@ -94,15 +88,9 @@ def _samples(chosen: RowSet, name: str, count: int, encoder: Encoder) -> list[Sa
 
 
 def _sample(chosen: RowSet, row: int, name: str, encoder: Encoder) -> Sample:
-    shown = encoder.show(chosen.table.example(row))
-    sample: Sample = {
+    return {
         "row": chosen.table.source_row(row).number,
         "tokens": int(chosen.table.length[row]),
         "set": name,
-        "text": shown.text[:_CUT],
+        **encoder.show(chosen.table.example(row)),
     }
-    if shown.trained is not None:
-        sample["trained"] = shown.trained[:_CUT]
-    if shown.label is not None:
-        sample["label"] = shown.label[:_CUT]
-    return sample

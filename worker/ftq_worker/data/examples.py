@@ -42,7 +42,6 @@ class Example:
 
     @classmethod
     def from_json(cls, text: str) -> "Example":
-        """Read what `to_json` wrote."""
         return cls(**json.loads(text))
 
     @property

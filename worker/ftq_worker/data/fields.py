@@ -52,7 +52,6 @@ class Fields:
         return scrubbed
 
     def given(self, column: str) -> bool:
-        """Return whether the column has a value."""
         value = self.values.get(column)
         return value is not None and not (isinstance(value, float) and math.isnan(value))
 
@@ -87,7 +86,6 @@ class Fields:
         )
 
     def label(self, column: str) -> str:
-        """Return the name of the label."""
         value = self.values.get(column)
         names = self.label_names.get(column)
         if not self.given(column) or (names and value == -1) or str(value).strip() == "":

@@ -5,10 +5,11 @@ folder that looks like the repo.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, DownloadMode, load_dataset
+from datasets import DownloadMode, load_dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ftq_shared.errors import Refused
@@ -88,9 +89,7 @@ def _opener(
     def open_() -> SplitSource:
         folder = download(ctx, repo, list(split.files), f"download {repo.id} {name}")
         source = open_files(name, [folder / file for file in split.files])
-        return SplitSource(
-            name, source.columns, source.read, source.rows, labels | dict(source.label_names)
-        )
+        return replace(source, label_names=labels | dict(source.label_names))
 
     return open_
 
@@ -158,11 +157,6 @@ def _built_source(mirror: Path, config: str, split: str, folder: Path) -> SplitS
             code="bad_file",
             hint="look at the dataset's own page, or bring it as jsonl or parquet",
         ) from error
-    return dataset_source(data, split)
-
-
-def dataset_source(data: Dataset, split: str) -> SplitSource:
-    """Return a source over a dataset that is on disk."""
 
     def read() -> Iterator[Row]:
         for number, values in enumerate(data):

@@ -16,7 +16,7 @@ from ftq_worker.data.examples import example_maker
 from ftq_worker.data.hub import hub_sources
 from ftq_worker.data.limits import MaxLength, max_length
 from ftq_worker.data.reading import columns_of, file_sources, pick_split, sample_rows
-from ftq_worker.data.rows import SplitSource, SplitSources
+from ftq_worker.data.rows import SplitSource
 from ftq_worker.data.tables import LabelBook, SplitTable, collect, drop_duplicates
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Validated
@@ -36,7 +36,6 @@ class Tables:
     ids: Indices  # the label id of every number in the tables' label column
 
     def roles(self) -> Iterator[tuple[str, SplitTable]]:
-        """Yield the tables with what they are for."""
         yield "train", self.train
         for role, table in (("validation", self.validation), ("test", self.test)):
             if table is not None:
@@ -49,7 +48,9 @@ def load_tables(ctx: PhaseContext, validated: Validated, folder: Path) -> Tables
     Raises Refused: `no_split`, `wrong_column`, `bad_file`, `bad_row`, `empty_dataset`,
     `one_label`.
     """
-    sources = _sources(ctx, validated, folder)
+    dataset = validated.dataset
+    on_hub = dataset.place is Place.HUB
+    sources = hub_sources(ctx, dataset, folder) if on_hub else file_sources(dataset.files)
     source = pick_split(sources, validated.split)
     names = source.label_names.get(validated.columns.label or "")
     book = LabelBook(names)
@@ -64,23 +65,14 @@ def load_tables(ctx: PhaseContext, validated: Validated, folder: Path) -> Tables
         path = folder / f"{field.removeprefix('data.')}.arrow"
         return _table(ctx, validated, opened, book, path, HELD_OUT_ROWS)
 
-    validation = held_out(_own_validation(ctx, validated), "data.validation")
+    none = ctx.spec.data.validation == "none"
+    validation = held_out(None if none else validated.validation_split, "data.validation")
     test = held_out(validated.test_split, "data.test")
     labels, ids = _labels(ctx, validated.task, train, book)
     for table in (validation, test):
         if table is not None and labels:
             _drop_unknown_labels(table, ids)
     return Tables(train, _filled(ctx, validation), _filled(ctx, test), labels, ids)
-
-
-def _sources(ctx: PhaseContext, validated: Validated, folder: Path) -> SplitSources:
-    if validated.dataset.place is Place.HUB:
-        return hub_sources(ctx, validated.dataset, folder)
-    return file_sources(validated.dataset.files)
-
-
-def _own_validation(ctx: PhaseContext, validated: Validated) -> str | None:
-    return None if ctx.spec.data.validation == "none" else validated.validation_split
 
 
 def _table(

@@ -32,7 +32,6 @@ class Rendered:
     trained: tuple[Span, ...]
 
     def trained_text(self) -> str:
-        """Return the trained parts, one after another."""
         return "".join(self.text[start:end] for start, end in self.trained)
 
 

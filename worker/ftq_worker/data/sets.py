@@ -45,7 +45,6 @@ class RowSets:
     leaked: int  # training rows that were equal to one of another split, or of its group
 
     def items(self) -> Iterator[tuple[str, RowSet]]:
-        """Yield the sets with their names."""
         yield "train", self.train
         yield "validation", self.validation
         yield "golden", self.golden
@@ -77,7 +76,8 @@ def choose_sets(ctx: PhaseContext, tables: Tables) -> RowSets:
         raise _nothing_left(ctx, len(rows))
     taken = sum(len(c) for c in (golden, chosen) if c.table is train)
     names = splits.stratum_names(tables.labels)
-    _count_away(train, away)
+    # Counted, and not dropped: the sets find their rows in the table.
+    train.tally.count(Rule.HELD_OUT, int(away.sum()))
     return RowSets(
         RowSet(train, left),
         chosen,
@@ -140,11 +140,6 @@ def _mask(chosen: RowSet) -> Mask:
     return mask
 
 
-def _count_away(train: SplitTable, away: Mask) -> None:
-    """Count the rows that are held out; they stay in the table, where the sets find them."""
-    train.tally.count(Rule.HELD_OUT, int(away.sum()))
-
-
 def _strata(rows: Rows, names: list[str]) -> dict[str, int]:
     numbers, counts = np.unique(rows.stratum, return_counts=True)
     return {names[n]: int(count) for n, count in zip(numbers, counts, strict=True)}
@@ -177,13 +172,7 @@ def _nothing_left(ctx: PhaseContext, rows: int) -> Refused:
 def lengths(chosen: RowSet) -> dict[str, int]:
     """Return total, p50, p90, p99 and max of the row lengths of a set, in tokens."""
     values = chosen.table.length[chosen.rows]
-    p50, p90, p99 = (
-        np.percentile(values, (50, 90, 99), method="nearest") if len(values) else [0] * 3
-    )
-    return {
-        "total": int(values.sum()),
-        "p50": int(p50),
-        "p90": int(p90),
-        "p99": int(p99),
-        "max": int(values.max(initial=0)),
-    }
+    shares = np.percentile(values, (50, 90, 99), method="nearest") if len(values) else [0] * 3
+    figures = (values.sum(), *shares, values.max(initial=0))
+    names = ("total", "p50", "p90", "p99", "max")
+    return {name: int(value) for name, value in zip(names, figures, strict=True)}

@@ -30,7 +30,6 @@ class Rows:
     stratum: npt.NDArray[np.int64]  # label, or length bucket
 
     def take(self, chosen: npt.NDArray[np.bool_]) -> "Rows":
-        """Return the rows where `chosen` is true."""
         return Rows(self.index[chosen], self.key[chosen], self.group[chosen], self.stratum[chosen])
 
     def __len__(self) -> int:

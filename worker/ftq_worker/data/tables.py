@@ -94,12 +94,12 @@ class SplitTable:
         return numbers(self.rows, name)[self.alive]
 
     def example(self, i: int) -> Example:
-        """Return the i-th usable row."""
         return Example.from_json(self.rows[int(self.alive[i])]["example"])
 
     def source_row(self, i: int) -> Row:
         """Return where the i-th usable row came from."""
-        return _place(self.rows[int(self.alive[i])])
+        record: _ExampleRow = self.rows[int(self.alive[i])]
+        return Row(record["file"], record["row"], record["line"])
 
     def keep(self, mask: Mask) -> None:
         """Drop the usable rows where `mask` is false."""
@@ -169,10 +169,6 @@ def _record(
         "key": key,
         "group": key if group is None else text_key("group", str(group)),
     }
-
-
-def _place(record: _ExampleRow) -> Row:
-    return Row(record["file"], record["row"], record["line"])
 
 
 def drop_duplicates(table: SplitTable, *, keep: bool) -> int:

@@ -26,8 +26,10 @@ from ftq_worker.data.render import (
     plain_choice,
     plain_renderer,
 )
+from ftq_worker.job.reports import Shown
 
 IGNORED = -100  # the label of a token that the loss does not count
+_SHOWN = 2000  # characters of a text that people see
 
 
 @final
@@ -59,15 +61,6 @@ class ChoiceRecord(TypedDict):
 
 
 Record = SequenceRecord | ClassRecord | ChoiceRecord
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A row as people see it in a sample event."""
-
-    text: str
-    trained: str | None = None
-    label: str | None = None
 
 
 @dataclass(frozen=True)
@@ -108,11 +101,6 @@ def leading_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return []
 
 
-def stop_tokens(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Return the tokens that may end a turn: the eos and every control token."""
-    return {tokenizer.eos_token_id, *tokenizer.added_tokens_decoder} - {None}
-
-
 def check_eos(
     tokenizer: PreTrainedTokenizerBase, encoder: Encoder, sample: Sequence[Example]
 ) -> None:
@@ -122,7 +110,8 @@ def check_eos(
     """
     if encoder.schema is not arrow.SEQUENCES:
         return
-    stops = stop_tokens(tokenizer)
+    # Every control token may end a turn, not the eos alone.
+    stops = {tokenizer.eos_token_id, *tokenizer.added_tokens_decoder}
     for record in encoder.encode(sample, [-1] * len(sample)):
         if isinstance(record, RowProblem) or "labels" not in record:
             continue
@@ -169,7 +158,7 @@ def _sequences(
 
     def show(example: Example) -> Shown:
         rendered = renderer(example)
-        return Shown(rendered.text, trained=rendered.trained_text())
+        return {"text": rendered.text[:_SHOWN], "trained": rendered.trained_text()[:_SHOWN]}
 
     return Encoder(arrow.SEQUENCES, encode, show, format_)
 
@@ -232,7 +221,7 @@ def _classes(tokenizer: PreTrainedTokenizerBase) -> Encoder:
         ]
 
     def show(example: Example) -> Shown:
-        return Shown(example.text, label=example.label)
+        return {"text": example.text[:_SHOWN], "label": example.label[:_SHOWN]}
 
     return Encoder(arrow.CLASSES, encode, show, "plain")
 
@@ -255,7 +244,8 @@ def _choices(tokenizer: PreTrainedTokenizerBase, chat: ChatRenderer | None) -> E
 
     def show(example: Example) -> Shown:
         prompt, chosen, rejected = render(example)
-        return Shown(f"{prompt}{chosen}\n--- rejected ---\n{rejected}", trained=chosen)
+        text = f"{prompt}{chosen}\n--- rejected ---\n{rejected}"
+        return {"text": text[:_SHOWN], "trained": chosen[:_SHOWN]}
 
     return Encoder(arrow.CHOICES, encode, show, "chat" if chat else "plain")
 

@@ -24,20 +24,14 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def sync_tree(path: Path) -> None:
-    """Make a folder survive a power loss with everything in it."""
-    for entry in path.rglob("*"):
-        sync(entry)
-    sync(path)
-
-
 def swap_in(new: Path, target: Path) -> None:
     """Put a finished folder in the place of `target`, and remove the one that was there.
 
     A folder that is not empty cannot be replaced in one step: between the two renames there is
     none. A phase that is killed there has not reported success, so it runs again.
     """
-    sync_tree(new)
+    for entry in (*new.rglob("*"), new):
+        sync(entry)
     old = new.with_name(f"{new.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)

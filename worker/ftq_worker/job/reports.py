@@ -72,7 +72,6 @@ class Report(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     def save(self, path: Path) -> None:
-        """Write the report to `path`."""
         write_json(path, self.model_dump(mode="json"))
 
     @classmethod
@@ -139,6 +138,12 @@ class Validated(Report):
     validation_split: str | None = None  # None: rows are held out
     test_split: str | None = None  # None: the golden set comes from the training rows
 
+    @property
+    def head_is_new(self) -> bool:
+        """Whether the base model lacks the classification head that is trained."""
+        classes = self.task is Task.CLASSIFICATION
+        return classes and "SequenceClassification" not in self.model.architecture
+
 
 class RowExample(TypedDict):
     """A row that a cleaning rule met, and where it stands."""
@@ -160,15 +165,20 @@ class RuleCount(TypedDict):
     examples: NotRequired[list[RowExample]]
 
 
-class Sample(TypedDict):
-    """A row as the model sees it; the data of a `sample` event."""
+class Shown(TypedDict):
+    """A row as the model sees it."""
+
+    text: str
+    trained: NotRequired[str]  # the part of the text that is trained
+    label: NotRequired[str]
+
+
+class Sample(Shown):
+    """One row of a set; the data of a `sample` event."""
 
     row: int  # position in its split, from 0
     tokens: int
     set: str
-    text: str
-    trained: NotRequired[str]  # the part of the text that is trained
-    label: NotRequired[str]
 
 
 class Prepared(Report):

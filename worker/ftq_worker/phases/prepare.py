@@ -21,7 +21,6 @@ from ftq_worker.data.arrow import save_set
 from ftq_worker.data.events import (
     EARLY_RULES,
     LATE_RULES,
-    emit_cleaning,
     emit_damage,
     emit_dataset,
     emit_held_out_cleaning,
@@ -53,7 +52,7 @@ def run(ctx: PhaseContext) -> None:
     with _scratch(ctx) as folder:
         tables = load_tables(ctx, validated, folder)
         emit_dataset(ctx, validated, tables)
-        emit_cleaning(ctx, tables, EARLY_RULES)
+        tables.train.tally.emit(ctx.emit, EARLY_RULES)
         emit_damage(ctx, tables)
 
         encoder = _encoder(ctx, validated, tokenizer, tables)
@@ -62,7 +61,7 @@ def run(ctx: PhaseContext) -> None:
         drop_long(ctx, tables, model_limit(validated.model, tokenizer))
 
         sets = choose_sets(ctx, tables)
-        emit_cleaning(ctx, tables, LATE_RULES)
+        tables.train.tally.emit(ctx.emit, LATE_RULES)
         emit_held_out_cleaning(ctx, tables)
         samples = emit_sets(ctx, sets, encoder)
         emit_dataset(ctx, validated, tables, lengths(sets.train))

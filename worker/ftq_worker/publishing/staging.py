@@ -12,7 +12,6 @@ from peft import PeftModel
 from transformers import AutoTokenizer
 
 from ftq_shared.errors import UsageError
-from ftq_shared.sources import Place
 from ftq_shared.spec import Task
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Prepared, Trained, Validated
@@ -34,7 +33,7 @@ class LocalFile:
     git_sha1: str  # of git's blob: small files
 
 
-def resolve_format(ctx: PhaseContext, trained: Trained, base_is_public: bool) -> Format:
+def resolve_format(ctx: PhaseContext, trained: Trained, base_is_on_hub: bool) -> Format:
     """Return what is pushed: an adapter for LoRA, the whole model otherwise.
 
     Raises UsageError when an adapter is asked for and there is none.
@@ -53,7 +52,7 @@ def resolve_format(ctx: PhaseContext, trained: Trained, base_is_public: bool) ->
         return "full"
     if asked != "auto":
         return asked
-    if base_is_public:
+    if base_is_on_hub:
         ctx.resolve("publish.format", "adapter", "LoRA: the adapter, which names its base")
         return "adapter"
     ctx.resolve("publish.format", "merged", "LoRA on a base that is not on the Hub: merged into it")
@@ -92,11 +91,6 @@ def attach(adapter: Path, base: Path, task: Task, labels: list[str], trained: Tr
         tokenizer = AutoTokenizer.from_pretrained(adapter, trust_remote_code=False)
         model.config.pad_token_id = tokenizer.pad_token_id
     return PeftModel.from_pretrained(model, adapter)
-
-
-def base_is_on_hub(validated: Validated) -> bool:
-    """Return whether others can fetch the base model by a Hub id."""
-    return validated.model.place is Place.HUB
 
 
 def hash_files(folder: Path) -> list[LocalFile]:

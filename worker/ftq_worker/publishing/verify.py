@@ -39,7 +39,6 @@ class Verification:
     after: float | None = None
 
     def emit(self, ctx: PhaseContext) -> None:
-        """Send it."""
         figures = {"before": self.before, "after": self.after}
         ctx.emit(
             EventType.VERIFICATION,

@@ -43,12 +43,6 @@ class RunFigures(TypedDict, total=False):
     train_loss: float | None  # of the last step
 
 
-class Best(TypedDict):
-    """Where the best evaluation was."""
-
-    step: int
-
-
 class Pointer(TypedDict):
     """What checkpoint.json holds."""
 
@@ -57,7 +51,7 @@ class Pointer(TypedDict):
     token: int
     data: NotRequired[str]  # absent in files of ftq 0.1.0
     manifest_sha256: str
-    best: Best | None
+    best: dict[str, int] | None  # its step
 
 
 @dataclass(frozen=True)
@@ -73,7 +67,6 @@ class Checkpoint:
 
     @property
     def bytes(self) -> int:
-        """Size of all files."""
         return sum(entry["bytes"] for entry in self.files.values())
 
 

@@ -81,7 +81,6 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]  # transformers has 
         metrics: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Report a score on the validation set."""
         self._clock.evaluated()
         scored = metrics or {}
         figures = {f: scored[f"eval_{f}"] for f in EVAL_FIELDS if f"eval_{f}" in scored}

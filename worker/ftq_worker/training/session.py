@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from datasets import Dataset
@@ -63,11 +62,7 @@ def one_voice(ctx: PhaseContext) -> PhaseContext:
     """Return the context with events from rank 0 only: all ranks see the same."""
     if ctx.devices.rank == 0:
         return ctx
-
-    def silent(type_: EventType, /, **data: Any) -> None:
-        """Send nothing."""
-
-    return dataclasses.replace(ctx, emit=silent)
+    return dataclasses.replace(ctx, emit=lambda type_, /, **data: None)
 
 
 def build_session(
@@ -177,9 +172,7 @@ def score_golden(
 
 def emit_random_head(ctx: PhaseContext, validated: Validated) -> None:
     """Emit that a classification head is new, so that the score before is chance."""
-    if validated.task is not Task.CLASSIFICATION:
-        return
-    if "SequenceClassification" not in validated.model.architecture:
+    if validated.head_is_new:
         ctx.emit(
             EventType.LOG,
             line="the base model has no classification head: the score before is a random one's",
