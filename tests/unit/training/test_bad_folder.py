@@ -14,9 +14,9 @@ from tests.support.tiny_jobs import TinyJob, tiny_job
 from ftq_shared.errors import FtqError, Stale
 from ftq_shared.paths import JobPaths, read_json, write_json
 from ftq_worker.agent.child import Spawn
-from ftq_worker.data.prepared import load_sets
 from ftq_worker.host.ending import disk_full
 from ftq_worker.job import folders
+from ftq_worker.job.prepared import load_sets
 from ftq_worker.job.reports import Prepared, Trained, Validated, read_resolved
 from ftq_worker.phases import prepare, train
 from ftq_worker.training import checkpoints

@@ -18,7 +18,7 @@ EARLY_RULES = tuple(rule for rule in Rule if rule not in LATE_RULES)
 def emit_dataset(
     ctx: PhaseContext, validated: Validated, tables: Tables, tokens: dict[str, int] | None = None
 ) -> None:
-    """Send what the dataset looks like; `tokens` once they are counted."""
+    """Emit what the dataset looks like; `tokens` once they are counted."""
     labels = {"labels": len(tables.labels)} if tables.labels else {}
     lengths = {"tokens": {k: v for k, v in tokens.items() if k != "total"}} if tokens else {}
     ctx.emit(
@@ -35,7 +35,7 @@ def emit_dataset(
 
 
 def emit_held_out_cleaning(ctx: PhaseContext, tables: Tables) -> None:
-    """Send one count for each held-out split that lost rows."""
+    """Emit one count for each held-out split that lost rows."""
     for role, table in tables.roles():
         if role == "train" or table.tally.left() == table.tally.read:
             continue
@@ -60,7 +60,7 @@ def emit_damage(ctx: PhaseContext, tables: Tables) -> None:
 
 
 def emit_sets(ctx: PhaseContext, sets: RowSets, encoder: Encoder) -> list[Sample]:
-    """Send the golden event and the samples; returns the samples."""
+    """Emit the golden event and the samples; returns the samples."""
     ctx.emit(
         EventType.GOLDEN,
         rows=len(sets.golden),

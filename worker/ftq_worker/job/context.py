@@ -1,4 +1,4 @@
-"""What a phase gets to work with, and how it is told to stop.
+"""What a phase gets to work with, and how it is asked to stop.
 
 A phase is a module in `phases/` with one function `run(ctx: PhaseContext) -> None`. It reads what
 earlier phases left (`reports`), emits events, writes its own results atomically, and raises an
@@ -169,18 +169,18 @@ class PhaseContext:
         return self.secrets.get("HF_TOKEN") or False
 
     def resolve(self, field_name: str, value: Any, reason: str) -> None:
-        """Store the value of a field that was `auto`, once, and say why."""
+        """Store and emit the value of a field that was `auto`, and the reason."""
         known = read_resolved(self.paths)
         known[field_name] = {"value": value, "reason": reason}
         write_json(self.paths.resolved, known)
         self.emit(EventType.RESOLVED, field=field_name, value=value, reason=reason)
 
     def check(self, name: str, ok: bool, message: str, hint: str = "") -> None:
-        """Send the result of one validation."""
+        """Emit the result of one validation."""
         self.emit(
             EventType.CHECK, name=name, ok=ok, message=message, **({"hint": hint} if hint else {})
         )
 
     def warn(self, message: str, hint: str = "") -> None:
-        """Send something to know that does not stop the job."""
+        """Emit a warning: the job goes on."""
         self.emit(EventType.WARNING, message=message, **({"hint": hint} if hint else {}))

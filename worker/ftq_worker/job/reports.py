@@ -1,7 +1,7 @@
 """What each phase leaves for the next, as files in the job's folder.
 
 validate -> validated.json (Validated)
-prepare  -> prepared/{train,validation,golden} (datasets on disk) + prepared.json (Prepared)
+prepare  -> prepared/{train,validation,golden} (`prepared.PreparedSets`) + prepared.json (Prepared)
 train    -> model/ + train.json (Trained)
 publish  -> published.json (Published)
 

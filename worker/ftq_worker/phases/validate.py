@@ -212,7 +212,7 @@ def _data_facts(rows: _Data) -> DatasetFacts:
 
 
 def _emit(ctx: PhaseContext, validated: Validated, rows: _Data) -> None:
-    """Send what was resolved and what the dataset looks like."""
+    """Emit what was resolved and what the dataset looks like."""
     if ctx.spec.task is Task.AUTO and rows.layout:
         ctx.resolve("task", str(validated.task), rows.layout.reason)
     facts = validated.dataset

@@ -74,7 +74,7 @@ def push(ctx: PhaseContext, hub: HubClient, repo: str, files: list[LocalFile]) -
 
 
 def wait_for_repo(ctx: PhaseContext, hub: HubClient, repo: str) -> None:
-    """Wait until no other job of the fleet publishes to the repo, and say for whom.
+    """Wait until no other job of the fleet publishes to the repo; emit which one does.
 
     Raises JobCancelled or Interrupted while waiting, Stale when the claim is lost.
     """

@@ -101,7 +101,7 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]  # transformers has 
         return self._settings.task != "classification"
 
     def _emit_step(self, state: TrainerState, logs: dict[str, float]) -> bool:
-        """Send the event; return whether its numbers end the run."""
+        """Emit the event; return whether its numbers end the run."""
         step, settings, clock = state.global_step, self._settings, self._clock
         seen = float(logs.get("num_tokens", logs.get("num_input_tokens_seen", 0)))
         seconds = clock.step(seen - self._tokens_seen)

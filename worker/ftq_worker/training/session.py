@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState
 from ftq_shared.errors import TrainingFailed
 from ftq_shared.events import EventType
 from ftq_shared.spec import Task
-from ftq_worker.data.prepared import PreparedSets
 from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.prepared import PreparedSets
 from ftq_worker.job.reports import Trained, Validated
 from ftq_worker.training import checkpoints
 from ftq_worker.training.checkpoints import STATE, Checkpoint, RunFigures

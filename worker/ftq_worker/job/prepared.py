@@ -1,4 +1,4 @@
-"""The sets that prepare has left, read back from disk by the phases after it."""
+"""The sets that prepare leaves in `prepared/`, for the phases after it to read."""
 
 from dataclasses import dataclass
 from pathlib import Path
