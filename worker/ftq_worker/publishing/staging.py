@@ -5,7 +5,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from peft import PeftModel
@@ -101,9 +101,9 @@ def hash_files(folder: Path) -> list[LocalFile]:
 
 def _hash(path: Path, name: str) -> LocalFile:
     size = path.stat().st_size
-    content: Any = hashlib.sha256()
+    content = hashlib.sha256()
     # A git object is hashed with its type and size in front (git-hash-object).
-    blob: Any = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    blob = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
             content.update(block)
