@@ -82,15 +82,15 @@ class Lifeline:
         self._send, self._leash = send, leash
         self._one_at_a_time = threading.Lock()
 
-    def written(self) -> None:
+    def flush_events(self) -> None:
         """Wait until the agent has written down every event that was told so far."""
         self._ask({"ask": "written"})
 
-    def confirm(self) -> None:
+    def check_lease(self) -> None:
         """Wait until the broker has confirmed the claim just now. Raises Stale."""
         self._ask({"ask": "confirm"})
 
-    def lock(self, what: str) -> str:
+    def try_lock(self, what: str) -> str:
         """Try to take a lock; '' when it is ours, else the job that has it. Raises Stale."""
         return str(self._ask({"ask": "lock", "what": what})["owner"])
 

@@ -33,7 +33,7 @@ from ftq_worker.host.linux import become_subreaper
 from ftq_worker.host.messages import ChildRequest
 from ftq_worker.host.process_tree import children_of, kill_all
 from ftq_worker.host.wire import to_line
-from ftq_worker.job.context import Alone, Control, Devices, Interrupted, Owner, PhaseContext
+from ftq_worker.job.context import Control, Devices, Interrupted, Owner, PhaseContext, SoleOwner
 from ftq_worker.job.folders import sweep
 
 
@@ -65,7 +65,7 @@ def run_phase(request: ChildRequest, control_fd: int, event_fd: int) -> int:
     if request.watched:
         leash.hold()
     emitter = PipeEmitter(event_fd, silent=request.rank > 0)
-    owner: Owner = Lifeline(emitter.line, leash) if request.watched else Alone()
+    owner: Owner = Lifeline(emitter.line, leash) if request.watched else SoleOwner()
     work = partial(_run, request, control, emitter, leash.secrets, owner)
     outcome = guarded(work, request, Redactor(leash.secrets.values()))
     kill_all(children_of(os.getpid()))  # a phase ends with all that it has started
