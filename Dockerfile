@@ -35,6 +35,6 @@ RUN pip install --constraint constraints.txt ".[worker]"
 
 USER ftq
 WORKDIR /var/lib/ftq
-# `ftq worker` becomes the guard, which is process 1: it handles SIGTERM and collects orphans.
+# `ftq worker` becomes the supervisor, process 1: it handles SIGTERM and reaps orphans.
 ENTRYPOINT ["ftq"]
 CMD ["worker"]

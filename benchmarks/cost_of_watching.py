@@ -37,10 +37,10 @@ from ftq_shared.paths import JobPaths
 from ftq_shared.spec import JobSpec, Lora, Task
 from ftq_shared.states import Phase
 from ftq_worker.job.context import Devices, PhaseContext
+from ftq_worker.job.quiet import quiet_libraries
 from ftq_worker.training.clock import RunClock
-from ftq_worker.training.events import StepEvents
-from ftq_worker.training.flow import StepBoundary
-from ftq_worker.training.quiet import quiet_libraries
+from ftq_worker.training.events import EventCallback
+from ftq_worker.training.flow import FlowCallback
 from ftq_worker.training.settings import TrainSettings
 from ftq_worker.training.sft import build_sft
 from ftq_worker.training.trainers import FtqSFTTrainer
@@ -163,14 +163,14 @@ def watched(setup: Setup, scratch: Path) -> float:
         emit=pipe,
         devices=Devices(),
     )
-    boundary = StepBoundary(ctx, setup.settings, clock)
-    events = StepEvents(pipe, setup.settings, clock, boundary.saves_left)
-    trainer = _trainer(setup, scratch, [timer, events, boundary])
+    flow = FlowCallback(ctx, setup.settings, clock)
+    events = EventCallback(pipe, setup.settings, clock, flow.saves_left)
+    trainer = _trainer(setup, scratch, [timer, events, flow])
     # Saving is no part of watching; the unwatched side saves nothing either.
     trainer._save_checkpoint = lambda *_: None  # type: ignore[method-assign]
-    boundary.on_save = lambda *_, **__: None  # type: ignore[method-assign]
-    boundary.connect(dict, trainer.order)
-    spent = [_timed(events, "on_log"), _timed(boundary, "on_step_end")]
+    flow.on_save = lambda *_, **__: None  # type: ignore[method-assign]
+    flow.connect(dict, trainer.order)
+    spent = [_timed(events, "on_log"), _timed(flow, "on_step_end")]
     trainer.train()
     CALLBACK_S.extend(a + b for a, b in zip(*spent, strict=False))
     pipe.close()

@@ -134,21 +134,21 @@ class JobPaths:
         """Names the newest good checkpoint."""
         return self.root / "checkpoint.json"
 
-    def attempt(self, claim: str) -> Path:
+    def claim_dir(self, claim: str) -> Path:
         """The folder of one claim; only the holder of its token writes there."""
         return self.root / "attempts" / claim
 
     def events(self, claim: str) -> Path:
         """The events of one claim, one JSON body a line, from the first on."""
-        return self.attempt(claim) / "events.jsonl"
+        return self.claim_dir(claim) / "events.jsonl"
 
     def output(self, claim: str) -> Path:
         """What the phase's process printed."""
-        return self.attempt(claim) / "output.log"
+        return self.claim_dir(claim) / "output.log"
 
     def checkpoints(self, claim: str) -> Path:
         """Checkpoints that this claim wrote."""
-        return self.attempt(claim) / "checkpoints"
+        return self.claim_dir(claim) / "checkpoints"
 
 
 def open_storage(location: str) -> tuple[Path, str]:

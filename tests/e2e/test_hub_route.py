@@ -16,7 +16,7 @@ from ftq_shared.spec import JobSpec
 from ftq_shared.states import JobState, Phase
 from ftq_worker.child.main import hub_inputs
 from ftq_worker.demo.assets import save_base
-from ftq_worker.job.context import Alone
+from ftq_worker.job.context import SoleOwner
 from tests.support.data_jobs import Recorder, make_context
 
 from .conftest import QUICK, READER, WRITER, Fleet, Hub
@@ -292,8 +292,8 @@ def test_only_prepare_frees(local_hub: Hub, tmp_path: Path) -> None:
 
 
 def test_a_stale_claim_deletes_nothing(local_hub: Hub, tmp_path: Path) -> None:
-    class Lost(Alone):
-        def confirm(self) -> None:
+    class Lost(SoleOwner):
+        def check_lease(self) -> None:
             raise Stale("somebody else has the job")
 
     ctx = listed(local_hub, tmp_path)

@@ -15,8 +15,8 @@ from ftq_shared.paths import JobPaths
 from ftq_shared.sources import Place
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import Phase
-from ftq_worker.data.columns import detect_shape
-from ftq_worker.data.reading import columns_of, file_tables, sample_rows
+from ftq_worker.data.columns import detect_layout
+from ftq_worker.data.reading import columns_of, file_sources, sample_rows
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import DatasetFacts, ModelFacts, Prepared, Validated
 from ftq_worker.phases import prepare
@@ -175,23 +175,23 @@ def make_context(storage: Path, spec: JobSpec, **fields: Any) -> PhaseContext:
 
 
 def _validated(paths: list[Path], spec: JobSpec, model: ModelFacts) -> Validated:
-    tables = file_tables(paths)
-    sample = sample_rows(tables[spec.data.split]())
+    sources = file_sources(paths)
+    sample = sample_rows(sources[spec.data.split]())
     columns = columns_of(sample)
-    shape = detect_shape(columns, [row.values for row in sample], spec)
+    layout = detect_layout(columns, [row.values for row in sample], spec)
     return Validated(
         model=model,
         dataset=DatasetFacts(
             place=Place.WORKER,
             name="rows",
             files=[str(path) for path in paths],
-            splits=dict.fromkeys(tables),
+            splits=dict.fromkeys(sources),
             columns=columns,
         ),
-        task=shape.task,
-        shape=shape.name,
-        columns=shape.columns,
+        task=layout.task,
+        shape=layout.name,
+        columns=layout.columns,
         split=spec.data.split,
-        validation_split="validation" if "validation" in tables else None,
-        test_split="test" if "test" in tables else None,
+        validation_split="validation" if "validation" in sources else None,
+        test_split="test" if "test" in sources else None,
     )

@@ -100,7 +100,7 @@ def request_of(job: TinyJob) -> ChildRequest:
 def live(spawn: Spawn, job: TinyJob, kill: Kill | None = None) -> Life:
     """Run one child to its end, or to the moment it is killed."""
     ctx, life = job.ctx, Life(job.ctx.claim)
-    ctx.paths.attempt(ctx.claim).mkdir(parents=True, exist_ok=True)
+    ctx.paths.claim_dir(ctx.claim).mkdir(parents=True, exist_ok=True)
     with ctx.paths.output(ctx.claim).open("ab") as output:
         child = spawn(request_of(job), output.fileno())
     try:

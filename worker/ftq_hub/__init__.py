@@ -1,7 +1,8 @@
 """The local Hub: a small server that speaks the Hub's protocol to the real Hub clients.
 
 It serves models and datasets from plain files, so that a demo, a test or a machine without
-internet can submit, train and publish with the unmodified huggingface_hub and datasets.
+internet can submit, train and publish with the unmodified huggingface_hub and datasets. It
+imports nothing else of ftq.
 
     python -m ftq_hub --port 0 --dir ./hub --token hf_me=me:write
 

@@ -11,7 +11,9 @@ from ftq_hub.app import HubApp
 from ftq_hub.errors import HubError
 from ftq_hub.serve import run
 from ftq_hub.store import HubStore
-from ftq_shared.errors import Exit
+
+EXIT_OK = 0  # stopped by SIGTERM or Ctrl-C
+EXIT_USAGE = 2  # a bad folder, port or token; argparse exits with it too
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,8 +48,8 @@ def main(argv: list[str] | None = None) -> int:
         run(HubApp(store), args.host, args.port)
     except (HubError, OSError) as error:
         sys.stderr.write(f"ftq hub: {error}\n")
-        return Exit.USAGE
-    return Exit.OK
+        return EXIT_USAGE
+    return EXIT_OK
 
 
 if __name__ == "__main__":

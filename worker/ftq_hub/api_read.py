@@ -1,21 +1,15 @@
 """The endpoints that read: search, info, trees, refs, history, who am I."""
 
-import json
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from urllib.parse import parse_qs, urlencode
 
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from ftq_hub.errors import EntryNotFound, Unauthorized
-from ftq_hub.info import (
-    RepoInfo,
-    path_rows,
-    tree_paths,
-    with_last_commit,
-)
-from ftq_hub.records import Commit, User
-from ftq_hub.repo_files import MAIN, RepoFiles
+from ftq_hub.info import RepoInfo, path_rows, tree_paths
+from ftq_hub.repo_files import MAIN
 from ftq_hub.routing import Call, Routes, may_see
 
 routes = Routes()
@@ -26,17 +20,19 @@ _PAGE = 1000  # rows of one answer; the client follows the Link header
 async def search(call: Call) -> ASGIApp:
     """Find repos by words of their id, author, tags and gate; most downloaded first."""
     infos = [info for info in _visible(call) if _matches(info, call)]
-    query = call.request.query_params
-    key = {"createdAt": "createdAt", "lastModified": "lastModified"}.get(query.get("sort", ""))
+    sort = call.request.query_params.get("sort")
     infos.sort(key=lambda info: info.repo.id)
-    if key is None:
-        infos.sort(key=lambda info: (info.repo.downloads, info.commit.date), reverse=True)
-    else:
-        infos.sort(key=lambda info: str(info.expanded([key])[key]), reverse=True)
+    infos.sort(key=lambda info: _rank(info, sort), reverse=True)
     expand = call.listed("expand")
     full = call.flag("full") or call.flag("cardData")
     rows = (info.expanded(expand) if expand else info.listed(full=full) for info in infos)
     return _paged(call, list(rows), min(_PAGE, max(1, call.number("limit", _PAGE))))
+
+
+def _rank(info: RepoInfo, sort: str | None) -> tuple[int, str]:
+    if sort == "createdAt":
+        return 0, info.repo.created_at
+    return 0 if sort == "lastModified" else info.repo.downloads, info.commit.date
 
 
 def _visible(call: Call) -> list[RepoInfo]:
@@ -62,7 +58,7 @@ def _matches(info: RepoInfo, call: Call) -> bool:
     )
 
 
-def _paged(call: Call, rows: list[Any], limit: int = _PAGE) -> Response:
+def _paged(call: Call, rows: Sequence[Mapping[str, object]], limit: int = _PAGE) -> Response:
     start = call.number("cursor", 0)
     headers = {}
     if start + limit < len(rows):
@@ -98,12 +94,15 @@ async def tree(call: Call) -> ASGIApp:
     if paths is None:
         headers = {"X-Repo-Commit": commit.sha}
         raise EntryNotFound(f"{folder} does not exist on {call.revision!r}", headers=headers)
-    return _paged(call, _rows(files, commit, paths, call.flag("expand")))
+    return _paged(call, path_rows(files, commit, paths, expand=call.flag("expand")))
 
 
-def _rows(files: RepoFiles, commit: Commit, paths: list[str], expand: bool) -> list[Any]:
-    rows = path_rows(commit, paths)
-    return [with_last_commit(row, files, commit) for row in rows] if expand else rows
+@dataclass(frozen=True)
+class _AskedPaths:
+    """The body of a question about some paths."""
+
+    paths: list[str]
+    expand: bool = False
 
 
 @routes.on("POST", "{api}/paths-info/{rev}")
@@ -111,16 +110,16 @@ async def paths_info(call: Call) -> ASGIApp:
     """Describe some paths; unknown ones are left out. The body is a form, or JSON."""
     _, files = call.open()
     commit = files.commit(call.revision)
-    paths, expand = _asked_paths(await call.body(), call.request.headers.get("content-type", ""))
-    return JSONResponse(_rows(files, commit, [path.strip("/") for path in paths], expand))
+    asked = await _asked_paths(call)
+    paths = [path.strip("/") for path in asked.paths]
+    return JSONResponse(path_rows(files, commit, paths, expand=asked.expand))
 
 
-def _asked_paths(body: bytes, content_type: str) -> tuple[list[str], bool]:
-    if "json" in content_type:
-        data = json.loads(body)
-        return list(data.get("paths", [])), bool(data.get("expand"))
-    form = parse_qs(body.decode())
-    return form.get("paths", []), form.get("expand", [""])[0].lower() == "true"
+async def _asked_paths(call: Call) -> _AskedPaths:
+    if "json" in call.request.headers.get("content-type", ""):
+        return await call.json(_AskedPaths)
+    form = parse_qs((await call.body()).decode())
+    return _AskedPaths(form.get("paths", []), form.get("expand", [""])[0].lower() == "true")
 
 
 @routes.on("GET", "{api}/refs")
@@ -136,10 +135,8 @@ async def refs(call: Call) -> ASGIApp:
         ]
 
     answer = {"branches": rows("heads", stored.branches), "tags": rows("tags", stored.tags)}
-    more: dict[str, list[str]] = {"converts": []}
-    if call.flag("include_prs"):
-        more["pullRequests"] = []
-    return JSONResponse(answer | more)
+    asked: dict[str, list[str]] = {"pullRequests": []} if call.flag("include_prs") else {}
+    return JSONResponse(answer | {"converts": []} | asked)
 
 
 @routes.on("GET", "{api}/commits/{rev}")
@@ -179,25 +176,16 @@ async def whoami(call: Call) -> ASGIApp:
     """Describe the token's user; raises Unauthorized without a token."""
     if call.user is None:
         raise Unauthorized("Invalid username or password.")
-    return JSONResponse(_user_json(call.user))
-
-
-def _user_json(user: User) -> dict[str, Any]:
+    user = call.user
     token = {"displayName": "local", "role": user.role.value, "createdAt": "2024-01-01T00:00:00Z"}
-    return {
-        "type": "user",
-        "id": user.name,
-        "name": user.name,
-        "fullname": user.name,
-        "isPro": False,
-        "canPay": False,
-        "orgs": [_org_json(org) for org in user.orgs],
-        "auth": {"type": "access_token", "accessToken": token},
-    }
+    orgs = [_account("org", org) | {"roleInOrg": "write"} for org in user.orgs]
+    flags = {"isPro": False, "canPay": False}
+    auth = {"type": "access_token", "accessToken": token}
+    return JSONResponse(_account("user", user.name) | flags | {"orgs": orgs, "auth": auth})
 
 
-def _org_json(name: str) -> dict[str, Any]:
-    return {"type": "org", "id": name, "name": name, "fullname": name, "roleInOrg": "write"}
+def _account(kind: str, name: str) -> dict[str, object]:
+    return {"type": kind, "id": name, "name": name, "fullname": name}
 
 
 @routes.on("GET", "{api}/discussions")

@@ -1,8 +1,9 @@
 """The endpoints that change something: repos, commits, branches, tags, settings, access."""
 
 import functools
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import anyio.to_thread
 from starlette.responses import JSONResponse, Response
@@ -18,25 +19,63 @@ from ftq_hub.routing import Call, Routes
 routes = Routes()
 
 
-def _named_repo(data: dict[str, Any], call: Call) -> tuple[RepoType, str]:
-    """Return the repo that a body names; without an organisation it is the user's own."""
-    if call.user is None:
-        raise Unauthorized("Invalid username or password.")
-    try:
-        kind = RepoType(data.get("type") or "model")
-    except ValueError as error:
-        raise BadRequest(f"this hub has no repos of type {data.get('type')!r}") from error
-    name = str(data.get("name", ""))
-    return kind, name if "/" in name else f"{data.get('organization') or call.user.name}/{name}"
+@dataclass(frozen=True)
+class _NamedRepo:
+    """The body of a call that creates or deletes a repo."""
+
+    name: str
+    type: RepoType = RepoType.MODEL
+    organization: str | None = None  # None: the user's own namespace
+    visibility: str | None = None
+    private: bool | None = None
+
+    def repo_id(self, call: Call) -> str:
+        if call.user is None:
+            raise Unauthorized("Invalid username or password.")
+        owner = self.organization or call.user.name
+        return self.name if "/" in self.name else f"{owner}/{self.name}"
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """The body of a change of settings; None leaves a setting as it is."""
+
+    visibility: str | None = None
+    private: bool | None = None
+    gated: str | bool | None = None
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file that the client wants to upload."""
+
+    path: str
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class _Preupload:
+    """The body of the question how files are to be uploaded."""
+
+    files: tuple[_File, ...] = ()
+
+
+class _UploadMode(TypedDict):
+    """How one file is to be uploaded."""
+
+    path: str
+    uploadMode: str
+    shouldIgnore: bool
+    oid: str | None  # of the same file, where the repo has it already
 
 
 @routes.on("POST", "/api/repos/create")
 async def create_repo(call: Call) -> ASGIApp:
     """Create a repo; an existing one is answered 409 with its URL, which `exist_ok` reads."""
-    data = await call.json()
-    kind, repo_id = _named_repo(data, call)
+    body = await call.json(_NamedRepo)
+    kind, repo_id = body.type, body.repo_id(call)
     call.check_write(repo_id.split("/")[0])
-    private = data.get("visibility") == "private" or bool(data.get("private"))
+    private = body.visibility == "private" or bool(body.private)
     url = call.href(f"{kind.url_prefix}{repo_id}")
     try:
         call.store.create_repo(kind, repo_id, private=private)
@@ -48,7 +87,8 @@ async def create_repo(call: Call) -> ASGIApp:
 @routes.on("DELETE", "/api/repos/delete")
 async def delete_repo(call: Call) -> ASGIApp:
     """Delete a repo; raises RepoNotFound."""
-    kind, repo_id = _named_repo(await call.json(), call)
+    body = await call.json(_NamedRepo)
+    kind, repo_id = body.type, body.repo_id(call)
     namespace, _, name = repo_id.partition("/")
     call.params = {"kind": kind.plural, "ns": namespace, "name": name}
     call.open_write()
@@ -60,10 +100,9 @@ async def delete_repo(call: Call) -> ASGIApp:
 async def settings(call: Call) -> ASGIApp:
     """Change who may see a repo, and its gate."""
     call.open_write()
-    data = await call.json()
-    visibility = data.get("visibility")
-    private = data.get("private") if visibility is None else visibility == "private"
-    repo = call.store.update_repo(call.kind, call.repo_id, private=private, gated=data.get("gated"))
+    body = await call.json(_Settings)
+    private = body.private if body.visibility is None else body.visibility == "private"
+    repo = call.store.update_repo(call.kind, call.repo_id, private=private, gated=body.gated)
     return JSONResponse({"private": repo.private, "gated": repo.gated})
 
 
@@ -71,15 +110,14 @@ async def settings(call: Call) -> ASGIApp:
 async def grant(call: Call) -> ASGIApp:
     """Let a user through the gate."""
     call.open_write()
-    user = str((await call.json()).get("user", ""))
-    call.store.grant_access(call.repo_id, user, call.kind)
+    call.store.grant_access(call.repo_id, await call.text("user"), call.kind)
     return JSONResponse({})
 
 
 @routes.on("POST", "/api/validate-yaml")
 async def validate_yaml(call: Call) -> ASGIApp:
     """Check a README's metadata before it is pushed."""
-    result = card.check_card(str((await call.json()).get("content", "")))
+    result = card.check_card(await call.text("content"))
     return JSONResponse(result.to_json(), 400 if result.errors else 200)
 
 
@@ -88,18 +126,19 @@ async def preupload(call: Call) -> ASGIApp:
     """Say how each file is to come: inside the commit, or as a large file before it."""
     _, files = call.open_write()
     commit = files.commit(call.revision)
-    asked = (await call.json()).get("files", [])
-    rows = [_mode(commit, str(row["path"]), int(row.get("size", 0))) for row in asked]
-    return JSONResponse({"files": rows})
+    asked = (await call.json(_Preupload)).files
+    return JSONResponse({"files": [_upload_mode(commit, file) for file in asked]})
 
 
-def _mode(commit: Commit, path: str, size: int) -> dict[str, Any]:
-    known = commit.files.get(path)
-    lfs = is_lfs(path, size) and size > 0  # the client sends empty files inside the commit
+def _upload_mode(commit: Commit, file: _File) -> _UploadMode:
+    known = commit.files.get(file.path)
+    lfs = (
+        is_lfs(file.path, file.size) and file.size > 0
+    )  # the client sends empty files inside the commit
     # The client compares this id with its file's, to leave out what did not change.
     oid = (known.sha256 if lfs else known.oid) if known and known.lfs == lfs else None
     mode = "lfs" if lfs else "regular"
-    return {"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": oid}
+    return {"path": file.path, "uploadMode": mode, "shouldIgnore": False, "oid": oid}
 
 
 @routes.on("POST", "{api}/commit/{rev}")
@@ -128,10 +167,10 @@ def _commit(files: RepoFiles, branch: str, spool: Path, author: str) -> Commit:
     return files.add_commit(
         branch.removeprefix("refs/heads/"),
         body.apply,
-        title=str(body.header["summary"]),
-        message=str(body.header.get("description", "")),
+        title=body.header.summary,
+        message=body.header.description,
         author=author,
-        parent=body.header.get("parentCommit"),
+        parent=body.header.parent,
     )
 
 
@@ -139,7 +178,7 @@ def _commit(files: RepoFiles, branch: str, spool: Path, author: str) -> Commit:
 async def create_branch(call: Call) -> ASGIApp:
     """Make a branch at a revision, main without one."""
     call.open_write()
-    start = str((await call.json()).get("startingPoint") or call.revision)
+    start = await call.text("startingPoint") or call.revision
     call.store.set_ref(call.kind, call.repo_id, "branches", call.params["ref"], start)
     return Response(status_code=201)
 
@@ -148,22 +187,15 @@ async def create_branch(call: Call) -> ASGIApp:
 async def create_tag(call: Call) -> ASGIApp:
     """Tag a revision."""
     call.open_write()
-    name = str((await call.json()).get("tag", ""))
+    name = await call.text("tag")
     call.store.set_ref(call.kind, call.repo_id, "tags", name, call.revision)
     return Response(status_code=201)
 
 
-@routes.on("DELETE", "{api}/branch/{ref}")
-async def delete_branch(call: Call) -> ASGIApp:
-    """Remove a branch; main stays."""
+@routes.on("DELETE", "{api}/{what:branch|tag}/{ref}")
+async def delete_ref(call: Call) -> ASGIApp:
+    """Remove a branch or tag; raises BadRequest for main."""
     call.open_write()
-    call.store.delete_ref(call.kind, call.repo_id, "branches", call.params["ref"])
-    return Response(status_code=204)
-
-
-@routes.on("DELETE", "{api}/tag/{ref}")
-async def delete_tag(call: Call) -> ASGIApp:
-    """Remove a tag."""
-    call.open_write()
-    call.store.delete_ref(call.kind, call.repo_id, "tags", call.params["ref"])
+    refs = "branches" if call.params["what"] == "branch" else "tags"
+    call.store.delete_ref(call.kind, call.repo_id, refs, call.params["ref"])
     return Response(status_code=204)

@@ -4,7 +4,7 @@ import base64
 import binascii
 import logging
 import secrets
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from urllib.parse import unquote
 
 from starlette.requests import ClientDisconnect, Request
@@ -86,8 +86,8 @@ class HubApp:
         if not secrets.compare_digest(_token(request) or "", self.admin_token):
             raise Unauthorized("the admin token is needed here")
         if request.method == "POST":
-            fields = await Call(request, self.store, {}, None).json()
-            self.faults.add(Fault.from_json(fields))
+            fault = await Call(request, self.store, {}, None).json(Fault)
+            self.faults.add(replace(fault, hits=0))
         elif request.method == "DELETE":
             self.faults.clear()
         return JSONResponse([asdict(fault) for fault in self.faults.list()])

@@ -20,7 +20,6 @@ class BlobWriter:
         self.size = 0
 
     def write(self, chunk: bytes) -> None:
-        """Append a chunk."""
         self._handle.write(chunk)
         self._digest.update(chunk)
         self.size += len(chunk)
@@ -46,7 +45,6 @@ class Blobs:
         return self._folder / check_sha256(sha256)
 
     def has(self, sha256: str) -> bool:
-        """Whether the blob is stored."""
         return self.path(sha256).is_file()
 
     @contextmanager
@@ -56,7 +54,6 @@ class Blobs:
             yield BlobWriter(handle, temp, self._folder)
 
     def add(self, chunks: Iterable[bytes]) -> str:
-        """Store chunks as one blob and return its sha256."""
         with self.writer() as writer:
             for chunk in chunks:
                 writer.write(chunk)

@@ -1,7 +1,7 @@
 """README.md front matter: read for searches and infos, checked before a push."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import yaml
 
@@ -15,8 +15,7 @@ class CardCheck:
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the answer's body."""
+    def to_json(self) -> dict[str, list[dict[str, str]]]:
         return {
             "errors": [{"message": text} for text in self.errors],
             "warnings": [{"message": text} for text in self.warnings],
@@ -32,7 +31,7 @@ def front_matter(text: str) -> str | None:
     return "\n".join(lines[1 : ends[0]]) if ends else None
 
 
-def card_data(text: str) -> dict[str, Any]:
+def card_data(text: str) -> dict[str, object]:
     """Return the front matter as an object; empty when it is missing or broken."""
     try:
         data = yaml.safe_load(front_matter(text) or "")
@@ -63,7 +62,7 @@ def check_card(text: str) -> CardCheck:
     return CardCheck(errors=_type_errors(data) + _config_errors(data.get("configs", [])))
 
 
-def _type_errors(data: dict[str, Any]) -> list[str]:
+def _type_errors(data: Mapping[str, object]) -> list[str]:
     errors = []
     for key in ("license", "language", "tags", "datasets", "base_model"):
         value = data.get(key)
@@ -83,7 +82,7 @@ def _config_errors(configs: object) -> list[str]:
     return errors
 
 
-def card_tags(data: dict[str, Any]) -> list[str]:
+def card_tags(data: Mapping[str, object]) -> list[str]:
     """Return the tags the Hub derives from a card: its own, licence, base model, datasets."""
     tags = _strings(data.get("tags"))
     for key in ("license", "language", "dataset", "base_model"):

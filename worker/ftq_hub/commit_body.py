@@ -7,27 +7,56 @@ it is a small JSON object.
 
 import base64
 import binascii
-import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated
+
+from pydantic import Field
 
 from ftq_hub.blobs import Blobs, BlobWriter
 from ftq_hub.errors import BadRequest, EntryNotFound
 from ftq_hub.files import CHUNK_BYTES, check_path, check_sha256, file_entry
-from ftq_hub.records import FileEntry
+from ftq_hub.records import FileEntry, from_json
 
 _CONTENT = b'"content": "'
 Tree = dict[str, FileEntry]
 Edit = Callable[[Tree], None]
 
 
+@dataclass(frozen=True)
+class Header:
+    """The value of the `header` line."""
+
+    summary: str  # the commit's title
+    description: str = ""
+    parent: Annotated[str | None, Field(alias="parentCommit")] = None  # None: any head will do
+
+
+@dataclass(frozen=True)
+class _Change:
+    """The value of every other line: what happens to one path."""
+
+    path: str
+    content: str = ""  # file
+    encoding: str = "utf-8"  # file: how the content is written here, else base64
+    oid: str = ""  # lfsFile: the sha256 of an object that was uploaded before
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One line of the body."""
+
+    key: str  # header, file, lfsFile, deletedFile or deletedFolder
+    value: Header | _Change
+
+
+@dataclass(frozen=True)
 class CommitBody:
     """A parsed body: the header, and the edits in their order. File contents are stored."""
 
-    def __init__(self) -> None:
-        self.header: dict[str, Any] = {}
-        self.edits: list[Edit] = []
+    header: Header
+    edits: list[Edit] = field(default_factory=list)
 
     def apply(self, tree: Tree) -> None:
         """Make all edits; raises EntryNotFound when something to delete is not there."""
@@ -37,28 +66,27 @@ class CommitBody:
 
 def parse(spool: Path, blobs: Blobs) -> CommitBody:
     """Read a spooled body; raises BadRequest for what it cannot be."""
-    body = CommitBody()
+    body = CommitBody(Header(""))
     with spool.open("rb") as handle:
-        for row, sha256 in _rows(handle, blobs):
-            value = row["value"]
-            if row["key"] == "header":
-                body.header = value
+        for line, sha256 in _lines(handle, blobs):
+            if isinstance(line.value, Header):
+                body = replace(body, header=line.value)
             else:
-                body.edits.append(_edit(row["key"], value, sha256, blobs))
-    if not str(body.header.get("summary", "")).strip():
+                body.edits.append(_edit(line.key, line.value, sha256, blobs))
+    if not body.header.summary.strip():
         raise BadRequest("the commit has no summary")
     return body
 
 
-def _edit(key: str, value: dict[str, Any], sha256: str | None, blobs: Blobs) -> Edit:
-    path = str(value.get("path", ""))
+def _edit(key: str, value: _Change, sha256: str | None, blobs: Blobs) -> Edit:
+    path = value.path
     if key == "deletedFolder":
         return lambda tree: _delete_folder(tree, check_path(path.strip("/")))
     check_path(path)
     if key == "deletedFile":
         return lambda tree: _delete_file(tree, path)
     if key == "lfsFile":
-        sha256 = check_sha256(str(value.get("oid", "")))
+        sha256 = check_sha256(value.oid)
         if not blobs.has(sha256):
             raise BadRequest(f"{path}: no LFS object {sha256} was uploaded to this repo")
     if sha256 is None:
@@ -80,7 +108,7 @@ def _delete_folder(tree: Tree, folder: str) -> None:
         del tree[path]
 
 
-def _rows(handle: IO[bytes], blobs: Blobs) -> Iterator[tuple[dict[str, Any], str | None]]:
+def _lines(handle: IO[bytes], blobs: Blobs) -> Iterator[tuple[_Line, str | None]]:
     """Yield each line and the sha256 of its content, where it carries one."""
     while start := handle.readline(CHUNK_BYTES):
         if start.endswith(b"\n") or len(start) < CHUNK_BYTES:
@@ -88,24 +116,23 @@ def _rows(handle: IO[bytes], blobs: Blobs) -> Iterator[tuple[dict[str, Any], str
         else:
             text, sha256 = _long_line(start, handle, blobs)
         if text.strip():
-            yield _row(text, sha256, blobs)
+            yield _line(text, sha256, blobs)
 
 
-def _row(text: bytes, sha256: str | None, blobs: Blobs) -> tuple[dict[str, Any], str | None]:
+def _line(text: bytes, sha256: str | None, blobs: Blobs) -> tuple[_Line, str | None]:
     try:
-        row = json.loads(text)
-        value = row["value"]
-        if row["key"] == "file" and sha256 is None:
-            sha256 = blobs.add([_decode(value)])
-    except (ValueError, TypeError, KeyError) as error:
+        line = from_json(_Line, text)
+        if line.key == "file" and sha256 is None and isinstance(line.value, _Change):
+            sha256 = blobs.add([_decode(line.value)])
+    except ValueError as error:
         raise BadRequest(f"a line of the commit is malformed: {error}") from error
-    return row, sha256
+    return line, sha256
 
 
-def _decode(value: dict[str, Any]) -> bytes:
-    if value.get("encoding", "utf-8") == "base64":
-        return base64.b64decode(value["content"], validate=True)
-    return str(value["content"]).encode()
+def _decode(value: _Change) -> bytes:
+    if value.encoding == "base64":
+        return base64.b64decode(value.content, validate=True)
+    return value.content.encode()
 
 
 def _long_line(start: bytes, handle: IO[bytes], blobs: Blobs) -> tuple[bytes, str]:

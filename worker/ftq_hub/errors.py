@@ -16,23 +16,17 @@
 
 from typing import ClassVar
 
-from ftq_shared.errors import FtqError
 
-
-class HubError(FtqError):
+class HubError(Exception):
     """Base: an answer with a status and a message; `headers` are added to the answer."""
 
-    status: ClassVar[int] = 500
+    status: int = 500
     error_code: ClassVar[str] = ""
 
     def __init__(self, message: str, *, headers: dict[str, str] | None = None) -> None:
-        super().__init__(message, code=self.error_code or f"hub_{self.status}")
+        super().__init__(message)
+        self.message = message
         self.headers = headers or {}
-
-    @property
-    def http_status(self) -> int:
-        """The status of the answer."""
-        return self.status
 
 
 class RepoNotFound(HubError):
@@ -59,17 +53,11 @@ class EntryNotFound(HubError):
 class GatedRepo(HubError):
     """Raised for the files of a gated repo; anonymous readers are told 401, as the Hub does."""
 
-    status = 403
     error_code = "GatedRepo"
 
     def __init__(self, message: str, *, anonymous: bool) -> None:
         super().__init__(message)
-        self.anonymous = anonymous
-
-    @property
-    def http_status(self) -> int:
-        """401 without a token, 403 with one."""
-        return 401 if self.anonymous else 403
+        self.status = 401 if anonymous else 403
 
 
 class BadRequest(HubError):

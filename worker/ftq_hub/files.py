@@ -9,10 +9,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from ftq_hub.errors import BadRequest
-from ftq_hub.records import FileEntry
+from ftq_hub.records import FileEntry, from_json
+
+T = TypeVar("T")
 
 CHUNK_BYTES = 1 << 20  # large files pass through in pieces of this size, both ways
 LFS_MIN_BYTES = 10 << 20  # the Hub takes plain files up to 10 MiB
@@ -68,13 +70,12 @@ def write_json(path: Path, data: object, *, mode: int = 0o644) -> None:
         os.replace(temp, path)
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the object in a JSON file; None when there is no such file."""
+def read_json(path: Path, kind: type[T]) -> T | None:
+    """Return what a JSON file holds; None when there is no such file, ValueError for a bad one."""
     try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return from_json(kind, path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return data
 
 
 @contextmanager
@@ -98,18 +99,15 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def file_digest(path: Path, name: str, prefix: bytes = b"") -> str:
-    """Return the hex digest of `prefix` and a file, read in chunks."""
-    digest = hashlib.new(name, prefix, usedforsecurity=False)
-    with path.open("rb") as handle:
-        while chunk := handle.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+def _git_sha1(size: int) -> "hashlib._Hash":
+    """Return the hash of a git blob, before its content."""
+    return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
 
 
 def git_blob_oid(path: Path) -> str:
     """Return git's id of a file's content."""
-    return file_digest(path, "sha1", f"blob {path.stat().st_size}\0".encode())
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, lambda: _git_sha1(path.stat().st_size)).hexdigest()
 
 
 def pointer_text(sha256: str, size: int) -> str:
@@ -123,5 +121,6 @@ def file_entry(path: str, blob: Path, sha256: str) -> FileEntry:
     if not is_lfs(path, size):
         return FileEntry(sha256, size, git_blob_oid(blob), lfs=False)
     pointer = pointer_text(sha256, size).encode()
-    oid = hashlib.sha1(b"blob %d\0" % len(pointer) + pointer, usedforsecurity=False).hexdigest()
-    return FileEntry(sha256, size, oid, lfs=True)
+    digest = _git_sha1(len(pointer))
+    digest.update(pointer)
+    return FileEntry(sha256, size, digest.hexdigest(), lfs=True)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from ftq_hub import card, safetensors
 from ftq_hub.files import pointer_text
@@ -10,17 +10,40 @@ from ftq_hub.records import Commit, FileEntry, Repo, RepoType
 from ftq_hub.repo_files import RepoFiles, dir_paths
 
 _CARD_BYTES = 1 << 20  # a longer README is text pasted by mistake; it is not parsed
-_Json = dict[str, Any]
+
+
+class _Sibling(TypedDict):
+    """A file in the list of an info answer; all but the name only when `blobs` are asked for."""
+
+    rfilename: str
+    size: NotRequired[int]
+    blobId: NotRequired[str]
+    lfs: NotRequired[dict[str, str | int]]  # as `_lfs` makes it
+
+
+class PathRow(TypedDict):
+    """A file or folder as tree and paths-info answer it."""
+
+    type: str  # file or directory
+    oid: str
+    size: int
+    path: str
+    lfs: NotRequired[dict[str, str | int]]  # as `_lfs` makes it
+    lastCommit: NotRequired[dict[str, str]]  # with `expand`: the commit that last changed the path
+    securityFileStatus: NotRequired[dict[str, str | None]]  # with `expand`, for a large file
 
 
 class RepoInfo:
-    """One repo at one commit; every property is computed only when it is asked for."""
+    """One repo at one commit; every property is computed only when it is asked for.
+
+    A property is what an answer holds under one name: `_PROPERTIES` has them all.
+    """
 
     def __init__(self, repo: Repo, files: RepoFiles, commit: Commit) -> None:
         self.repo, self.files, self.commit = repo, files, commit
-        self._card: _Json | None = None
+        self._card: dict[str, object] | None = None
 
-    def card(self) -> _Json:
+    def card(self) -> dict[str, object]:
         """Return the README's front matter; empty without one."""
         if self._card is None:
             self._card = card.card_data(self.text("README.md"))
@@ -33,26 +56,25 @@ class RepoInfo:
             return ""
         return self.files.blobs.path(entry.sha256).read_text("utf-8", errors="replace")
 
-    def full(self, *, blobs: bool = False) -> _Json:
+    def full(self, *, blobs: bool = False) -> dict[str, object]:
         """Return everything that info endpoints answer without `expand`."""
         names = [name for name in _PROPERTIES if name not in _EXPAND_ONLY]
         return self.base() | self._some(names) | {"siblings": self.siblings(blobs)}
 
-    def listed(self, *, full: bool) -> _Json:
+    def listed(self, *, full: bool) -> dict[str, object]:
         """Return what a search answers for each repo."""
         names = _LISTED if not full else [*_LISTED, "sha", "lastModified", "cardData", "siblings"]
         return self.base() | self._some(names)
 
-    def expanded(self, names: Iterable[str]) -> _Json:
+    def expanded(self, names: Iterable[str]) -> dict[str, object]:
         """Return the id and only the properties that were asked for; unknown ones are absent."""
         return self.base() | self._some(names)
 
-    def base(self) -> _Json:
-        """Return what every answer holds."""
-        ident = {"_id": self.commit.sha[:24], "id": self.repo.id}
-        return ident | ({"modelId": self.repo.id} if self.repo.type is RepoType.MODEL else {})
+    def base(self) -> dict[str, object]:
+        model = {"modelId": self.repo.id} if self.repo.type is RepoType.MODEL else {}
+        return {"_id": self.commit.sha[:24], "id": self.repo.id, **model}
 
-    def siblings(self, blobs: bool) -> list[_Json]:
+    def siblings(self, blobs: bool) -> list[_Sibling]:
         """Return the file list, with sizes and hashes when `blobs`."""
         return [_sibling(path, entry, blobs) for path, entry in sorted(self.commit.files.items())]
 
@@ -65,7 +87,7 @@ class RepoInfo:
             tags.append(str(model_type))
         return list(dict.fromkeys(tags))
 
-    def config(self) -> _Json:
+    def config(self) -> dict[str, object]:
         """Return the part of config.json that the Hub shows; empty for datasets."""
         try:
             config = json.loads(self.text("config.json") or "{}")
@@ -74,7 +96,7 @@ class RepoInfo:
         keys = ("architectures", "model_type", "auto_map", "quantization_config")
         return {key: config[key] for key in keys if isinstance(config, dict) and key in config}
 
-    def _some(self, names: Iterable[str]) -> _Json:
+    def _some(self, names: Iterable[str]) -> dict[str, object]:
         known = [name for name in names if name in _PROPERTIES]
         if self.repo.type is RepoType.DATASET:
             known = [name for name in known if name not in _MODEL_ONLY]
@@ -82,7 +104,7 @@ class RepoInfo:
         return {name: value for name, value in values.items() if value is not None}
 
 
-_PROPERTIES: dict[str, Callable[[RepoInfo], Any]] = {
+_PROPERTIES: dict[str, Callable[[RepoInfo], object]] = {
     "author": lambda info: info.repo.namespace,
     "cardData": lambda info: info.card() or None,
     "config": lambda info: info.config() or None,
@@ -109,38 +131,40 @@ _LISTED = ["author", "createdAt", "downloads", "gated", "lastModified", "library
 _LISTED += ["pipeline_tag", "private", "tags", "trendingScore"]
 
 
-def _lfs(entry: FileEntry, key: str) -> _Json:
+def _lfs(entry: FileEntry, key: str) -> dict[str, str | int]:
     pointer = len(pointer_text(entry.sha256, entry.size))
     return {key: entry.sha256, "size": entry.size, "pointerSize": pointer}
 
 
-def _sibling(path: str, entry: FileEntry, blobs: bool) -> _Json:
+def _sibling(path: str, entry: FileEntry, blobs: bool) -> _Sibling:
     if not blobs:
         return {"rfilename": path}
-    row: _Json = {"rfilename": path, "size": entry.size, "blobId": entry.oid}
-    return row | ({"lfs": _lfs(entry, "sha256")} if entry.lfs else {})
+    row: _Sibling = {"rfilename": path, "size": entry.size, "blobId": entry.oid}
+    if entry.lfs:
+        row["lfs"] = _lfs(entry, "sha256")
+    return row
 
 
-def file_row(path: str, entry: FileEntry) -> _Json:
-    """Return a file as tree and paths-info answer it."""
-    row: _Json = {"type": "file", "oid": entry.oid, "size": entry.size, "path": path}
-    return row | ({"lfs": _lfs(entry, "oid")} if entry.lfs else {})
+def _file_row(path: str, entry: FileEntry) -> PathRow:
+    row: PathRow = {"type": "file", "oid": entry.oid, "size": entry.size, "path": path}
+    if entry.lfs:
+        row["lfs"] = _lfs(entry, "oid")
+    return row
 
 
-def dir_row(path: str, sha: str) -> _Json:
-    """Return a folder as tree and paths-info answer it; its id only has to be stable."""
-    return {"type": "directory", "oid": sha, "size": 0, "path": path}
-
-
-def path_rows(commit: Commit, paths: Iterable[str]) -> list[_Json]:
+def path_rows(
+    files: RepoFiles, commit: Commit, paths: Iterable[str], *, expand: bool
+) -> list[PathRow]:
     """Return files and folders by path; what does not exist is left out."""
     folders = dir_paths(commit.files)
-    rows = []
+    rows: list[PathRow] = []
     for path in paths:
         if path in commit.files:
-            rows.append(file_row(path, commit.files[path]))
-        elif path in folders:
-            rows.append(dir_row(path, commit.sha))
+            rows.append(_file_row(path, commit.files[path]))
+        elif path in folders:  # its id only has to be stable
+            rows.append({"type": "directory", "oid": commit.sha, "size": 0, "path": path})
+    for row in rows if expand else ():
+        _expand(row, files, commit)
     return rows
 
 
@@ -154,16 +178,17 @@ def tree_paths(commit: Commit, folder: str, recursive: bool) -> list[str] | None
     return found if recursive else [path for path in found if "/" not in path[len(start) :]]
 
 
-def with_last_commit(row: _Json, files: RepoFiles, commit: Commit) -> _Json:
+def _expand(row: PathRow, files: RepoFiles, commit: Commit) -> None:
     """Add what `expand` asks for: the commit that last changed a path, and a scan result."""
     newest = commit
     for older in files.history(commit.sha):
         if _state(older, row["path"]) != _state(commit, row["path"]):
             break
         newest = older
-    last = {"id": newest.sha, "title": newest.title, "date": newest.date}
-    scan = {"status": "unscanned", "avScan": None, "pickleImportScan": None}
-    return row | {"lastCommit": last} | ({"securityFileStatus": scan} if "lfs" in row else {})
+    row["lastCommit"] = {"id": newest.sha, "title": newest.title, "date": newest.date}
+    if "lfs" in row:
+        scan = {"status": "unscanned", "avScan": None, "pickleImportScan": None}
+        row["securityFileStatus"] = scan
 
 
 def _state(commit: Commit, path: str) -> object:

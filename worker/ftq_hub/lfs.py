@@ -1,9 +1,9 @@
 """Large files: the LFS batch call, the upload that it points to, and the check after it."""
 
-import hashlib
 import hmac
 import time
-from typing import Any
+from dataclasses import dataclass
+from typing import NotRequired, TypedDict
 
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
@@ -18,10 +18,29 @@ _TYPE = "application/vnd.git-lfs+json"
 _UPLOAD_S = 24 * 3600  # how long an upload URL is good for
 
 
-def _signature(call: Call, oid: str, size: int, until: int) -> str:
-    text = f"{call.kind}\n{call.repo_id}\n{oid}\n{size}\n{until}"
-    key: bytes = call.request.app.upload_key
-    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+@dataclass(frozen=True)
+class _Object:
+    """A large file that the client has."""
+
+    oid: str  # its sha256
+    size: int  # bytes
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """The body of a batch call."""
+
+    operation: str
+    objects: tuple[_Object, ...] = ()
+
+
+class _Target(TypedDict):
+    """Where an object goes; without actions it is stored already."""
+
+    oid: str
+    size: int
+    authenticated: NotRequired[bool]
+    actions: NotRequired[dict[str, dict[str, str]]]  # upload and verify: the href of each
 
 
 @routes.on("POST", "{files}.git/info/lfs/objects/batch")
@@ -31,23 +50,25 @@ async def batch(call: Call) -> ASGIApp:
     The answer is always `basic`, a plain PUT; multipart is not served.
     """
     _, files = call.open_write()
-    data = await call.json()
-    if data.get("operation") != "upload":
+    body = await call.json(_Batch)
+    if body.operation != "upload":
         raise BadRequest("only uploads use LFS here; downloads use /resolve/")
-    rows = [_object(call, files, row) for row in data.get("objects", [])]
+    rows = [_target(call, files, check_sha256(row.oid), row.size) for row in body.objects]
     return JSONResponse({"transfer": "basic", "objects": rows}, media_type=_TYPE)
 
 
-def _object(call: Call, files: RepoFiles, row: dict[str, Any]) -> dict[str, Any]:
-    oid, size = check_sha256(str(row.get("oid", ""))), int(row.get("size", 0))
+def _target(call: Call, files: RepoFiles, oid: str, size: int) -> _Target:
     if files.blobs.has(oid):
         return {"oid": oid, "size": size}
     until = int(time.time()) + _UPLOAD_S
-    sign = _signature(call, oid, size, until)
+    sign = call.signature(oid, size, until)
     path = f"_lfs/{call.kind.plural}/{call.repo_id}/{oid}"
     upload = call.href(f"{path}?size={size}&until={until}&sign={sign}")
     # The upload carries no token, as on the Hub, where it goes to another host: its URL is the key.
-    actions = {"upload": {"href": upload}, "verify": {"href": call.href(f"{path}/verify")}}
+    actions = {
+        "upload": {"href": upload},
+        "verify": {"href": call.href(f"{path}/verify")},
+    }
     return {"oid": oid, "size": size, "authenticated": True, "actions": actions}
 
 
@@ -56,7 +77,7 @@ async def upload(call: Call) -> ASGIApp:
     """Store an object as it arrives; raises Forbidden for a bad URL, BadRequest for a bad hash."""
     query, oid = call.request.query_params, call.params["oid"]
     size, until = call.number("size", 0), call.number("until", 0)
-    sign = _signature(call, oid, size, until)
+    sign = call.signature(oid, size, until)
     if until < time.time() or not hmac.compare_digest(sign, query.get("sign", "")):
         raise Forbidden("this upload URL is not, or no longer, valid")
     files = call.store.files(call.kind, call.repo_id)
@@ -74,7 +95,7 @@ async def verify(call: Call) -> ASGIApp:
     """Confirm that an object is stored with the size the client counted."""
     _, files = call.open_write()
     path = files.blobs.path(call.params["oid"])
-    size = (await call.json()).get("size")
+    size = (await call.json(_Object)).size
     if not path.is_file() or path.stat().st_size != size:
         raise EntryNotFound(f"object {call.params['oid']} of {size} bytes was not received")
     return Response()

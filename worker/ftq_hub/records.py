@@ -1,9 +1,30 @@
-"""The values that the local Hub stores: repos, commits, files, users."""
+"""The values that the local Hub stores: repos, commits, files, users.
 
-from dataclasses import asdict, dataclass, field
+Their files hold their fields as JSON: written by `asdict`, read and checked by `from_json`.
+"""
+
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+T = TypeVar("T")
+_ADAPTERS: dict[object, TypeAdapter[Any]] = {}  # by class; making one takes a millisecond
+
+
+def from_json(kind: type[T], text: bytes) -> T:
+    """Return JSON as a value of `kind`; unknown fields are left out.
+
+    Raises ValueError, which names every field that is missing or of another type.
+    """
+    adapter: TypeAdapter[T] = _ADAPTERS.get(kind) or _ADAPTERS.setdefault(kind, TypeAdapter(kind))
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as error:
+        wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        raise ValueError("; ".join(wrong)) from error
 
 
 class RepoType(StrEnum):
@@ -32,24 +53,17 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class User:
-    """Who a token belongs to."""
+    """Who a token belongs to: an entry of users.json."""
 
-    name: str  # also the namespace of the user's own repos
-    role: Role = Role.WRITE  # what this token may do
+    name: Annotated[str, Field(alias="user")]  # also the namespace of the user's own repos
+    role: Role = Role.READ  # what this token may do
     orgs: tuple[str, ...] = ()  # other namespaces the user may read and write
 
     def owns(self, namespace: str) -> bool:
-        """Whether the namespace is the user's or one of their organisations."""
         return namespace == self.name or namespace in self.orgs
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as users.json holds them."""
-        return {"user": self.name, "orgs": list(self.orgs), "role": self.role.value}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "User":
-        """Read what `to_json` wrote."""
-        return cls(data["user"], Role(data.get("role", "read")), tuple(data.get("orgs", ())))
+    def to_json(self) -> dict[str, object]:
+        return {"user": self.name, "orgs": self.orgs, "role": self.role}
 
 
 @dataclass(frozen=True)
@@ -66,18 +80,7 @@ class Repo:
 
     @property
     def namespace(self) -> str:
-        """The part before the slash."""
         return self.id.split("/")[0]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as repo.json holds them."""
-        return asdict(self) | {"type": self.type.value, "granted": list(self.granted)}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Repo":
-        """Read what `to_json` wrote; unknown keys are ignored."""
-        known = {key: data[key] for key in cls.__dataclass_fields__ if key in data}
-        return cls(**known | {"type": RepoType(data["type"]), "granted": tuple(data["granted"])})
 
 
 @dataclass(frozen=True)
@@ -102,16 +105,6 @@ class Commit:
     date: str  # ISO 8601, UTC
     files: dict[str, FileEntry] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as manifest.json holds them."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Commit":
-        """Read what `to_json` wrote."""
-        files = {path: FileEntry(**entry) for path, entry in data["files"].items()}
-        return cls(**data | {"files": files})
-
 
 @dataclass(frozen=True)
 class Refs:
@@ -119,10 +112,6 @@ class Refs:
 
     branches: dict[str, str] = field(default_factory=dict)  # name -> commit sha
     tags: dict[str, str] = field(default_factory=dict)  # name -> commit sha
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as refs.json holds them."""
-        return asdict(self)
 
 
 def now_iso() -> str:

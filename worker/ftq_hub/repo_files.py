@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -40,23 +40,20 @@ class RepoFiles:
 
     def repo(self) -> Repo:
         """Return the repo's record; raises RepoNotFound."""
-        data = read_json(self.folder / "repo.json")
-        if data is None:
+        repo = read_json(self.folder / "repo.json", Repo)
+        if repo is None:
             raise RepoNotFound("Repository not found")
-        return Repo.from_json(data)
+        return repo
 
     def save_repo(self, repo: Repo) -> None:
-        """Replace the repo's record."""
-        write_json(self.folder / "repo.json", repo.to_json())
+        write_json(self.folder / "repo.json", asdict(repo))
 
     def refs(self) -> Refs:
         """Return branches and tags; none in a folder without refs."""
-        data = read_json(self.folder / "refs.json")
-        return Refs(**data) if data else Refs()
+        return read_json(self.folder / "refs.json", Refs) or Refs()
 
     def save_refs(self, refs: Refs) -> None:
-        """Replace branches and tags."""
-        write_json(self.folder / "refs.json", refs.to_json())
+        write_json(self.folder / "refs.json", asdict(refs))
 
     def resolve(self, revision: str) -> str:
         """Return the commit sha of a branch, tag, full or short sha; raises RevisionNotFound."""
@@ -117,7 +114,7 @@ class RepoFiles:
             files = dict(self.commit(head).files) if head else {}
             change(files)
             commit = _seal(Commit("", head, title, message, author, now_iso(), files))
-            write_json(self.folder / "commits" / commit.sha / "manifest.json", commit.to_json())
+            write_json(self.folder / "commits" / commit.sha / "manifest.json", asdict(commit))
             self.save_refs(replace(refs, branches=refs.branches | {branch: commit.sha}))
         return commit
 
@@ -131,17 +128,17 @@ class RepoFiles:
 
 def _seal(commit: Commit) -> Commit:
     """Give a commit its sha, which covers everything in it."""
-    text = json.dumps(commit.to_json(), sort_keys=True)
+    text = json.dumps(asdict(commit), sort_keys=True)
     return replace(commit, sha=hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 @lru_cache(maxsize=256)
 def _read_commit(path: Path) -> Commit:
     """Commits never change, so they are kept; callers must not edit `files`."""
-    data = read_json(path)
-    if data is None:
+    commit = read_json(path, Commit)
+    if commit is None:
         raise RevisionNotFound(f"Invalid rev id: {path.parent.name}")
-    return Commit.from_json(data)
+    return commit
 
 
 def dir_paths(files: Mapping[str, FileEntry]) -> set[str]:

@@ -1,10 +1,11 @@
 """From a request to a handler: routes on the raw path, who is asking, what they may do."""
 
-import json
+import hashlib
+import hmac
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn, TypeVar
 from urllib.parse import unquote
 
 from starlette.requests import Request
@@ -19,9 +20,11 @@ from ftq_hub.errors import (
     RepoNotFound,
     Unauthorized,
 )
-from ftq_hub.records import Repo, RepoType, Role, User
+from ftq_hub.records import Repo, RepoType, Role, User, from_json
 from ftq_hub.repo_files import MAIN, RepoFiles
 from ftq_hub.store import HubStore
+
+T = TypeVar("T")
 
 MAX_JSON_BYTES = 64 << 20  # bodies that are read whole: preupload samples, LFS batches, cards
 
@@ -43,7 +46,6 @@ class Call:
 
     @property
     def repo_id(self) -> str:
-        """The repo id of the path."""
         return f"{self.params['ns']}/{self.params['name']}"
 
     @property
@@ -52,7 +54,6 @@ class Call:
         return self.params.get("rev") or MAIN
 
     def flag(self, name: str) -> bool:
-        """Whether a query parameter is set to something true."""
         return self.request.query_params.get(name, "").lower() in ("1", "true", "yes")
 
     def number(self, name: str, default: int) -> int:
@@ -72,6 +73,12 @@ class Call:
     def href(self, path: str) -> str:
         """An absolute URL of this server, under the name the client used."""
         return f"{str(self.request.base_url).rstrip('/')}/{path.lstrip('/')}"
+
+    def signature(self, *parts: object) -> str:
+        """Sign what an upload to this repo may do; its URL or token carries the signature."""
+        text = "\n".join(map(str, (self.kind, self.repo_id, *parts)))
+        key: bytes = self.request.app.upload_key
+        return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
     # Access. The order matters: existence, then privacy, then the gate, then writing.
 
@@ -125,22 +132,24 @@ class Call:
                 raise BadRequest(f"the body is larger than {MAX_JSON_BYTES} bytes")
         return bytes(body)
 
-    async def json(self) -> dict[str, Any]:
-        """Return the body as a JSON object; raises BadRequest."""
+    async def json(self, kind: type[T]) -> T:
+        """Return the JSON of the body as a value of `kind`; raises BadRequest when it is none.
+
+        No body at all counts as an object without fields.
+        """
         try:
-            data = json.loads(await self.body() or b"{}")
+            return from_json(kind, await self.body() or b"{}")
         except ValueError as error:
-            raise BadRequest(f"the body is not JSON: {error}") from error
-        if not isinstance(data, dict):
-            raise BadRequest("the body must be a JSON object")
-        return data
+            raise BadRequest(f"the body does not fit: {error}") from error
+
+    async def text(self, name: str) -> str:
+        """Return one field of a body that has no other of interest; empty without it."""
+        return str((await self.json(dict[str, object])).get(name) or "")
 
 
 def may_see(repo: Repo, user: User | None) -> bool:
     """Whether the user may know that the repo exists."""
-    if not repo.private:
-        return True
-    return user is not None and (user.owns(repo.namespace) or user.name in repo.granted)
+    return not repo.private or may_pass_gate(repo, user)
 
 
 def may_pass_gate(repo: Repo, user: User | None) -> bool:
@@ -215,4 +224,4 @@ def error_response(error: HubError) -> JSONResponse:
     headers["X-Error-Message"] = " ".join(text.split())
     if error.error_code:
         headers["X-Error-Code"] = error.error_code
-    return JSONResponse({"error": error.message}, error.http_status, headers)
+    return JSONResponse({"error": error.message}, error.status, headers)

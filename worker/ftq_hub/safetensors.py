@@ -4,13 +4,27 @@ import json
 from functools import lru_cache
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from ftq_hub.records import Commit
 from ftq_hub.repo_files import RepoFiles
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _MAX_HEADER_BYTES = 100_000_000  # what the format itself allows
+
+
+class ParameterCounts(TypedDict):
+    """What an info answer says of a model's weights."""
+
+    parameters: dict[str, int]  # by dtype
+    total: int
+
+
+class _Tensor(TypedDict):
+    """What the header of a safetensors file says of one tensor."""
+
+    dtype: str
+    shape: list[int]
 
 
 @lru_cache(maxsize=1024)
@@ -21,7 +35,7 @@ def _header_counts(blob: Path) -> tuple[tuple[str, int], ...]:
         if not 0 < length <= _MAX_HEADER_BYTES:
             return ()
         try:
-            header: dict[str, Any] = json.loads(handle.read(length))
+            header: dict[str, _Tensor] = json.loads(handle.read(length))
         except ValueError:
             return ()
     counts: dict[str, int] = {}
@@ -31,8 +45,8 @@ def _header_counts(blob: Path) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(counts.items()))
 
 
-def parameter_counts(files: RepoFiles, commit: Commit) -> dict[str, Any] | None:
-    """Return `{"parameters": {dtype: n}, "total": n}` of a model, None without safetensors."""
+def parameter_counts(files: RepoFiles, commit: Commit) -> ParameterCounts | None:
+    """Return how many parameters a model has, None without safetensors."""
     counts: dict[str, int] = {}
     for path in _weight_files(files, commit):
         if entry := commit.files.get(path):

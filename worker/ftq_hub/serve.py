@@ -26,7 +26,6 @@ class _Server(uvicorn.Server):
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start listening, then call `on_ready`."""
         await super().startup(sockets)
         self._on_ready()
 

@@ -49,11 +49,9 @@ class HubStore:
         self._users.add_token(token, user, role, orgs)
 
     def remove_token(self, token: str) -> None:
-        """Revoke a token."""
         self._users.remove_token(token)
 
     def find_user(self, token: str) -> User | None:
-        """Return the user of a token, None when the token is unknown."""
         return self._users.find(token)
 
     def grant_access(self, repo: str, user: str, repo_type: RepoType | str | None = None) -> None:
@@ -83,11 +81,9 @@ class HubStore:
         return self.files(repo_type, repo_id).repo()
 
     def has_repo(self, repo_type: RepoType | str, repo_id: str) -> bool:
-        """Whether the repo exists."""
         return (self._repo_folder(repo_type, repo_id) / "repo.json").is_file()
 
     def repos(self, repo_type: RepoType | str) -> Iterator[Repo]:
-        """Yield all repos of a type, by id."""
         root = self.folder / RepoType(repo_type).plural
         for path in sorted(root.glob("*/*/repo.json")):
             yield RepoFiles(path.parent).repo()

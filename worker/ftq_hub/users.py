@@ -28,21 +28,16 @@ class Users:
             raise BadRequest(f"a token needs a user and a role of read or write, not {role!r}")
         entry = User(user, Role(role), tuple(orgs))
         with locked(self._lock_path):
-            stored = read_json(self._path) or {}
-            # Tokens are kept as they are: this hub serves tests and demos on one machine, and a
-            # person must be able to read the file. Nobody else may.
-            write_json(self._path, stored | {token: entry.to_json()}, mode=0o600)
+            stored = self._stored()
+            self._save(stored | {token: entry})
         return entry
 
     def remove_token(self, token: str) -> None:
         """Forget a token: from now on it is unknown. One that is unknown already is fine."""
         with locked(self._lock_path):
-            stored = read_json(self._path) or {}
-            kept = {known: user for known, user in stored.items() if known != token}
-            write_json(self._path, kept, mode=0o600)
+            self._save({known: user for known, user in self._stored().items() if known != token})
 
     def find(self, token: str) -> User | None:
-        """Return the token's user, None for an unknown token."""
         with self._guard:
             self._refresh()
             return self._users.get(token)
@@ -56,6 +51,14 @@ class Users:
         # The inode is part of the stamp because two writes can fall into one clock tick.
         stamp = (stat.st_mtime_ns, stat.st_ino)
         if stamp != self._stamp:
-            stored = read_json(self._path) or {}
-            self._users = {token: User.from_json(data) for token, data in stored.items()}
+            self._users = self._stored()
             self._stamp = stamp
+
+    def _stored(self) -> dict[str, User]:
+        return read_json(self._path, dict[str, User]) or {}
+
+    def _save(self, users: dict[str, User]) -> None:
+        # Tokens are kept as they are: this hub serves tests and demos on one machine, and a
+        # person must be able to read the file. Nobody else may.
+        entries = {token: user.to_json() for token, user in users.items()}
+        write_json(self._path, entries, mode=0o600)

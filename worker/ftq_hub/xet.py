@@ -6,7 +6,6 @@ opens a session with an address of its own, so that a client, which remembers by
 it has sent, never leaves out what this hub no longer has.
 """
 
-import hashlib
 import hmac
 import secrets
 import shutil
@@ -38,13 +37,9 @@ async def write_token(call: Call) -> ASGIApp:
     until = int(time.time()) + SESSION_S
     session = f"{until}-{secrets.token_hex(8)}"
     cas = call.href(f"_xet/{call.kind.plural}/{call.repo_id}/{session}")
-    return JSONResponse({"casUrl": cas, "exp": until, "accessToken": _token(call, session)})
-
-
-def _token(call: Call, session: str) -> str:
-    text = f"xet\n{call.kind}\n{call.repo_id}\n{session}"
-    key: bytes = call.request.app.upload_key
-    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+    return JSONResponse(
+        {"casUrl": cas, "exp": until, "accessToken": call.signature("xet", session)}
+    )
 
 
 def _remove_old_sessions(files: RepoFiles) -> None:
@@ -59,7 +54,7 @@ def _open_session(call: Call) -> tuple[RepoFiles, Path]:
     session = call.params["session"]
     sent = call.request.headers.get("authorization", "").removeprefix("Bearer ")
     until = session.partition("-")[0]
-    genuine = hmac.compare_digest(sent.encode(), _token(call, session).encode())
+    genuine = hmac.compare_digest(sent.encode(), call.signature("xet", session).encode())
     if not genuine or int(until) < time.time():
         raise Forbidden("this xet session is not, or no longer, open")
     files = call.store.files(call.kind, call.repo_id)

@@ -10,7 +10,7 @@ from ftq_client.submit.tokens import find_token, secret_values, token_from_stdin
 from ftq_shared.settings import Settings
 from ftq_shared.sources import Place, parse_source
 from ftq_shared.spec import JobSpec
-from ftq_shared.spec_input import apply_sets, load_yaml, merge
+from ftq_shared.spec_input import apply_sets, load_yaml, merge, nested
 
 
 def read_raw(
@@ -29,20 +29,8 @@ def read_raw(
         raw = json.loads(client.get(client.find(from_job)).spec_json)
     if path:
         raw = merge(raw, load_yaml(path))
-    raw = merge(raw, nested(flags))
+    raw = merge(raw, *(nested(name, value) for name, value in flags.items()))
     return apply_sets(raw, sets)
-
-
-def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn dotted names into nested dictionaries."""
-    result: dict[str, Any] = {}
-    for name, value in flat.items():
-        inner = result
-        *outer, last = name.split(".")
-        for part in outer:
-            inner = inner.setdefault(part, {})
-        inner[last] = value
-    return result
 
 
 def complete(raw: dict[str, Any], settings: Settings) -> tuple[dict[str, Any], str | None]:

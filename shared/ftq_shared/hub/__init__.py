@@ -2,11 +2,10 @@
 
 from ftq_shared.hub.client import HubClient
 from ftq_shared.hub.layout import Layout, Split, layout
-from ftq_shared.hub.records import Found, Identity, Kind, RepoRecord, RepoState
+from ftq_shared.hub.records import Identity, Kind, RepoRecord, RepoState, SearchHit
 from ftq_shared.hub.transport import Retry
 
 __all__ = [
-    "Found",
     "HubClient",
     "Identity",
     "Kind",
@@ -14,6 +13,7 @@ __all__ = [
     "RepoRecord",
     "RepoState",
     "Retry",
+    "SearchHit",
     "Split",
     "layout",
 ]

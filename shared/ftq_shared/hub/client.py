@@ -3,48 +3,53 @@
     hub = HubClient(settings.hf_endpoint, token, on_retry=print)
     hub.model_info("org/name").sha
 
-Every call names its endpoint and token; nothing is taken from the environment. Calls are tried
-again while the Hub is away (`Retry`) and end in HubUnreachable; refusals come as Refused.
+Every call names its endpoint and token; nothing is taken from the environment. A call is
+repeated while the Hub is away; after the time of `Retry` it raises HubUnreachable. What the Hub
+refuses is raised as Refused.
 """
 
 import io
-import json
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 from ftq_shared.errors import FtqError, HubUnreachable, Refused
-from ftq_shared.hub import access, nearest
+from ftq_shared.hub import nearest
 from ftq_shared.hub.records import (
-    Found,
     Identity,
     Kind,
     RepoRecord,
     RepoState,
-    found,
+    SearchHit,
     identity,
     record,
+    search_hit,
 )
 from ftq_shared.hub.refusals import Refusals
 from ftq_shared.hub.transport import Retry, Transport
 from ftq_shared.settings import DEFAULT_ENDPOINT
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+    from huggingface_hub import DatasetInfo, HfApi, ModelInfo
 
 T = TypeVar("T")
 
 # A config or tokenizer file beyond this is not what it says it is.
 _MAX_TEXT_BYTES = 32 * 2**20
 _QUICK = Retry(total_s=0.0, request_s=5.0)
+_COMMIT_PREFIX = "ftq "  # how the titles of ftq's own commits begin
+# How the Hub's web page titles a commit that only touched the card.
+_CARD_EDITS = frozenset({"Update README.md", "Create README.md"})
+_NO_CONTENT = frozenset({".gitattributes", "README.md"})
 
 
 class HubClient:
     """A Hub as one person sees it.
 
     `token` is a token, True for the one that `hf auth login` stored on this machine, False or
-    None for nobody. `on_retry` hears a sentence before each new try; what it raises ends the call.
+    None for nobody. `on_retry` is called with a sentence before each new try; what it raises ends
+    the call.
     """
 
     def __init__(
@@ -134,29 +139,29 @@ class HubClient:
 
     # Search
 
-    def search_models(self, query: str, limit: int = 10) -> list[Found]:
+    def search_models(self, query: str, limit: int = 10) -> list[SearchHit]:
         """Return models whose id holds the words, most downloaded first; empty when none does."""
         return self._search("model", query, None, limit)
 
-    def search_datasets(self, query: str, limit: int = 10) -> list[Found]:
+    def search_datasets(self, query: str, limit: int = 10) -> list[SearchHit]:
         """Return datasets whose id holds the words; empty when none does."""
         return self._search("dataset", query, None, limit)
 
-    def _search(self, kind: Kind, query: str, author: str | None, limit: int) -> list[Found]:
-        ask: Callable[..., Iterable[Any]] = (
+    def _search(self, kind: Kind, query: str, author: str | None, limit: int) -> list[SearchHit]:
+        ask: Callable[..., Iterable[ModelInfo | DatasetInfo]] = (
             self.api.list_models if kind == "model" else self.api.list_datasets
         )
 
-        def run() -> list[Found]:
+        def run() -> list[SearchHit]:
             results = ask(search=query or None, author=author, limit=limit, sort="downloads")
-            return [found(info) for info in islice(results, limit)]
+            return [search_hit(info) for info in islice(results, limit)]
 
         return self.call(run, kind=kind, repo=query, what=f"searching {kind}s for {query!r}")
 
     def nearest(self, kind: Kind, name: str) -> list[str]:
         """Return up to five ids that come near `name`; empty when the Hub finds none.
 
-        Never raises for the Hub's sake: it decorates an error that is told anyway.
+        Trouble with the Hub is not raised: the names only adorn an error that is raised anyway.
         """
         quick = self._quick(kind)
 
@@ -182,26 +187,6 @@ class HubClient:
         if len(content) > _MAX_TEXT_BYTES:
             raise Refused(f"{repo}: {path} is larger than 32 MiB", code="file_too_large", file=path)
         return content.decode("utf-8", "replace")
-
-    def read_json(self, kind: Kind, repo: str, path: str, revision: str) -> Any:
-        """Return a JSON file, None when it is not there; raises Refused when it is broken."""
-        text = self.read_text(kind, repo, path, revision)
-        if text is None:
-            return None
-        try:
-            return json.loads(text)
-        except ValueError as error:
-            raise Refused(
-                f"{repo}: {path} is not valid JSON: {error}",
-                code="broken_file",
-                hint="the repo is damaged; choose another revision, or tell its owner",
-                file=path,
-            ) from error
-
-    def config_json(self, repo: str, revision: str) -> dict[str, Any] | None:
-        """Return a model's config.json, None when it has none."""
-        config = self.read_json("model", repo, "config.json", revision)
-        return config if isinstance(config, dict) else None
 
     def read_head(
         self, kind: Kind, repo: str, path: str, revision: str, size_bytes: int
@@ -264,12 +249,43 @@ class HubClient:
         except Refused as error:
             raise (self.refusals.bad_token() if error.code == "access" else error) from error
 
+    # The repo that a job wants to write to
+
     def write_access(self, repo: str) -> str:
         """Return the full id of `repo` (the user's own namespace added) when it may be written.
 
+        A repo that does not exist yet is judged by its namespace, an existing one by the Hub.
         Raises Refused: `no_token`, `bad_token`, `no_write_access`.
         """
-        return access.write_access(self, repo)
+        if not self.token:
+            raise self.refusals.no_token(repo)
+        who = self.whoami()
+        full = repo if "/" in repo else f"{who.name}/{repo}"
+        if why := who.forbidden(full):
+            raise self.refusals.no_write(full, why)
+        try:
+            self.call(lambda: self.api.auth_check(full, write=True), kind="model", repo=full)
+        except Refused as error:
+            if error.code == "no_such_model":
+                return full  # absent: it will be made
+            raise self.refusals.no_write(full, f"{who.name} may not change it") from error
+        return full
+
+    def repo_state(self, repo: str) -> RepoState:
+        """Return what is in a model repo; raises Refused when it cannot be looked at."""
+        try:
+            files = self.call(lambda: self.api.list_repo_files(repo), kind="model", repo=repo)
+        except Refused as error:
+            if error.code == "no_such_model":
+                return RepoState.ABSENT
+            raise
+        if set(files) <= _NO_CONTENT:
+            return RepoState.EMPTY
+        commits = self.call(lambda: self.api.list_repo_commits(repo), kind="model", repo=repo)
+        titles = [commit.title for commit in commits if commit.title not in _CARD_EDITS]
+        return (
+            RepoState.OURS if titles and titles[0].startswith(_COMMIT_PREFIX) else RepoState.OTHER
+        )
 
     def delete_repo(self, kind: Kind, repo: str) -> None:
         """Delete a repo; one that is gone already is fine. Raises Refused, HubUnreachable."""
@@ -279,10 +295,6 @@ class HubClient:
             repo=repo,
             what=f"deleting {repo}",
         )
-
-    def repo_state(self, repo: str) -> RepoState:
-        """Return what stands in a model repo that a job wants to write to."""
-        return access.repo_state(self, repo)
 
 
 __all__ = ["HubClient", "HubUnreachable", "Retry"]

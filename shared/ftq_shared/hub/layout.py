@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import PurePosixPath
-from typing import Any
 
 from ftq_shared.hub.records import RepoRecord
 
@@ -42,7 +41,7 @@ class Layout:
     """All configs of a dataset."""
 
     configs: Mapping[str, Mapping[str, Split]] = field(default_factory=dict)
-    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of the file reader
+    options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # of the file reader
     default: str | None = None  # what is meant without a name; None: a name is needed
 
     @property
@@ -69,7 +68,7 @@ def layout(dataset: RepoRecord) -> Layout:
     return Layout(configs, options, _default(entries))
 
 
-def _default(entries: list[dict[str, Any]]) -> str | None:
+def _default(entries: list[dict[str, object]]) -> str | None:
     named = [str(entry["config_name"]) for entry in entries]
     marked = [str(entry["config_name"]) for entry in entries if entry.get("default")]
     if marked:
@@ -85,21 +84,25 @@ def _is_data(path: str) -> bool:
     return not hidden and parts[-1] not in _NOT_DATA and not path.endswith(_NOT_DATA_SUFFIXES)
 
 
-def _listed(value: Any) -> list[dict[str, Any]]:
+def _listed(value: object) -> list[dict[str, object]]:
     """Return a card's value as a list of mappings, whatever it was written as."""
     items = value if isinstance(value, list) else [value]
     return [dict(item) for item in items if isinstance(item, Mapping)]
 
 
-def _infos(card: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _infos(card: Mapping[str, object]) -> dict[str, dict[str, object]]:
     return {
         str(info.get("config_name", DEFAULT)): info for info in _listed(card.get("dataset_info"))
     }
 
 
-def _described(files: Mapping[str, tuple[str, ...]], info: Mapping[str, Any]) -> dict[str, Split]:
+def _described(
+    files: Mapping[str, tuple[str, ...]], info: Mapping[str, object]
+) -> dict[str, Split]:
     rows = {
-        str(split.get("name")): split.get("num_examples") for split in _listed(info.get("splits"))
+        str(split.get("name")): count
+        for split in _listed(info.get("splits"))
+        if isinstance(count := split.get("num_examples"), int)
     }
     columns = tuple(
         str(feature["name"]) for feature in _listed(info.get("features")) if "name" in feature
@@ -107,7 +110,7 @@ def _described(files: Mapping[str, tuple[str, ...]], info: Mapping[str, Any]) ->
     return {name: Split(paths, rows.get(name), columns) for name, paths in files.items()}
 
 
-def _of_config(entry: Mapping[str, Any], paths: list[str]) -> dict[str, tuple[str, ...]]:
+def _of_config(entry: Mapping[str, object], paths: list[str]) -> dict[str, tuple[str, ...]]:
     """Return the files per split of one entry of the card's `configs`."""
     base = str(entry.get("data_dir") or "").strip("./")
     data_files = entry.get("data_files")
@@ -123,7 +126,7 @@ def _of_config(entry: Mapping[str, Any], paths: list[str]) -> dict[str, tuple[st
     return {split: tuple(found) for split, found in splits.items() if found}
 
 
-def _patterns(data_files: Any) -> Iterable[tuple[str, str]]:
+def _patterns(data_files: object) -> Iterable[tuple[str, str]]:
     """Yield (split, pattern) of every way in which the card may write data_files."""
     items = data_files if isinstance(data_files, list) else [data_files]
     for item in items:

@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from huggingface_hub import DatasetInfo, ModelInfo
 
 Kind = Literal["model", "dataset"]
 
@@ -27,7 +30,7 @@ class RepoRecord:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchHit:
     """One result of a search."""
 
     id: str
@@ -47,9 +50,23 @@ class Identity:
     role: str = "write"  # read, write or fineGrained
     writable: frozenset[str] = frozenset()  # fineGrained: users, orgs and repos it may change
 
+    def forbidden(self, repo: str) -> str:
+        """Say why the token cannot write to namespace/name; empty when nothing here forbids it."""
+        namespace = repo.split("/")[0]
+        if self.role == "read":
+            return f"the token of {self.name} has the role read"
+        if namespace != self.name and namespace not in self.orgs:
+            mine = ", ".join([self.name, *self.orgs])
+            return f"{self.name} is no member of {namespace} (may write to: {mine})"
+        if self.orgs.get(namespace) == "read":
+            return f"{self.name} has the role read in {namespace}"
+        if self.role == "fineGrained" and not self.writable & {namespace, repo}:
+            return f"the fine-grained token of {self.name} has no write permission there"
+        return ""
+
 
 class RepoState(StrEnum):
-    """What stands in the repo that a job wants to write to."""
+    """What is in the repo that a job wants to write to."""
 
     ABSENT = "absent"  # it will be made
     EMPTY = "empty"  # nothing but .gitattributes and a README
@@ -57,9 +74,10 @@ class RepoState(StrEnum):
     OTHER = "other"  # something that ftq did not put there
 
 
-def record(kind: Kind, info: Any) -> RepoRecord:
-    """Return the record of huggingface_hub's ModelInfo or DatasetInfo."""
-    card = _card(info)
+def record(kind: Kind, info: "ModelInfo | DatasetInfo") -> RepoRecord:
+    """Return the record of what huggingface_hub answers."""
+    data: Any = info.card_data  # a class without types
+    card = data.to_dict() if data is not None else {}
     tags = tuple(info.tags or ())
     totals = getattr(info, "safetensors", None)
     return RepoRecord(
@@ -78,9 +96,9 @@ def record(kind: Kind, info: Any) -> RepoRecord:
     )
 
 
-def found(info: Any) -> Found:
+def search_hit(info: "ModelInfo | DatasetInfo") -> SearchHit:
     """Return one search result of huggingface_hub."""
-    return Found(
+    return SearchHit(
         id=info.id,
         downloads=info.downloads,
         likes=info.likes,
@@ -105,11 +123,6 @@ def identity(answer: Mapping[str, Any]) -> Identity:
         role=str(token.get("role", "write")),
         writable=frozenset(writable),
     )
-
-
-def _card(info: Any) -> dict[str, Any]:
-    data = info.card_data
-    return data.to_dict() if data is not None else {}
 
 
 def _license(card: Mapping[str, Any], tags: tuple[str, ...]) -> str | None:

@@ -6,6 +6,7 @@ the first failure comes out at once, so that one place decides, and everybody se
 again.
 """
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -201,7 +202,12 @@ class Transport:
             return _from_status(status, error.response.headers) if fits else None
         if isinstance(error, httpx2.TransportError):
             return Transient(_reason(error))
-        _refuse_stranger(error, self.endpoint)
+        if isinstance(error, json.JSONDecodeError):  # a portal or proxy page, not a Hub
+            raise HubUnreachable(
+                f"{self.endpoint} answers, but not as a Hub does",
+                code="not_a_hub",
+                hint="check HF_ENDPOINT, and whether a log-in page or proxy stands in between",
+            ) from error
         return None
 
     def _unreachable(self, what: str, trouble: Transient, seconds: float) -> FtqError:
@@ -223,15 +229,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, httpx2.ConnectError):
         return f"cannot be reached ({Redactor().text(str(error)) or 'no connection'})"
     return "broke the connection off"
-
-
-def _refuse_stranger(error: Exception, endpoint: str) -> None:
-    """Raise HubUnreachable when the answer was no JSON: a portal or proxy page, not a Hub."""
-    import json
-
-    if isinstance(error, json.JSONDecodeError):
-        raise HubUnreachable(
-            f"{endpoint} answers, but not as a Hub does",
-            code="not_a_hub",
-            hint="check HF_ENDPOINT, and whether a log-in page or proxy stands in between",
-        ) from error

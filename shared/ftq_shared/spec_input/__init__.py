@@ -7,7 +7,7 @@ All errors are found at once and told with the right names.
 """
 
 from ftq_shared.spec_input.aliases import ALIASES
-from ftq_shared.spec_input.layers import apply_sets, load_yaml, merge
+from ftq_shared.spec_input.layers import apply_sets, load_yaml, merge, nested
 from ftq_shared.spec_input.parse import Finding, find_problems, parse_spec, show
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "find_problems",
     "load_yaml",
     "merge",
+    "nested",
     "parse_spec",
     "show",
 ]

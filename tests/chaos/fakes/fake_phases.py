@@ -133,9 +133,9 @@ def save(ctx: PhaseContext, step: int, state: str, data: str) -> None:
         return
     folder = ctx.paths.checkpoints(ctx.claim) / checkpoints.PART / f"checkpoint-{step}"
     write_json(folder / checkpoints.STATE, {"state": state, "step": step})
-    ctx.owner.written()
+    ctx.owner.flush_events()
     done = checkpoints.seal(folder, step=step, token=ctx.token_number, data=data, facts={})
-    ctx.owner.confirm()
+    ctx.owner.check_lease()
     checkpoints.switch(ctx.paths, done, None)
     checkpoints.prune(ctx.paths, ctx.token_number, None)
     ctx.emit(EventType.CHECKPOINT, step=step, path=str(done.path.relative_to(ctx.paths.root)))
@@ -165,7 +165,7 @@ def publish(ctx: PhaseContext, journal: Journal) -> None:
     """Push to a made-up Hub: a file a repo, one line a commit."""
     repo = wishes(ctx.spec.name).get("repo", ctx.job)
     said = ""
-    while owner := ctx.owner.lock(f"fake/{repo}"):
+    while owner := ctx.owner.try_lock(f"fake/{repo}"):
         if owner != said:
             ctx.emit(EventType.WAITING, reason=f"{owner} publishes to {repo}", unblock="wait")
             said = owner
@@ -176,7 +176,7 @@ def publish(ctx: PhaseContext, journal: Journal) -> None:
     journal.note("step")
     hub = ROOT / "fake-hub" / f"{repo}.jsonl"
     if not any(commit["job"] == ctx.job for commit in commits(hub)):
-        ctx.owner.confirm()
+        ctx.owner.check_lease()
         commit = {"job": ctx.job, "claim": ctx.claim, "began": began, "t": time.monotonic()}
         append(hub, commit)
     model = read_json(ctx.paths.model / "state.json")

@@ -182,6 +182,8 @@ def test_a_started_download_goes_on_where_it_stopped(hub: Any, model: str, tmp_p
     assert rest == WEIGHTS[1000:]
     with pytest.raises(OSError, match="416"):
         hub.call("GET", "/me/tiny-llama/resolve/main/config.json", Range="bytes=99999-")
+    with pytest.raises(OSError, match="400"):
+        hub.call("GET", "/me/tiny-llama/resolve/main/config.json", Range="bytes=a-b")
 
 
 def test_each_refusal_is_the_clients_own_error(hub: Any, model: str, tmp_path: Path) -> None:

@@ -262,3 +262,20 @@ def test_the_store_is_plain_files(hub: Any, repo: str, files: Callable[..., Path
     assert (manifest["title"], entry["size"], len(sha)) == ("mine", 4, 40)
     assert not list(hub.store.folder.rglob(".tmp-*"))
     assert (hub.store.folder / "users.json").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/repos/create", {"name": ["not", "text"]}),
+        ("/api/repos/create", {"name": "me/space", "type": "space"}),
+        ("/api/models/me/typed/preupload/main", {"files": [{"path": "x", "size": "large"}]}),
+        ("/me/typed.git/info/lfs/objects/batch", {"operation": "upload", "objects": [{}]}),
+        ("/api/models/me/typed/paths-info/main", [1]),
+    ],
+)
+def test_a_body_that_does_not_fit_is_answered_400(hub: Any, path: str, body: object) -> None:
+    hub.api().create_repo("me/typed", exist_ok=True)
+    headers = {"Authorization": "Bearer hf_me", "Content-Type": "application/json"}
+    with pytest.raises(OSError, match="400"):
+        hub.call("POST", path, body, **headers)

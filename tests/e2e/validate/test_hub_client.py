@@ -54,14 +54,12 @@ def test_a_search_shows_what_a_person_chooses_by(client):
 def test_files_are_read_in_part_and_whole(client, hub):
     sha = client().model_info("org/base").sha
     hub_client = client()
-    assert hub_client.config_json("org/base", sha)["model_type"] == "llama"
+    assert '"llama"' in hub_client.read_text("model", "org/base", "config.json", sha)
     assert hub_client.read_text("model", "org/base", "none.txt", sha) is None
     assert len(hub_client.read_head("model", "org/base", "model.safetensors", sha, 8)) == 8
-    hub.add("model", "org/files", {"empty.json": "", "broken.json": "{"})
+    hub.add("model", "org/files", {"empty.json": ""})
     sha = client().model_info("org/files").sha
     assert hub_client.read_head("model", "org/files", "empty.json", sha, 8) == b""
-    with pytest.raises(Refused, match="not valid JSON"):
-        hub_client.read_json("model", "org/files", "broken.json", sha)
     base = client().model_info("org/base").sha
     with hub_client.open("model", "org/base", "model.safetensors", base) as file:
         file.seek(-4, io.SEEK_END)

@@ -294,8 +294,8 @@ def test_a_disk_without_room_for_an_event_requeues_the_job_and_counts(
 ) -> None:
     told: list[Any] = []
     services.store.requeue = lambda *args, **how: told.append((args, how))
-    run.paths.attempt(run.record.claim).parent.mkdir(parents=True)
-    run.paths.attempt(run.record.claim).touch()  # in the way of the folder
+    run.paths.claim_dir(run.record.claim).parent.mkdir(parents=True)
+    run.paths.claim_dir(run.record.claim).touch()  # in the way of the folder
     run.work()
     ((args, how),) = told
     assert args[:2] == ("ft-aaaaaaaa", "1:a")

@@ -64,13 +64,13 @@ PHASES = """
     def tell(ctx):
         for n in range(5):
             ctx.emit(EventType.LOG, line=str(n))
-        ctx.owner.written()
+        ctx.owner.flush_events()
         ctx.emit(EventType.LOG, line="sealed")
 
     def ask(ctx):
-        ctx.owner.confirm()
-        ctx.emit(EventType.LOG, line=ctx.owner.lock("a repo"))
-        ctx.owner.confirm()
+        ctx.owner.check_lease()
+        ctx.emit(EventType.LOG, line=ctx.owner.try_lock("a repo"))
+        ctx.owner.check_lease()
 
     def no_room(ctx):
         try:

@@ -1,4 +1,4 @@
-"""Rows of every shape become examples, and every fault of a row is named."""
+"""Rows of every layout become examples, and every fault of a row is named."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from tests.support.data_jobs import make_spec
 
 from ftq_shared.errors import Refused
 from ftq_worker.data.cleaning import RowProblem, Rule, scrub, text_key
-from ftq_worker.data.columns import detect_shape
+from ftq_worker.data.columns import detect_layout
 from ftq_worker.data.examples import Example, Made, example_maker
 
 USER, GPT = {"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}
@@ -15,8 +15,8 @@ USER, GPT = {"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}
 
 def made(values: dict[str, Any], names: dict[str, list[str]] | None = None, **fields: Any) -> Made:
     spec = make_spec(**fields)
-    shape = detect_shape(list(values), [values], spec)
-    return example_maker(shape, spec.data.row_template, list(values), names or {})(values)
+    layout = detect_layout(list(values), [values], spec)
+    return example_maker(layout, spec.data.row_template, list(values), names or {})(values)
 
 
 def turns(example: Example) -> list[tuple[str, str]]:
@@ -52,7 +52,7 @@ def test_messages_may_be_json_parts_or_hold_tools() -> None:
     assert "name" not in example.messages[2]
     text = '[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]'
     row = {"messages": text}
-    maker = example_maker(detect_shape(["messages"], [], make_spec()), None, ["messages"], {})
+    maker = example_maker(detect_layout(["messages"], [], make_spec()), None, ["messages"], {})
     assert turns(maker(row).example) == [("user", "a"), ("assistant", "b")]
 
 

@@ -82,7 +82,7 @@ def test_a_second_run_gives_the_same_and_replaces_the_first(
     assert job.run() == report
     assert {name: job.load(name).to_list() for name in report.rows} == rows
     assert {p.name for p in job.ctx.paths.prepared.iterdir()} == {"train", "validation", "golden"}
-    assert list(job.ctx.paths.attempt("1").iterdir()) == []
+    assert list(job.ctx.paths.claim_dir("1").iterdir()) == []
     other = make_job(path, chat_tokenizer, storage="other", train={"seed": 7})
     assert other.run().golden_sha256 != report.golden_sha256
 
@@ -413,7 +413,7 @@ def test_a_cancel_stops_it_and_leaves_nothing(
         job.run()
     assert job.sent(EventType.PROGRESS) == []
     assert not job.ctx.paths.prepared.exists()
-    assert list(job.ctx.paths.attempt("1").iterdir()) == []
+    assert list(job.ctx.paths.claim_dir("1").iterdir()) == []
 
 
 def test_the_golden_hash_is_of_the_texts_in_order(

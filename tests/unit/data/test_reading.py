@@ -11,7 +11,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from ftq_shared.errors import Refused
 from ftq_worker.data import files as readers
 from ftq_worker.data.files import read_file
-from ftq_worker.data.reading import file_tables, open_files, pick_split, split_files
+from ftq_worker.data.reading import file_sources, open_files, pick_split, split_files
 from ftq_worker.data.rows import Row
 
 
@@ -126,10 +126,10 @@ def test_parquet_tells_rows_columns_and_label_names(tmp_path: Path) -> None:
     Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features).to_parquet(
         tmp_path / "a.parquet"
     )
-    table = open_files("train", [tmp_path / "a.parquet"])
-    assert (table.rows, table.columns) == (2, ["text", "label"])
-    assert table.label_names == {"label": ["no", "yes"]}
-    assert next(dict(r.values) for r in table.read()) == {"text": "a", "label": 1}
+    source = open_files("train", [tmp_path / "a.parquet"])
+    assert (source.rows, source.columns) == (2, ["text", "label"])
+    assert source.label_names == {"label": ["no", "yes"]}
+    assert next(dict(r.values) for r in source.read()) == {"text": "a", "label": 1}
 
 
 def test_a_parquet_file_that_is_none_and_an_unknown_kind(tmp_path: Path) -> None:
@@ -180,6 +180,6 @@ def test_names_say_which_split_a_file_is(files: list[str], splits: dict[str, lis
 
 
 def test_a_split_that_is_not_there(tmp_path: Path) -> None:
-    tables = file_tables([put(tmp_path / "train.txt", "a\n"), put(tmp_path / "test.txt", "b\n")])
+    sources = file_sources([put(tmp_path / "train.txt", "a\n"), put(tmp_path / "test.txt", "b\n")])
     with pytest.raises(Refused, match="has no split 'dev'; it has test, train"):
-        pick_split(tables, "dev")
+        pick_split(sources, "dev")

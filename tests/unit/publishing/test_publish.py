@@ -49,11 +49,11 @@ class OneOwner:
     locks: list[str | Exception] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
-    def confirm(self) -> None:
+    def check_lease(self) -> None:
         if not self.confirmed:
             raise Stale("somebody else owns this job now")
 
-    def lock(self, what: str) -> str:
+    def try_lock(self, what: str) -> str:
         self.asked.append(what)
         answer = self.locks.pop(0) if self.locks else ""
         if isinstance(answer, Exception):
@@ -106,7 +106,7 @@ class TestVerification:
         assert found["ok"]
         assert found["after"] == pytest.approx(found["before"], rel=1e-5)
         assert found["message"].endswith(f"what training measured: {found['before']:.4f}")
-        staged = job.ctx.paths.attempt(job.ctx.claim) / "publish"
+        staged = job.ctx.paths.claim_dir(job.ctx.claim) / "publish"
         assert not list(staged.glob("adapter*"))
 
     @pytest.mark.parametrize("value", [0.0, math.nan])
@@ -446,7 +446,7 @@ class TestCard:
         ):
             job = publishing(repo=f"me/samples{number}", card_samples=allowed)
             set_samples(job, private)
-            folder = job.ctx.paths.attempt("99")
+            folder = job.ctx.paths.claim_dir("99")
             folder.mkdir(parents=True)
             write_card_alone(job, folder)
             assert ("w5 secret row" in (folder / "README.md").read_text()) is shown
@@ -457,7 +457,7 @@ class TestCard:
         found = Validated.load(job.ctx.paths.validated)
         local = found.model.model_copy(update={"place": Place.WORKER, "name": "/secret/place"})
         found.model_copy(update={"model": local}).save(job.ctx.paths.validated)
-        folder = job.ctx.paths.attempt("99")
+        folder = job.ctx.paths.claim_dir("99")
         folder.mkdir(parents=True)
         write_card_alone(job, folder)
         text = (folder / "README.md").read_text()
@@ -517,9 +517,8 @@ def set_samples(job: TinyJob, private: bool) -> None:
         update={"dataset": found.dataset.model_copy(update={"private": private})}
     ).save(job.ctx.paths.validated)
     prepared = Prepared.load(job.ctx.paths.prepared_report)
-    prepared.model_copy(update={"samples": [{"row": 0, "text": "w5 secret row"}]}).save(
-        job.ctx.paths.prepared_report
-    )
+    sample = {"row": 0, "tokens": 3, "set": "train", "text": "w5 secret row"}
+    prepared.model_copy(update={"samples": [sample]}).save(job.ctx.paths.prepared_report)
 
 
 def write_card_alone(job: TinyJob, folder) -> None:

@@ -1,7 +1,6 @@
 import pytest
 
 from ftq_shared.hub import RepoRecord, layout
-from ftq_shared.hub.access import _forbidden
 from ftq_shared.hub.nearest import find, queries, rank
 from ftq_shared.hub.records import Identity, identity
 
@@ -98,6 +97,11 @@ def test_a_card_that_is_odd_breaks_nothing(card):
     layout(dataset(["a.csv"], card))
 
 
+def test_a_count_that_is_no_number_counts_as_unknown():
+    card = {"dataset_info": {"splits": [{"name": "train", "num_examples": "7"}]}}
+    assert layout(dataset(["a.csv"], card)).configs["default"]["train"].rows is None
+
+
 def test_names_that_come_near():
     ids = ["openai/gsm8k", "org/gsm-hard", "Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B-Base", "x/zzz"]
 
@@ -132,12 +136,12 @@ def test_who_a_token_is():
     who = identity(answer)
     assert (who.name, dict(who.orgs), who.role) == ("me", {"team": "admin"}, "fineGrained")
     assert who.writable == {"team"}
-    assert "fine-grained" in _forbidden(who, "me/x")
-    assert not _forbidden(who, "team/x")
+    assert "fine-grained" in who.forbidden("me/x")
+    assert not who.forbidden("team/x")
     assert identity({"name": "me"}).role == "write"
 
 
 def test_roles_in_an_organisation():
     who = Identity("me", {"team": "read"})
-    assert "role read in team" in _forbidden(who, "team/x")
-    assert not _forbidden(who, "me/x")
+    assert "role read in team" in who.forbidden("team/x")
+    assert not who.forbidden("me/x")

@@ -15,7 +15,7 @@ from ftq_worker.job.reports import ModelFacts
 from ftq_worker.training import auto_rules, memory
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.facts import DeviceFacts, RunFacts
-from ftq_worker.training.flow import StepBoundary
+from ftq_worker.training.flow import FlowCallback
 from ftq_worker.training.sampling import grouped_order
 from ftq_worker.training.settings import auto_save_every_s, resolve_settings, with_packing
 
@@ -160,22 +160,22 @@ def test_the_first_save_decides_when_the_next_ones_are_due(tmp_path, llama, monk
     now = [0.0]
     job = tiny_job(tmp_path, llama, "sft")
     settings = resolve_settings(job.ctx, facts(rows=48))
-    boundary = StepBoundary(job.ctx, settings, RunClock(lambda: now[0]))
-    monkeypatch.setattr(boundary, "_seal", lambda state: None)
+    flow = FlowCallback(job.ctx, settings, RunClock(lambda: now[0]))
+    monkeypatch.setattr(flow, "_seal", lambda state: None)
     state, control = TrainerState(global_step=1), TrainerControl()
 
     def is_due(after_s: float) -> bool:
         now[0] += after_s
         control.should_save = False
-        boundary.on_step_end(None, state, control)
+        flow.on_step_end(None, state, control)
         return control.should_save
 
     def save(seconds: float) -> None:
-        boundary._clock.step(1)
+        flow._clock.step(1)
         now[0] += seconds
-        boundary.on_save(None, state, control)
+        flow.on_save(None, state, control)
 
-    boundary.on_train_begin(None, state, control)
+    flow.on_train_begin(None, state, control)
     assert not is_due(119)
     assert is_due(1)  # nothing is known yet: after 2 minutes
     save(10)

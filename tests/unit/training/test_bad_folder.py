@@ -16,10 +16,10 @@ from ftq_shared.paths import JobPaths, read_json, write_json
 from ftq_worker.agent.child import Spawn
 from ftq_worker.host.disk import disk_full
 from ftq_worker.job import folders
+from ftq_worker.job.prepared import load_sets
 from ftq_worker.job.reports import Prepared, Trained, Validated, read_resolved
 from ftq_worker.phases import prepare, train
 from ftq_worker.training import checkpoints
-from ftq_worker.training.session import load_sets
 from ftq_worker.training.trainers import Trainer
 
 JOB = "ft-aaaaaaaa"
@@ -126,13 +126,13 @@ class TestUnfinished:
         paths = JobPaths(tmp_path, JOB)
         for claim in ("1-aa", "2-bb", "3-cc", "12-dd", "old"):
             for name in (*folders.SCRATCH, "prepare.old", "checkpoints/checkpoint-5"):
-                (paths.attempt(claim) / name).mkdir(parents=True)
+                (paths.claim_dir(claim) / name).mkdir(parents=True)
             paths.events(claim).write_text("{}")
         folders.sweep(paths, 3)
         left = {
             claim: sorted(
-                p.relative_to(paths.attempt(claim)).as_posix()
-                for p in paths.attempt(claim).rglob("*")
+                p.relative_to(paths.claim_dir(claim)).as_posix()
+                for p in paths.claim_dir(claim).rglob("*")
             )
             for claim in ("1-aa", "2-bb", "3-cc", "12-dd", "old")
         }
@@ -300,7 +300,7 @@ class TestALostClaim:
             write_json(folder / "whose.json", "the next owner's")
             write_json(report, "the next owner's")
         control = SimpleNamespace(check=lambda: None)
-        owner = SimpleNamespace(confirm=stale)
+        owner = SimpleNamespace(check_lease=stale)
         yield SimpleNamespace(paths=paths, control=control, owner=owner, claim="1-a")
         assert read_json(paths.model / "whose.json") == read_json(paths.train_report)
         assert read_json(paths.prepared / "whose.json") == read_json(paths.prepared_report)
@@ -312,8 +312,8 @@ class TestALostClaim:
 
     def test_leaves_no_data(self, ctx, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(prepare, "save_set", lambda *_: None)
-        pool = SimpleNamespace(tokens=None)
-        chosen = SimpleNamespace(pool=pool, records=None)
-        sets = SimpleNamespace(train=chosen, validation=chosen, golden=chosen)
+        table = SimpleNamespace(tokens=[])
+        chosen = SimpleNamespace(table=table, records=None)
+        sets = SimpleNamespace(items=lambda: [("train", chosen)])
         with pytest.raises(Stale):
             prepare._save(ctx, sets, tmp_path / "new")

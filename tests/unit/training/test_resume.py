@@ -11,7 +11,7 @@ from tests.support.tiny_jobs import TinyJob, tiny_job
 
 from ftq_shared.errors import JobCancelled, Stale
 from ftq_shared.events import EventType
-from ftq_worker.job.context import Alone, Interrupted, StopReason
+from ftq_worker.job.context import Interrupted, SoleOwner, StopReason
 from ftq_worker.job.reports import Prepared
 from ftq_worker.phases import train
 from ftq_worker.training import checkpoints, sampling
@@ -281,8 +281,8 @@ class TestDamage:
 
 
 def test_a_stale_owner_names_no_checkpoint(make):
-    class Lost(Alone):
-        def confirm(self):
+    class Lost(SoleOwner):
+        def check_lease(self):
             raise Stale("somebody else owns this job now")
 
     job = make("job", "sft", train={"max_steps": 2})

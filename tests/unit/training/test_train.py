@@ -199,7 +199,7 @@ class TestGuards:
                 for weight in self.model.parameters():
                     weight.data.fill_(math.nan)
 
-        original = session.build_run
+        original = session.build_session
 
         def remember(*args):
             built = original(*args)
@@ -207,12 +207,12 @@ class TestGuards:
             return built
 
         job.events.hook = poison
-        train.build_run, before = remember, train.build_run
+        train.build_session, before = remember, train.build_session
         try:
             with pytest.raises(TrainingFailed) as caught:
                 train.run(job.ctx)
         finally:
-            train.build_run = before
+            train.build_session = before
         assert caught.value.code == "nonfinite_loss"
         assert "step 4" in caught.value.message
         assert "learning_rate" in caught.value.hint
@@ -341,16 +341,6 @@ def test_clock_counts_evaluations_saves_and_pauses_apart():
     assert clock.step_s() == median([2.0] * 6)
     assert clock.tokens_per_s() == 50.0
     assert clock.eta_s(steps_left=10, evals_left=2, saves_left=1) == 20 + 60 + 7
-
-
-def test_download_progress_is_told(sft_job):
-    bar = base_model._progress_of(sft_job.ctx.emit, "download m")(
-        total=100, unit="B", desc="Reconstructing", disable=True
-    )
-    bar.update(100)
-    assert sft_job.events.of(EventType.PROGRESS) == [
-        {"task": "download m", "done": 100, "unit": "bytes", "total": 100}
-    ]
 
 
 def test_random_head_is_the_same_every_time(tmp_path):

@@ -233,7 +233,7 @@ class PhaseRun:
     def _lay_out(self) -> None:
         """Make the job's folder what the phase expects. Raises FtqError."""
         record = self.record
-        self.paths.attempt(record.claim).mkdir(parents=True, exist_ok=True)
+        self.paths.claim_dir(record.claim).mkdir(parents=True, exist_ok=True)
         if record.phase is Phase.VALIDATE:
             write_atomic(self.paths.marker, record.id)
             write_atomic(self.paths.spec, record.spec_json)

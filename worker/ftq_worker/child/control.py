@@ -91,15 +91,15 @@ class AgentLink:
         self._send, self._answers = send, answers
         self._one_at_a_time = threading.Lock()
 
-    def written(self) -> None:
+    def flush_events(self) -> None:
         """Wait until the agent has written down every event that was emitted so far."""
         self._ask(Question("written"))
 
-    def confirm(self) -> None:
+    def check_lease(self) -> None:
         """Wait until the broker has confirmed the claim just now. Raises Stale."""
         self._ask(Question("confirm"))
 
-    def lock(self, what: str) -> str:
+    def try_lock(self, what: str) -> str:
         """Try to take a lock; '' when it is ours, else the job that has it. Raises Stale."""
         return self._ask(Question("lock", what)).owner
 

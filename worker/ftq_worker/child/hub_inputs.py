@@ -7,7 +7,6 @@ whoever writes to the broker, and the token may open more than this job's files.
 import hashlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from ftq_shared.errors import FtqError, Refused
 from ftq_shared.events import EventType
@@ -16,9 +15,8 @@ from ftq_shared.job_record import InputFile, input_repo
 from ftq_shared.paths import read_json
 from ftq_shared.states import Phase
 from ftq_worker.job.context import PhaseContext
-
-if TYPE_CHECKING:
-    from ftq_worker.job.progress import Progress
+from ftq_worker.job.hub import download_file, hub_of
+from ftq_worker.job.progress import Progress
 
 # Nothing depends on the deletion: a Hub that is away must not hold a finished phase up for long.
 _FREE = Retry(total_s=10.0)
@@ -36,9 +34,6 @@ def fetch(ctx: PhaseContext) -> None:
     missing = [file for file in listed if not _in_place(ctx, file)]
     if not missing:
         return
-    # Only now: a child in a fresh interpreter would pay for the imports in every phase.
-    from ftq_worker.job.progress import Progress
-
     total = sum(file.size for file in missing)
     progress = Progress(ctx.emit, ctx.control, "download your files", "bytes", total)
     # On the storage's own disk, so that a file is moved into place and not copied.
@@ -57,7 +52,7 @@ def free(ctx: PhaseContext) -> None:
         return
     hub = HubClient(ctx.endpoint, ctx.hub_token, retry=_FREE)
     for repo in sorted({_place(ctx, file)[0] for file in _listed(ctx)}):
-        ctx.owner.confirm()  # somebody else, on another storage, may still need the files
+        ctx.owner.check_lease()  # somebody else, on another storage, may still need the files
         try:
             hub.delete_repo("dataset", repo)
         except FtqError as error:
@@ -88,7 +83,7 @@ def _place(ctx: PhaseContext, file: InputFile) -> tuple[str, str]:
     return repo, commit
 
 
-def _fetch(ctx: PhaseContext, file: InputFile, progress: "Progress", scratch: Path) -> None:
+def _fetch(ctx: PhaseContext, file: InputFile, progress: Progress, scratch: Path) -> None:
     """Download one file, compare its hash, and move it into place."""
     repo, commit = _place(ctx, file)
     if not ctx.hub_token:
@@ -112,35 +107,17 @@ def _download(
     file: InputFile,
     repo: str,
     commit: str,
-    progress: "Progress",
+    progress: Progress,
     scratch: Path,
 ) -> Path:
     """Bring a file into the scratch folder; return where it lies there."""
-    from huggingface_hub import hf_hub_download
+    # Only now: a child in a fresh interpreter would pay for the import in every phase.
     from huggingface_hub.errors import EntryNotFoundError
 
-    from ftq_worker.data.hub import byte_bar
-    from ftq_worker.job.hub import hub_of
-
-    hub, start = hub_of(ctx), progress.done
-
-    def once() -> str:
-        progress.at(start)
-        return hf_hub_download(
-            repo,
-            file.path,
-            repo_type="dataset",
-            revision=commit,
-            local_dir=scratch,
-            token=hub.token,
-            endpoint=hub.endpoint,
-            library_name="ftq",
-            tqdm_class=byte_bar(progress),
-        )
-
+    start = progress.done
     try:
-        path = hub.call(
-            once, kind="dataset", repo=repo, revision=commit, what=f"downloading {file.path}"
+        path = download_file(
+            hub_of(ctx), "dataset", repo, commit, file.path, progress, folder=scratch
         )
     except (Refused, EntryNotFoundError) as error:
         # Another code means a token that does not open it: the files may well be there.
@@ -148,7 +125,7 @@ def _download(
             raise
         raise _lost(file, f"{repo} is gone, or does not hold it any more") from error
     progress.at(start + file.size)
-    return Path(path)
+    return path
 
 
 def _lost(file: InputFile, why: str) -> FtqError:

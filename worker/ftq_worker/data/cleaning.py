@@ -1,6 +1,6 @@
 """The cleaning rules: what each one means, a count for every rule, and the text repairs.
 
-The order of `Rule` is the order in which a row meets them; it counts for the first that it breaks.
+A row meets the rules in the order of `Rule` and is counted under the first one that it breaks.
 """
 
 import hashlib
@@ -9,14 +9,14 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 from ftq_shared.errors import Refused
 from ftq_shared.events import EventType
 from ftq_worker.data.rows import Row
 from ftq_worker.job.context import Emit
+from ftq_worker.job.reports import RowExample, RuleCount
 
-EXAMPLES = 3  # findings that are shown per rule
+EXAMPLES = 3  # rows that are shown per rule
 
 
 class Rule(StrEnum):
@@ -64,7 +64,7 @@ class RowProblem(Exception):
 @dataclass
 class _Count:
     rows: int = 0
-    examples: list[dict[str, Any]] = field(default_factory=list)
+    examples: list[RowExample] = field(default_factory=list)
 
 
 class Tally:
@@ -76,9 +76,9 @@ class Tally:
 
     def add(self, rule: Rule, row: Row, field_name: str = "", what: str = "") -> None:
         """Count one row under a rule."""
-        self.count(rule, 1, [finding(row, field_name, what or REASONS[rule])])
+        self.count(rule, 1, [row_example(row, field_name, what or REASONS[rule])])
 
-    def count(self, rule: Rule, rows: int, examples: Iterable[dict[str, Any]] = ()) -> None:
+    def count(self, rule: Rule, rows: int, examples: Iterable[RowExample] = ()) -> None:
         """Count several rows under a rule."""
         counted = self._counts[rule]
         counted.rows += rows
@@ -92,26 +92,31 @@ class Tally:
         """Return how many rows a rule touched."""
         return self._counts[rule].rows
 
-    def examples(self) -> list[dict[str, Any]]:
-        """Return a few findings over all rules."""
+    def examples(self) -> list[RowExample]:
+        """Return a few examples over all rules."""
         return [e for count in self._counts.values() for e in count.examples][:EXAMPLES]
 
     def left(self) -> int:
-        """Return how many rows are left."""
         return self.read - sum(self.dropped(rule) for rule in Rule)
 
-    def report(self) -> list[dict[str, Any]]:
-        """Return the data of one cleaning event per rule, in order, rows counted down."""
-        entries: list[dict[str, Any]] = []
+    def report(self) -> list[RuleCount]:
+        """Return a count for every rule, in order: rows_in of one is rows_out of the last."""
+        counts: list[RuleCount] = []
         rows = self.read
         for rule, count in self._counts.items():
             rows_in, rows = rows, rows - self.dropped(rule)
-            entry = {"rule": str(rule), "rows_in": rows_in, "rows_out": rows}
-            entries.append(entry | {"reason": REASONS[rule], "examples": count.examples})
-        return entries
+            counts.append(
+                {
+                    "rule": str(rule),
+                    "rows_in": rows_in,
+                    "rows_out": rows,
+                    "reason": REASONS[rule],
+                    "examples": count.examples,
+                }
+            )
+        return counts
 
     def emit(self, emit: Emit, rules: Iterable[Rule]) -> None:
-        """Send the cleaning events of some rules."""
         wanted = {str(rule) for rule in rules}
         for entry in self.report():
             if entry["rule"] in wanted:
@@ -123,14 +128,14 @@ class Tally:
         return ", ".join(used) or "nothing was dropped"
 
 
-def finding(row: Row, field_name: str, what: str) -> dict[str, Any]:
-    """Return one finding as the cleaning event shows it; keys that do not apply are left out."""
-    place: dict[str, Any] = {"file": row.file, "row": row.number}
+def row_example(row: Row, field_name: str, what: str) -> RowExample:
+    """Return one row as a cleaning event shows it."""
+    example: RowExample = {"file": row.file, "row": row.number, "what": what}
     if row.line is not None:
-        place["line"] = row.line
+        example["line"] = row.line
     if field_name:
-        place["field"] = field_name
-    return place | {"what": what}
+        example["field"] = field_name
+    return example
 
 
 def bad_row(row: Row, problem: RowProblem) -> Refused:
@@ -141,7 +146,7 @@ def bad_row(row: Row, problem: RowProblem) -> Refused:
         f"{row.file}{line}: {named}{problem.what}",
         code="bad_row",
         hint="mend the row, or --set data.on_bad_row=drop to leave such rows out",
-        **{k: v for k, v in finding(row, problem.field, "").items() if k != "what"},
+        **{k: v for k, v in row_example(row, problem.field, "").items() if k != "what"},
     )
 
 
@@ -161,7 +166,7 @@ def empty_dataset(split: str, tally: Tally) -> Refused:
     )
 
 
-def _words(example: dict[str, Any]) -> str:
+def _words(example: RowExample) -> str:
     line = f" line {example['line']}" if "line" in example else f" row {example['row']}"
     named = f" {example['field']}" if "field" in example else ""
     return f"{example['file']}{line}{named}: {example['what']}"

@@ -1,6 +1,6 @@
-"""How the columns of a dataset are understood: names and a few rows in, a `Shape` out.
+"""How the columns of a dataset are understood: names and a few rows in, a `ColumnLayout` out.
 
-Imports nothing heavy, because the validate phase asks before anything is loaded. A new shape is
+Imports nothing heavy, because the validate phase asks before anything is loaded. A new layout is
 one line in `_PATTERNS`.
 """
 
@@ -17,18 +17,18 @@ _LABEL = ("label", "labels", "intent", "category", "class", "sentiment", "target
 
 
 @dataclass(frozen=True)
-class Shape:
+class ColumnLayout:
     """How the columns were understood."""
 
     name: str  # for people, for example question/answer
     task: Task  # never auto
-    columns: Columns  # the column of every part that the shape needs
+    columns: Columns  # the column of every part that the layout needs
     reason: str  # how it was found
 
 
 @dataclass(frozen=True)
 class _Pattern:
-    """One known shape: which names a part may have, and what its values must be."""
+    """One known layout: which names a part may have, and what its values must be."""
 
     name: str
     task: Task
@@ -76,7 +76,9 @@ _PATTERNS = (
 )
 
 
-def detect_shape(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], spec: JobSpec) -> Shape:
+def detect_layout(
+    columns: Sequence[str], rows: Sequence[Mapping[str, Any]], spec: JobSpec
+) -> ColumnLayout:
     """Return how `columns` are to be read; `rows` are a few sample rows, possibly none.
 
     Columns that the spec maps win, `spec.task` steers. Raises Refused with code `wrong_column`
@@ -90,8 +92,8 @@ def detect_shape(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], spec
     for pattern in _candidates(spec.task):
         found = _match(pattern, columns, rows, mapped, templated=bool(spec.data.row_template))
         if found is not None:
-            return _shape(pattern, found, mapped, spec)
-    raise _unknown_shape(columns, mapped, spec)
+            return _layout(pattern, found, mapped, spec)
+    raise _unknown_layout(columns, mapped, spec)
 
 
 def mapped_parts(spec: JobSpec) -> dict[str, str]:
@@ -154,20 +156,20 @@ def _fits(rows: Sequence[Mapping[str, Any]], column: str, *, is_list: bool) -> b
     return not values or any(isinstance(value, list | tuple) for value in values)
 
 
-def _shape(
+def _layout(
     pattern: _Pattern, found: dict[str, str], mapped: Mapping[str, str], spec: JobSpec
-) -> Shape:
+) -> ColumnLayout:
     system = {"system": mapped["system"]} if "system" in mapped else {}
     where = "mapped by the spec" if mapped else "recognised by name"
     if spec.data.row_template:
         where += ", with data.row_template"
     listed = ", ".join(f"{part}={column}" for part, column in (found | system).items())
-    return Shape(
+    return ColumnLayout(
         pattern.name, pattern.task, Columns(**(found | system)), f"columns {where}: {listed}"
     )
 
 
-def _unknown_shape(columns: Sequence[str], mapped: Mapping[str, str], spec: JobSpec) -> Refused:
+def _unknown_layout(columns: Sequence[str], mapped: Mapping[str, str], spec: JobSpec) -> Refused:
     """Say what is missing: the rest of a mapping, or a mapping at all."""
     parts = _nearest_pattern(spec.task, mapped)
     missing = {part: names for part, names in parts.items() if part not in mapped}
@@ -184,7 +186,7 @@ def _unknown_shape(columns: Sequence[str], mapped: Mapping[str, str], spec: JobS
 
 
 def _nearest_pattern(task: Task, mapped: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
-    """Return the parts to ask for: of the first shape that has all parts that are mapped."""
+    """Return the parts to ask for: of the first layout that has all parts that are mapped."""
     plain = [p.parts for p in _candidates(task) if not p.lists]
     usual = [p for p in plain if "prompt" in p and "completion" in p] + plain
     fitting = [p for p in usual if not mapped.keys() - p.keys() - {"system"}]

@@ -1,65 +1,57 @@
-"""What the prepare phase tells its watchers about the data."""
-
-from typing import Any
+"""The events of the prepare phase."""
 
 from ftq_shared.events import EventType
 from ftq_worker.data.cleaning import Rule
-from ftq_worker.data.load import Pools
-from ftq_worker.data.sets import Chosen, Sets
+from ftq_worker.data.load import Tables
+from ftq_worker.data.sets import RowSet, RowSets
 from ftq_worker.data.tokenizing import Encoder
 from ftq_worker.job.context import PhaseContext
-from ftq_worker.job.reports import Validated
+from ftq_worker.job.reports import Sample, Validated
 
-SHOWN_ROWS = 3  # samples of the training set, and of the validation set one less
-_CUT = 2000  # characters of a sample
+SHOWN_ROWS = 3  # samples of the training set; the others show one
 
 # Rules that can only be counted once rows are tokens.
 LATE_RULES = (Rule.UNTRAINABLE, Rule.TOO_LONG, Rule.HELD_OUT)
 EARLY_RULES = tuple(rule for rule in Rule if rule not in LATE_RULES)
 
 
-def tell_dataset(
-    ctx: PhaseContext, validated: Validated, pools: Pools, tokens: dict[str, int] | None = None
+def emit_dataset(
+    ctx: PhaseContext, validated: Validated, tables: Tables, tokens: dict[str, int] | None = None
 ) -> None:
-    """Send what the dataset looks like; `tokens` once they are counted."""
-    facts: dict[str, Any] = {
-        "rows": pools.train.tally.read,
-        "columns": validated.dataset.columns,
-        "splits": {pool.split: pool.tally.read for _, pool in pools.roles()},
-        "shape": validated.shape,
-        "task": str(validated.task),
-        "source": validated.dataset.name,
-    }
-    if pools.labels:
-        facts["labels"] = len(pools.labels)
-    if tokens:
-        facts["tokens"] = {k: v for k, v in tokens.items() if k != "total"}
-    ctx.emit(EventType.DATASET, **facts)
+    """Emit what the dataset looks like; `tokens` once they are counted."""
+    labels = {"labels": len(tables.labels)} if tables.labels else {}
+    lengths = {"tokens": {k: v for k, v in tokens.items() if k != "total"}} if tokens else {}
+    ctx.emit(
+        EventType.DATASET,
+        rows=tables.train.tally.read,
+        columns=validated.dataset.columns,
+        splits={table.split: table.tally.read for _, table in tables.roles()},
+        shape=validated.shape,
+        task=str(validated.task),
+        source=validated.dataset.name,
+        **labels,
+        **lengths,
+    )
 
 
-def tell_cleaning(ctx: PhaseContext, pools: Pools, rules: tuple[Rule, ...]) -> None:
-    """Send the counts of some rules for the training rows."""
-    pools.train.tally.emit(ctx.emit, rules)
-
-
-def tell_held_out_cleaning(ctx: PhaseContext, pools: Pools) -> None:
-    """Send one count for each held-out split that lost rows."""
-    for role, pool in pools.roles():
-        if role == "train" or pool.tally.left() == pool.tally.read:
+def emit_held_out_cleaning(ctx: PhaseContext, tables: Tables) -> None:
+    """Emit one count for each held-out split that lost rows."""
+    for role, table in tables.roles():
+        if role == "train" or table.tally.left() == table.tally.read:
             continue
         ctx.emit(
             EventType.CLEANING,
-            rule=f"unusable in {pool.split}",
-            rows_in=pool.tally.read,
-            rows_out=pool.tally.left(),
-            examples=pool.tally.examples(),
-            reason=f"the same rules, for the {role} split: {pool.tally.summary()}",
+            rule=f"unusable in {table.split}",
+            rows_in=table.tally.read,
+            rows_out=table.tally.left(),
+            examples=table.tally.examples(),
+            reason=f"the same rules, for the {role} split: {table.tally.summary()}",
         )
 
 
-def tell_damage(ctx: PhaseContext, pools: Pools) -> None:
+def emit_damage(ctx: PhaseContext, tables: Tables) -> None:
     """Warn of texts that were repaired: there may be more wrong with them."""
-    changed = pools.train.tally.changed(Rule.CONTROL_CHARACTERS)
+    changed = tables.train.tally.changed(Rule.CONTROL_CHARACTERS)
     if changed:
         ctx.warn(
             f"{changed:,} rows held control characters or broken code points; these were taken out",
@@ -67,12 +59,12 @@ def tell_damage(ctx: PhaseContext, pools: Pools) -> None:
         )
 
 
-def tell_sets(ctx: PhaseContext, sets: Sets, encoder: Encoder) -> list[dict[str, Any]]:
-    """Send the golden event and the samples; returns the samples."""
+def emit_sets(ctx: PhaseContext, sets: RowSets, encoder: Encoder) -> list[Sample]:
+    """Emit the golden event and the samples; returns the samples."""
     ctx.emit(
         EventType.GOLDEN,
         rows=len(sets.golden),
-        source=sets.golden.pool.split,
+        source=sets.golden.table.split,
         sha256=sets.sha256,
         reason=sets.reason,
         strata=sets.strata,
@@ -80,26 +72,25 @@ def tell_sets(ctx: PhaseContext, sets: Sets, encoder: Encoder) -> list[dict[str,
         removed_from_train=sets.leaked,
     )
     samples = [
-        *_samples(sets.train, "train", SHOWN_ROWS, encoder),
-        *_samples(sets.validation, "validation", 1, encoder),
-        *_samples(sets.golden, "golden", 1, encoder),
+        sample
+        for name, chosen in sets.items()
+        for sample in _samples(chosen, name, SHOWN_ROWS if name == "train" else 1, encoder)
     ]
     for sample in samples:
         ctx.emit(EventType.SAMPLE, **sample)
     return samples
 
 
-def _samples(chosen: Chosen, name: str, count: int, encoder: Encoder) -> list[dict[str, Any]]:
+def _samples(chosen: RowSet, name: str, count: int, encoder: Encoder) -> list[Sample]:
     """Return rows from the beginning, the middle and the end of a set."""
     picked = dict.fromkeys(i * (len(chosen) - 1) // max(1, count - 1) for i in range(count))
     return [_sample(chosen, int(chosen.rows[i]), name, encoder) for i in picked if len(chosen)]
 
 
-def _sample(chosen: Chosen, row: int, name: str, encoder: Encoder) -> dict[str, Any]:
-    shown = encoder.show(chosen.pool.example(row))
+def _sample(chosen: RowSet, row: int, name: str, encoder: Encoder) -> Sample:
     return {
-        "row": chosen.pool.source_row(row).number,
-        "tokens": int(chosen.pool.length[row]),
+        "row": chosen.table.source_row(row).number,
+        "tokens": int(chosen.table.length[row]),
         "set": name,
-        **{key: value[:_CUT] for key, value in shown.items()},
+        **encoder.show(chosen.table.example(row)),
     }

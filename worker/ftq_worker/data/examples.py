@@ -1,4 +1,4 @@
-"""A row of any shape becomes an `Example`: messages, a text, a text with its label, or a choice.
+"""A row of any layout becomes an `Example`: messages, a text, a text with its label, or a choice.
 
 Everything that can be wrong with a row is found here and raised as RowProblem.
 """
@@ -12,7 +12,7 @@ from typing import Any
 from ftq_shared.errors import Refused
 from ftq_shared.spec import Columns, Task
 from ftq_worker.data.cleaning import RowProblem, Rule, text_key
-from ftq_worker.data.columns import Shape, require_column
+from ftq_worker.data.columns import ColumnLayout, require_column
 from ftq_worker.data.fields import Fields, Message, Template
 
 # Which role may stand behind which; None is the start.
@@ -27,7 +27,7 @@ _FOLLOWS = {
 
 @dataclass(frozen=True)
 class Example:
-    """One row, independent of its shape. Which fields are filled depends on the task."""
+    """One row, independent of its layout. Which fields are filled depends on the task."""
 
     messages: list[Message] = field(default_factory=list)  # sft: all; preference: the context
     text: str = ""  # text and classification
@@ -42,7 +42,6 @@ class Example:
 
     @classmethod
     def from_json(cls, text: str) -> "Example":
-        """Read what `to_json` wrote."""
         return cls(**json.loads(text))
 
     @property
@@ -64,7 +63,7 @@ class Made:
 
 
 def example_maker(
-    shape: Shape,
+    layout: ColumnLayout,
     row_template: str | None,
     columns: Sequence[str],
     label_names: Mapping[str, list[str]],
@@ -75,11 +74,11 @@ def example_maker(
     that names something that is not there.
     """
     template = parse_template(row_template, columns) if row_template else None
-    build = _BUILDERS[shape.task]
+    build = _BUILDERS[layout.task]
 
     def make(values: Mapping[str, Any]) -> Made:
-        fields = Fields(values, shape, template, label_names)
-        return Made(build(fields, shape.columns), fields.damaged)
+        fields = Fields(values, layout, template, label_names)
+        return Made(build(fields, layout.columns), fields.damaged)
 
     return make
 
@@ -137,7 +136,7 @@ def _sft(fields: Fields, columns: Columns) -> Example:
         if turns and turns[0]["role"] == "system":
             opening = []  # the conversation's own wins
         return Example(_conversation(opening + turns, columns.messages))
-    assert columns.completion is not None  # detect_shape fills it
+    assert columns.completion is not None  # detect_layout fills it
     if _holds_messages(fields, columns.completion):
         turns = fields.messages(columns.prompt) if columns.prompt else []
         turns += fields.messages(columns.completion)
@@ -155,7 +154,7 @@ def _sft(fields: Fields, columns: Columns) -> Example:
 
 
 def _has_input(fields: Fields, columns: Columns) -> bool:
-    alpaca = fields.shape.name == "instruction/input/output"
+    alpaca = fields.layout.name == "instruction/input/output"
     return (
         alpaca and fields.template is None and "input" not in (columns.prompt, columns.completion)
     )
@@ -166,7 +165,7 @@ def _holds_messages(fields: Fields, column: str) -> bool:
 
 
 def _preference(fields: Fields, columns: Columns) -> Example:
-    assert columns.chosen is not None  # detect_shape fills both
+    assert columns.chosen is not None  # detect_layout fills both
     assert columns.rejected is not None
     if not _holds_messages(fields, columns.chosen):
         context = [{"role": "user", "content": fields.prompt(columns.prompt)}]
@@ -181,7 +180,7 @@ def _preference(fields: Fields, columns: Columns) -> Example:
 
 
 def _classification(fields: Fields, columns: Columns) -> Example:
-    assert columns.label is not None  # detect_shape fills it
+    assert columns.label is not None  # detect_layout fills it
     return Example(text=fields.prompt(columns.text), label=fields.label(columns.label))
 
 

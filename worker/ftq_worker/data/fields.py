@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ftq_worker.data.cleaning import RowProblem, Rule, scrub
-from ftq_worker.data.columns import Shape
+from ftq_worker.data.columns import ColumnLayout
 
 Message = dict[str, Any]  # role, content; tool_calls and the like are passed on as they are
 
@@ -36,11 +36,11 @@ class Fields:
     def __init__(
         self,
         values: Mapping[str, Any],
-        shape: Shape,
+        layout: ColumnLayout,
         template: Template | None,
         label_names: Mapping[str, list[str]],
     ) -> None:
-        self.values, self.shape, self.template = values, shape, template
+        self.values, self.layout, self.template = values, layout, template
         self.label_names = label_names
         self.damaged = ""
 
@@ -52,7 +52,6 @@ class Fields:
         return scrubbed
 
     def given(self, column: str) -> bool:
-        """Return whether the column has a value."""
         value = self.values.get(column)
         return value is not None and not (isinstance(value, float) and math.isnan(value))
 
@@ -80,14 +79,13 @@ class Fields:
     def prompt(self, column: str | None) -> str:
         """Return the prompt: from the template where there is one, else from its column."""
         if self.template is None:
-            assert column is not None  # detect_shape fills it
+            assert column is not None  # detect_layout fills it
             return self.text(column)
         return "".join(
             text + (self.text(name) if name is not None else "") for text, name in self.template
         )
 
     def label(self, column: str) -> str:
-        """Return the name of the label."""
         value = self.values.get(column)
         names = self.label_names.get(column)
         if not self.given(column) or (names and value == -1) or str(value).strip() == "":

@@ -1,40 +1,32 @@
-"""Tokenizers and datasets from the Hub: downloaded with endpoint, token and revision given.
+"""Tokenizers and datasets from the Hub: downloaded first, then read from the host's Hub cache.
 
-`datasets.load_dataset` with a Hub id takes the endpoint from the environment at import, so the
-files are downloaded first (into the host's Hub cache, shared by all jobs) and read from there.
 Formats that ftq reads by itself are read row by row; others by `datasets`' own builders, over a
 folder that looks like the repo.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, DownloadMode, load_dataset
-from huggingface_hub import hf_hub_download
-from huggingface_hub.utils.tqdm import tqdm
+from datasets import DownloadMode, load_dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ftq_shared.errors import Refused
-from ftq_shared.hub import HubClient
 from ftq_shared.hub.layout import Split, layout
-from ftq_shared.hub.records import Kind, RepoRecord
+from ftq_shared.hub.records import RepoRecord
 from ftq_shared.sources import DATA_SUFFIXES, Place
 from ftq_worker.data.files import label_names
 from ftq_worker.data.reading import open_files
-from ftq_worker.data.rows import Row, Table
+from ftq_worker.data.rows import Row, SplitSource, SplitSources
 from ftq_worker.job.context import PhaseContext
-from ftq_worker.job.hub import hub_of
-from ftq_worker.job.progress import Progress
+from ftq_worker.job.hub import MODEL_TEXT_FILES, download, hub_of
 from ftq_worker.job.reports import DatasetFacts, ModelFacts
 
-Tables = dict[str, Callable[[], Table]]
-
-_TOKENIZER_FILES = (".json", ".txt", ".model", ".jinja")
 _MAX_TOKENIZER_FILE = 64 << 20  # bytes; no tokenizer file is larger, other .json files may be
 
 
-def load_tokenizer(ctx: PhaseContext, model: ModelFacts) -> PreTrainedTokenizerBase:
+def fetch_tokenizer(ctx: PhaseContext, model: ModelFacts) -> PreTrainedTokenizerBase:
     """Return the model's tokenizer, without its weights.
 
     Raises Refused (`no_tokenizer`) when there is none, and what HubClient.call raises.
@@ -45,7 +37,7 @@ def load_tokenizer(ctx: PhaseContext, model: ModelFacts) -> PreTrainedTokenizerB
         names = [
             name
             for name, size in repo.files.items()
-            if name.endswith(_TOKENIZER_FILES) and size <= _MAX_TOKENIZER_FILE
+            if name.endswith(MODEL_TEXT_FILES) and size <= _MAX_TOKENIZER_FILE
         ]
         folder = download(ctx, repo, names, f"download tokenizer of {model.name}")
     try:
@@ -62,60 +54,7 @@ def load_tokenizer(ctx: PhaseContext, model: ModelFacts) -> PreTrainedTokenizerB
     return tokenizer
 
 
-def download(ctx: PhaseContext, repo: RepoRecord, names: list[str], task: str) -> Path:
-    """Bring files of a repo to this host, bytes told as progress; returns the snapshot's folder.
-
-    Raises what HubClient.call raises, and stops at a cancel between two chunks.
-    """
-    hub = hub_of(ctx)
-    total = sum(repo.files[name] for name in names)
-    progress = Progress(ctx.emit, ctx.control, task, "bytes", total)
-    folder, done = Path(), 0
-    for name in names:
-        path = _fetch(hub, repo, name, progress)
-        done += repo.files[name]
-        progress.at(done)  # a file that the cache has moves no bar
-        # The snapshot's folder is as many levels up as the name has parts.
-        folder = path.parents[name.count("/")]
-    progress.finish()
-    return folder
-
-
-def _fetch(hub: HubClient, repo: RepoRecord, name: str, progress: Progress) -> Path:
-    start = progress.done
-
-    def fetch() -> str:
-        progress.at(start)
-        return hf_hub_download(
-            repo.id,
-            name,
-            repo_type=repo.kind,
-            revision=repo.sha,
-            token=hub.token,
-            endpoint=hub.endpoint,
-            library_name="ftq",
-            tqdm_class=byte_bar(progress),
-        )
-
-    kind: Kind = repo.kind
-    return Path(hub.call(fetch, kind=kind, repo=repo.id, what=f"downloading {name}"))
-
-
-def byte_bar(progress: Progress) -> type[tqdm]:
-    """Return a progress bar that draws nothing and counts bytes."""
-
-    class Bar(tqdm):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **(kwargs | {"disable": True}))  # type: ignore[no-untyped-call]
-
-        def update(self, n: float | None = 1) -> bool | None:
-            progress.advance(int(n or 0))
-            return None
-
-    return Bar
-
-
-def hub_tables(ctx: PhaseContext, facts: DatasetFacts, folder: Path) -> Tables:
+def hub_sources(ctx: PhaseContext, facts: DatasetFacts, folder: Path) -> SplitSources:
     """Return the splits of a Hub dataset; a split's files are downloaded when it is opened.
 
     `folder` is scratch space. Raises Refused (`no_config`) for a config that is not there.
@@ -133,7 +72,7 @@ def hub_tables(ctx: PhaseContext, facts: DatasetFacts, folder: Path) -> Tables:
         )
     splits = known.configs[config]
     if not _reads_alone(splits, known.options.get(config, {})):
-        return _built_tables(ctx, repo, config, splits, folder)
+        return _built_sources(ctx, repo, config, splits, folder)
     labels = _card_labels(repo, config)
     return {name: _opener(ctx, repo, name, split, labels) for name, split in splits.items()}
 
@@ -146,11 +85,11 @@ def _reads_alone(splits: Mapping[str, Split], options: Mapping[str, Any]) -> boo
 
 def _opener(
     ctx: PhaseContext, repo: RepoRecord, name: str, split: Split, labels: dict[str, list[str]]
-) -> Callable[[], Table]:
-    def open_() -> Table:
+) -> Callable[[], SplitSource]:
+    def open_() -> SplitSource:
         folder = download(ctx, repo, list(split.files), f"download {repo.id} {name}")
-        table = open_files(name, [folder / file for file in split.files])
-        return Table(name, table.columns, table.read, table.rows, labels | dict(table.label_names))
+        source = open_files(name, [folder / file for file in split.files])
+        return replace(source, label_names=labels | dict(source.label_names))
 
     return open_
 
@@ -174,13 +113,13 @@ def _card_labels(repo: RepoRecord, config: str) -> dict[str, list[str]]:
     return labels
 
 
-def _built_tables(
+def _built_sources(
     ctx: PhaseContext,
     repo: RepoRecord,
     config: str,
     splits: Mapping[str, Split],
     folder: Path,
-) -> Tables:
+) -> SplitSources:
     """Let `datasets` read a config, from a folder that links to the downloaded files.
 
     The files of other configs stand there empty: their names are all that `datasets` looks at.
@@ -197,13 +136,13 @@ def _built_tables(
         else:
             path.touch()
 
-    def opener(split: str) -> Callable[[], Table]:
-        return lambda: _built_table(mirror, config, split, folder)
+    def opener(split: str) -> Callable[[], SplitSource]:
+        return lambda: _built_source(mirror, config, split, folder)
 
     return {split: opener(split) for split in splits}
 
 
-def _built_table(mirror: Path, config: str, split: str, folder: Path) -> Table:
+def _built_source(mirror: Path, config: str, split: str, folder: Path) -> SplitSource:
     try:
         data = load_dataset(
             str(mirror),
@@ -218,14 +157,9 @@ def _built_table(mirror: Path, config: str, split: str, folder: Path) -> Table:
             code="bad_file",
             hint="look at the dataset's own page, or bring it as jsonl or parquet",
         ) from error
-    return dataset_table(data, split)
-
-
-def dataset_table(data: Dataset, split: str) -> Table:
-    """Return a table over a dataset that is on disk."""
 
     def read() -> Iterator[Row]:
         for number, values in enumerate(data):
             yield Row(split, number, None, values)
 
-    return Table(split, list(data.column_names), read, len(data), label_names(data.features))
+    return SplitSource(split, list(data.column_names), read, len(data), label_names(data.features))

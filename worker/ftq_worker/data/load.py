@@ -1,4 +1,4 @@
-"""From a validated dataset to pools: the splits are opened, read, cleaned and labelled."""
+"""From a validated dataset to tables: the splits are opened, read, cleaned and labelled."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from ftq_shared.sources import Place
 from ftq_shared.spec import Task
 from ftq_worker.data.arrow import Indices
 from ftq_worker.data.cleaning import Rule, empty_dataset
-from ftq_worker.data.columns import Shape, require_column
+from ftq_worker.data.columns import ColumnLayout, require_column
 from ftq_worker.data.examples import example_maker
-from ftq_worker.data.hub import Tables, hub_tables
+from ftq_worker.data.hub import hub_sources
 from ftq_worker.data.limits import MaxLength, max_length
-from ftq_worker.data.reading import columns_of, file_tables, pick_split, sample_rows
-from ftq_worker.data.rows import Table
-from ftq_worker.data.tables import LabelBook, Pool, collect, drop_duplicates
+from ftq_worker.data.reading import columns_of, file_sources, pick_split, sample_rows
+from ftq_worker.data.rows import SplitSource
+from ftq_worker.data.tables import LabelBook, SplitTable, collect, drop_duplicates
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Validated
 
@@ -26,98 +26,90 @@ HELD_OUT_ROWS = 100_000
 
 
 @dataclass(frozen=True)
-class Pools:
+class Tables:
     """The splits of a job. A held-out split that the dataset lacks, or that is empty, is None."""
 
-    train: Pool
-    validation: Pool | None
-    test: Pool | None
+    train: SplitTable
+    validation: SplitTable | None
+    test: SplitTable | None
     labels: list[str]  # classification: names in id order
-    ids: Indices  # the label id of every number in the pools' label column
+    ids: Indices  # the label id of every number in the tables' label column
 
-    def roles(self) -> Iterator[tuple[str, Pool]]:
-        """Yield the pools with what they are for."""
+    def roles(self) -> Iterator[tuple[str, SplitTable]]:
         yield "train", self.train
-        for role, pool in (("validation", self.validation), ("test", self.test)):
-            if pool is not None:
-                yield role, pool
+        for role, table in (("validation", self.validation), ("test", self.test)):
+            if table is not None:
+                yield role, table
 
 
-def gather(ctx: PhaseContext, validated: Validated, folder: Path) -> Pools:
+def load_tables(ctx: PhaseContext, validated: Validated, folder: Path) -> Tables:
     """Read and clean all splits into Arrow files under `folder`.
 
     Raises Refused: `no_split`, `wrong_column`, `bad_file`, `bad_row`, `empty_dataset`,
     `one_label`.
     """
-    tables = _tables(ctx, validated, folder)
-    table = pick_split(tables, validated.split)
-    names = table.label_names.get(validated.columns.label or "")
+    dataset = validated.dataset
+    on_hub = dataset.place is Place.HUB
+    sources = hub_sources(ctx, dataset, folder) if on_hub else file_sources(dataset.files)
+    source = pick_split(sources, validated.split)
+    names = source.label_names.get(validated.columns.label or "")
     book = LabelBook(names)
-    train = _pool(ctx, validated, table, book, folder / "train.arrow", ctx.spec.data.max_rows)
+    train = _table(ctx, validated, source, book, folder / "train.arrow", ctx.spec.data.max_rows)
     if not len(train.alive):
         raise empty_dataset(train.split, train.tally)
 
-    def held_out(split: str | None, field: str) -> Pool | None:
+    def held_out(split: str | None, field: str) -> SplitTable | None:
         if split is None:
             return None
-        opened = pick_split(tables, split, field)
+        opened = pick_split(sources, split, field)
         path = folder / f"{field.removeprefix('data.')}.arrow"
-        return _pool(ctx, validated, opened, book, path, HELD_OUT_ROWS)
+        return _table(ctx, validated, opened, book, path, HELD_OUT_ROWS)
 
-    validation = held_out(_own_validation(ctx, validated), "data.validation")
+    none = ctx.spec.data.validation == "none"
+    validation = held_out(None if none else validated.validation_split, "data.validation")
     test = held_out(validated.test_split, "data.test")
     labels, ids = _labels(ctx, validated.task, train, book)
-    for pool in (validation, test):
-        if pool is not None and labels:
-            _drop_unknown_labels(pool, ids)
-    return Pools(train, _filled(ctx, validation), _filled(ctx, test), labels, ids)
+    for table in (validation, test):
+        if table is not None and labels:
+            _drop_unknown_labels(table, ids)
+    return Tables(train, _filled(ctx, validation), _filled(ctx, test), labels, ids)
 
 
-def _tables(ctx: PhaseContext, validated: Validated, folder: Path) -> Tables:
-    if validated.dataset.place is Place.HUB:
-        return hub_tables(ctx, validated.dataset, folder)
-    return file_tables(validated.dataset.files)
-
-
-def _own_validation(ctx: PhaseContext, validated: Validated) -> str | None:
-    return None if ctx.spec.data.validation == "none" else validated.validation_split
-
-
-def _pool(
+def _table(
     ctx: PhaseContext,
     validated: Validated,
-    table: Table,
+    source: SplitSource,
     book: LabelBook,
     path: Path,
     limit: int | None,
-) -> Pool:
-    shape = Shape(validated.shape, validated.task, validated.columns, "found by validate")
-    columns = _columns(validated, table)
-    if table.split == validated.split:
-        _require_columns(ctx, shape, columns)
-    make = example_maker(shape, ctx.spec.data.row_template, columns, table.label_names)
-    pool = collect(ctx, table, make, book, path, limit)
+) -> SplitTable:
+    layout = ColumnLayout(validated.shape, validated.task, validated.columns, "found by validate")
+    columns = _columns(validated, source)
+    if source.split == validated.split:
+        _require_columns(ctx, layout, columns)
+    make = example_maker(layout, ctx.spec.data.row_template, columns, source.label_names)
+    table = collect(ctx, source, make, book, path, limit)
     keep = ctx.spec.data.dedupe == "none"
-    conflicts = drop_duplicates(pool, keep=keep)
+    conflicts = drop_duplicates(table, keep=keep)
     if conflicts:
         kept = "all of them are kept" if keep else "the first of each stays"
         ctx.warn(
-            f"split {pool.split}: {conflicts:,} rows repeat a text with another label; {kept}",
+            f"split {table.split}: {conflicts:,} rows repeat a text with another label; {kept}",
             hint="look at the labels: a model cannot learn two answers to one text",
         )
-    return pool
+    return table
 
 
-def _columns(validated: Validated, table: Table) -> list[str]:
+def _columns(validated: Validated, source: SplitSource) -> list[str]:
     """Return the columns of a split; a jsonl file tells them only row by row."""
-    sampled = table.columns or columns_of(sample_rows(table))
+    sampled = source.columns or columns_of(sample_rows(source))
     return list(dict.fromkeys([*sampled, *validated.dataset.columns]))
 
 
-def _require_columns(ctx: PhaseContext, shape: Shape, columns: list[str]) -> None:
+def _require_columns(ctx: PhaseContext, layout: ColumnLayout, columns: list[str]) -> None:
     if not columns:
         return  # nothing could be read: the counts say why
-    for part, column in shape.columns:
+    for part, column in layout.columns:
         if column is not None:
             require_column(f"data.columns.{part}", column, columns)
     if ctx.spec.data.group_by:
@@ -125,7 +117,7 @@ def _require_columns(ctx: PhaseContext, shape: Shape, columns: list[str]) -> Non
 
 
 def _labels(
-    ctx: PhaseContext, task: Task, train: Pool, book: LabelBook
+    ctx: PhaseContext, task: Task, train: SplitTable, book: LabelBook
 ) -> tuple[list[str], Indices]:
     """Return the labels in id order and the id of every number of the book; warns of rare ones."""
     if task is not Task.CLASSIFICATION:
@@ -149,40 +141,40 @@ def _labels(
     return labels, book.ids(labels)
 
 
-def _drop_unknown_labels(pool: Pool, ids: Indices) -> None:
-    unknown = ids[pool.column("label")] < 0
-    pool.drop(Rule.MISSING, unknown, lambda i: "its label is on no training row")
+def _drop_unknown_labels(table: SplitTable, ids: Indices) -> None:
+    unknown = ids[table.column("label")] < 0
+    table.drop_where(Rule.MISSING, unknown, lambda i: "its label is on no training row")
 
 
-def _filled(ctx: PhaseContext, pool: Pool | None) -> Pool | None:
-    """Return the pool, or None with a warning when nothing in it can be used."""
-    if pool is None or len(pool.alive):
-        return pool
+def _filled(ctx: PhaseContext, table: SplitTable | None) -> SplitTable | None:
+    """Return the table, or None with a warning when nothing in it can be used."""
+    if table is None or len(table.alive):
+        return table
     ctx.warn(
-        f"nothing in split {pool.split} can be used ({pool.tally.summary()});"
+        f"nothing in split {table.split} can be used ({table.tally.summary()});"
         " training rows are held out in its place"
     )
     return None
 
 
-def drop_long(ctx: PhaseContext, pools: Pools, model_limit: int | None) -> MaxLength:
-    """Resolve `train.max_length` and drop longer rows from all pools.
+def drop_long(ctx: PhaseContext, tables: Tables, model_limit: int | None) -> MaxLength:
+    """Resolve `train.max_length` and drop longer rows from all tables.
 
     Raises Refused: `max_length`, `empty_dataset`.
     """
     asked = ctx.spec.train.max_length
     # Of all splits: a golden row may be longer than every training row.
-    rows = np.concatenate([pool.length for _, pool in pools.roles()])
+    rows = np.concatenate([table.length for _, table in tables.roles()])
     limit = max_length(rows, None if asked == "auto" else asked, model_limit)
     if asked == "auto":
         ctx.resolve("train.max_length", limit.tokens, limit.reason)
-    for _, pool in pools.roles():
-        lengths = pool.length
+    for _, table in tables.roles():
+        lengths = table.length
 
         def what(i: int, lengths: Indices = lengths) -> str:
             return f"{lengths[i]:,} tokens, the limit is {limit.tokens:,}"
 
-        pool.drop(Rule.TOO_LONG, lengths > limit.tokens, what)
-    if not len(pools.train.alive):
-        raise empty_dataset(pools.train.split, pools.train.tally)
+        table.drop_where(Rule.TOO_LONG, lengths > limit.tokens, what)
+    if not len(tables.train.alive):
+        raise empty_dataset(tables.train.split, tables.train.tally)
     return limit

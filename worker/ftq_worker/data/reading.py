@@ -1,4 +1,4 @@
-"""Opening a dataset: which files belong to which split, and a `Table` to read the rows of one.
+"""Opening a dataset: which files belong to which split, and what reads the rows of one.
 
 Rows come one at a time from files or from Arrow on disk, so memory does not grow with the dataset.
 """
@@ -6,12 +6,12 @@ Rows come one at a time from files or from Arrow on disk, so memory does not gro
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ftq_shared.errors import Refused
 from ftq_worker.data.files import parquet_schema, read_file
-from ftq_worker.data.rows import Row, Table
+from ftq_worker.data.rows import Row, SplitSource, SplitSources
 
 _SPLIT_NAMES = {
     "train": "train",
@@ -54,14 +54,14 @@ def _split_name(path: Path) -> str:
     return ""
 
 
-def open_files(split: str, paths: Sequence[Path]) -> Table:
-    """Return a table over files, one after another; raises Refused (`bad_file`)."""
+def open_files(split: str, paths: Sequence[Path]) -> SplitSource:
+    """Return a source over files, one after another; raises Refused (`bad_file`)."""
     rows, columns, labels = None, [], {}
     if paths and all(path.suffix.lower() == ".parquet" for path in paths):
         schemas = [parquet_schema(path) for path in paths]
         rows = sum(schema[0] for schema in schemas)
         columns, labels = schemas[0][1], schemas[0][2]
-    return Table(split, columns, lambda: _chain(paths), rows, labels)
+    return SplitSource(split, columns, lambda: _chain(paths), rows, labels)
 
 
 def _chain(paths: Sequence[Path]) -> Iterator[Row]:
@@ -72,9 +72,9 @@ def _chain(paths: Sequence[Path]) -> Iterator[Row]:
             number = row.number + 1
 
 
-def sample_rows(table: Table, count: int = 100) -> list[Row]:
-    """Return the first `count` rows that can be read, for recognising shapes."""
-    return list(itertools.islice((row for row in table.read() if not row.problem), count))
+def sample_rows(source: SplitSource, count: int = 100) -> list[Row]:
+    """Return the first `count` rows that can be read, for recognising layouts."""
+    return list(itertools.islice((row for row in source.read() if not row.problem), count))
 
 
 def columns_of(rows: Sequence[Row]) -> list[str]:
@@ -82,25 +82,23 @@ def columns_of(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(column for row in rows for column in row.values))
 
 
-def pick_split(
-    tables: Mapping[str, Callable[[], Table]], split: str, field: str = "data.split"
-) -> Table:
+def pick_split(sources: SplitSources, split: str, field: str = "data.split") -> SplitSource:
     """Open a split by name; raises Refused (`no_split`) with the splits that exist."""
-    if split not in tables:
+    if split not in sources:
         raise Refused(
-            f"the dataset has no split {split!r}; it has {', '.join(tables) or 'none'}",
+            f"the dataset has no split {split!r}; it has {', '.join(sources) or 'none'}",
             code="no_split",
-            hint=f"--set {field}={next(iter(tables), 'train')}",
+            hint=f"--set {field}={next(iter(sources), 'train')}",
             field=field,
-            nearest=list(tables),
+            nearest=list(sources),
         )
-    return tables[split]()
+    return sources[split]()
 
 
-def file_tables(files: Sequence[str | Path]) -> dict[str, Callable[[], Table]]:
+def file_sources(files: Sequence[str | Path]) -> SplitSources:
     """Return what opens each split of a dataset that consists of files."""
 
-    def opener(split: str, paths: Sequence[Path]) -> Callable[[], Table]:
+    def opener(split: str, paths: Sequence[Path]) -> Callable[[], SplitSource]:
         return lambda: open_files(split, paths)
 
     return {split: opener(split, paths) for split, paths in split_files(files).items()}

@@ -32,7 +32,6 @@ class Rendered:
     trained: tuple[Span, ...]
 
     def trained_text(self) -> str:
-        """Return the trained parts, one after another."""
         return "".join(self.text[start:end] for start, end in self.trained)
 
 
@@ -73,7 +72,7 @@ class ChatRenderer:
         self, tokenizer: PreTrainedTokenizerBase, template: str | None, date: str = ""
     ) -> None:
         self._template: str = tokenizer.get_chat_template(template)
-        self._variables: dict[str, Any] = dict(tokenizer.special_tokens_map)
+        self._variables: dict[str, str | list[str]] = dict(tokenizer.special_tokens_map)
         if date:
             # Some templates write today's date; a job that is prepared again must not change.
             self._variables["date_string"] = date

@@ -17,7 +17,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class SplitSource:
     """One split of a dataset. Reading it again starts at its first row."""
 
     split: str
@@ -25,3 +25,6 @@ class Table:
     read: Callable[[], Iterator[Row]]
     rows: int | None = None  # None while unknown
     label_names: Mapping[str, list[str]] = field(default_factory=dict)  # ClassLabel columns
+
+
+SplitSources = dict[str, Callable[[], SplitSource]]  # by split: what opens it

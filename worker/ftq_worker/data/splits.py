@@ -30,7 +30,6 @@ class Rows:
     stratum: npt.NDArray[np.int64]  # label, or length bucket
 
     def take(self, chosen: npt.NDArray[np.bool_]) -> "Rows":
-        """Return the rows where `chosen` is true."""
         return Rows(self.index[chosen], self.key[chosen], self.group[chosen], self.stratum[chosen])
 
     def __len__(self) -> int:
@@ -162,13 +161,6 @@ def held_out(train: Rows, *sets: Rows) -> npt.NDArray[np.bool_]:
     for other in sets:
         leaks |= np.isin(train.key, other.key) | np.isin(train.group, other.group)
     return leaks
-
-
-def first_of_each(keys: Keys) -> npt.NDArray[np.bool_]:
-    """Return which rows are the first with their key."""
-    mask = np.zeros(len(keys), dtype=bool)
-    mask[np.unique(keys, return_index=True)[1]] = True
-    return mask
 
 
 def _shuffle(keys: Keys, seed: int) -> Keys:

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -22,18 +22,30 @@ from ftq_worker.data.cleaning import (
     Rule,
     Tally,
     bad_row,
-    finding,
+    row_example,
     text_key,
 )
 from ftq_worker.data.examples import Example, Made
-from ftq_worker.data.rows import Row, Table
-from ftq_worker.data.tokenizing import Encoder
+from ftq_worker.data.rows import Row, SplitSource
+from ftq_worker.data.tokenizing import Encoder, Record
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.progress import Progress
 
 _BATCH = 500  # rows that are tokenized together
 
 Mask = npt.NDArray[np.bool_]
+
+
+class _ExampleRow(TypedDict):
+    """One row of a file with the schema `arrow.EXAMPLES`."""
+
+    file: str
+    line: int | None
+    row: int
+    example: str
+    label: int
+    key: int
+    group: int
 
 
 class LabelBook:
@@ -66,7 +78,7 @@ class LabelBook:
 
 
 @dataclass
-class Pool:
+class SplitTable:
     """The usable rows of one split. The arrays have one entry per usable row."""
 
     split: str
@@ -82,12 +94,12 @@ class Pool:
         return numbers(self.rows, name)[self.alive]
 
     def example(self, i: int) -> Example:
-        """Return the i-th usable row."""
         return Example.from_json(self.rows[int(self.alive[i])]["example"])
 
     def source_row(self, i: int) -> Row:
         """Return where the i-th usable row came from."""
-        return _place(self.rows[int(self.alive[i])])
+        record: _ExampleRow = self.rows[int(self.alive[i])]
+        return Row(record["file"], record["row"], record["line"])
 
     def keep(self, mask: Mask) -> None:
         """Drop the usable rows where `mask` is false."""
@@ -95,31 +107,31 @@ class Pool:
         if self.tokens is not None:
             self.position, self.length = self.position[mask], self.length[mask]
 
-    def drop(self, rule: Rule, mask: Mask, what: Callable[[int], str]) -> None:
+    def drop_where(self, rule: Rule, mask: Mask, what: Callable[[int], str]) -> None:
         """Drop and count the usable rows where `mask` is true; `what` describes the i-th."""
         found = np.flatnonzero(mask)
-        examples = [finding(self.source_row(i), "", what(i)) for i in found[:EXAMPLES]]
+        examples = [row_example(self.source_row(i), "", what(i)) for i in found[:EXAMPLES]]
         self.tally.count(rule, len(found), examples)
         self.keep(~mask)
 
 
 def collect(
     ctx: PhaseContext,
-    table: Table,
+    source: SplitSource,
     make: Callable[[Mapping[str, Any]], Made],
     book: LabelBook,
     path: Path,
     limit: int | None,
-) -> Pool:
+) -> SplitTable:
     """Read a split into an Arrow file, leaving out rows that cannot be used.
 
     Raises Refused (`bad_row`) at the first such row under `data.on_bad_row: fail`.
     """
     tally = Tally()
-    total = table.rows if limit is None or table.rows is None else min(table.rows, limit)
-    progress = Progress(ctx.emit, ctx.control, f"read {table.split}", "rows", total)
+    total = source.rows if limit is None or source.rows is None else min(source.rows, limit)
+    progress = Progress(ctx.emit, ctx.control, f"read {source.split}", "rows", total)
     with ArrowWriter(path, arrow.EXAMPLES) as writer:
-        for row in itertools.islice(table.read(), limit):
+        for row in itertools.islice(source.read(), limit):
             progress.advance()
             tally.read += 1
             try:
@@ -130,7 +142,7 @@ def collect(
                 tally.add(problem.rule, row, problem.field, problem.what)
     progress.finish()
     rows = open_arrow(path)
-    return Pool(table.split, rows, tally, np.arange(len(rows), dtype=np.int64))
+    return SplitTable(source.split, rows, tally, np.arange(len(rows), dtype=np.int64))
 
 
 def _record(
@@ -139,7 +151,7 @@ def _record(
     book: LabelBook,
     tally: Tally,
     group_by: str | None,
-) -> dict[str, Any]:
+) -> _ExampleRow:
     if row.problem:
         raise RowProblem(Rule.UNREADABLE, "", row.problem)
     made = make(row.values)
@@ -159,17 +171,13 @@ def _record(
     }
 
 
-def _place(record: Mapping[str, Any]) -> Row:
-    return Row(record["file"], record["row"], record["line"])
-
-
-def drop_duplicates(pool: Pool, *, keep: bool) -> int:
+def drop_duplicates(table: SplitTable, *, keep: bool) -> int:
     """Drop rows that are equal to an earlier one; returns how many contradict its label.
 
-    With `keep` nothing is dropped. A text stands once, whatever its labels: a model cannot learn
-    two answers to one text, and which one is right nobody here knows.
+    With `keep` nothing is dropped. Else a text stays once, whatever its labels: a model cannot
+    learn two answers to one text, and nothing here tells which one is right.
     """
-    keys, labels = pool.column("key"), pool.column("label")
+    keys, labels = table.column("key"), table.column("label")
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     original = first[inverse]  # for each row the first one with its text
     repeated = original != np.arange(len(keys))
@@ -177,32 +185,34 @@ def drop_duplicates(pool: Pool, *, keep: bool) -> int:
     conflicts = int(contradicts.sum())
     if keep:
         return conflicts
-    source = pool.column("row")
+    row_number = table.column("row")
 
     def equal(i: int) -> str:
-        return f"equal to row {source[original[i]]}"
+        return f"equal to row {row_number[original[i]]}"
 
     def other(i: int) -> str:
-        return f"equal to row {source[original[i]]}, which has another label"
+        return f"equal to row {row_number[original[i]]}, which has another label"
 
-    pool.drop(Rule.DUPLICATE, repeated & ~contradicts, equal)
+    table.drop_where(Rule.DUPLICATE, repeated & ~contradicts, equal)
     left = ~(repeated & ~contradicts)
     kept = np.flatnonzero(left)
-    pool.drop(Rule.CONFLICT, contradicts[left], lambda i: other(int(kept[i])))
+    table.drop_where(Rule.CONFLICT, contradicts[left], lambda i: other(int(kept[i])))
     return conflicts
 
 
-def tokenize(ctx: PhaseContext, pool: Pool, encoder: Encoder, ids: Indices, path: Path) -> None:
+def tokenize(
+    ctx: PhaseContext, table: SplitTable, encoder: Encoder, ids: Indices, path: Path
+) -> None:
     """Turn the usable rows into records, dropping those that nothing could be trained on.
 
     `ids` gives the label id for every number of the label book.
     """
-    progress = Progress(ctx.emit, ctx.control, f"tokenize {pool.split}", "rows", len(pool.alive))
-    made = np.zeros(len(pool.alive), dtype=bool)
+    progress = Progress(ctx.emit, ctx.control, f"tokenize {table.split}", "rows", len(table.alive))
+    made = np.zeros(len(table.alive), dtype=bool)
     lengths: list[int] = []
     bad: dict[int, str] = {}
     with ArrowWriter(path, encoder.schema) as writer:
-        for i, record in _records(pool, encoder, ids, progress):
+        for i, record in _records(table, encoder, ids, progress):
             if isinstance(record, RowProblem):
                 bad[i] = record.what if len(bad) < EXAMPLES else ""
                 continue
@@ -210,18 +220,18 @@ def tokenize(ctx: PhaseContext, pool: Pool, encoder: Encoder, ids: Indices, path
             lengths.append(record["length"])
             writer.append(record)
     progress.finish()
-    pool.drop(Rule.UNTRAINABLE, ~made, lambda i: bad[i])
-    pool.tokens = open_arrow(path)
-    pool.length = arrow.as_indices(lengths)
-    pool.position = np.arange(len(lengths), dtype=np.int64)
+    table.drop_where(Rule.UNTRAINABLE, ~made, lambda i: bad[i])
+    table.tokens = open_arrow(path)
+    table.length = arrow.as_indices(lengths)
+    table.position = np.arange(len(lengths), dtype=np.int64)
 
 
 def _records(
-    pool: Pool, encoder: Encoder, ids: Indices, progress: Progress
-) -> Iterator[tuple[int, dict[str, Any] | RowProblem]]:
+    table: SplitTable, encoder: Encoder, ids: Indices, progress: Progress
+) -> Iterator[tuple[int, Record | RowProblem]]:
     """Yield the number of each usable row with its record, or with what is wrong with it."""
-    for start in range(0, len(pool.alive), _BATCH):
-        batch = pool.rows[pool.alive[start : start + _BATCH]]
+    for start in range(0, len(table.alive), _BATCH):
+        batch = table.rows[table.alive[start : start + _BATCH]]
         examples = [Example.from_json(text) for text in batch["example"]]
         labels = [int(ids[label]) if label >= 0 else -1 for label in batch["label"]]
         records = encoder.encode(examples, labels)

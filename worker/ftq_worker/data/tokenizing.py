@@ -8,7 +8,7 @@ drops rows without any label (none here). `length` is for grouping by length.
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, final
 
 from transformers import PreTrainedTokenizerBase
 
@@ -26,10 +26,41 @@ from ftq_worker.data.render import (
     plain_choice,
     plain_renderer,
 )
+from ftq_worker.job.reports import Shown
 
 IGNORED = -100  # the label of a token that the loss does not count
+_SHOWN = 2000  # characters of a text that people see
 
-Record = dict[str, Any]
+
+@final
+class SequenceRecord(TypedDict):
+    """A row of text for training; its schema is `arrow.SEQUENCES`."""
+
+    input_ids: list[int]
+    labels: list[int]  # as many; IGNORED where the loss does not count
+    length: int  # in tokens, for grouping
+
+
+@final
+class ClassRecord(TypedDict):
+    """A text with the id of its label; its schema is `arrow.CLASSES`."""
+
+    input_ids: list[int]
+    label: int
+    length: int
+
+
+@final
+class ChoiceRecord(TypedDict):
+    """A prompt with a better and a worse answer; its schema is `arrow.CHOICES`."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+    length: int
+
+
+Record = SequenceRecord | ClassRecord | ChoiceRecord
 
 
 @dataclass(frozen=True)
@@ -39,7 +70,7 @@ class Encoder:
     schema: Any  # pyarrow schema of the records
     # A batch of examples with their label numbers; a RowProblem in the place of a bad one.
     encode: Callable[[Sequence[Example], Sequence[int]], list[Record | RowProblem]]
-    show: Callable[[Example], dict[str, Any]]  # text and trained, for a sample event
+    show: Callable[[Example], Shown]
     format: str  # chat or plain
 
 
@@ -70,11 +101,6 @@ def leading_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return []
 
 
-def stop_tokens(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Return the tokens that may end a turn: the eos and every control token."""
-    return {tokenizer.eos_token_id, *tokenizer.added_tokens_decoder} - {None}
-
-
 def check_eos(
     tokenizer: PreTrainedTokenizerBase, encoder: Encoder, sample: Sequence[Example]
 ) -> None:
@@ -84,9 +110,10 @@ def check_eos(
     """
     if encoder.schema is not arrow.SEQUENCES:
         return
-    stops = stop_tokens(tokenizer)
+    # Every control token may end a turn, not the eos alone.
+    stops = {tokenizer.eos_token_id, *tokenizer.added_tokens_decoder}
     for record in encoder.encode(sample, [-1] * len(sample)):
-        if isinstance(record, RowProblem):
+        if isinstance(record, RowProblem) or "labels" not in record:
             continue
         last = next(label for label in reversed(record["labels"]) if label != IGNORED)
         if last not in stops:
@@ -129,9 +156,9 @@ def _sequences(
             for r in rendered
         ]
 
-    def show(example: Example) -> dict[str, Any]:
+    def show(example: Example) -> Shown:
         rendered = renderer(example)
-        return {"text": rendered.text, "trained": rendered.trained_text()}
+        return {"text": rendered.text[:_SHOWN], "trained": rendered.trained_text()[:_SHOWN]}
 
     return Encoder(arrow.SEQUENCES, encode, show, format_)
 
@@ -193,8 +220,8 @@ def _classes(tokenizer: PreTrainedTokenizerBase) -> Encoder:
             for ids, label in zip(batch["input_ids"], labels, strict=True)
         ]
 
-    def show(example: Example) -> dict[str, Any]:
-        return {"text": example.text, "label": example.label}
+    def show(example: Example) -> Shown:
+        return {"text": example.text[:_SHOWN], "label": example.label[:_SHOWN]}
 
     return Encoder(arrow.CLASSES, encode, show, "plain")
 
@@ -215,9 +242,10 @@ def _choices(tokenizer: PreTrainedTokenizerBase, chat: ChatRenderer | None) -> E
     def encode(examples: Sequence[Example], _: Sequence[int]) -> list[Record | RowProblem]:
         return [record(example) for example in examples]
 
-    def show(example: Example) -> dict[str, Any]:
+    def show(example: Example) -> Shown:
         prompt, chosen, rejected = render(example)
-        return {"text": f"{prompt}{chosen}\n--- rejected ---\n{rejected}", "trained": chosen}
+        text = f"{prompt}{chosen}\n--- rejected ---\n{rejected}"
+        return {"text": text[:_SHOWN], "trained": chosen[:_SHOWN]}
 
     return Encoder(arrow.CHOICES, encode, show, "chat" if chat else "plain")
 

@@ -16,10 +16,12 @@ import random
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+Row = dict[str, str | None]  # question, answer; a column is null in some broken rows
 
 MODEL = "demo/tiny-llama"
 DATASET = "demo/colours"
@@ -62,9 +64,9 @@ ASK = {
 }
 
 
-def make_rows(seed: int = 7) -> list[dict[str, Any]]:
+def make_rows(seed: int = 7) -> list[Row]:
     """Return the dataset's rows: `question` and `answer`, some of them broken on purpose."""
-    rows: list[dict[str, Any]] = [
+    rows: list[Row] = [
         {"question": wording.format(thing), "answer": colour}
         for colour, things in COLOURS.items()
         for thing in things
@@ -136,7 +138,7 @@ def save_base(
     (folder / "README.md").write_text(card)
 
 
-def save_rows(folder: Path, rows: list[dict[str, Any]]) -> None:
+def save_rows(folder: Path, rows: list[Row]) -> None:
     """Write rows as the one split of a dataset repo."""
     folder.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(row) + "\n" for row in rows)

@@ -1,4 +1,4 @@
-"""What a phase gets to work with, and how it is told to stop.
+"""What a phase gets to work with, and how it is asked to stop.
 
 A phase is a module in `phases/` with one function `run(ctx: PhaseContext) -> None`. It reads what
 earlier phases left (`reports`), emits events, writes its own results atomically, and raises an
@@ -80,38 +80,38 @@ class Control:
 class Owner(Protocol):
     """What a phase may ask of whoever holds its lease."""
 
-    def written(self) -> None:
-        """Wait until every event that was told so far is in a file of the storage.
+    def flush_events(self) -> None:
+        """Wait until every event emitted so far is in a file of the storage.
 
-        Before something that a next owner goes on from: it will not tell them again.
+        Call it before a checkpoint is sealed: the next owner resumes behind it and does not emit
+        the steps before it again.
         """
 
-    def confirm(self) -> None:
-        """Prove that the claim still holds, before something that cannot be undone.
+    def check_lease(self) -> None:
+        """Have the broker confirm the claim, before something that cannot be undone.
 
-        Waits while the broker is away. Raises Stale. It narrows the window and does not close it:
-        a host that is cut off from the broker afterwards keeps its phase, so what follows must be
-        harmless when done twice.
+        Waits while the broker is away. Raises Stale. The claim may be lost right after the answer,
+        so what follows must be harmless when it is done twice.
         """
 
-    def lock(self, what: str) -> str:
-        """Try to be the only one of the fleet at `what`, until the claim ends.
+    def try_lock(self, what: str) -> str:
+        """Try to take the fleet's lock on `what`, until the claim ends.
 
-        Waits while the broker is away. Returns '' when it is ours now, else the job that has it.
+        Waits while the broker is away. Returns '' when this job has it now, else the job that has.
         Raises Stale.
         """
 
 
-class Alone:
-    """The owner of a phase outside a fleet: nobody else can have it."""
+class SoleOwner:
+    """The owner of a phase outside a fleet: no lease can be lost and every lock is free."""
 
-    def written(self) -> None:
+    def flush_events(self) -> None:
         """Do nothing."""
 
-    def confirm(self) -> None:
+    def check_lease(self) -> None:
         """Do nothing."""
 
-    def lock(self, what: str) -> str:
+    def try_lock(self, what: str) -> str:
         """Return '': it is ours."""
         return ""
 
@@ -148,11 +148,11 @@ class PhaseContext:
     created: str = ""  # when the job was submitted, RFC 3339
     claim_name: str = ""  # of the claim's folder; by default the token's number
     fresh_after: int = 0  # checkpoints of tokens up to this number are not resumed from
-    owner: Owner = field(default_factory=Alone)
+    owner: Owner = field(default_factory=SoleOwner)
 
     @property
     def claim(self) -> str:
-        """Name of this claim's own folder, `paths.attempt(claim)`: nobody else writes there."""
+        """Name of this claim's own folder, `paths.claim_dir(claim)`: nobody else writes there."""
         return self.claim_name or str(self.token_number)
 
     @property
@@ -161,18 +161,18 @@ class PhaseContext:
         return self.secrets.get("HF_TOKEN") or False
 
     def resolve(self, field_name: str, value: Any, reason: str) -> None:
-        """Store the value of a field that was `auto`, once, and say why."""
+        """Store and emit the value of a field that was `auto`, and the reason."""
         known = read_resolved(self.paths)
         known[field_name] = {"value": value, "reason": reason}
         write_json(self.paths.resolved, known)
         self.emit(EventType.RESOLVED, field=field_name, value=value, reason=reason)
 
     def check(self, name: str, ok: bool, message: str, hint: str = "") -> None:
-        """Send the result of one validation."""
+        """Emit the result of one validation."""
         self.emit(
             EventType.CHECK, name=name, ok=ok, message=message, **({"hint": hint} if hint else {})
         )
 
     def warn(self, message: str, hint: str = "") -> None:
-        """Send something to know that does not stop the job."""
+        """Emit a warning: the job goes on."""
         self.emit(EventType.WARNING, message=message, **({"hint": hint} if hint else {}))

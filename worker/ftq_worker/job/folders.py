@@ -1,8 +1,7 @@
-"""Folders that are whole or absent: written aside, synced, moved into place; and what a crash left.
+"""Folders that are whole or absent: written aside, synced, moved into place.
 
-A claim writes only below `attempts/<claim>`. What it finishes is moved out of there; what it did
-not finish is nobody's, and the next claim sweeps it up: a job that is killed in every save would
-fill the disk otherwise.
+A claim writes only below `attempts/<claim>` and moves what it has finished out of there. The next
+claim removes what it has not: a job that is killed in every save would fill the disk otherwise.
 """
 
 import os
@@ -16,37 +15,35 @@ PART = ".part"  # below `checkpoints`: where a checkpoint is written
 SCRATCH = ("prepare", "model", "publish", f"checkpoints/{PART}")
 
 
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder survive a power loss."""
-    _sync(path)
-
-
-def sync_tree(path: Path) -> None:
-    """Make a folder survive a power loss with everything in it."""
-    for entry in path.rglob("*"):
-        _sync(entry)
-    _sync(path)
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, survive a power loss."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def swap_in(new: Path, target: Path) -> None:
-    """Put a finished folder in the place of `target`; the old one goes when the new one is there.
+    """Put a finished folder in the place of `target`, and remove the one that was there.
 
     A folder that is not empty cannot be replaced in one step: between the two renames there is
-    none. Whoever is killed there has not reported success, so its phase runs again and ends here.
+    none. A phase that is killed there has not reported success, so it runs again.
     """
-    sync_tree(new)
+    for entry in (*new.rglob("*"), new):
+        sync(entry)
     old = new.with_name(f"{new.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         target.replace(old)
     new.replace(target)
-    sync_folder(target.parent)
+    sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
 def sweep(paths: JobPaths, token_number: int) -> None:
-    """Remove what claims before `token_number` left unfinished; they are dead, we have their job.
+    """Remove what the dead claims before `token_number` left unfinished.
 
     Their events, output and whole checkpoints stay.
     """
@@ -57,11 +54,3 @@ def sweep(paths: JobPaths, token_number: int) -> None:
         for name in SCRATCH:
             shutil.rmtree(claim / name, ignore_errors=True)
             shutil.rmtree(claim / f"{name}.old", ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

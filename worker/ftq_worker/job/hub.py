@@ -1,9 +1,23 @@
-"""The Hub as a phase sees it: the job's endpoint and token, retries shown, stops noticed."""
+"""The Hub as a phase sees it: the job's endpoint and token, retries shown, stops noticed.
+
+Every download of a phase comes through here, because `transformers` and `datasets` with a Hub id
+take the endpoint from the environment at import, and none of them notices a stop.
+"""
 
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ftq_shared.hub import HubClient, Retry
+from ftq_shared.hub.records import Kind, RepoRecord
 from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.progress import Progress
+
+if TYPE_CHECKING:
+    from huggingface_hub.utils.tqdm import tqdm
+
+# What a model's repo has beside its weights and code.
+MODEL_TEXT_FILES = (".json", ".txt", ".model", ".jinja")
 
 _NOTICE_EVERY_S = 0.25
 
@@ -15,7 +29,7 @@ def hub_of(ctx: PhaseContext, retry: Retry | None = None) -> HubClient:
     """
     hint = "nothing is lost: `ftq retry` goes on from here if the Hub stays away"
 
-    def told(text: str) -> None:
+    def on_retry(text: str) -> None:
         ctx.control.check()
         ctx.warn(text, hint=hint)
 
@@ -25,4 +39,75 @@ def hub_of(ctx: PhaseContext, retry: Retry | None = None) -> HubClient:
             ctx.control.check()
             time.sleep(min(left, _NOTICE_EVERY_S))
 
-    return HubClient(ctx.endpoint, ctx.hub_token, told, retry or Retry(sleep=pause))
+    return HubClient(ctx.endpoint, ctx.hub_token, on_retry, retry or Retry(sleep=pause))
+
+
+def download(ctx: PhaseContext, repo: RepoRecord, names: list[str], task: str) -> Path:
+    """Bring files of a repo into the host's Hub cache; return the folder of the snapshot.
+
+    Emits progress in bytes under the name `task`. Raises what `download_file` raises.
+    """
+    hub = hub_of(ctx)
+    total = sum(repo.files[name] for name in names)
+    progress = Progress(ctx.emit, ctx.control, task, "bytes", total)
+    folder, done = Path(), 0
+    for name in names:
+        path = download_file(hub, repo.kind, repo.id, repo.sha, name, progress)
+        done += repo.files[name]
+        progress.at(done)  # a file that is in the cache moves no bar
+        # The snapshot's folder is as many levels up as the name has parts.
+        folder = path.parents[name.count("/")]
+    progress.finish()
+    return folder
+
+
+def download_file(
+    hub: HubClient,
+    kind: Kind,
+    repo: str,
+    revision: str,
+    name: str,
+    progress: Progress,
+    folder: Path | None = None,
+) -> Path:
+    """Bring one file into `folder`, by default the Hub cache; return where it lies.
+
+    Raises what HubClient.call raises, and JobCancelled or Interrupted within one chunk of a stop.
+    """
+    from huggingface_hub import hf_hub_download
+
+    start = progress.done
+
+    def once() -> str:
+        progress.at(start)  # a new try begins the file again
+        return hf_hub_download(
+            repo,
+            name,
+            repo_type=kind,
+            revision=revision,
+            local_dir=folder,
+            token=hub.token,
+            endpoint=hub.endpoint,
+            library_name="ftq",
+            tqdm_class=_byte_bar(progress),
+        )
+
+    what = f"downloading {name}"
+    return Path(hub.call(once, kind=kind, repo=repo, revision=revision, what=what))
+
+
+def _byte_bar(progress: Progress) -> "type[tqdm]":
+    """Return a class of progress bars that draw nothing and count bytes."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            # Xet has a bar for what arrives beside the one for what is written: the same bytes.
+            self._counts = not str(kwargs.get("desc")).endswith(": downloading bytes")
+            super().__init__(*args, **(kwargs | {"disable": True}))  # type: ignore[no-untyped-call]
+
+        def update(self, n: float | None = 1) -> bool | None:
+            progress.advance(int(n or 0) if self._counts else 0)
+            return None
+
+    return Bar

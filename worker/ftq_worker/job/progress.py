@@ -43,7 +43,6 @@ class Progress:
         self.advance(done - self.done)
 
     def finish(self) -> None:
-        """Send the final count."""
         if self._total is None:
             self._total = self.done
         if self._sent != self.done:

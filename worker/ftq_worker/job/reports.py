@@ -1,18 +1,19 @@
 """What each phase leaves for the next, as files in the job's folder.
 
 validate -> validated.json (Validated)
-prepare  -> prepared/{train,validation,golden} (datasets on disk) + prepared.json (Prepared)
+prepare  -> prepared/{train,validation,golden} (`prepared.PreparedSets`) + prepared.json (Prepared)
 train    -> model/ + train.json (Trained)
 publish  -> published.json (Published)
 
-Every file is replaced in one step, so a crash leaves the old one or the new one. One that is
-missing or damaged all the same is named, with the phase that makes it again.
+Every file is replaced in one step, so a crash leaves the old one or the new one. The error for a
+file that is missing or damaged all the same names the phase that makes it again.
 """
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NotRequired, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from typing_extensions import TypedDict  # pydantic takes the standard one from Python 3.12 on
 
 from ftq_shared.errors import FtqError
 from ftq_shared.paths import JobPaths, read_json, write_json
@@ -42,8 +43,15 @@ def lost(path: Path, code: str, what: str) -> FtqError:
     )
 
 
-def read_resolved(paths: JobPaths) -> dict[str, Any]:
-    """Return every `auto` that was resolved so far; empty before the first.
+class ResolvedValue(TypedDict):
+    """What a field that was `auto` has become, in resolved.json."""
+
+    value: Any  # whatever the field holds
+    reason: str
+
+
+def read_resolved(paths: JobPaths) -> dict[str, ResolvedValue]:
+    """Return every `auto` that was resolved so far, by field; empty before the first.
 
     Raises FtqError (code `damaged_handover`).
     """
@@ -64,7 +72,6 @@ class Report(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     def save(self, path: Path) -> None:
-        """Write the report to `path`."""
         write_json(path, self.model_dump(mode="json"))
 
     @classmethod
@@ -126,10 +133,52 @@ class Validated(Report):
     dataset: DatasetFacts
     task: Task  # never auto
     shape: str  # for example question/answer, messages, text/label
-    columns: Columns  # every column that the shape needs, by its part
+    columns: Columns  # every column that the layout needs, by its part
     split: str
     validation_split: str | None = None  # None: rows are held out
     test_split: str | None = None  # None: the golden set comes from the training rows
+
+    @property
+    def head_is_new(self) -> bool:
+        """Whether the base model lacks the classification head that is trained."""
+        classes = self.task is Task.CLASSIFICATION
+        return classes and "SequenceClassification" not in self.model.architecture
+
+
+class RowExample(TypedDict):
+    """A row that a cleaning rule met, and where it stands."""
+
+    file: str  # its name, without folders
+    row: int  # position in its split, from 0
+    line: NotRequired[int]  # from 1; absent where the format has no lines
+    field: NotRequired[str]  # absent where the whole row is meant
+    what: str
+
+
+class RuleCount(TypedDict):
+    """What one cleaning rule did; the data of a `cleaning` event."""
+
+    rule: str
+    rows_in: int
+    rows_out: int
+    reason: NotRequired[str]
+    examples: NotRequired[list[RowExample]]
+
+
+class Shown(TypedDict):
+    """A row as the model sees it."""
+
+    text: str
+    trained: NotRequired[str]  # the part of the text that is trained
+    label: NotRequired[str]
+
+
+class Sample(Shown):
+    """One row of a set; the data of a `sample` event."""
+
+    row: int  # position in its split, from 0
+    tokens: int
+    set: str
 
 
 class Prepared(Report):
@@ -140,10 +189,10 @@ class Prepared(Report):
     format: Literal["chat", "plain"] = "plain"
     max_length: int  # tokens of the longest row that was kept
     tokens: dict[str, int]  # of the training rows: total, p50, p90, p99, max
-    cleaning: list[dict[str, Any]]  # one entry per rule: rule, rows_in, rows_out
+    cleaning: list[RuleCount]
     golden_sha256: str
     golden_source: str
-    samples: list[dict[str, Any]] = []  # a few rendered rows, for people and the card
+    samples: list[Sample] = []  # a few, for people and the card
 
 
 class Trained(Report):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from datasets import disable_progress_bars
 from transformers import PreTrainedTokenizerBase
@@ -21,21 +21,20 @@ from ftq_worker.data.arrow import save_set
 from ftq_worker.data.events import (
     EARLY_RULES,
     LATE_RULES,
-    tell_cleaning,
-    tell_damage,
-    tell_dataset,
-    tell_held_out_cleaning,
-    tell_sets,
+    emit_damage,
+    emit_dataset,
+    emit_held_out_cleaning,
+    emit_sets,
 )
-from ftq_worker.data.hub import load_tokenizer
+from ftq_worker.data.hub import fetch_tokenizer
 from ftq_worker.data.limits import model_limit
-from ftq_worker.data.load import Pools, drop_long, gather
-from ftq_worker.data.sets import Sets, choose_sets, lengths
+from ftq_worker.data.load import Tables, drop_long, load_tables
+from ftq_worker.data.sets import RowSets, choose_sets, lengths
 from ftq_worker.data.tables import tokenize
 from ftq_worker.data.tokenizing import Encoder, check_eos, choose_format, make_encoder
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.folders import swap_in
-from ftq_worker.job.reports import Prepared, Validated, read_resolved
+from ftq_worker.job.reports import Prepared, Sample, Validated, read_resolved
 
 CHECKED_ROWS = 20  # rows that the end-of-turn check looks at
 
@@ -45,36 +44,36 @@ def run(ctx: PhaseContext) -> None:
 
     Raises Refused for data that cannot be used, HubUnreachable, JobCancelled and Interrupted.
     """
-    disable_progress_bars()  # events tell it; bars would land in the job's log
+    disable_progress_bars()  # they would land in the job's log; events show the progress
     validated = Validated.load(ctx.paths.validated)
-    tokenizer = load_tokenizer(ctx, validated.model)
+    tokenizer = fetch_tokenizer(ctx, validated.model)
     _resolve_task(ctx, validated)
 
     with _scratch(ctx) as folder:
-        pools = gather(ctx, validated, folder)
-        tell_dataset(ctx, validated, pools)
-        tell_cleaning(ctx, pools, EARLY_RULES)
-        tell_damage(ctx, pools)
+        tables = load_tables(ctx, validated, folder)
+        emit_dataset(ctx, validated, tables)
+        tables.train.tally.emit(ctx.emit, EARLY_RULES)
+        emit_damage(ctx, tables)
 
-        encoder = _encoder(ctx, validated, tokenizer, pools)
-        for role, pool in pools.roles():
-            tokenize(ctx, pool, encoder, pools.ids, folder / f"{role}.tokens.arrow")
-        drop_long(ctx, pools, model_limit(validated.model, tokenizer))
+        encoder = _encoder(ctx, validated, tokenizer, tables)
+        for role, table in tables.roles():
+            tokenize(ctx, table, encoder, tables.ids, folder / f"{role}.tokens.arrow")
+        drop_long(ctx, tables, model_limit(validated.model, tokenizer))
 
-        sets = choose_sets(ctx, pools.train, pools.validation, pools.test, pools.labels, pools.ids)
-        tell_cleaning(ctx, pools, LATE_RULES)
-        tell_held_out_cleaning(ctx, pools)
-        samples = tell_sets(ctx, sets, encoder)
-        tell_dataset(ctx, validated, pools, lengths(sets.train))
+        sets = choose_sets(ctx, tables)
+        tables.train.tally.emit(ctx.emit, LATE_RULES)
+        emit_held_out_cleaning(ctx, tables)
+        samples = emit_sets(ctx, sets, encoder)
+        emit_dataset(ctx, validated, tables, lengths(sets.train))
 
         _save(ctx, sets, folder / "prepared")
-        _report(sets, pools, encoder, samples).save(ctx.paths.prepared_report)
+        _report(sets, tables, encoder, samples).save(ctx.paths.prepared_report)
 
 
 @contextmanager
 def _scratch(ctx: PhaseContext) -> Iterator[Path]:
     """Give a folder that only this claim writes to, on the storage's own disk."""
-    folder = ctx.paths.attempt(ctx.claim) / "prepare"
+    folder = ctx.paths.claim_dir(ctx.claim) / "prepare"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
@@ -84,13 +83,13 @@ def _scratch(ctx: PhaseContext) -> Iterator[Path]:
 
 
 def _resolve_task(ctx: PhaseContext, validated: Validated) -> None:
-    """Say the task where the spec left it open, unless validate has said it."""
+    """Resolve the task where the spec left it open, unless validate has done so."""
     if ctx.spec.task is Task.AUTO and "task" not in read_resolved(ctx.paths):
         ctx.resolve("task", str(validated.task), f"the columns are {validated.shape}")
 
 
 def _encoder(
-    ctx: PhaseContext, validated: Validated, tokenizer: PreTrainedTokenizerBase, pools: Pools
+    ctx: PhaseContext, validated: Validated, tokenizer: PreTrainedTokenizerBase, tables: Tables
 ) -> Encoder:
     """Return the encoder, after a look at what it makes of the first rows."""
     data, format_ = ctx.spec.data, "plain"
@@ -99,8 +98,8 @@ def _encoder(
         if data.format == "auto":
             ctx.resolve("data.format", format_, reason)
     encoder = make_encoder(tokenizer, validated.task, format_, ctx.spec, _date(ctx))
-    count = min(CHECKED_ROWS, len(pools.train.alive))
-    check_eos(tokenizer, encoder, [pools.train.example(i) for i in range(count)])
+    count = min(CHECKED_ROWS, len(tables.train.alive))
+    check_eos(tokenizer, encoder, [tables.train.example(i) for i in range(count)])
     return encoder
 
 
@@ -111,30 +110,30 @@ def _date(ctx: PhaseContext) -> str:
     return datetime.fromisoformat(ctx.created).strftime("%d %b %Y")
 
 
-def _save(ctx: PhaseContext, sets: Sets, folder: Path) -> None:
+def _save(ctx: PhaseContext, sets: RowSets, folder: Path) -> None:
     """Write the sets beside `prepared/` and put them in its place.
 
-    The report goes first and comes last: while it is there, it belongs to the folder.
+    The old report is removed first and the new one written last, by `run`: a report that is there
+    belongs to the folder.
     """
-    for name in ("train", "validation", "golden"):
+    for name, chosen in sets.items():
         ctx.control.check()
-        chosen = getattr(sets, name)
-        save_set(chosen.pool.tokens, chosen.records, folder / name)
-    ctx.owner.confirm()  # from here on what every attempt shares is changed
+        assert chosen.table.tokens is not None  # tokenized before anything is chosen
+        save_set(chosen.table.tokens, chosen.records, folder / name)
+    ctx.owner.check_lease()  # what follows changes files that all attempts share
     ctx.paths.prepared_report.unlink(missing_ok=True)
     swap_in(folder, ctx.paths.prepared)
 
 
-def _report(sets: Sets, pools: Pools, encoder: Encoder, samples: list[dict[str, Any]]) -> Prepared:
-    all_sets = {"train": sets.train, "validation": sets.validation, "golden": sets.golden}
+def _report(sets: RowSets, tables: Tables, encoder: Encoder, samples: list[Sample]) -> Prepared:
     return Prepared(
-        rows={name: len(chosen) for name, chosen in all_sets.items()},
-        labels=pools.labels,
+        rows={name: len(chosen) for name, chosen in sets.items()},
+        labels=tables.labels,
         format=cast(Literal["chat", "plain"], encoder.format),
-        max_length=max(lengths(chosen)["max"] for chosen in all_sets.values()),
+        max_length=max(lengths(chosen)["max"] for _, chosen in sets.items()),
         tokens=lengths(sets.train),
-        cleaning=pools.train.tally.report(),
+        cleaning=tables.train.tally.report(),
         golden_sha256=sets.sha256,
-        golden_source=sets.golden.pool.split,
+        golden_source=sets.golden.table.split,
         samples=samples,
     )

@@ -1,18 +1,19 @@
-"""The publish phase: the saved model proves itself, then goes to the Hub in one commit."""
+"""The publish phase: the saved model is verified, then pushed to the Hub in one commit."""
 
 import torch
 
 from ftq_shared.events import EventType
+from ftq_shared.sources import Place
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.hub import hub_of
+from ftq_worker.job.prepared import load_sets
+from ftq_worker.job.quiet import quiet_libraries
 from ftq_worker.job.reports import Prepared, Published, Trained, Validated
 from ftq_worker.publishing.card import write_card
 from ftq_worker.publishing.push import push, read_back
-from ftq_worker.publishing.staging import base_is_on_hub, hash_files, resolve_format, stage
+from ftq_worker.publishing.staging import hash_files, resolve_format, stage
 from ftq_worker.publishing.verify import load_staged, verify
 from ftq_worker.training.base_model import fetch_base
-from ftq_worker.training.quiet import quiet_libraries
-from ftq_worker.training.session import load_sets
 
 
 def run(ctx: PhaseContext) -> None:
@@ -27,7 +28,7 @@ def run(ctx: PhaseContext) -> None:
     prepared = Prepared.load(ctx.paths.prepared_report)
     trained = Trained.load(ctx.paths.train_report)
 
-    form = resolve_format(ctx, trained, base_is_on_hub(validated))
+    form = resolve_format(ctx, trained, validated.model.place is Place.HUB)
     base = fetch_base(ctx, validated.model)
     folder = stage(ctx, form, base, validated, prepared, trained)
     ctx.control.check()

@@ -1,24 +1,24 @@
-"""The train phase: from prepared rows to a saved model, with every step told and resumable."""
+"""The train phase: from prepared rows to a saved model; every step is an event."""
 
 import torch
 
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.folders import swap_in
+from ftq_worker.job.prepared import load_sets
+from ftq_worker.job.quiet import quiet_libraries
 from ftq_worker.job.reports import Prepared, Trained, Validated
 from ftq_worker.training.base_model import fetch_base, load_tokenizer
 from ftq_worker.training.facts import look_at_device, run_facts
-from ftq_worker.training.quiet import quiet_libraries
 from ftq_worker.training.saving import save_model
 from ftq_worker.training.session import (
-    build_run,
+    build_session,
+    emit_random_head,
     find_resume,
     keep_best,
-    load_sets,
     memory_errors,
     one_voice,
     report,
     score_golden,
-    tell_random_head,
     train,
 )
 from ftq_worker.training.settings import resolve_settings
@@ -44,24 +44,24 @@ def run(ctx: PhaseContext) -> None:
     tokenizer = load_tokenizer(base, ctx.spec.data.chat_template)
 
     with memory_errors(settings):
-        job = build_run(ctx, settings, base, tokenizer, sets, prepared.labels)
+        session = build_session(ctx, settings, base, tokenizer, sets, prepared.labels)
         resume = find_resume(ctx)
-        job.known = dict(resume.facts) if resume else {}
-        if "golden_before" not in job.known:
-            tell_random_head(ctx, validated)
-            job.known["golden_before"] = score_golden(ctx, job, sets.golden, "before")
+        session.known = resume.facts.copy() if resume else {}
+        if "golden_before" not in session.known:
+            emit_random_head(ctx, validated)
+            session.known["golden_before"] = score_golden(ctx, session, sets.golden, "before")
         ctx.control.check()
 
-        train(job, resume)
+        train(session, resume)
         ctx.control.check()  # a stop ended the run early: its checkpoint is written
 
-        best = keep_best(ctx, job)
-        after = score_golden(ctx, job, sets.golden, "after")
-        figures = report(job, job.known["golden_before"], after, best)
+        best = keep_best(ctx, session)
+        after = score_golden(ctx, session, sets.golden, "after")
+        figures = report(session, session.known["golden_before"], after, best)
 
     if ctx.devices.rank == 0:
-        _leave(ctx, figures, job.trainer.model, tokenizer, validated)
-    job.trainer.end()
+        _leave(ctx, figures, session.trainer.model, tokenizer, validated)
+    session.trainer.end()
 
 
 def _leave(
@@ -71,10 +71,10 @@ def _leave(
     tokenizer: object,
     validated: Validated,
 ) -> None:
-    """Write the model, then the report: a report means that its model is there."""
-    aside = ctx.paths.attempt(ctx.claim) / "model"
+    """Write the model, then the report: a report that is there belongs to the model."""
+    aside = ctx.paths.claim_dir(ctx.claim) / "model"
     save_model(model, tokenizer, validated.model, aside)
-    ctx.owner.confirm()  # from here on what every attempt shares is changed
+    ctx.owner.check_lease()  # what follows changes files that all attempts share
     ctx.paths.train_report.unlink(missing_ok=True)  # of a training before, with another model
     swap_in(aside, ctx.paths.model)
     figures.save(ctx.paths.train_report)

@@ -11,7 +11,7 @@ from ftq_shared.events import EventType
 from ftq_shared.hub import HubClient
 from ftq_shared.sources import Place, Source, parse_source
 from ftq_shared.spec import Task
-from ftq_worker.data.columns import Shape, detect_shape
+from ftq_worker.data.columns import ColumnLayout, detect_layout
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.hub import hub_of
 from ftq_worker.job.reports import DatasetFacts, ModelFacts, Validated
@@ -44,7 +44,7 @@ class _Data:
     found: data.Found | None = None
     splits: data.Chosen | None = None
     head: Head | None = None
-    shape: Shape | None = None
+    layout: ColumnLayout | None = None
     task: Task | None = None
 
 
@@ -54,7 +54,7 @@ def run(ctx: PhaseContext) -> None:
     Raises Refused for the first check that failed, after all have been made; HubUnreachable
     when the Hub stays away.
     """
-    # Of an attempt before, with another Hub's commits; what was resolved for those as well.
+    # An earlier attempt has left them, perhaps with the commits of another Hub.
     for left in (ctx.paths.validated, ctx.paths.resolved):
         left.unlink(missing_ok=True)
     checks = Checks(ctx)
@@ -71,7 +71,7 @@ def run(ctx: PhaseContext) -> None:
     checks.finish()
 
     validated = _validated(base, rows)
-    _tell(ctx, validated, rows)
+    _emit(ctx, validated, rows)
     validated.save(ctx.paths.validated)
 
 
@@ -113,9 +113,9 @@ def _check_data(ctx: PhaseContext, checks: Checks, hub: HubClient) -> _Data:
     rows.head = head = checks.run("rows", lambda: data.look_at_rows(hub, found, splits.train))
     if head is None:
         return rows
-    rows.shape = shape = checks.run("columns", lambda: _shape(ctx, head))
-    if shape:
-        rows.task = checks.run("task", lambda: fit.check_task(ctx.spec, shape))
+    rows.layout = layout = checks.run("columns", lambda: _layout(ctx, head))
+    if layout:
+        rows.task = checks.run("task", lambda: fit.check_task(ctx.spec, layout))
     return rows
 
 
@@ -148,9 +148,9 @@ def _template(files: ModelFiles, ctx: PhaseContext) -> tuple[bool, str]:
     return has, "with a chat template" if has else "without a chat template"
 
 
-def _shape(ctx: PhaseContext, head: Head) -> tuple[Shape, str]:
-    shape = detect_shape(head.columns, head.values, ctx.spec)
-    return shape, f"{shape.name}: {shape.reason}"
+def _layout(ctx: PhaseContext, head: Head) -> tuple[ColumnLayout, str]:
+    layout = detect_layout(head.columns, head.values, ctx.spec)
+    return layout, f"{layout.name}: {layout.reason}"
 
 
 def _check_disk(ctx: PhaseContext, checks: Checks, base: _Model, found: data.Found) -> None:
@@ -169,14 +169,14 @@ def _check_disk(ctx: PhaseContext, checks: Checks, base: _Model, found: data.Fou
 
 def _validated(base: _Model, rows: _Data) -> Validated:
     assert rows.task
-    assert rows.shape
+    assert rows.layout
     assert rows.splits
     return Validated(
         model=_model_facts(base),
         dataset=_data_facts(rows),
         task=rows.task,
-        shape=rows.shape.name,
-        columns=rows.shape.columns,
+        shape=rows.layout.name,
+        columns=rows.layout.columns,
         split=rows.splits.train,
         validation_split=rows.splits.validation,
         test_split=rows.splits.test,
@@ -211,10 +211,10 @@ def _data_facts(rows: _Data) -> DatasetFacts:
     )
 
 
-def _tell(ctx: PhaseContext, validated: Validated, rows: _Data) -> None:
-    """Send what was resolved and what the dataset looks like."""
-    if ctx.spec.task is Task.AUTO and rows.shape:
-        ctx.resolve("task", str(validated.task), rows.shape.reason)
+def _emit(ctx: PhaseContext, validated: Validated, rows: _Data) -> None:
+    """Emit what was resolved and what the dataset looks like."""
+    if ctx.spec.task is Task.AUTO and rows.layout:
+        ctx.resolve("task", str(validated.task), rows.layout.reason)
     facts = validated.dataset
     ctx.emit(
         EventType.DATASET,

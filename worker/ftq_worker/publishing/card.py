@@ -13,7 +13,7 @@ from ftq_shared.sources import Place
 from ftq_shared.spec import Task
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Prepared, Trained, Validated
-from ftq_worker.publishing.staging import Format, base_is_on_hub
+from ftq_worker.publishing.staging import Format
 from ftq_worker.publishing.usage import usage_code
 
 METRICS = {  # by our name: the Hub's metric id and the words of the table
@@ -63,21 +63,19 @@ def write_card(
 
 def _data(repo: str, form: Format, validated: Validated, trained: Trained) -> ModelCardData:
     """Return the metadata; fields that are not known are left out."""
-    on_hub = base_is_on_hub(validated)
+    on_hub = validated.model.place is Place.HUB
     classes = validated.task is Task.CLASSIFICATION
-    fields: dict[str, Any] = {
-        "base_model": validated.model.name if on_hub else None,
-        "base_model_relation": ("adapter" if form == "adapter" else "finetune") if on_hub else None,
-        "license": validated.model.license,
-        "library_name": "peft" if form == "adapter" else "transformers",
-        "pipeline_tag": "text-classification" if classes else "text-generation",
-        "datasets": [validated.dataset.name] if validated.dataset.place is Place.HUB else None,
-        "tags": ["ftq", trained.method, str(validated.task)],
-        "model_name": repo.rsplit("/", 1)[-1],
-    }
-    if results := _eval_results(validated, trained):
-        fields["eval_results"] = results
-    return ModelCardData(**{k: v for k, v in fields.items() if v is not None})
+    return ModelCardData(
+        base_model=validated.model.name if on_hub else None,
+        base_model_relation=("adapter" if form == "adapter" else "finetune") if on_hub else None,
+        license=validated.model.license,
+        library_name="peft" if form == "adapter" else "transformers",
+        pipeline_tag="text-classification" if classes else "text-generation",
+        datasets=[validated.dataset.name] if validated.dataset.place is Place.HUB else None,
+        tags=["ftq", trained.method, str(validated.task)],
+        model_name=repo.rsplit("/", 1)[-1],
+        eval_results=_eval_results(validated, trained) or None,
+    )
 
 
 def _eval_results(validated: Validated, trained: Trained) -> list[EvalResult]:
@@ -122,9 +120,7 @@ def _results(validated: Validated, trained: Trained, prepared: Prepared) -> str:
         if name in after
     ]
     head = ""
-    if validated.task is Task.CLASSIFICATION and "SequenceClassification" not in (
-        validated.model.architecture
-    ):
+    if validated.head_is_new:
         head = " The base model has no classification head; a random one was scored before."
     return "\n".join(
         [

@@ -1,9 +1,8 @@
 """Push the staged folder in one commit, and read back what the Hub holds.
 
-Idempotent: the commit's title names the job, and a commit of this job whose files have the hashes
-of the staged ones is recognised, so that a crash or a lost answer after the commit pushes nothing
-twice; also when somebody else has committed on top of it since, whose work would be undone.
-`parent_commit` makes a commit that came in between visible instead of overwriting it.
+A repeated push makes no second commit: the commit's title names the job, and one whose files have
+the hashes of the staged ones is recognised, also when somebody has committed on top of it since.
+`parent_commit` has the Hub refuse a commit when another one came in between.
 """
 
 import fnmatch
@@ -19,12 +18,12 @@ from ftq_shared.events import EventType
 from ftq_shared.hub import HubClient, RepoState
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.publishing.staging import LocalFile
-from ftq_worker.publishing.verify import Finding
+from ftq_worker.publishing.verify import Verification
 
 LOCK_RETRY_S = 1.0  # between two looks at a repo that another job publishes to
 RACES = 3  # how often another commit may come in between
-# Files that make up a model at a repo's root. What an earlier push of ftq left of them and this
-# one does not have must go: from_pretrained would mix old and new.
+# Files that make up a model at a repo's root. Those that an earlier push left and this one does not
+# bring are removed: from_pretrained would mix old and new.
 MODEL_FILES = (
     "*.safetensors",
     "*.safetensors.index.json",
@@ -75,12 +74,12 @@ def push(ctx: PhaseContext, hub: HubClient, repo: str, files: list[LocalFile]) -
 
 
 def wait_for_repo(ctx: PhaseContext, hub: HubClient, repo: str) -> None:
-    """Wait until no other job of the fleet publishes to the repo, and say for whom.
+    """Wait until no other job of the fleet publishes to the repo; emit which one does.
 
     Raises JobCancelled or Interrupted while waiting, Stale when the claim is lost.
     """
     said = ""
-    while owner := ctx.owner.lock(f"{hub.endpoint}/{repo}"):
+    while owner := ctx.owner.try_lock(f"{hub.endpoint}/{repo}"):
         if owner != said:
             ctx.emit(
                 EventType.WAITING,
@@ -109,7 +108,7 @@ def _attempt(ctx: PhaseContext, hub: HubClient, repo: str, files: list[LocalFile
         lambda: _look(ctx, hub, repo, files), kind="model", repo=repo, what=looking
     )
     if done:
-        _tell_found(ctx, repo, parent, done)
+        _emit_found(ctx, repo, parent, done)
         return done
     uploaded = [_upload(ctx, hub, repo, files, i) for i in range(len(files))]
     ctx.control.check()  # the last moment to stop: a finished publish wins over a cancel
@@ -120,7 +119,7 @@ def _attempt(ctx: PhaseContext, hub: HubClient, repo: str, files: list[LocalFile
             return done
         # A stale owner stops here. One that loses its claim from now on can only lose the race for
         # parent_commit, or make the commit that the next attempt recognises as this job's.
-        ctx.owner.confirm()
+        ctx.owner.check_lease()
         # The client marks operations as used up; a second try needs new ones.
         additions = [uploaded.pop(0) for _ in range(len(uploaded))] or _additions(files)
         try:
@@ -148,13 +147,13 @@ def _look(
     for commit in hub.api.list_repo_commits(repo):
         if commit.title.startswith(f"ftq {ctx.job}:"):
             there = _tree(hub, repo, commit.commit_id)
-            if not differences(files, there, exact=True):
+            if not differences(files, there):
                 return head, str(commit.commit_id)
     return head, None
 
 
-def _tell_found(ctx: PhaseContext, repo: str, head: str | None, own: str) -> None:
-    """Say that an earlier attempt had pushed already, and what stands there now."""
+def _emit_found(ctx: PhaseContext, repo: str, head: str | None, own: str) -> None:
+    """Emit that an earlier attempt had pushed already, and warn of later commits."""
     ctx.emit(EventType.LOG, line=f"an earlier attempt of this job has pushed to {repo} already")
     if own != head:
         ctx.warn(
@@ -166,7 +165,7 @@ def _tell_found(ctx: PhaseContext, repo: str, head: str | None, own: str) -> Non
 def _upload(
     ctx: PhaseContext, hub: HubClient, repo: str, files: list[LocalFile], number: int
 ) -> CommitOperationAdd:
-    """Upload one file ahead of the commit and tell how far the whole is.
+    """Upload one file ahead of the commit and emit how far the whole is.
 
     Only large files are really sent here; small ones travel in the commit itself.
     """
@@ -209,7 +208,7 @@ def _tree(hub: HubClient, repo: str, revision: str | None) -> dict[str, RepoFile
 
 
 def read_back(ctx: PhaseContext, hub: HubClient, pushed: Pushed, files: list[LocalFile]) -> None:
-    """Compare the pushed revision with the local files, by hash; tell the finding.
+    """Compare the pushed revision with the local files, by hash; emit the result.
 
     Raises FtqError (code `verification_failed`) when the Hub holds something else.
     """
@@ -220,13 +219,13 @@ def read_back(ctx: PhaseContext, hub: HubClient, pushed: Pushed, files: list[Loc
         revision=pushed.revision,
         what="reading the pushed files back",
     )
-    wrong = differences(files, there, exact=True)
+    wrong = differences(files, there)
     message = (
         f"{len(files)} files on the Hub have the hashes of the local ones"
         if not wrong
         else "; ".join(wrong)
     )
-    Finding("pushed_files", not wrong, message).emit(ctx)
+    Verification("pushed_files", not wrong, message).emit(ctx)
     if wrong:
         raise FtqError(
             f"{pushed.repo} does not hold what was pushed: {message}",
@@ -235,8 +234,8 @@ def read_back(ctx: PhaseContext, hub: HubClient, pushed: Pushed, files: list[Loc
         )
 
 
-def differences(files: list[LocalFile], there: dict[str, RepoFile], *, exact: bool) -> list[str]:
-    """Return what differs between local and pushed files; `exact`: foreign model files too."""
+def differences(files: list[LocalFile], there: dict[str, RepoFile]) -> list[str]:
+    """Return what differs between local and pushed files, and model files that no local one has."""
     wrong = []
     for file in files:
         entry = there.get(file.name)
@@ -244,5 +243,4 @@ def differences(files: list[LocalFile], there: dict[str, RepoFile], *, exact: bo
             wrong.append(f"{file.name} is missing")
         elif (entry.lfs.sha256 != file.sha256) if entry.lfs else (entry.blob_id != file.git_sha1):
             wrong.append(f"{file.name} differs")
-    stale = _stale(files, there) if exact else []
-    return wrong + [f"{entry.path_in_repo} is left over" for entry in stale]
+    return wrong + [f"{entry.path_in_repo} is left over" for entry in _stale(files, there)]

@@ -5,14 +5,13 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from peft import PeftModel
 from transformers import AutoTokenizer
 
 from ftq_shared.errors import UsageError
-from ftq_shared.sources import Place
 from ftq_shared.spec import Task
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Prepared, Trained, Validated
@@ -34,7 +33,7 @@ class LocalFile:
     git_sha1: str  # of git's blob: small files
 
 
-def resolve_format(ctx: PhaseContext, trained: Trained, base_is_public: bool) -> Format:
+def resolve_format(ctx: PhaseContext, trained: Trained, base_is_on_hub: bool) -> Format:
     """Return what is pushed: an adapter for LoRA, the whole model otherwise.
 
     Raises UsageError when an adapter is asked for and there is none.
@@ -53,7 +52,7 @@ def resolve_format(ctx: PhaseContext, trained: Trained, base_is_public: bool) ->
         return "full"
     if asked != "auto":
         return asked
-    if base_is_public:
+    if base_is_on_hub:
         ctx.resolve("publish.format", "adapter", "LoRA: the adapter, which names its base")
         return "adapter"
     ctx.resolve("publish.format", "merged", "LoRA on a base that is not on the Hub: merged into it")
@@ -72,7 +71,7 @@ def stage(
 
     `from_pretrained` would apply an adapter that lies beside a merged model a second time.
     """
-    folder = ctx.paths.attempt(ctx.claim) / "publish"
+    folder = ctx.paths.claim_dir(ctx.claim) / "publish"
     shutil.rmtree(folder, ignore_errors=True)
     if form != "merged":
         shutil.copytree(ctx.paths.model, folder, copy_function=_link_or_copy)
@@ -94,11 +93,6 @@ def attach(adapter: Path, base: Path, task: Task, labels: list[str], trained: Tr
     return PeftModel.from_pretrained(model, adapter)
 
 
-def base_is_on_hub(validated: Validated) -> bool:
-    """Return whether others can fetch the base model by a Hub id."""
-    return validated.model.place is Place.HUB
-
-
 def hash_files(folder: Path) -> list[LocalFile]:
     """Return every file of the folder with its hashes, in the order of their names."""
     paths = sorted(p for p in folder.rglob("*") if p.is_file())
@@ -107,9 +101,9 @@ def hash_files(folder: Path) -> list[LocalFile]:
 
 def _hash(path: Path, name: str) -> LocalFile:
     size = path.stat().st_size
-    content: Any = hashlib.sha256()
+    content = hashlib.sha256()
     # A git object is hashed with its type and size in front (git-hash-object).
-    blob: Any = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    blob = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
             content.update(block)

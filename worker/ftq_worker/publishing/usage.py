@@ -27,35 +27,31 @@ print(labels[model(**inputs).logits.argmax(-1).item()])
 
 def usage_code(repo: str, form: Format, validated: Validated, prepared: Prepared) -> str:
     """Return Python code that loads the model from the Hub and uses it once."""
-    if validated.task is Task.CLASSIFICATION:
-        return _classifier(repo, form, validated, prepared)
-    prompt = _CHAT if prepared.format == "chat" else _PLAIN
-    return _decoder(repo, form) + _GENERATE.format(prompt=prompt)
-
-
-def _decoder(repo: str, form: Format) -> str:
+    if validated.task is not Task.CLASSIFICATION:
+        prompt = _CHAT if prepared.format == "chat" else _PLAIN
+        return _load(repo, form, "CausalLM") + _GENERATE.format(prompt=prompt)
     if form == "adapter":
-        return (
-            "from peft import AutoPeftModelForCausalLM\n"
-            "from transformers import AutoTokenizer\n\n"
-            f'model = AutoPeftModelForCausalLM.from_pretrained("{repo}")\n'
-            f'tokenizer = AutoTokenizer.from_pretrained("{repo}")\n'
-        )
+        return _load_classifier(repo, validated, prepared) + _CLASSIFY
+    whole = _load(repo, form, "SequenceClassification")
+    return f"{whole}labels = model.config.id2label\n{_CLASSIFY}"
+
+
+def _load(repo: str, form: Format, head: str) -> str:
+    if form == "adapter":
+        auto = f"AutoPeftModelFor{head}"
+        imports = f"from peft import {auto}\nfrom transformers import AutoTokenizer"
+    else:
+        auto = f"AutoModelFor{head}"
+        imports = f"from transformers import {auto}, AutoTokenizer"
     return (
-        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        f'model = AutoModelForCausalLM.from_pretrained("{repo}")\n'
+        f"{imports}\n\n"
+        f'model = {auto}.from_pretrained("{repo}")\n'
         f'tokenizer = AutoTokenizer.from_pretrained("{repo}")\n'
     )
 
 
-def _classifier(repo: str, form: Format, validated: Validated, prepared: Prepared) -> str:
-    if form != "adapter":
-        return (
-            "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"
-            f'model = AutoModelForSequenceClassification.from_pretrained("{repo}")\n'
-            f'tokenizer = AutoTokenizer.from_pretrained("{repo}")\n'
-            "labels = model.config.id2label\n" + _CLASSIFY
-        )
+def _load_classifier(repo: str, validated: Validated, prepared: Prepared) -> str:
+    """Return code that gives the base model as many labels as the adapter was trained with."""
     model = validated.model
     revision = f', revision="{model.revision}"' if model.revision else ""
     return (
@@ -65,5 +61,5 @@ def _classifier(repo: str, form: Format, validated: Validated, prepared: Prepare
         f'tokenizer = AutoTokenizer.from_pretrained("{repo}")\n'
         f'base = AutoModelForSequenceClassification.from_pretrained("{model.name}"'
         f"{revision}, num_labels=len(labels), pad_token_id=tokenizer.pad_token_id)\n"
-        f'model = PeftModel.from_pretrained(base, "{repo}").eval()\n' + _CLASSIFY
+        f'model = PeftModel.from_pretrained(base, "{repo}").eval()\n'
     )

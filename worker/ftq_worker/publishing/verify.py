@@ -1,4 +1,4 @@
-"""Is what was saved what was trained? The staged model, loaded afresh, answers for itself."""
+"""Checks that the saved model is the trained one: loaded from its staged files, scored again."""
 
 import time
 from dataclasses import dataclass
@@ -21,8 +21,7 @@ from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Prepared, Trained, Validated
 from ftq_worker.publishing.staging import Format, attach
 from ftq_worker.training.base_model import pad_id
-from ftq_worker.training.events import rounded
-from ftq_worker.training.scoring import device_of, score_labels, score_language
+from ftq_worker.training.scoring import device_of, rounded, score_labels, score_language
 
 EXACT = 1e-3  # relative difference of a loss that float32 on the same kind of device may show
 HALF = 2e-2  # the same for a run in bf16 or fp16, verified in float32
@@ -30,7 +29,7 @@ SMOKE_TOKENS = 16
 
 
 @dataclass(frozen=True)
-class Finding:
+class Verification:
     """The result of one check, as the `verification` event carries it."""
 
     name: str
@@ -40,7 +39,6 @@ class Finding:
     after: float | None = None
 
     def emit(self, ctx: PhaseContext) -> None:
-        """Send it."""
         figures = {"before": self.before, "after": self.after}
         ctx.emit(
             EventType.VERIFICATION,
@@ -74,13 +72,13 @@ def verify(
     trained: Trained,
     golden: Dataset | None,
 ) -> None:
-    """Check the staged model and tell every finding.
+    """Check the staged model and emit every result.
 
-    Raises FtqError (code `verification_failed`) after telling when any check failed: nothing is
+    Raises FtqError (code `verification_failed`) at the end when any check failed: nothing is
     pushed then, and the saved model stays where it is.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    findings: list[Finding] = []
+    findings: list[Verification] = []
     if golden is not None:
         scores = _score(model, golden, validated.task, tokenizer)
         findings.append(same_as_trained(scores, trained))
@@ -99,7 +97,7 @@ def verify(
         )
 
 
-def same_as_trained(scores: dict[str, float], trained: Trained) -> Finding:
+def same_as_trained(scores: dict[str, float], trained: Trained) -> Verification:
     """Compare with what train measured on the model in memory."""
     then, now = trained.golden_after.get("loss", 0.0), scores["loss"]
     allowed = (EXACT if trained.settings["precision"] == "fp32" else HALF) * max(1.0, abs(then))
@@ -108,7 +106,7 @@ def same_as_trained(scores: dict[str, float], trained: Trained) -> Finding:
     figures = f"{now:.4f}"
     if figures != f"{then:.4f}":
         figures += f", was {then:.4f}"
-    return Finding(
+    return Verification(
         "saved_model",
         ok,
         f"loaded afresh, its golden loss {says} what training measured: {figures}",
@@ -117,7 +115,7 @@ def same_as_trained(scores: dict[str, float], trained: Trained) -> Finding:
     )
 
 
-def against_base(scores: dict[str, float], trained: Trained) -> Finding:
+def against_base(scores: dict[str, float], trained: Trained) -> Verification:
     """Compare with the base model: better, the same within the intervals, or worse."""
     name = "accuracy" if "accuracy" in scores else "loss"
     base, now = trained.golden_before, scores
@@ -126,7 +124,7 @@ def against_base(scores: dict[str, float], trained: Trained) -> Finding:
     word = "better than" if gain > 0 else "worse than"
     if not apart:
         word = "not clearly different from"
-    return Finding(
+    return Verification(
         "golden",
         not (apart and gain < 0),
         f"golden {name} {now[name]:.4f} ({now[f'{name}_low']:.4f} to {now[f'{name}_high']:.4f}), "
@@ -146,7 +144,7 @@ def _score(
 
 def _generates(
     model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, golden: Dataset | None
-) -> Finding:
+) -> Verification:
     """Let the model answer one golden prompt: shows that weights and tokenizer work together."""
     prompt = _prompt(golden, tokenizer)
     start = time.monotonic()
@@ -163,7 +161,7 @@ def _generates(
     made = out[0, len(prompt) :].tolist()
     text = tokenizer.decode(made)
     seconds = time.monotonic() - start
-    return Finding(
+    return Verification(
         "generates", bool(made), f"{len(made)} tokens in {seconds:.1f} s: {text[:200]!r}"
     )
 

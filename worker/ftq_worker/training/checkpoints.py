@@ -6,9 +6,9 @@ attempts/<claim>/checkpoints/
         manifest.json             written last: step, token, data, the sha256 of every other file
 checkpoint.json                   the newest and the best one, switched by os.replace
 
-So a checkpoint is complete or absent: what was cut off while it was written stays in .part and is
-never looked at. One whose manifest does not verify is damaged: it is skipped with a warning and an
-older one is taken. One of other data (the job was prepared anew since) is not of this training.
+So a checkpoint is complete or absent: one whose writing was cut off stays in .part, where nobody
+looks. One that does not match its manifest is damaged: it is skipped with a warning, and an older
+one is taken. One that was trained on other data, before the job was prepared again, does not count.
 """
 
 import hashlib
@@ -18,15 +18,40 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict, cast
 
 from ftq_shared.paths import JobPaths, read_json, write_json
-from ftq_worker.job.folders import PART, sync_folder
+from ftq_worker.job.folders import PART, sync
 
 MANIFEST = "manifest.json"
 STATE = "trainer_state.json"
 KEEP_NEWEST = 2
-_HASH_BLOCK = 1 << 20
+
+
+class FileEntry(TypedDict):
+    """One file in a manifest."""
+
+    sha256: str
+    bytes: int
+
+
+class RunFigures(TypedDict, total=False):
+    """What an earlier attempt has measured and a later one goes on from."""
+
+    golden_before: dict[str, float]
+    seconds: float  # of training, over all attempts
+    train_loss: float | None  # of the last step
+
+
+class Pointer(TypedDict):
+    """What checkpoint.json holds."""
+
+    path: str  # relative to the job's folder
+    step: int
+    token: int
+    data: NotRequired[str]  # absent in files of ftq 0.1.0
+    manifest_sha256: str
+    best: dict[str, int] | None  # its step
 
 
 @dataclass(frozen=True)
@@ -36,17 +61,16 @@ class Checkpoint:
     path: Path
     step: int
     token: int  # number of the claim that wrote it
-    files: dict[str, dict[str, Any]]  # by relative name: sha256 and bytes
-    facts: dict[str, Any] = field(default_factory=dict)  # what a later attempt must know
+    files: dict[str, FileEntry]  # by relative name
+    facts: RunFigures = field(default_factory=RunFigures)
     data: str = ""  # what it was trained on; '' in checkpoints of ftq 0.1.0
 
     @property
     def bytes(self) -> int:
-        """Size of all files."""
-        return sum(int(entry["bytes"]) for entry in self.files.values())
+        return sum(entry["bytes"] for entry in self.files.values())
 
 
-def seal(path: Path, *, step: int, token: int, data: str, facts: dict[str, Any]) -> Checkpoint:
+def seal(path: Path, *, step: int, token: int, data: str, facts: RunFigures) -> Checkpoint:
     """Hash and sync every file of a checkpoint in .part, write its manifest, and move it out.
 
     `data` names what it was trained on (`data_id`).
@@ -55,12 +79,12 @@ def seal(path: Path, *, step: int, token: int, data: str, facts: dict[str, Any])
     files = {name: _hash_and_sync(path / name) for name in names if name != MANIFEST}
     manifest = {"step": step, "token": token, "data": data, "files": files, "facts": facts}
     write_json(path / MANIFEST, manifest)
-    sync_folder(path)
+    sync(path)
     target = path.parent.parent / path.name
     if target.exists():  # the step was saved already, by an evaluation that was the best
         remove(target)
     path.replace(target)
-    sync_folder(target.parent)
+    sync(target.parent)
     return Checkpoint(target, step, token, files, facts, data)
 
 
@@ -74,38 +98,36 @@ def data_id(paths: JobPaths) -> str:
     return _sha256(paths.prepared_report)
 
 
-def switch(paths: JobPaths, newest: Checkpoint, best: dict[str, Any] | None) -> None:
-    """Make `newest` the job's checkpoint; only for an owner that has just confirmed its claim.
+def switch(paths: JobPaths, newest: Checkpoint, best_step: int | None) -> None:
+    """Make `newest` the job's checkpoint; call `owner.check_lease` first.
 
-    The number that stands there says nothing of whose claim holds: a broker that rolled back has
-    forgotten higher ones.
+    The token in the file that is replaced does not tell whose claim holds: a broker that was
+    rolled back has forgotten higher numbers.
     """
-    write_json(
-        paths.checkpoint,
-        {
-            "path": newest.path.relative_to(paths.root).as_posix(),
-            "step": newest.step,
-            "token": newest.token,
-            "data": newest.data,
-            "manifest_sha256": _sha256(newest.path / MANIFEST),
-            "best": best,
-        },
-    )
+    pointer: Pointer = {
+        "path": newest.path.relative_to(paths.root).as_posix(),
+        "step": newest.step,
+        "token": newest.token,
+        "data": newest.data,
+        "manifest_sha256": _sha256(newest.path / MANIFEST),
+        "best": {"step": best_step} if best_step is not None else None,
+    }
+    write_json(paths.checkpoint, pointer)
 
 
-def read_pointer(paths: JobPaths) -> dict[str, Any]:
-    """Return checkpoint.json; empty when it is missing or damaged.
+def read_pointer(paths: JobPaths) -> Pointer | None:
+    """Return checkpoint.json; None when it is missing or damaged.
 
-    Nothing depends on it but what is missed: the folders tell the rest.
+    It only shows which checkpoint has gone: the choice rests on the folders.
     """
     try:
         pointer = read_json(paths.checkpoint)
     except (ValueError, OSError):
-        return {}
+        return None
     whole = isinstance(pointer, dict) and all(
         isinstance(pointer.get(name), int) for name in ("step", "token")
     )
-    return pointer if whole else {}
+    return cast(Pointer, pointer) if whole else None
 
 
 def candidates(paths: JobPaths) -> list[Checkpoint]:
@@ -123,7 +145,7 @@ def read_manifest(folder: Path) -> Checkpoint | None:
             int(raw["step"]),
             int(raw["token"]),
             dict(raw["files"]),
-            dict(raw["facts"]),
+            cast(RunFigures, dict(raw["facts"])),
             str(raw.get("data", "")),
         )
     except (OSError, ValueError, KeyError, TypeError):
@@ -149,10 +171,10 @@ def damage(checkpoint: Checkpoint) -> str | None:
 def newest_good(
     paths: JobPaths, data: str, fresh_after: int = 0
 ) -> tuple[Checkpoint | None, list[str]]:
-    """Return the newest checkpoint that verifies, and what was wrong with newer ones.
+    """Return the newest checkpoint that matches its manifest, and what is wrong with newer ones.
 
-    Only those of these data, and of tokens after `fresh_after`, count. Without any that verifies,
-    the problems say why a training that had checkpoints has none now.
+    Only those of these data, and of tokens after `fresh_after`, count. Where none is left, the
+    problems say why a training that had checkpoints has none now; they are empty if it had none.
     """
     problems = [f"{f.name}: no readable manifest" for f in _folders(paths) if _looks_broken(f)]
     for checkpoint in of_this_run(paths, data, fresh_after):
@@ -182,9 +204,9 @@ def _missed(paths: JobPaths, data: str, fresh_after: int) -> list[str]:
 def prune(paths: JobPaths, token: int, best_step: int | None, fresh_after: int = 0) -> None:
     """Remove all but the two newest checkpoints of a claim's training and its best one.
 
-    What an earlier claim wrote counts only if this one goes on from it: a later step than its
-    newest was damaged, of other data or given up, and would push good checkpoints out. Nothing
-    of a later claim is touched.
+    Steps of earlier claims that are later than this claim's newest one do not count: this claim
+    did not resume from them, because they were damaged, of other data or given up. Checkpoints of
+    later claims are not touched.
     """
     known = [c for c in candidates(paths) if c.token <= token]
     newest = next((c for c in known if c.token == token), None)
@@ -203,7 +225,7 @@ def prune(paths: JobPaths, token: int, best_step: int | None, fresh_after: int =
 
 
 def remove(folder: Path) -> None:
-    """Remove a checkpoint, its manifest first: what is half removed is no checkpoint any more."""
+    """Remove a checkpoint, its manifest first: without one, the rest does not count."""
     (folder / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -218,23 +240,17 @@ def _folders(paths: JobPaths) -> Iterator[Path]:
 
 
 def _looks_broken(folder: Path) -> bool:
-    """Whether a manifest is there but says nothing: damaged, not merely unfinished."""
+    """Return whether a manifest is there and cannot be read: damaged, not merely unfinished."""
     return (folder / MANIFEST).exists() and read_manifest(folder) is None
 
 
-def _hash_and_sync(path: Path) -> dict[str, Any]:
-    digest = _sha256(path)
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _hash_and_sync(path: Path) -> FileEntry:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        os.fsync(file.fileno())
     return {"sha256": digest, "bytes": path.stat().st_size}
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_HASH_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""The trainer's callback that tells about every step and evaluation, and guards the numbers.
+"""The trainer's callback that emits every step and evaluation, and stops on broken numbers.
 
 Facts about the trainer that this rests on (transformers 5.23, TRL 1.16; tests hold them):
 `on_step_end` comes before that step's `on_log`, so a step is reported from `on_log`; evaluation
@@ -17,6 +17,7 @@ from ftq_shared.errors import TrainingFailed
 from ftq_shared.events import EventType
 from ftq_worker.job.context import Emit
 from ftq_worker.training.clock import RunClock
+from ftq_worker.training.scoring import rounded
 from ftq_worker.training.settings import TrainSettings
 
 FP16_BAD_NORMS = 20  # gradient overflows in a row that fp16's loss scaling may need to recover
@@ -35,7 +36,7 @@ EVAL_FIELDS = (
 )
 
 
-class StepEvents(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+class EventCallback(TrainerCallback):  # type: ignore[misc]  # transformers has no types
     """Emits `step` and `eval`, and stops the run on a number that is not finite."""
 
     def __init__(
@@ -61,7 +62,7 @@ class StepEvents(TrainerCallback):  # type: ignore[misc]  # transformers has no 
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        logs: dict[str, Any] | None = None,
+        logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
         """Report a step; other logs (evaluations, the run's mean) are not steps."""
@@ -80,7 +81,6 @@ class StepEvents(TrainerCallback):  # type: ignore[misc]  # transformers has no 
         metrics: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Report a score on the validation set."""
         self._clock.evaluated()
         scored = metrics or {}
         figures = {f: scored[f"eval_{f}"] for f in EVAL_FIELDS if f"eval_{f}" in scored}
@@ -100,8 +100,8 @@ class StepEvents(TrainerCallback):  # type: ignore[misc]  # transformers has no 
     def _counts_from_zero(self) -> bool:
         return self._settings.task != "classification"
 
-    def _emit_step(self, state: TrainerState, logs: dict[str, Any]) -> bool:
-        """Send the event; return whether its numbers end the run."""
+    def _emit_step(self, state: TrainerState, logs: dict[str, float]) -> bool:
+        """Emit the event; return whether its numbers end the run."""
         step, settings, clock = state.global_step, self._settings, self._clock
         seen = float(logs.get("num_tokens", logs.get("num_input_tokens_seen", 0)))
         seconds = clock.step(seen - self._tokens_seen)
@@ -167,11 +167,6 @@ class StepEvents(TrainerCallback):  # type: ignore[misc]  # transformers has no 
     def _stop(control: TrainerControl) -> None:
         control.should_training_stop = True
         control.should_evaluate = control.should_save = False  # broken weights are not kept
-
-
-def rounded(figures: dict[str, float]) -> dict[str, float]:
-    """Return figures with seven significant digits: float32 has no more, and lines stay short."""
-    return {k: float(f"{v:.7g}") if isinstance(v, float) else v for k, v in figures.items()}
 
 
 def evaluations(state: TrainerState) -> list[dict[str, float]]:

@@ -16,6 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ftq_shared.events import EventType
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.training import checkpoints
+from ftq_worker.training.checkpoints import RunFigures
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.events import best_step, evaluations
 from ftq_worker.training.sampling import LengthGroupedOrder
@@ -25,20 +26,20 @@ PATIENCE = 3  # evaluations without a better one that end a run
 FEWEST_EVALS = 5  # below that a run is too short to be ended early
 
 
-class StepBoundary(TrainerCallback):  # type: ignore[misc]  # transformers has no types
-    """Asks the agent at every step, and writes checkpoints that an exact resume needs."""
+class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+    """Stops, pauses and saves between steps; what it saves makes an exact resume possible."""
 
     def __init__(self, ctx: PhaseContext, settings: TrainSettings, clock: RunClock) -> None:
         self._ctx, self._settings, self._clock = ctx, settings, clock
         self._save_every_s = settings.save_every_s
         self._saved_at = clock.now()
         self._step = 0
-        self._facts: Callable[[], dict[str, Any]] = dict
+        self._figures: Callable[[], RunFigures] = RunFigures
         self._order: LengthGroupedOrder | None = None
 
-    def connect(self, facts: Callable[[], dict[str, Any]], order: LengthGroupedOrder) -> None:
-        """Say what every checkpoint holds beside the trainer's files, and what orders the rows."""
-        self._facts, self._order = facts, order
+    def connect(self, figures: Callable[[], RunFigures], order: LengthGroupedOrder) -> None:
+        """Set what every checkpoint holds beside the trainer's files, and what orders the rows."""
+        self._figures, self._order = figures, order
 
     def saves_left(self) -> int:
         """Return about how many saves are still to come, the last one included."""
@@ -77,7 +78,7 @@ class StepBoundary(TrainerCallback):  # type: ignore[misc]  # transformers has n
     ) -> None:
         """Keep the best so far, and end a run that has stopped getting better."""
         if not math.isfinite(evaluations(state)[-1]["eval_loss"]):
-            return  # StepEvents ends the run; broken weights are not kept
+            return  # EventCallback ends the run; broken weights are not kept
         if best_step(state, self._settings) == state.global_step:
             control.should_save = True
         if is_over(state, self._settings):
@@ -105,17 +106,17 @@ class StepBoundary(TrainerCallback):  # type: ignore[misc]  # transformers has n
     def _seal(self, state: TrainerState) -> None:
         ctx, start = self._ctx, time.monotonic()
         part = checkpoints.part_folder(ctx.paths, ctx.claim)
-        ctx.owner.written()  # who resumes from here does not tell these steps again
+        ctx.owner.flush_events()  # the next owner resumes behind these steps
         done = checkpoints.seal(
             part / f"checkpoint-{state.global_step}",
             step=state.global_step,
             token=ctx.token_number,
             data=checkpoints.data_id(ctx.paths),
-            facts=self._facts(),
+            facts=self._figures(),
         )
         best = best_step(state, self._settings)
-        ctx.owner.confirm()  # a stale owner may not name the job's newest checkpoint
-        checkpoints.switch(ctx.paths, done, {"step": best} if best is not None else None)
+        ctx.owner.check_lease()  # a stale owner may not name the job's newest checkpoint
+        checkpoints.switch(ctx.paths, done, best)
         checkpoints.prune(ctx.paths, ctx.token_number, best, ctx.fresh_after)
         ctx.emit(
             EventType.CHECKPOINT,
@@ -150,7 +151,7 @@ class StepBoundary(TrainerCallback):  # type: ignore[misc]  # transformers has n
         return self._clock.now() - self._saved_at >= (self._save_every_s or SAVE_EVERY_MIN_S)
 
     def _agree(self, stop: bool, save: bool) -> tuple[bool, bool]:
-        """Let all ranks do the same: one rank's wish counts for all (clocks and pipes differ)."""
+        """Return what all ranks do: they see clocks and pipes differ, so one rank's wish counts."""
         if self._settings.world_size == 1:
             return stop, save
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def name_base(folder: Path, base: ModelFacts) -> None:
     _edit_json(folder / "config.json", {"_name_or_path": hub_id})
 
 
-def _edit_json(path: Path, changes: dict[str, Any]) -> None:
+def _edit_json(path: Path, changes: Mapping[str, str | None]) -> None:
     """Set keys of a JSON file; a None removes a key that only documents."""
     if not path.exists():
         return

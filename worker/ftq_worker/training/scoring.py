@@ -211,3 +211,8 @@ def _from_all_ranks(parts: list[RowScore]) -> list[RowScore]:
     gathered: list[list[RowScore]] = [[] for _ in range(_rank_and_world()[1])]
     torch.distributed.all_gather_object(gathered, parts)
     return [row for rank in gathered for row in rank]
+
+
+def rounded(figures: dict[str, float]) -> dict[str, float]:
+    """Return figures with seven significant digits: float32 has no more, and lines stay short."""
+    return {k: float(f"{v:.7g}") if isinstance(v, float) else v for k, v in figures.items()}

@@ -1,4 +1,4 @@
-"""The pieces of a training run that `phases.train` puts in order."""
+"""One training, from trainer to figures: the steps that `phases.train` puts in order."""
 
 import contextlib
 import dataclasses
@@ -6,138 +6,84 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
 import torch
-from datasets import Dataset, load_from_disk
+from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState
 
 from ftq_shared.errors import TrainingFailed
 from ftq_shared.events import EventType
-from ftq_shared.paths import JobPaths
 from ftq_shared.spec import Task
 from ftq_worker.job.context import PhaseContext
-from ftq_worker.job.reports import Prepared, Trained, Validated, lost
+from ftq_worker.job.prepared import PreparedSets
+from ftq_worker.job.reports import Trained, Validated
 from ftq_worker.training import checkpoints
-from ftq_worker.training.checkpoints import STATE, Checkpoint
+from ftq_worker.training.checkpoints import STATE, Checkpoint, RunFigures
 from ftq_worker.training.classification import build_classification
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.cpu_guard import CpuGuard
-from ftq_worker.training.events import EVAL_FIELDS, StepEvents, best_step, evaluations, rounded
-from ftq_worker.training.flow import StepBoundary, is_over
+from ftq_worker.training.events import EVAL_FIELDS, EventCallback, best_step, evaluations
+from ftq_worker.training.flow import FlowCallback, is_over
+from ftq_worker.training.scoring import rounded
 from ftq_worker.training.settings import TrainSettings, with_packing
 from ftq_worker.training.sft import build_sft, pack
 from ftq_worker.training.trainers import FtqSFTTrainer, FtqTrainer
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "huggingface_hub")
 
-# What is wrong in a data set's files decides which of these the libraries raise.
-DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException)
-
-
-@dataclass(frozen=True)
-class Sets:
-    """The prepared rows; a set without rows is None."""
-
-    train: Dataset
-    validation: Dataset | None
-    golden: Dataset | None
-
 
 @dataclass
-class Run:
-    """A trainer with what watches it, and what is known from earlier attempts."""
+class Session:
+    """A trainer with its callbacks, and the figures of earlier attempts."""
 
     trainer: FtqSFTTrainer | FtqTrainer
-    events: StepEvents
+    events: EventCallback
     cpu_guard: CpuGuard
     clock: RunClock
     settings: TrainSettings
-    known: dict[str, Any] = field(default_factory=dict)  # golden_before, seconds, train_loss
+    known: RunFigures = field(default_factory=RunFigures)
 
-    def facts(self) -> dict[str, Any]:
-        """Return what a later attempt must know: it goes into every checkpoint."""
-        return self.known | {"seconds": self.seconds(), "train_loss": self.train_loss()}
+    def figures(self) -> RunFigures:
+        """Return what a later attempt goes on from: it goes into every checkpoint."""
+        return {**self.known, "seconds": self.seconds(), "train_loss": self.train_loss()}
 
     def seconds(self) -> float:
         """Return the time that training took, over all attempts."""
-        spent = float(self.known.get("seconds", 0.0))
+        spent = self.known.get("seconds", 0.0)
         return round(spent + self.clock.now() - self.clock.started, 3)
 
     def train_loss(self) -> float | None:
         """Return the loss of the last step, also when an earlier attempt computed it."""
-        return (
-            self.events.last_loss
-            if self.events.last_loss is not None
-            else self.known.get("train_loss")
-        )
+        last = self.events.last_loss
+        return last if last is not None else self.known.get("train_loss")
 
 
 def one_voice(ctx: PhaseContext) -> PhaseContext:
     """Return the context with events from rank 0 only: all ranks see the same."""
     if ctx.devices.rank == 0:
         return ctx
-
-    def silent(type_: EventType, /, **data: Any) -> None:
-        """Send nothing."""
-
-    return dataclasses.replace(ctx, emit=silent)
+    return dataclasses.replace(ctx, emit=lambda type_, /, **data: None)
 
 
-def load_sets(paths: JobPaths, prepared: Prepared) -> Sets:
-    """Return the prepared sets, mapped from disk.
-
-    Raises TrainingFailed (code `no_rows`) when there is nothing to train on, FtqError (code
-    `damaged_data`) when the folder is not what prepare has reported.
-    """
-
-    def read(name: str) -> Dataset | None:
-        expected = prepared.rows.get(name, 0)
-        return load_rows(paths.prepared, name, expected) if expected else None
-
-    train = read("train")
-    if train is None:
-        raise TrainingFailed(
-            "no rows are left to train on",
-            code="no_rows",
-            hint="look at the cleaning counts of the prepare phase",
-        )
-    return Sets(train, read("validation"), read("golden"))
-
-
-def load_rows(folder: Path, name: str, expected: int) -> Dataset:
-    """Return one prepared set; raises FtqError (code `damaged_data`)."""
-    try:
-        rows = load_from_disk(str(folder / name))
-    except DAMAGED as error:
-        words = (str(error).splitlines() or [type(error).__name__])[0]
-        raise lost(folder, "damaged_data", f"is damaged: {name}: {words}") from error
-    if len(rows) != expected:
-        what = f"is damaged: {name} has {len(rows)} rows instead of {expected}"
-        raise lost(folder, "damaged_data", what)
-    return rows
-
-
-def build_run(
+def build_session(
     ctx: PhaseContext,
     settings: TrainSettings,
     base: Path,
     tokenizer: PreTrainedTokenizerBase,
-    sets: Sets,
+    sets: PreparedSets,
     labels: list[str],
-) -> Run:
+) -> Session:
     """Load the base model and put trainer and callbacks together."""
     train = sets.train
     if settings.packing:
         train = pack(train, settings)
         settings = with_packing(settings, len(sets.train), len(train), ctx.spec.train.max_steps)
     clock = RunClock()
-    boundary = StepBoundary(ctx, settings, clock)
-    events = StepEvents(ctx.emit, settings, clock, boundary.saves_left)
+    flow = FlowCallback(ctx, settings, clock)
+    events = EventCallback(ctx.emit, settings, clock, flow.saves_left)
     output = checkpoints.part_folder(ctx.paths, ctx.claim)
     cpu_guard = CpuGuard(ctx.emit, clock, events.eta_s)
-    callbacks: list[TrainerCallback] = [events, boundary]
+    callbacks: list[TrainerCallback] = [events, flow]
     if settings.on_cpu and ctx.spec.resources.gpus == "auto":  # nobody asked for the CPU
         callbacks.append(cpu_guard)
     if settings.task is Task.CLASSIFICATION:
@@ -146,18 +92,18 @@ def build_run(
         )
     else:
         trainer = build_sft(settings, base, tokenizer, train, sets.validation, output, callbacks)
-    run = Run(trainer, events, cpu_guard, clock, settings)
-    boundary.connect(run.facts, trainer.order)
-    return run
+    session = Session(trainer, events, cpu_guard, clock, settings)
+    flow.connect(session.figures, trainer.order)
+    return session
 
 
 def find_resume(ctx: PhaseContext) -> Checkpoint | None:
-    """Return the newest checkpoint that verifies, and tell what is resumed or was skipped."""
+    """Return the newest good checkpoint; emit what is resumed and what was skipped."""
     found, problems = checkpoints.newest_good(
         ctx.paths, checkpoints.data_id(ctx.paths), ctx.fresh_after
     )
     if found is None:
-        if problems:  # never silently
+        if problems:  # checkpoints were written, and none of them can be used
             ctx.warn(
                 f"training starts from the beginning: {'; '.join(problems)}",
                 hint="there is no older checkpoint; look at the storage if this happens again",
@@ -177,29 +123,29 @@ def find_resume(ctx: PhaseContext) -> Checkpoint | None:
     return found
 
 
-def train(run: Run, resume: Checkpoint | None) -> None:
+def train(session: Session, resume: Checkpoint | None) -> None:
     """Train to the end, or to the step where a stop was asked for.
 
-    Raises TrainingFailed when the numbers break, Refused when it would take too long on the CPU.
-    A checkpoint of a finished run is only loaded.
+    Raises TrainingFailed when a loss or gradient is not finite, Refused when the training would
+    take too long on the CPU. Where all steps are done already, the checkpoint is only loaded.
     """
     if resume is None:
-        run.trainer.train()
+        session.trainer.train()
     else:
         state = TrainerState.load_from_json(str(resume.path / STATE))
-        if is_over(state, run.settings):
-            run.trainer.state = state
-            run.trainer._load_from_checkpoint(str(resume.path))
+        if is_over(state, session.settings):
+            session.trainer.state = state
+            session.trainer._load_from_checkpoint(str(resume.path))
         else:
-            run.trainer.train(resume_from_checkpoint=str(resume.path))
-    if failure := run.events.failure or run.cpu_guard.failure:
+            session.trainer.train(resume_from_checkpoint=str(resume.path))
+    if failure := session.events.failure or session.cpu_guard.failure:
         raise failure
 
 
-def keep_best(ctx: PhaseContext, run: Run) -> int | None:
+def keep_best(ctx: PhaseContext, session: Session) -> int | None:
     """Load the weights of the best evaluation; return its step, None without evaluations."""
-    state = run.trainer.state
-    best = best_step(state, run.settings)
+    state = session.trainer.state
+    best = best_step(state, session.settings)
     if best is None or best == state.global_step:
         return best
     mine = checkpoints.of_this_run(ctx.paths, checkpoints.data_id(ctx.paths), ctx.fresh_after)
@@ -208,27 +154,25 @@ def keep_best(ctx: PhaseContext, run: Run) -> int | None:
     if found is None or problem:
         ctx.warn(f"the best checkpoint (step {best}) cannot be used: {problem}; the last one is")
         return int(state.global_step)
-    run.trainer._load_from_checkpoint(str(found.path))
+    session.trainer._load_from_checkpoint(str(found.path))
     return best
 
 
 def score_golden(
-    ctx: PhaseContext, run: Run, golden: Dataset | None, when: str
+    ctx: PhaseContext, session: Session, golden: Dataset | None, when: str
 ) -> dict[str, float]:
-    """Score the golden set and send it; empty when there is none."""
+    """Score the golden set and emit the figures; empty when there is none."""
     if golden is None:
         return {}
-    figures = rounded(run.trainer.scorer(run.trainer.model, golden))
-    step = run.trainer.state.global_step if when == "after" else 0
+    figures = rounded(session.trainer.scorer(session.trainer.model, golden))
+    step = session.trainer.state.global_step if when == "after" else 0
     ctx.emit(EventType.EVAL, set="golden", when=when, step=step, **figures)
     return figures
 
 
-def tell_random_head(ctx: PhaseContext, validated: Validated) -> None:
-    """Say that a classification head is new, so that the score before is chance."""
-    if validated.task is not Task.CLASSIFICATION:
-        return
-    if "SequenceClassification" not in validated.model.architecture:
+def emit_random_head(ctx: PhaseContext, validated: Validated) -> None:
+    """Emit that a classification head is new, so that the score before is chance."""
+    if validated.head_is_new:
         ctx.emit(
             EventType.LOG,
             line="the base model has no classification head: the score before is a random one's",
@@ -236,10 +180,10 @@ def tell_random_head(ctx: PhaseContext, validated: Validated) -> None:
 
 
 def report(
-    run: Run, before: dict[str, float], after: dict[str, float], best: int | None
+    session: Session, before: dict[str, float], after: dict[str, float], best: int | None
 ) -> Trained:
     """Return the figures of the finished training."""
-    state, settings = run.trainer.state, run.settings
+    state, settings = session.trainer.state, session.settings
     validation = [
         {"step": float(e["step"])}
         | {f: float(e[f"eval_{f}"]) for f in EVAL_FIELDS if f"eval_{f}" in e}
@@ -249,9 +193,9 @@ def report(
         method=settings.method,
         steps=state.global_step,
         epochs=round(state.global_step / settings.steps_per_epoch, 4),
-        seconds=run.seconds(),
+        seconds=session.seconds(),
         best_step=best,
-        train_loss=run.train_loss(),
+        train_loss=session.train_loss(),
         golden_before=before,
         golden_after=after,
         validation=validation,

@@ -110,7 +110,7 @@ def _problem(key: str, known: set[str]) -> str:
 def common_args(settings: "TrainSettings", output: Path) -> dict[str, Any]:
     """Return the trainer's arguments that all tasks share; the person's own come last.
 
-    Saving, the best model and early stopping are decided in `boundary`, so the trainer's own
+    Saving, the best model and early stopping are decided in `flow`, so the trainer's own
     strategies are off. `logging_nan_inf_filter` would show a NaN as a loss of 0.0.
     """
     return {

@@ -2,24 +2,24 @@
 
 from ftq_shared.errors import Refused
 from ftq_shared.spec import JobSpec, Task
-from ftq_worker.data.columns import Shape
+from ftq_worker.data.columns import ColumnLayout
 from ftq_worker.validation.architecture import Architecture
 
 TRAINED_TASKS = (Task.SFT, Task.CLASSIFICATION, Task.TEXT)
 _WRITES = (Task.SFT, Task.TEXT, Task.PREFERENCE)
 
 
-def check_task(spec: JobSpec, shape: Shape) -> tuple[Task, str]:
+def check_task(spec: JobSpec, layout: ColumnLayout) -> tuple[Task, str]:
     """Return the task; raises Refused when this version does not train it."""
-    if shape.task not in TRAINED_TASKS:
+    if layout.task not in TRAINED_TASKS:
         raise Refused(
-            f"the task {shape.task} is not trained by this version",
+            f"the task {layout.task} is not trained by this version",
             code="task_unsupported",
             hint="map the columns to prompt and completion, and write task: sft",
             field="task",
         )
-    how = "given" if spec.task is not Task.AUTO else f"from the columns: {shape.name}"
-    return shape.task, f"{shape.task} ({how})"
+    how = "given" if spec.task is not Task.AUTO else f"from the columns: {layout.name}"
+    return layout.task, f"{layout.task} ({how})"
 
 
 def check_fit(spec: JobSpec, architecture: Architecture, task: Task) -> tuple[bool, str]:
