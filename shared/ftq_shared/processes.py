@@ -18,7 +18,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def prctl(option: int, value: int) -> None:
-    """Set an attribute of this process, as prctl(2) has it. Raises OSError; a no-op without Linux."""
+    """Set one of the kernel's attributes of this process. Raises OSError; a no-op outside Linux."""
     if IS_LINUX and ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), f"prctl({option})")
 

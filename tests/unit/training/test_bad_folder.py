@@ -15,6 +15,7 @@ from ftq_shared.errors import FtqError, Stale
 from ftq_shared.paths import JobPaths, read_json, write_json
 from ftq_worker.agent.child import Spawn
 from ftq_worker.host.disk import disk_full
+from ftq_worker.host.messages import Ending, Outcome
 from ftq_worker.job import folders
 from ftq_worker.job.prepared import load_sets
 from ftq_worker.job.reports import Prepared, Trained, Validated, read_resolved
@@ -227,13 +228,13 @@ class TestFullDisk:
         spec = {"method": "full", "save_every": 2, "epochs": 2}
         job = tiny_job(small_disk, llama, "sft", train=spec)
         life = live(spawn, job)
-        assert life.outcome["outcome"] == "host", life.outcome
-        assert life.outcome["error"]["code"] == "disk_full"
-        assert "folders of ended jobs" in life.outcome["error"]["hint"]
+        assert life.outcome.ending is Ending.HOST, life.outcome
+        assert life.outcome.error.code == "disk_full"
+        assert "folders of ended jobs" in life.outcome.error.hint
         known = [c.step for c in checkpoints.candidates(job.ctx.paths)]
         subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
         again = live(spawn, job.again(claim_name="2-aaaa"))
-        assert again.outcome == {"outcome": "done"}
+        assert again.outcome == Outcome(Ending.DONE)
         assert [d["step"] for d in again.of("resumed")] == known[:1]
         assert not again.of("warning")  # a checkpoint that was cut off is no damage
 
