@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from ftq_shared.processes import become_subreaper
+from ftq_shared.settings import load_settings
 from ftq_worker.host.heartbeat import touch
 from ftq_worker.host.linux import end_with_parent, thread_count
+from ftq_worker.host.log import setup_logging
 from ftq_worker.host.messages import ChildRequest, Exited, Forked
 from ftq_worker.host.wire import listen, reachable, to_line
 
-log = logging.getLogger("ftq.zygote")
+log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 5.0  # between two heartbeats
 
@@ -80,7 +82,7 @@ class Zygote:
         try:
             self._server = reachable(old)
         except OSError as error:  # no room in /tmp: the next turn tries again
-            log.warning("zygote: %s", error)
+            log.warning("socket: %s", error, extra={"action": "listen_failed"})
         if self._server is not old:
             self._selector.unregister(old)
             self._selector.register(self._server, selectors.EVENT_READ)
@@ -97,7 +99,7 @@ class Zygote:
                     raise ConnectionError("request cut off")
                 data += more
         except OSError as error:
-            log.warning("request: %s", error)
+            log.warning("request: %s", error, extra={"action": "request_lost"})
             client.close()
             return
         self._fork(client, ChildRequest.loads(data), fds)
@@ -115,7 +117,8 @@ class Zygote:
         try:
             socket.send_fds(client, [to_line(Forked(pid=pid))], [pidfd])
         except OSError as error:  # its watchdog ends the child; nothing to undo here
-            log.warning("answer for %d: %s", pid, error)
+            extra = {"action": "answer_lost", "job": request.job, "pid": pid}
+            log.warning("answer for %d: %s", pid, error, extra=extra)
         os.close(pidfd)
 
     def _become_child(
@@ -135,6 +138,7 @@ class Zygote:
                 *self._children.values(),
             ]:
                 connection.close()
+            logging.getLogger().handlers.clear()  # what a child prints is its phase's own
             os.setsid()
             become_subreaper()  # what its own processes leave stays below it, to be ended with it
             os.dup2(output, 1)
@@ -163,7 +167,8 @@ class Zygote:
             try:
                 client.sendall(to_line(Exited(status=os.waitstatus_to_exitcode(status))))
             except OSError as error:
-                log.info("nobody waits for %d any more: %s", pid, error)
+                extra = {"action": "status_unheard", "pid": pid}
+                log.info("nobody waits for %d any more: %s", pid, error, extra=extra)
             client.close()
 
 
@@ -174,6 +179,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in PRELOAD:
         importlib.import_module(name)
+    setup_logging("zygote", load_settings().log)
     gc.collect()
     gc.freeze()  # children do not copy pages just because the collector looks at them
     assert thread_count() == 1, f"{thread_count()} threads after the imports"

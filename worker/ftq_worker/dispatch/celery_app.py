@@ -45,13 +45,13 @@ def make_app(config: HostConfig, settings: Settings) -> Celery:
     redis = connect(settings.redis_url)
     store, hosts = JobStore(redis), HostStore(redis)
 
-    def ring_host(queue: str, job: str, token: str) -> None:
+    def tell_host(queue: str, job: str, token: str) -> None:
         app.send_task(RUN_PHASE, args=[job, token], queue=queue, argsrepr="(...)")
 
     @app.task(name=DISPATCH)  # type: ignore[untyped-decorator]
     def dispatch_pass() -> None:
         with translated():
-            dispatch(store, hosts, ring_host)
+            dispatch(store, hosts, tell_host)
 
     @app.task(name=RUN_PHASE)  # type: ignore[untyped-decorator]
     def run_phase(job: str, token: str) -> None:

@@ -1,4 +1,4 @@
-"""One dispatch pass: read, plan, place, ring the hosts."""
+"""One dispatch pass: read, plan, place, tell the hosts."""
 
 import logging
 from typing import Protocol
@@ -12,23 +12,24 @@ log = logging.getLogger(__name__)
 WINDOW = 500  # queued jobs that are read at a time
 
 
-class RingHost(Protocol):
+class TellHost(Protocol):
     """Tells a host's agent that a phase was placed with it."""
 
     def __call__(self, queue: str, job: str, token: str) -> None:
         """Send the message; losing it is repaired by the reaper."""
 
 
-def dispatch(store: JobStore, hosts: HostStore, ring_host: RingHost) -> int:
+def dispatch(store: JobStore, hosts: HostStore, tell_host: TellHost) -> int:
     """Place what fits now; return how many phases were placed.
 
-    The dirty flag is cleared first: a change that comes while we read rings again.
+    The dirty flag is cleared first: a change that comes while we read asks for another pass.
     """
     store.clear_dirty()
     known = hosts.all()
     running = running_after_restart(store.server(), known)
     if running is None:
-        log.info("the broker has just started: waiting for the hosts to say what they run")
+        extra = {"action": "broker_restarted"}
+        log.info("the broker has just started: its hosts must say first what they run", extra=extra)
         return 0
     rooms = free_room(known, store.leases())
     placed, start = 0, 0
@@ -38,10 +39,11 @@ def dispatch(store: JobStore, hosts: HostStore, ring_host: RingHost) -> int:
         for one in plans:
             token, why = store.place(one)
             if not token:
-                log.info("place %s on %s: %s", one.job, one.host, why)
+                extra = {"action": "place_refused", "job": one.job, "host": one.host}
+                log.info("place %s on %s: %s", one.job, one.host, why, extra=extra)
                 continue
             queue = next(h.queue for h in known if h.name == one.host)
-            ring_host(queue, one.job, token)
+            tell_host(queue, one.job, token)
             placed += 1
         _say_waiting(store, waiting)
         start += WINDOW - len(plans)
