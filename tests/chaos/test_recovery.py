@@ -25,8 +25,8 @@ from ftq_shared.events import Event
 from ftq_shared.keys import CHILD_S, LEASE_S
 from ftq_worker.agent.run import STOP_GRACE_S
 from ftq_worker.host.config import UNCLEAN
-from ftq_worker.host.heartbeat import HANG_S
 from ftq_worker.host.process_tree import runs
+from ftq_worker.supervisor.process import HANG_S
 from tests.chaos.fleet import Fleet, Worker, claimed, fleet, journal, wait_for
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]

@@ -16,6 +16,7 @@ from ftq_shared.errors import UsageError
 from ftq_shared.settings import load_settings
 
 PACKAGE = ROOT / "worker" / "ftq_worker"
+RESERVED = vars(logging.makeLogRecord({})).keys() | {"message", "asctime"}
 LEVELS = {"debug", "info", "warning", "error", "exception"}
 SCRIPT = """
 import logging
@@ -77,6 +78,7 @@ def test_every_line_has_an_action(call: ast.Call, function: ast.FunctionDef) -> 
         assert isinstance(value, ast.Dict)
         keys = [key.value for key in value.keys if isinstance(key, ast.Constant)]
         assert keys[0] == "action"
+        assert not RESERVED & set(keys), "logging raises KeyError for these, and a thread dies"
         action = ast.unparse(value.values[0])
         assert re.fullmatch(r"f?'[a-z_]+(\{\w+\})?'", action), action
 

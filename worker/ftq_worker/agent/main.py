@@ -155,7 +155,7 @@ class Agent:
     def _once(self, work: Callable[[], None]) -> None:
         """Do a piece of a thread's work; whatever it raises, the thread goes on."""
         name = threading.current_thread().name
-        extra = {"action": "thread_failed", "thread": name, "host": self.config.name}
+        extra = {"action": "thread_failed", "loop": name, "host": self.config.name}
         try:
             with translated():
                 work()
