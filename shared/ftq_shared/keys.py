@@ -30,6 +30,7 @@ INPUT_JOB_MAX = 64 * 2**20  # bytes that one job may send through the broker
 INPUT_TOTAL_MAX = 2**30  # bytes that all jobs together may hold there
 
 EVENTS_EXACT = 20_000  # newest events of a job that are held one by one
+MILESTONES_KEPT = 5_000  # newest milestones of a job
 
 JOBS = "ftq:jobs"  # sorted set: job id by time of submit (ms)
 QUEUE = "ftq:queue"  # sorted set: queued job id by priority and time
