@@ -7,6 +7,7 @@ not name, so an undocumented event cannot be sent.
 
 import json
 import math
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -299,9 +300,15 @@ class Event:
         )
 
 
+def rfc3339(unix_s: float) -> str:
+    """Return a time as events carry it: RFC 3339, UTC, milliseconds."""
+    moment = datetime.fromtimestamp(unix_s, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def utc_now() -> str:
-    """Return the time as events carry it: RFC 3339, UTC, milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Return the present time as events carry it."""
+    return rfc3339(time.time())
 
 
 def finite(data: dict[str, Any]) -> dict[str, Any]:
