@@ -6,7 +6,7 @@ The settings and what was measured for each: docs/decisions/0003-celery-settings
 
 import functools
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ftq_shared import keys
 
@@ -19,9 +19,9 @@ DISPATCH = "ftq.dispatch"  # task: run one dispatch pass
 RUN_PHASE = "ftq.run_phase"  # task: hand (job, token) to this host's agent
 
 
-def celery_settings(url: str) -> dict[str, Any]:
+def celery_settings(url: str) -> dict[str, object]:
     """Return Celery's settings for a broker; the same for those who send and who receive."""
-    settings: dict[str, Any] = {
+    settings: dict[str, object] = {
         "broker_url": url,
         "broker_transport_options": {
             # A popped message is gone. Nothing is parked in `unacked`, so nothing is redelivered

@@ -8,6 +8,7 @@ not name, so an undocumented event cannot be sent.
 import json
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -262,7 +263,7 @@ class Event:
     time: str  # RFC 3339, UTC, milliseconds
     phase: Phase | None
     type: EventType
-    data: dict[str, Any]
+    data: dict[str, Any]  # the fields that EVENTS documents for the type
 
     def to_json(self) -> str:
         """Return the event as one line of JSON, without the line's end."""
@@ -311,16 +312,16 @@ def utc_now() -> str:
     return rfc3339(time.time())
 
 
-def finite(data: dict[str, Any]) -> dict[str, Any]:
+def finite(data: Mapping[str, object]) -> Mapping[str, object]:
     """Return `data` with every non-finite number as None, named in `nonfinite`."""
     bad = [k for k, v in data.items() if isinstance(v, float) and not math.isfinite(v)]
     if not bad:
         return data
-    return data | dict.fromkeys(bad) | {"nonfinite": bad}
+    return {**data, **dict.fromkeys(bad), "nonfinite": bad}
 
 
 def make_body(
-    type_: EventType, data: dict[str, Any], *, attempt: int, host: str, phase: Phase | None
+    type_: EventType, data: Mapping[str, object], *, attempt: int, host: str, phase: Phase | None
 ) -> str:
     """Return an event's JSON without `v`, `job` and `seq`, which the append script adds.
 

@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from ftq_shared import keys
 from ftq_shared.errors import BrokerUnreachable
@@ -25,6 +25,13 @@ log = logging.getLogger(__name__)
 SILENCE_S = 1.0  # after so long without a message the Stream is read
 OUTAGE_S = 60.0  # a broker that is away for longer ends the tail
 PAGE = 1000  # events per read
+
+
+class _Message(TypedDict):
+    """What the channel gives: a published line, or the acknowledgement of a subscribe."""
+
+    type: str  # message or subscribe
+    data: str  # the event, on a message
 
 
 class Tailer:
@@ -96,7 +103,7 @@ class Tailer:
     def _messages(self, pubsub: "PubSub") -> Iterator[Event]:
         """Yield events from the channel and, where it has holes, from the Stream."""
         while not self._done:
-            message: dict[str, Any] | None = pubsub.get_message(timeout=SILENCE_S)
+            message: _Message | None = pubsub.get_message(timeout=SILENCE_S)
             if message is None or message["type"] == "subscribe":
                 yield from self.replay()
                 self._down_since = None
