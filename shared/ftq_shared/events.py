@@ -56,7 +56,6 @@ class EventSpec:
 
     @property
     def fields(self) -> dict[str, str]:
-        """Return all fields with their meanings."""
         return self.required | self.optional
 
 
@@ -267,22 +266,7 @@ class Event:
 
     def to_json(self) -> str:
         """Return the event as one line of JSON, without the line's end."""
-        return json.dumps(
-            {
-                "v": SCHEMA_VERSION,
-                "job": self.job,
-                "seq": self.seq,
-                "attempt": self.attempt,
-                "host": self.host,
-                "time": self.time,
-                "phase": self.phase,
-                "type": self.type,
-                "data": self.data,
-            },
-            separators=(",", ":"),
-            ensure_ascii=False,
-            allow_nan=False,
-        )
+        return _line({"v": SCHEMA_VERSION, **vars(self)})
 
     @classmethod
     def from_json(cls, line: str | bytes) -> "Event":
@@ -333,7 +317,7 @@ def make_body(
     unknown = data.keys() - spec.fields.keys() - {"nonfinite"}
     if missing or unknown:
         raise ValueError(f"event {type_}: missing {sorted(missing)}, unknown {sorted(unknown)}")
-    return json.dumps(
+    return _line(
         {
             "attempt": attempt,
             "host": host,
@@ -341,8 +325,9 @@ def make_body(
             "phase": phase,
             "type": type_,
             "data": data,
-        },
-        separators=(",", ":"),
-        ensure_ascii=False,
-        allow_nan=False,
+        }
     )
+
+
+def _line(fields: Mapping[str, object]) -> str:
+    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -26,6 +26,7 @@ WARMUP_SHARE_ELSE = 0.03
 SAVE_EVERY_MIN_S = 120.0  # never more often than every 2 minutes
 SAVE_EVERY_MAX_S = 1_800.0  # at most 30 minutes of work are lost
 SAVE_COST = 50  # saving costs at most a fiftieth of the time
+_SAVE_BOUNDS = f"between {SAVE_EVERY_MIN_S / 60:.0f} and {SAVE_EVERY_MAX_S / 60:.0f} minutes"
 
 Method = Literal["full", "lora", "qlora"]
 Precision = Literal["bf16", "fp16", "fp32"]
@@ -160,19 +161,12 @@ def eval_every(facts: RunFacts, steps: int, passes: float) -> Resolved[int]:
     return Resolved(max(1, math.ceil(steps / count)), why)
 
 
-@auto_rule(
-    "train.save_every",
-    f"{SAVE_COST} times the time of one save, between {SAVE_EVERY_MIN_S / 60:.0f} and"
-    f" {SAVE_EVERY_MAX_S / 60:.0f} minutes",
-)
+@auto_rule("train.save_every", f"{SAVE_COST} times the time of one save, {_SAVE_BOUNDS}")
 def save_every_s(save_s: float) -> Resolved[float]:
     """Return the seconds between checkpoints that take `save_s` each."""
     seconds = min(max(SAVE_COST * save_s, SAVE_EVERY_MIN_S), SAVE_EVERY_MAX_S)
-    return Resolved(
-        round(seconds, 1),
-        f"{SAVE_COST} times the {save_s:.1f} s of a save, between {SAVE_EVERY_MIN_S / 60:.0f} and"
-        f" {SAVE_EVERY_MAX_S / 60:.0f} minutes",
-    )
+    why = f"{SAVE_COST} times the {save_s:.1f} s of a save, {_SAVE_BOUNDS}"
+    return Resolved(round(seconds, 1), why)
 
 
 def warmup_steps(task: Task, steps: int) -> int:
