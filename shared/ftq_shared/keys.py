@@ -19,11 +19,11 @@ HOST_LOST_S = 15.0  # a host without a heartbeat for so long gets no work
 HOST_TTL_S = 86_400  # the record of a host that is gone
 JOB_TTL_S = 30 * 86_400  # record and milestones of a job after its end
 EVENTS_TTL_S = 86_400  # all its events after its end
-LOCK_TTL_S = 86_400  # belt: a lock goes with the token that took it
+LOCK_TTL_S = 86_400  # at the latest: a lock is released with the token that took it
 SUBMIT_TTL_S = 86_400  # how long a repeated submit is recognised
 DIRTY_TTL_S = 10  # a dispatch doorbell that got lost may be rung again after this
 INPUTS_TTL_S = 3_600  # chunks whose submit never came
-SECRET_TTL_S = 30 * 86_400  # belt: the end of the job deletes it
+SECRET_TTL_S = 30 * 86_400  # at the latest: the end of the job deletes it
 
 INPUT_CHUNK = 2**20  # bytes of one chunk of a client's file
 INPUT_JOB_MAX = 64 * 2**20  # bytes that one job may send through the broker

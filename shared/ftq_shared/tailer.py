@@ -117,7 +117,7 @@ class Tailer:
             raw = json.loads(line)
             seq, ends = int(raw["seq"]), "outcome" in (raw["data"] or {})
         except (ValueError, KeyError, TypeError) as error:
-            log.warning("a message to the watchers of %s is none: %r", self._job, error)
+            log.warning("a message on the channel of %s is no event: %r", self._job, error)
             return
         if seq == self._last + 1:
             self._last = seq
@@ -128,7 +128,7 @@ class Tailer:
             self._done = self._at_end()
 
     def _readable(self, seq: int, line: str) -> Iterator[Event]:
-        """Yield one event; one of a later version, or a damaged one, is skipped with a word."""
+        """Yield one event; one of a later version, or a damaged one, is logged and skipped."""
         try:
             yield Event.from_json(line)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -155,7 +155,10 @@ class Tailer:
         return [(int(entry_id.split("-")[0]), fields.get("e", "")) for entry_id, fields in found]
 
     def _at_end(self) -> bool:
-        """Return whether nothing more will come; an end in the middle of a retried job is none."""
+        """Return whether nothing more will come.
+
+        An event with an outcome is not enough: a job that was retried has one in its middle.
+        """
         record: Any = self._redis.hmget(keys.job(self._job), "state", "seq")
         state, seq = record
         return state is None or (state in TERMINAL and int(seq) <= self._last)
