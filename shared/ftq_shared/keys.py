@@ -21,7 +21,7 @@ JOB_TTL_S = 30 * 86_400  # record and milestones of a job after its end
 EVENTS_TTL_S = 86_400  # all its events after its end
 LOCK_TTL_S = 86_400  # at the latest: a lock is released with the token that took it
 SUBMIT_TTL_S = 86_400  # how long a repeated submit is recognised
-DIRTY_TTL_S = 10  # a dispatch doorbell that got lost may be rung again after this
+DISPATCH_TTL_S = 10  # a dispatch message that got lost is sent again after this
 INPUTS_TTL_S = 3_600  # chunks whose submit never came
 SECRET_TTL_S = 30 * 86_400  # at the latest: the end of the job deletes it
 
@@ -40,7 +40,7 @@ HOSTS = "ftq:hosts"  # set: names of hosts
 QUEUES = "ftq:queues"  # sorted set: Celery queue of a host instance by its last heartbeat (ms)
 FLEET = "ftq:fleet"  # hash: the fleet's public key
 INPUT_SIZES = "ftq:inputs"  # sorted set: job id by the bytes of its inputs that the broker holds
-DIRTY = "ftq:dirty"  # string: a dispatch pass has been asked for
+DISPATCH_REQUESTED = "ftq:dirty"  # string: a dispatch pass has been asked for
 
 DISPATCH_QUEUE = "ftq"  # Celery queue of `ftq.dispatch`
 

@@ -67,7 +67,7 @@ def test_times_to_live_are_those_of_the_code(key: str, ttl_s: int, words: str) -
 
 def test_the_shorter_times_to_live_are_those_of_the_code() -> None:
     table = section(TEXT, "### Keys")
-    assert f"| {keys.DIRTY_TTL_S} s |" in table
+    assert f"| {keys.DISPATCH_TTL_S} s |" in table
     assert f"{keys.INPUTS_TTL_S // 3_600} hour without a submit" in table
 
 

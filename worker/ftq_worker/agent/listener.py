@@ -1,4 +1,4 @@
-"""The agent's socket for the Celery worker of its host: doorbells come in, rings go out."""
+"""The agent's socket for its host's Celery worker: phases come in, requests to dispatch go out."""
 
 import contextlib
 import logging

@@ -1,4 +1,4 @@
-"""The Celery worker of a host: takes doorbells, hands over, returns.
+"""The Celery worker of a host: takes a message, hands over, returns.
 
     python -m ftq_worker.dispatch.celery_app PARENT_PID        (started by the guard)
 
@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from ftq_shared import keys
 from ftq_shared.broker import connect, translated
-from ftq_shared.doorbell import DISPATCH, RUN_PHASE, celery_settings, ring
+from ftq_shared.celery_messages import DISPATCH, RUN_PHASE, celery_settings, request_dispatch
 from ftq_shared.hosts import HostStore
 from ftq_shared.settings import Settings
 from ftq_shared.store import JobStore
@@ -81,12 +81,12 @@ def beat(app: Celery, config: HostConfig) -> None:
 
 
 def carry_bells(app: Celery, config: HostConfig, settings: Settings) -> None:
-    """Turn the agent's rings into dispatch doorbells, for as long as the process lives."""
+    """Send the agent's requests for a dispatch pass on, for as long as the process lives."""
     store = JobStore(connect(settings.redis_url))
     try:
         with translated():
-            store.clear_dirty()  # a predecessor may have died with the message in its hands
-            ring(store, app)
+            store.take_request()  # a predecessor may have died with the message in its hands
+            request_dispatch(store, app)
     except Exception as error:  # the broker is away: the agent rings again
         log.info("bells: %s", error)
     while True:
@@ -96,7 +96,7 @@ def carry_bells(app: Celery, config: HostConfig, settings: Settings) -> None:
                 agent.sendall(to_line({"bells": True}))
                 for _ in lines(agent):
                     with translated():
-                        ring(store, app)
+                        request_dispatch(store, app)
         except OSError as error:
             log.debug("bells: %s", error)  # the agent is being started
         except Exception as error:  # without this thread the host would never dispatch again

@@ -22,9 +22,9 @@ class RingHost(Protocol):
 def dispatch(store: JobStore, hosts: HostStore, ring_host: RingHost) -> int:
     """Place what fits now; return how many phases were placed.
 
-    The dirty flag is cleared first: a change that comes while we read rings again.
+    The request is taken first: a change that comes while we read makes another one.
     """
-    store.clear_dirty()
+    store.take_request()
     known = hosts.all()
     running = running_after_restart(store.server(), known)
     if running is None:

@@ -1,4 +1,4 @@
-"""The Celery application as both sides see it: the queue, its settings, and the doorbell.
+"""The Celery application as both sides see it: its settings, and its messages.
 
 A message is only a hint that the records changed; losing or doubling one changes nothing.
 The settings and what was measured for each: docs/decisions/0003-celery-settings.md.
@@ -74,12 +74,12 @@ def sender(url: str) -> "Celery":
     return app
 
 
-def ring(store: "JobStore", app: "Celery") -> bool:
+def request_dispatch(store: "JobStore", app: "Celery") -> bool:
     """Ask for a dispatch pass, unless one has been asked for already; return whether it was sent.
 
     Raises kombu's OperationalError when the broker does not take the message.
     """
-    if not store.ring_wanted():
+    if not store.first_to_request():
         return False
     app.send_task(DISPATCH, queue=keys.DISPATCH_QUEUE)
     return True
