@@ -7,6 +7,7 @@ A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`; t
 is written by hand.
 """
 
+import importlib
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -19,44 +20,23 @@ from ftq_shared.settings import SETTINGS
 from ftq_shared.spec_input.aliases import ALIASES
 from ftq_shared.spec_input.schema import describe, fields, section_of
 from ftq_shared.states import TRANSITIONS, JobState
+from ftq_worker.job import auto
 
 ROOT = Path(__file__).resolve().parent.parent
 _REGION = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
-# What `auto` comes to, by the field. A test holds these names and the schema together; the rules
-# themselves are in worker/ftq_worker/training/auto_rules.py and worker/ftq_worker/data/.
-AUTO_RULES = {
-    "task": "follows from the shape of the columns",
-    "data.validation": "the dataset's own split, else 2 % held out: at least 20 rows, at"
-    " most 2,000; below 200 rows a tenth",
-    "data.test": "the dataset's test split, else golden rows are taken from the training rows",
-    "data.format": "`chat` where the tokenizer has a template, else `plain`",
-    "data.golden.size": "up to 1,000 from a test split; else 5 % of the rows, at least 100, at most"
-    " 500, never above 10 %",
-    "train.method": "encoder: full; decoder: LoRA; QLoRA when LoRA does not fit the card and"
-    " bitsandbytes is installed",
-    "train.epochs": "classification 4; SFT 3 below 5,000 rows, 2 below 50,000, else 1; text 1",
-    "train.learning_rate": "LoRA / full: SFT 2e-4 / 2e-5 (full, 7 billion parameters or more:"
-    " 1e-5), text 1e-4 / 1e-5; full encoder by hidden size: up to 384 2e-4, below 1,024 5e-5,"
-    " else 2e-5",
-    "train.batch_size": "32 for classification, else 16; halved down to 4 until there are"
-    " 100 steps",
-    "train.micro_batch": "largest power of two, up to 64, within 85 % of the card's memory;"
-    " up to 8 on a CPU",
-    "train.max_length": "the longest row; where some have more than 2,048 tokens, the longest"
-    " row below that, or the 99.5th percentile if more than 0.5 % are longer; never above what the"
-    " model takes",
-    "train.packing": "on CUDA with a variable-length attention kernel: packed; else rows are"
-    " grouped by length",
-    "train.precision": "bf16 on Ampere and later, fp16 on older cards, fp32 on a CPU",
-    "train.lora.target_modules": "every linear layer but the head",
-    "train.save_every": "50 times the time of one save, between 2 and 30 minutes",
-    "train.eval_every": "10 per run, at most a tenth of the training's time",
-    "resources.gpus": "1; when no host that is online has a GPU: the CPU, refused after the first"
-    " steps if training would take more than 30 minutes",
-    "publish.format": "LoRA on a base from the Hub: the adapter; LoRA on another base: merged;"
-    " trained whole: the whole model",
-}
+# The modules whose rules say what `auto` comes to. A test compares their fields and the schema.
+RULES = (
+    "data.columns",
+    "data.limits",
+    "data.splits",
+    "data.tokenizing",
+    "publishing.staging",
+    "training.auto_rules",
+    "training.cpu_guard",
+    "training.sft",
+    "validation.dataset",
+)
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -88,15 +68,23 @@ def _kind(name: str) -> str:
     return describe(name).removesuffix(f" ({meaning})")
 
 
+def auto_words() -> dict[str, str]:
+    """Return what `auto` comes to, by field, as the rules themselves say it."""
+    for module in RULES:
+        importlib.import_module(f"ftq_worker.{module}")
+    return auto.WORDS
+
+
 def spec_fields() -> str:
     """Return one table per section of the job spec."""
+    words = auto_words()
     sections: dict[str, list[list[str]]] = {"": []}
     for name, field in fields().items():
         if section_of(field):
             sections[name] = []
             continue
         row = [f"`{name}`", _kind(name), _default(name), field.description or ""]
-        sections[name.rpartition(".")[0]].append([*row, AUTO_RULES.get(name, "")])
+        sections[name.rpartition(".")[0]].append([*row, words.get(name, "")])
     head = ["field", "type", "default", "meaning", "what `auto` comes to"]
     return "\n".join(
         (f"### {name}\n\n" if name else "### top level\n\n") + table(head, rows)

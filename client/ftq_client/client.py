@@ -88,7 +88,7 @@ class Client:
                 )
         if job != new:  # a second call: the first one's job has files of its own
             hub.forget(inputs)
-        self.ring()
+        self.request_dispatch()
         return job
 
     def needs_hub(self, spec: "JobSpec") -> bool:
@@ -124,16 +124,16 @@ class Client:
             endpoint=self.settings.hf_endpoint,
         )
 
-    def ring(self) -> None:
+    def request_dispatch(self) -> None:
         """Ask for a dispatch pass now; workers look by themselves every few seconds."""
         from kombu.exceptions import OperationalError
         from redis.exceptions import RedisError
 
-        from ftq_shared.doorbell import ring, sender
+        from ftq_shared.celery_messages import request_dispatch, sender
 
         assert self.settings.redis_url
         try:
-            ring(self.store, sender(self.settings.redis_url))
+            request_dispatch(self.store, sender(self.settings.redis_url))
         except (OperationalError, RedisError):
             # The record stands; the message is a hint that the workers' repair pass replaces.
             return
@@ -229,7 +229,7 @@ class Client:
                 f"{job} is {state}; only a failed or cancelled job can be retried",
                 code="not_retryable",
             )
-        self.ring()
+        self.request_dispatch()
         return JobState(state)
 
     def fetch(self, job: str, target: Path) -> Path:

@@ -3,14 +3,14 @@
 import queue
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 from ftq_client.client import Client
 from ftq_client.view import View, make_view
 from ftq_shared.errors import BrokerUnreachable, Exit, FtqError
-from ftq_shared.events import Event, EventType
+from ftq_shared.events import Event, EventType, rfc3339
 from ftq_shared.states import JobState
 
 
@@ -64,10 +64,7 @@ def _say_if_alone(client: Client, wanted: Following, view: View) -> None:
 
 def _events(client: Client, wanted: Following, view: View) -> Iterator[Event]:
     """Yield the events of all jobs as they come."""
-    oldest = ""
-    if wanted.since_s is not None:
-        start = datetime.now(UTC) - timedelta(seconds=wanted.since_s)
-        oldest = start.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    oldest = "" if wanted.since_s is None else rfc3339(time.time() - wanted.since_s)
     streams = [
         client.tail(job, after=wanted.after, follow=wanted.follow, on_outage=_Once(view))
         for job in wanted.jobs

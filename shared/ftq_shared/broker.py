@@ -3,7 +3,7 @@
 import contextlib
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ftq_shared.errors import BrokerUnreachable
 
@@ -42,7 +42,7 @@ def connect(
     from redis.exceptions import ConnectionError, TimeoutError
     from redis.retry import Retry
 
-    tls: dict[str, Any] = (
+    tls = (
         {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
         if url.startswith("rediss://")
         else {}

@@ -7,6 +7,8 @@ not name, so an undocumented event cannot be sent.
 
 import json
 import math
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -54,7 +56,6 @@ class EventSpec:
 
     @property
     def fields(self) -> dict[str, str]:
-        """Return all fields with their meanings."""
         return self.required | self.optional
 
 
@@ -261,26 +262,11 @@ class Event:
     time: str  # RFC 3339, UTC, milliseconds
     phase: Phase | None
     type: EventType
-    data: dict[str, Any]
+    data: dict[str, Any]  # the fields that EVENTS documents for the type
 
     def to_json(self) -> str:
         """Return the event as one line of JSON, without the line's end."""
-        return json.dumps(
-            {
-                "v": SCHEMA_VERSION,
-                "job": self.job,
-                "seq": self.seq,
-                "attempt": self.attempt,
-                "host": self.host,
-                "time": self.time,
-                "phase": self.phase,
-                "type": self.type,
-                "data": self.data,
-            },
-            separators=(",", ":"),
-            ensure_ascii=False,
-            allow_nan=False,
-        )
+        return _line({"v": SCHEMA_VERSION, **vars(self)})
 
     @classmethod
     def from_json(cls, line: str | bytes) -> "Event":
@@ -299,21 +285,27 @@ class Event:
         )
 
 
+def rfc3339(unix_s: float) -> str:
+    """Return a time as events carry it: RFC 3339, UTC, milliseconds."""
+    moment = datetime.fromtimestamp(unix_s, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def utc_now() -> str:
-    """Return the time as events carry it: RFC 3339, UTC, milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Return the present time as events carry it."""
+    return rfc3339(time.time())
 
 
-def finite(data: dict[str, Any]) -> dict[str, Any]:
+def finite(data: Mapping[str, object]) -> Mapping[str, object]:
     """Return `data` with every non-finite number as None, named in `nonfinite`."""
     bad = [k for k, v in data.items() if isinstance(v, float) and not math.isfinite(v)]
     if not bad:
         return data
-    return data | dict.fromkeys(bad) | {"nonfinite": bad}
+    return {**data, **dict.fromkeys(bad), "nonfinite": bad}
 
 
 def make_body(
-    type_: EventType, data: dict[str, Any], *, attempt: int, host: str, phase: Phase | None
+    type_: EventType, data: Mapping[str, object], *, attempt: int, host: str, phase: Phase | None
 ) -> str:
     """Return an event's JSON without `v`, `job` and `seq`, which the append script adds.
 
@@ -325,7 +317,7 @@ def make_body(
     unknown = data.keys() - spec.fields.keys() - {"nonfinite"}
     if missing or unknown:
         raise ValueError(f"event {type_}: missing {sorted(missing)}, unknown {sorted(unknown)}")
-    return json.dumps(
+    return _line(
         {
             "attempt": attempt,
             "host": host,
@@ -333,8 +325,9 @@ def make_body(
             "phase": phase,
             "type": type_,
             "data": data,
-        },
-        separators=(",", ":"),
-        ensure_ascii=False,
-        allow_nan=False,
+        }
     )
+
+
+def _line(fields: Mapping[str, object]) -> str:
+    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from ftq_shared.errors import ErrorInfo
 from ftq_shared.states import JobState, Phase
@@ -12,6 +12,43 @@ if TYPE_CHECKING:  # the schema takes 0.2 s to import: lists and tails do withou
     from ftq_shared.spec import JobSpec
 
 RECORD_VERSION = 1  # a worker neither places, claims nor repairs a newer one
+
+
+class InputFields(TypedDict):
+    """An `InputFile` in JSON: what `vars` gives."""
+
+    path: str
+    size: int
+    sha256: str
+    chunks: list[str]
+    hub: NotRequired[str]  # clients before 0.2 do not say it
+
+
+class JobRow(TypedDict):
+    """A job as `ftq list --json` prints it; what is not there yet is left out."""
+
+    id: str
+    name: str
+    state: str
+    phase: str
+    attempt: int
+    model: str
+    dataset: str
+    host: str
+    gpus: list[str]
+    priority: str
+    owner: str
+    created: float  # Unix time
+    ended: float | None
+    events: int
+    step: NotRequired[int]
+    steps: NotRequired[int]
+    loss: NotRequired[float]
+    eta_s: NotRequired[float]
+    url: NotRequired[str]
+    waiting: NotRequired[str]
+    error: NotRequired[Mapping[str, object]]
+    exit_code: NotRequired[int]
 
 
 @dataclass(frozen=True)
@@ -25,8 +62,7 @@ class InputFile:
     hub: str = ""  # repo@commit of the private dataset repo that holds it; '': it is not there
 
     @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> "InputFile":
-        """Read what `vars` gives; clients before 0.2 do not say `hub`."""
+    def from_json(cls, raw: InputFields) -> "InputFile":
         return cls(
             raw["path"], raw["size"], raw["sha256"], tuple(raw["chunks"]), raw.get("hub", "")
         )
@@ -47,23 +83,23 @@ class JobRecord:
     owner: str  # user@machine that submitted it
     state: JobState
     phase: Phase
-    attempt: int  # 1, and one more for each interruption that cost an attempt, and each retry
-    version: int  # counts changes; place checks it
+    attempt: int  # this and the other counters: docs/architecture.md, "What is counted"
+    version: int
     token: str  # "<number>:<64 random bits>"; '' when nobody owns the job
     last_token: str  # the one before, which has ended; '' before the first
-    token_number: int  # of the newest token; never goes down
+    token_number: int  # of the newest token
     nonce: str  # of the claim; '' when nobody has claimed
     host: str
     instance: str
     gpus: tuple[str, ...]
     slot: str  # cpu or gpu
-    beat: int  # renewals of the lease under this token
+    beat: int
     cancel: bool
     priority: str
     storage_id: str  # the storage group that the job is bound to
-    round: int  # 0, and one more for each retry: tells an old result in the storage from a new one
+    round: int
     fresh_after: int  # checkpoints of tokens up to this number are not resumed from
-    seq: int  # number of the newest event
+    seq: int
     created_ms: int
     ended_ms: int
     exit_code: int
@@ -79,9 +115,10 @@ class JobRecord:
         return JobSpec.model_validate_json(self.spec_json)
 
     def is_held_by(self, running: Mapping[str, str]) -> bool:
-        """Return whether somebody works on it under a token that this record has forgotten.
+        """Return whether a host works on it under a token that this record has forgotten.
 
-        One with a lower number is none: it has ended, and its host has not said so yet.
+        The record is then one that a broker has rolled back. A token with a lower number does not
+        count: its claim has ended, only its host has not said so yet.
         """
         token = running.get(self.id, "")
         number = token.partition(":")[0]
@@ -144,10 +181,10 @@ class JobRecord:
             summary={k: v for k, v in raw.items() if k not in _OWN_FIELDS},
         )
 
-    def to_row(self) -> dict[str, Any]:
+    def to_row(self) -> JobRow:
         """Return what `ftq list` and `ftq show` print, as plain data."""
         spec = json.loads(self.spec_json)
-        row: dict[str, Any] = {
+        row: JobRow = {
             "id": self.id,
             "name": self.name,
             "state": str(self.state),
@@ -163,22 +200,29 @@ class JobRecord:
             "ended": self.ended_ms / 1000 or None,
             "events": self.seq,
         }
-        for key, kind in _SUMMARY.items():
-            if self.summary.get(key):
-                row[key] = kind(self.summary[key])
+        _add_summary(row, self.summary)
         if self.state.terminal:
             row["exit_code"] = self.exit_code
         return row
 
 
-_SUMMARY: dict[str, Any] = {
-    "step": int,
-    "steps": int,
-    "loss": float,
-    "eta_s": float,
-    "url": str,
-    "waiting": str,
-    "error": json.loads,
-}
+def _add_summary(row: JobRow, summary: Mapping[str, str]) -> None:
+    """Add what has become known of a job since it was submitted."""
+    if step := summary.get("step"):
+        row["step"] = int(step)
+    if steps := summary.get("steps"):
+        row["steps"] = int(steps)
+    if loss := summary.get("loss"):
+        row["loss"] = float(loss)
+    if eta_s := summary.get("eta_s"):
+        row["eta_s"] = float(eta_s)
+    if url := summary.get("url"):
+        row["url"] = url
+    if waiting := summary.get("waiting"):
+        row["waiting"] = waiting
+    if error := summary.get("error"):
+        row["error"] = json.loads(error)
+
+
 # What the record holds by name; the rest is its summary.
 _OWN_FIELDS = frozenset({field.name for field in fields(JobRecord)} | {"v", "spec"})

@@ -19,17 +19,18 @@ HOST_LOST_S = 15.0  # a host without a heartbeat for so long gets no work
 HOST_TTL_S = 86_400  # the record of a host that is gone
 JOB_TTL_S = 30 * 86_400  # record and milestones of a job after its end
 EVENTS_TTL_S = 86_400  # all its events after its end
-LOCK_TTL_S = 86_400  # belt: a lock goes with the token that took it
+LOCK_TTL_S = 86_400  # at the latest: a lock is released with the token that took it
 SUBMIT_TTL_S = 86_400  # how long a repeated submit is recognised
-DIRTY_TTL_S = 10  # a dispatch doorbell that got lost may be rung again after this
+DISPATCH_TTL_S = 10  # a dispatch message that got lost is sent again after this
 INPUTS_TTL_S = 3_600  # chunks whose submit never came
-SECRET_TTL_S = 30 * 86_400  # belt: the end of the job deletes it
+SECRET_TTL_S = 30 * 86_400  # at the latest: the end of the job deletes it
 
 INPUT_CHUNK = 2**20  # bytes of one chunk of a client's file
 INPUT_JOB_MAX = 64 * 2**20  # bytes that one job may send through the broker
 INPUT_TOTAL_MAX = 2**30  # bytes that all jobs together may hold there
 
 EVENTS_EXACT = 20_000  # newest events of a job that are held one by one
+MILESTONES_KEPT = 5_000  # newest milestones of a job
 
 JOBS = "ftq:jobs"  # sorted set: job id by time of submit (ms)
 QUEUE = "ftq:queue"  # sorted set: queued job id by priority and time
@@ -39,7 +40,7 @@ HOSTS = "ftq:hosts"  # set: names of hosts
 QUEUES = "ftq:queues"  # sorted set: Celery queue of a host instance by its last heartbeat (ms)
 FLEET = "ftq:fleet"  # hash: the fleet's public key
 INPUT_SIZES = "ftq:inputs"  # sorted set: job id by the bytes of its inputs that the broker holds
-DIRTY = "ftq:dirty"  # string: a dispatch pass has been asked for
+DISPATCH_REQUESTED = "ftq:dirty"  # string: a dispatch pass has been asked for
 
 DISPATCH_QUEUE = "ftq"  # Celery queue of `ftq.dispatch`
 

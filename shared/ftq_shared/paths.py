@@ -59,39 +59,33 @@ def read_json(path: Path) -> Any:
 
 @dataclass(frozen=True)
 class JobPaths:
-    """The files of one job under the storage's root."""
+    """The files of one job under the storage's root; what each holds is said above."""
 
     storage: Path
     job: str
 
     @property
     def root(self) -> Path:
-        """The job's folder."""
         return self.storage / "jobs" / self.job
 
     @property
     def marker(self) -> Path:
-        """Proof that this storage is the one the job was bound to."""
         return self.root / "marker"
 
     @property
     def spec(self) -> Path:
-        """The spec as submitted."""
         return self.root / "spec.json"
 
     @property
     def inputs(self) -> Path:
-        """The client's own files."""
         return self.root / "inputs"
 
     @property
     def hub_inputs(self) -> Path:
-        """Which of the client's own files a phase has to fetch from the Hub."""
         return self.root / "hub_inputs.json"
 
     @property
     def validated(self) -> Path:
-        """What validate found."""
         return self.root / "validated.json"
 
     @property
@@ -101,37 +95,31 @@ class JobPaths:
 
     @property
     def prepared_report(self) -> Path:
-        """What prepare found and decided."""
         return self.root / "prepared.json"
 
     @property
     def resolved(self) -> Path:
-        """Every `auto` with its value and reason."""
         return self.root / "resolved.json"
 
     @property
     def model(self) -> Path:
-        """The trained model."""
         return self.root / "model"
 
     @property
     def train_report(self) -> Path:
-        """Figures of the training."""
         return self.root / "train.json"
 
     @property
     def published(self) -> Path:
-        """Repo, revision and URL."""
         return self.root / "published.json"
 
     @property
     def result(self) -> Path:
-        """The terminal state; repair believes it over a record that went back in time."""
+        """The terminal state; repair believes it over a record that a broker rolled back."""
         return self.root / "result.json"
 
     @property
     def checkpoint(self) -> Path:
-        """Names the newest good checkpoint."""
         return self.root / "checkpoint.json"
 
     def claim_dir(self, claim: str) -> Path:
@@ -143,11 +131,9 @@ class JobPaths:
         return self.claim_dir(claim) / "events.jsonl"
 
     def output(self, claim: str) -> Path:
-        """What the phase's process printed."""
         return self.claim_dir(claim) / "output.log"
 
     def checkpoints(self, claim: str) -> Path:
-        """Checkpoints that this claim wrote."""
         return self.claim_dir(claim) / "checkpoints"
 
 

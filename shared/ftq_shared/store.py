@@ -232,9 +232,9 @@ class JobStore:
         """Tell watchers why a job is not placed; says nothing twice in a row."""
         self._run("wait", job, reason, unblock)
 
-    def ring_wanted(self) -> bool:
-        """Return whether the caller should send a dispatch doorbell: nobody else has."""
-        return bool(self.redis.set(keys.DIRTY, "1", nx=True, ex=keys.DIRTY_TTL_S))
+    def first_to_request(self) -> bool:
+        """Ask for a dispatch pass; return whether the caller has to send the message for it."""
+        return bool(self.redis.set(keys.DISPATCH_REQUESTED, "1", nx=True, ex=keys.DISPATCH_TTL_S))
 
     def server(self) -> Server:
         """Return which start of the broker this is, and how long ago it was."""
@@ -247,9 +247,9 @@ class JobStore:
             log.warning("the broker's user lacks +info, so its restarts are not noticed: %s", error)
             return Server("", float("inf"))
 
-    def clear_dirty(self) -> None:
-        """Take notice of the doorbell; before reading what changed, never after."""
-        self.redis.delete(keys.DIRTY)
+    def take_request(self) -> None:
+        """Begin a dispatch pass, before it reads: what changes from here on asks for another."""
+        self.redis.delete(keys.DISPATCH_REQUESTED)
 
     # -- the owner's calls; all take the token and are refused when it is stale
 

@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from ftq_shared import keys
 from ftq_shared.errors import BrokerUnreachable
@@ -25,6 +25,13 @@ log = logging.getLogger(__name__)
 SILENCE_S = 1.0  # after so long without a message the Stream is read
 OUTAGE_S = 60.0  # a broker that is away for longer ends the tail
 PAGE = 1000  # events per read
+
+
+class _Message(TypedDict):
+    """What the channel gives: a published line, or the acknowledgement of a subscribe."""
+
+    type: str  # message or subscribe
+    data: str  # the event, on a message
 
 
 class Tailer:
@@ -96,7 +103,7 @@ class Tailer:
     def _messages(self, pubsub: "PubSub") -> Iterator[Event]:
         """Yield events from the channel and, where it has holes, from the Stream."""
         while not self._done:
-            message: dict[str, Any] | None = pubsub.get_message(timeout=SILENCE_S)
+            message: _Message | None = pubsub.get_message(timeout=SILENCE_S)
             if message is None or message["type"] == "subscribe":
                 yield from self.replay()
                 self._down_since = None
@@ -110,7 +117,7 @@ class Tailer:
             raw = json.loads(line)
             seq, ends = int(raw["seq"]), "outcome" in (raw["data"] or {})
         except (ValueError, KeyError, TypeError) as error:
-            log.warning("a message to the watchers of %s is none: %r", self._job, error)
+            log.warning("a message on the channel of %s is no event: %r", self._job, error)
             return
         if seq == self._last + 1:
             self._last = seq
@@ -121,7 +128,7 @@ class Tailer:
             self._done = self._at_end()
 
     def _readable(self, seq: int, line: str) -> Iterator[Event]:
-        """Yield one event; one of a later version, or a damaged one, is skipped with a word."""
+        """Yield one event; one of a later version, or a damaged one, is logged and skipped."""
         try:
             yield Event.from_json(line)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -148,7 +155,10 @@ class Tailer:
         return [(int(entry_id.split("-")[0]), fields.get("e", "")) for entry_id, fields in found]
 
     def _at_end(self) -> bool:
-        """Return whether nothing more will come; an end in the middle of a retried job is none."""
+        """Return whether nothing more will come.
+
+        An event with an outcome is not enough: a job that was retried has one in its middle.
+        """
         record: Any = self._redis.hmget(keys.job(self._job), "state", "seq")
         state, seq = record
         return state is None or (state in TERMINAL and int(seq) <= self._last)

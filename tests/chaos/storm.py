@@ -135,7 +135,7 @@ class Storm:
             try:
                 if previous:
                     job = submit_as_previous(self.client.redis, name, spec)
-                    self.client.ring()
+                    self.client.request_dispatch()
                 else:
                     job = submit(self.client, name, spec)
                 break

@@ -20,7 +20,7 @@ import pytest
 
 from ftq_client.client import Client
 from ftq_shared import keys
-from ftq_shared.doorbell import RUN_PHASE, sender
+from ftq_shared.celery_messages import RUN_PHASE, sender
 from ftq_shared.keys import new_job_id
 from ftq_shared.settings import load_settings
 from ftq_shared.spec import JobSpec
@@ -239,7 +239,7 @@ def test_records_of_the_previous_and_of_a_later_version(one: Worker, client: Cli
     )
     later = submit_as_previous(client.redis, new_job_id(), spec, version=2)
     previous = submit_as_previous(client.redis, new_job_id(), spec)
-    client.ring()
+    client.request_dispatch()
     assert client.wait(previous, timeout_s=60).state is JobState.SUCCEEDED
     assert client.get(later).state is JobState.QUEUED  # neither placed nor refused
     assert client.cancel(later) is JobState.CANCELLED
@@ -257,7 +257,7 @@ def test_a_result_in_the_storage_is_believed_over_a_record_that_went_back(
     redis.hset(f"ftq:job:{job}", mapping={"state": "queued", "phase": "publish"})
     redis.hdel(f"ftq:job:{job}", "ended_ms", "exit_code")
     redis.zadd("ftq:queue", {job: 1})
-    client.ring()
+    client.request_dispatch()
     assert client.wait(job, timeout_s=30).state is JobState.SUCCEEDED
     again = {e["claim"] for e in journal(one.home.parent, job)}
     assert again == claims  # no phase ran once more
@@ -327,7 +327,7 @@ def test_a_run_folder_that_is_cleaned_away_costs_nothing(one: Worker, client: Cl
     until_step(one, job, 5)
     (lock,) = (one.home / "workers").glob("*.lock")
     shutil.rmtree(json.loads(lock.read_text())["run_dir"])
-    second = submit(client, "chaos steps=5 ms=10")  # its doorbell and its zygote have no socket
+    second = submit(client, "chaos steps=5 ms=10")  # its message and its zygote have no socket
     for each in (second, job):
         record = client.wait(each, timeout_s=60)
         assert (record.state, record.attempt) == (JobState.SUCCEEDED, 1)

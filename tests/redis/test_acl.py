@@ -13,7 +13,7 @@ from ftq_client.fleet import worker_rows
 from ftq_client.local.valkey import EmbeddedBroker
 from ftq_shared import keys
 from ftq_shared.broker import connect
-from ftq_shared.doorbell import DISPATCH, RUN_PHASE, sender
+from ftq_shared.celery_messages import DISPATCH, RUN_PHASE, sender
 from ftq_shared.events import EventType, make_body
 from ftq_shared.hosts import HostStore
 from ftq_shared.paths import JobPaths

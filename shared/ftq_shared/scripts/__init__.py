@@ -3,6 +3,8 @@
 import functools
 from importlib import resources
 
+from ftq_shared import keys
+
 NAMES = (
     "append",
     "append_when_full",  # the same text, for the last events of a phase
@@ -40,11 +42,24 @@ WHEN_FULL = frozenset(
 )
 
 
-@functools.cache
+# Constants of keys.py that the scripts on a job name: they stand before each, so that how long
+# something is kept has one source.
+FROM_KEYS = ("JOB_TTL_S", "EVENTS_TTL_S", "SECRET_TTL_S", "EVENTS_EXACT", "MILESTONES_KEPT")
+
+
 def source(name: str) -> str:
-    """Return the text of a script, with the shared part in front where it works on a job."""
-    files = resources.files(__name__)
-    body = (files / f"{name.removesuffix('_when_full')}.lua").read_text()
-    shared = "" if name in OF_HOSTS else (files / "lib.lua").read_text()
+    """Return the text of a script; one on a job begins with FROM_KEYS and what all share."""
     flags = " flags=allow-oom" if name in WHEN_FULL else ""
-    return f"#!lua{flags}\n{shared}{body}"
+    body = _text(name.removesuffix("_when_full"))
+    if name not in OF_HOSTS:
+        body = _constants() + _text("lib") + body
+    return f"#!lua{flags}\n{body}"
+
+
+def _constants() -> str:
+    return "".join(f"local {name} = {getattr(keys, name)}\n" for name in FROM_KEYS)
+
+
+@functools.cache
+def _text(name: str) -> str:
+    return (resources.files(__name__) / f"{name}.lua").read_text()

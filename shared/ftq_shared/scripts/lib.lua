@@ -1,4 +1,5 @@
--- Shared by all scripts: it is put before each of them.
+-- Shared by all scripts on a job: it is put before each of them, and before it the constants of
+-- keys.py that FROM_KEYS in __init__.py names.
 -- Time is the server's. A job record is a hash; its fields are named in job_record.py.
 
 local function now_ms()
@@ -51,9 +52,9 @@ end
 local function store_event(id, body, keep)
   local seq = redis.call('HINCRBY', JOB, 'seq', 1)
   local line = '{"v":1,"job":"' .. id .. '","seq":' .. seq .. ',' .. string.sub(body, 2)
-  add_entry(EVENTS, 20000, seq, line)
+  add_entry(EVENTS, EVENTS_EXACT, seq, line)
   if keep then
-    add_entry(KEPT, 5000, seq, line)
+    add_entry(KEPT, MILESTONES_KEPT, seq, line)
   end
   redis.call('PUBLISH', 'ftq:live:' .. id, line)
   return seq
@@ -109,9 +110,9 @@ local function to_end(id, state, exit_code, reason)
   state_event(id, {state = state, outcome = state, exit_code = exit_code, reason = reason})
   redis.call('DEL', SECRET, INPUTS)
   redis.call('ZREM', 'ftq:inputs', id)
-  redis.call('EXPIRE', JOB, 2592000)
-  redis.call('EXPIRE', KEPT, 2592000)
-  redis.call('EXPIRE', EVENTS, 86400) -- from then on the milestones stand for them
+  redis.call('EXPIRE', JOB, JOB_TTL_S)
+  redis.call('EXPIRE', KEPT, JOB_TTL_S)
+  redis.call('EXPIRE', EVENTS, EVENTS_TTL_S) -- from then on the milestones stand for them
 end
 
 -- Remember how an attempt died: a job that keeps dying says in the end where and why.

@@ -25,7 +25,7 @@ if ARGV[2] == 'validate' then
   set('storage_id', '')
 end
 if ARGV[3] ~= '' then
-  redis.call('SET', SECRET, ARGV[3], 'EX', 2592000)
+  redis.call('SET', SECRET, ARGV[3], 'EX', SECRET_TTL_S)
 end
 to_queue(id, ARGV[2], 'retried')
 return 'queued'

@@ -19,7 +19,7 @@ redis.call('HSET', JOB, 'id', id, 'created_ms', now, 'updated_ms', now, 'version
 redis.call('SET', KEYS[6], id, 'EX', ARGV[3])
 redis.call('ZADD', JOBS, now, id)
 if ARGV[4] ~= '' then
-  redis.call('SET', SECRET, ARGV[4], 'EX', 2592000)
+  redis.call('SET', SECRET, ARGV[4], 'EX', SECRET_TTL_S)
 end
 redis.call('PERSIST', INPUTS)
 to_queue(id, job('phase'), nil)

@@ -27,7 +27,7 @@ def rows_of(strata: list[int], groups: list[int] | None = None, start: int = 0) 
     [(5, 1), (500, 50), (1000, 100), (1500, 100), (4000, 200), (10_000, 500), (10**6, 500)],
 )
 def test_golden_from_train_is_5_percent_in_its_bounds(rows: int, size: int) -> None:
-    assert splits.golden_size_from_train(rows, None).rows == size
+    assert splits.golden_size_from_train(rows, None).value == size
 
 
 @pytest.mark.parametrize(
@@ -44,10 +44,10 @@ def test_the_bound_that_decided_is_said(rows: int, reason: str) -> None:
 
 
 def test_golden_sizes_that_are_asked_for() -> None:
-    assert splits.golden_size_from_train(100, 50).rows == 50
-    assert splits.golden_size_from_test(5000, None).rows == 1000
-    assert splits.golden_size_from_test(300, None).rows == 300
-    assert splits.golden_size_from_test(5000, 5000).rows == 5000
+    assert splits.golden_size_from_train(100, 50).value == 50
+    assert splits.golden_size_from_test(5000, None).value == 1000
+    assert splits.golden_size_from_test(300, None).value == 300
+    assert splits.golden_size_from_test(5000, 5000).value == 5000
     for size in (
         lambda: splits.golden_size_from_train(100, 51),
         lambda: splits.golden_size_from_test(50, 51),
@@ -111,13 +111,13 @@ def test_equal_texts_and_groups_are_held_out() -> None:
 
 def test_max_length_takes_all_rows_or_nearly_all() -> None:
     lengths = np.arange(1, 1001)
-    assert max_length(lengths, None, None).tokens == 1000
+    assert max_length(lengths, None, None).value == 1000
     # Up to 0.5 % of the rows are let go to stay within 2,048; where more are longer, 99.5 % stay.
     few = max_length(np.append(lengths, [9000] * 5), None, None)
-    assert (few.tokens, "5 of 1,005 are longer, up to 9,000" in few.reason) == (1000, True)
-    assert max_length(np.append(lengths, range(3001, 3021)), None, None).tokens == 3015
-    assert max_length(lengths, None, 512).tokens == 512
+    assert (few.value, "5 of 1,005 are longer, up to 9,000" in few.reason) == (1000, True)
+    assert max_length(np.append(lengths, range(3001, 3021)), None, None).value == 3015
+    assert max_length(lengths, None, 512).value == 512
     assert "at most 512" in max_length(lengths, None, 512).reason
-    assert max_length(lengths, 300, 512).tokens == 300
+    assert max_length(lengths, 300, 512).value == 300
     with pytest.raises(Refused, match="at most 512"):
         max_length(lengths, 513, 512)

@@ -7,6 +7,7 @@ import pytest
 from tests.support.pages import ROOT, fences, section
 
 from ftq_shared import scripts
+from ftq_shared.job_record import JobRecord
 from ftq_shared.states import TRANSITIONS, Transition
 
 TEXT = (ROOT / "docs" / "architecture.md").read_text()
@@ -39,8 +40,22 @@ def test_an_arrow_has_its_one_sentence_and_its_script(transition: Transition) ->
 
 def test_no_arrow_leads_out_of_success() -> None:
     assert not [t for t in TRANSITIONS if t.source == "succeeded"]
-    rows = [line for line in STATES.splitlines() if re.match(r"\| (?!from|---)", line)]
+    rows = [line for line in STATES.splitlines() if re.match(r"\| (?!from|---|field|`)", line)]
     assert len(rows) == len(TRANSITIONS)
+
+
+def test_every_counter_of_a_record_is_in_the_table_and_starts_as_it_says() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\d) \|", section(TEXT, "### What is counted"), re.MULTILINE)
+    raw = {"id": "j", "v": "1", "state": "queued", "phase": "train", "spec": "{}"}
+    record = JobRecord.from_hash(raw | {"attempt": "1", "version": "0"})
+    counters = {name: value for name, value in vars(record).items() if type(value) is int}
+    others = ("record_version", "fresh_after", "created_ms", "ended_ms", "exit_code")
+    started = counters | {"tries": 0, "ordinal": 0}  # which only the scripts read
+    assert {name: int(start) for name, start in rows} == {
+        name: value for name, value in started.items() if name not in others
+    }
+    lua = "".join(scripts.source(name) for name in scripts.NAMES)
+    assert all(f"'{name}'" in lua for name, _ in rows)
 
 
 def test_the_way_of_a_job_is_at_most_ten_files_that_exist() -> None:

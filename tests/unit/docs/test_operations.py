@@ -1,7 +1,9 @@
 """docs/operations.md names every key and variable, and the times that the code has."""
 
 import re
+from pathlib import Path
 
+import pytest
 from tests.support.pages import ROOT, section
 
 from ftq_client.local.stack import STOP_TIMEOUT_S
@@ -45,23 +47,47 @@ def test_every_function_that_makes_a_key_was_tried() -> None:
     assert made - {"new_job_id", "host_queue", "is_job_id", "kombu_keys"} == set(FUNCTIONS)
 
 
-def test_times_to_live_are_those_of_the_code() -> None:
+@pytest.mark.parametrize(
+    ("key", "ttl_s", "words"),
+    [
+        ("job:ID", keys.JOB_TTL_S, "{} days after the job's end"),
+        ("kept:ID", keys.JOB_TTL_S, "{} days after the job's end"),
+        ("events:ID", keys.EVENTS_TTL_S, "{} day after the job's end"),
+        ("secret:ID", keys.SECRET_TTL_S, "at most {} days"),
+        ("submit:KEY", keys.SUBMIT_TTL_S, "{} day "),
+        ("lock:NAME", keys.LOCK_TTL_S, "at most {} day "),
+        ("host:NAME", keys.HOST_TTL_S, "else {} day "),
+    ],
+)
+def test_times_to_live_are_those_of_the_code(key: str, ttl_s: int, words: str) -> None:
+    row = re.search(rf"^\| `ftq:{key}` .*$", section(TEXT, "### Keys"), re.MULTILINE)
+    assert row
+    assert words.format(ttl_s // 86_400) in row[0]
+
+
+def test_the_shorter_times_to_live_are_those_of_the_code() -> None:
     table = section(TEXT, "### Keys")
-    day = 86_400
-    assert "30 days after the job's end" in table
-    assert (30 * day, 30 * day) == (keys.JOB_TTL_S, keys.SECRET_TTL_S)
-    assert (day, day) == (keys.SUBMIT_TTL_S, keys.HOST_TTL_S)
-    assert day == keys.EVENTS_TTL_S
-    assert (keys.DIRTY_TTL_S, keys.INPUTS_TTL_S) == (10, 3_600)
-    lua = "".join(path.read_text() for path in (ROOT / "shared/ftq_shared/scripts").glob("*.lua"))
-    assert set(re.findall(r"\b\d{6,}\b", lua)) == {str(30 * day), "719468", "146097", "146096"}
+    assert f"| {keys.DISPATCH_TTL_S} s |" in table
+    assert f"{keys.INPUTS_TTL_S // 3_600} hour without a submit" in table
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "shared/ftq_shared/scripts").glob("*.lua")))
+def test_no_script_has_a_time_to_live_of_its_own(script: Path) -> None:
+    text = re.sub(r"--.*", "", script.read_text())
+    assert not re.findall(r"'(?:EX|PX|EXPIRE|PEXPIRE|MAXLEN)'.*\b\d{2,}\b", text)
+    calendar = {"86400", "719468", "146097", "146096", "36524", "1460"}  # of days and dates
+    assert set(re.findall(r"\b\d{4,}\b", text)) <= calendar | {"1000", "3600"}
 
 
 def test_limits_are_those_of_the_code() -> None:
     assert f"at most {keys.INPUT_JOB_MAX // 2**20} MiB a job" in TEXT
     assert keys.INPUT_TOTAL_MAX == 2**30
     assert "1 GiB together" in TEXT
-    assert f"at most {keys.EVENTS_EXACT:,} events" in TEXT
+    assert (
+        f"at most {keys.EVENTS_EXACT:,} events and {keys.MILESTONES_KEPT:,} milestones a job"
+        in TEXT
+    )
+    assert f"The newest {keys.EVENTS_EXACT:,} events" in (ROOT / "docs/events.md").read_text()
 
 
 def test_there_is_time_enough_for_a_drain() -> None:

@@ -1,5 +1,7 @@
 """The auto rules: a table of facts and what must follow from them."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,13 +13,14 @@ from ftq_shared.errors import Refused, UsageError
 from ftq_shared.events import EventType
 from ftq_shared.sources import Place
 from ftq_shared.spec import Lora, Task
+from ftq_worker.job import auto
 from ftq_worker.job.reports import ModelFacts
 from ftq_worker.training import auto_rules, memory
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.facts import DeviceFacts, RunFacts
 from ftq_worker.training.flow import FlowCallback
 from ftq_worker.training.sampling import grouped_order
-from ftq_worker.training.settings import auto_save_every_s, resolve_settings, with_packing
+from ftq_worker.training.settings import resolve_settings, with_packing
 
 CPU = DeviceFacts("cpu", "CPU")
 H100 = DeviceFacts("cuda", "H100", 80_000_000_000, (9, 0))
@@ -123,6 +126,24 @@ def test_micro_batch():
     assert small < large
 
 
+def test_the_words_of_micro_batch_are_what_the_rule_does():
+    short = facts(max_length=12)
+    most, device, few, tokens = 64, "85 %", 8, 2_048
+    for batch in range(1, 200):
+        value = auto_rules.micro_batch(short, "lora", Lora(), batch).value
+        assert value == max(d for d in range(1, most + 1) if batch % d == 0)
+    assert auto_rules.micro_batch(facts(max_length=128), "lora", Lora(), 64).value == tokens // 128
+    assert auto_rules.micro_batch(facts(max_length=4_096), "lora", Lora(), 64).value == few
+    words = auto.WORDS["train.micro_batch"]
+    assert "largest divisor" in words
+    assert all(said in words for said in (f"up to {most}", device, f"{few} rows", f"{tokens:,}"))
+
+
+def test_the_rules_need_no_torch():
+    look = "import ftq_worker.training.auto_rules, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", look]).returncode == 0
+
+
 def test_memory_grows_with_what_it_is_made_of():
     def total(method="lora", micro=1, **changes):
         return memory.estimate(facts(device=H100, **changes), method, Lora(), micro).total
@@ -151,9 +172,9 @@ def test_evaluations_cost_at_most_a_tenth():
 
 
 def test_save_interval_lies_between_two_and_thirty_minutes():
-    assert auto_save_every_s(0.1) == 120
-    assert auto_save_every_s(10) == 500
-    assert auto_save_every_s(1e6) == 1_800
+    assert auto_rules.save_every_s(0.1).value == 120
+    assert auto_rules.save_every_s(10).value == 500
+    assert auto_rules.save_every_s(1e6).value == 1_800
 
 
 def test_the_first_save_decides_when_the_next_ones_are_due(tmp_path, llama, monkeypatch):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq_shared.errors import Exit, FtqError
-from ftq_shared.events import Event, EventType, make_body
+from ftq_shared.events import Event, EventType, make_body, utc_now
 from ftq_shared.paths import JobPaths
 from ftq_shared.settings import load_settings
 from ftq_shared.sources import Place, parse_source
@@ -65,7 +65,7 @@ def run(spec: JobSpec, storage: Path, phases: Sequence[Phase], gpus: Sequence[st
             secrets={"HF_TOKEN": token} if token else {},
             endpoint=load_settings().hf_endpoint,
             devices=Devices(tuple(gpus), 0, os.cpu_count() or 1),
-            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            created=utc_now(),
         )
         started = time.monotonic()
         importlib.import_module(f"ftq_worker.phases.{phase}").run(ctx)

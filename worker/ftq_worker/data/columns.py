@@ -11,6 +11,7 @@ from typing import Any
 
 from ftq_shared.errors import Refused
 from ftq_shared.spec import Columns, JobSpec, Task
+from ftq_worker.job.auto import auto_rule
 
 _TEXT = ("text", "sentence", "utterance", "review", "content", "query", "comment", "document")
 _LABEL = ("label", "labels", "intent", "category", "class", "sentiment", "target")
@@ -76,6 +77,7 @@ _PATTERNS = (
 )
 
 
+@auto_rule("task", "follows from the shape of the columns")
 def detect_layout(
     columns: Sequence[str], rows: Sequence[Mapping[str, Any]], spec: JobSpec
 ) -> ColumnLayout:

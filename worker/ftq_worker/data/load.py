@@ -14,7 +14,7 @@ from ftq_worker.data.cleaning import Rule, empty_dataset
 from ftq_worker.data.columns import ColumnLayout, require_column
 from ftq_worker.data.examples import example_maker
 from ftq_worker.data.hub import hub_sources
-from ftq_worker.data.limits import MaxLength, max_length
+from ftq_worker.data.limits import max_length
 from ftq_worker.data.reading import columns_of, file_sources, pick_split, sample_rows
 from ftq_worker.data.rows import SplitSource
 from ftq_worker.data.tables import LabelBook, SplitTable, collect, drop_duplicates
@@ -157,7 +157,7 @@ def _filled(ctx: PhaseContext, table: SplitTable | None) -> SplitTable | None:
     return None
 
 
-def drop_long(ctx: PhaseContext, tables: Tables, model_limit: int | None) -> MaxLength:
+def drop_long(ctx: PhaseContext, tables: Tables, model_limit: int | None) -> None:
     """Resolve `train.max_length` and drop longer rows from all tables.
 
     Raises Refused: `max_length`, `empty_dataset`.
@@ -167,14 +167,13 @@ def drop_long(ctx: PhaseContext, tables: Tables, model_limit: int | None) -> Max
     rows = np.concatenate([table.length for _, table in tables.roles()])
     limit = max_length(rows, None if asked == "auto" else asked, model_limit)
     if asked == "auto":
-        ctx.resolve("train.max_length", limit.tokens, limit.reason)
+        ctx.resolve("train.max_length", limit.value, limit.reason)
     for _, table in tables.roles():
         lengths = table.length
 
         def what(i: int, lengths: Indices = lengths) -> str:
-            return f"{lengths[i]:,} tokens, the limit is {limit.tokens:,}"
+            return f"{lengths[i]:,} tokens, the limit is {limit.value:,}"
 
-        table.drop_where(Rule.TOO_LONG, lengths > limit.tokens, what)
+        table.drop_where(Rule.TOO_LONG, lengths > limit.value, what)
     if not len(tables.train.alive):
         raise empty_dataset(tables.train.split, tables.train.tally)
-    return limit

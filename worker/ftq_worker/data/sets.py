@@ -98,14 +98,14 @@ def _golden(ctx: PhaseContext, tables: Tables, rows: Rows) -> tuple[RowSet, str]
     if test is not None and len(test.alive):
         wanted = splits.golden_size_from_test(len(test.alive), size)
         # Groups need not stay whole here: all groups of the test split leave the training rows.
-        picked = _pick(test, _rows_of(tables, test), wanted.rows, ctx.spec.train.seed)
+        picked = _pick(test, _rows_of(tables, test), wanted.value, ctx.spec.train.seed)
         return picked, (
             f"{len(picked):,} of the {len(test.alive):,} usable rows of the test split"
             f" ({wanted.reason}); stratified by {by}, seed {ctx.spec.train.seed}"
         )
     grouped = bool(ctx.spec.data.group_by)
     wanted = splits.golden_size_from_train(len(rows), size)
-    picked = _pick(tables.train, rows, wanted.rows, ctx.spec.train.seed, grouped=grouped)
+    picked = _pick(tables.train, rows, wanted.value, ctx.spec.train.seed, grouped=grouped)
     how = f"whole groups of {ctx.spec.data.group_by}" if grouped else f"stratified by {by}"
     return picked, (
         f"{len(picked):,} of {len(rows):,} training rows ({wanted.reason}), held out before"

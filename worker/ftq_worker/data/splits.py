@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ftq_shared.errors import Refused
 from ftq_worker.data.arrow import Indices
+from ftq_worker.job.auto import Resolved, auto_rule
 
 GOLDEN_FROM_TEST = 1000  # rows at most from a test split
 GOLDEN_SHARE, GOLDEN_LEAST, GOLDEN_MOST, GOLDEN_CAP = 0.05, 100, 500, 0.10
@@ -36,25 +37,22 @@ class Rows:
         return len(self.index)
 
 
-@dataclass(frozen=True)
-class GoldenSize:
-    """How many rows the golden set gets, and which bound decided."""
-
-    rows: int
-    reason: str
-
-
-def golden_size_from_test(rows: int, asked: int | None) -> GoldenSize:
+@auto_rule(
+    "data.golden.size",
+    f"up to {GOLDEN_FROM_TEST:,} from a test split; else {100 * GOLDEN_SHARE:.0f} % of the rows, at"
+    f" least {GOLDEN_LEAST}, at most {GOLDEN_MOST}, never above {100 * GOLDEN_CAP:.0f} %",
+)
+def golden_size_from_test(rows: int, asked: int | None) -> Resolved[int]:
     """Return the size of a golden set that a test split of `rows` gives; raises Refused."""
     if asked is None:
         whole = rows <= GOLDEN_FROM_TEST
-        return GoldenSize(min(rows, GOLDEN_FROM_TEST), "all of it" if whole else "the most")
+        return Resolved(min(rows, GOLDEN_FROM_TEST), "all of it" if whole else "the most")
     if asked > rows:
         raise _too_large(asked, f"the test split has {rows:,} usable rows", rows)
-    return GoldenSize(asked, "as asked for")
+    return Resolved(asked, "as asked for")
 
 
-def golden_size_from_train(rows: int, asked: int | None) -> GoldenSize:
+def golden_size_from_train(rows: int, asked: int | None) -> Resolved[int]:
     """Return the size of a golden set that is taken from `rows` training rows; raises Refused."""
     if asked is None:
         return _golden_size(rows)
@@ -62,21 +60,21 @@ def golden_size_from_train(rows: int, asked: int | None) -> GoldenSize:
         raise _too_large(
             asked, f"that is more than half of the {rows:,} usable training rows", rows // 2
         )
-    return GoldenSize(asked, "as asked for")
+    return Resolved(asked, "as asked for")
 
 
-def _golden_size(rows: int) -> GoldenSize:
+def _golden_size(rows: int) -> Resolved[int]:
     """Return 5 % of the rows within the bounds; in a small set the cap counts most."""
     share, cap = round(rows * GOLDEN_SHARE), max(1, int(rows * GOLDEN_CAP))
     wanted = min(max(share, GOLDEN_LEAST), GOLDEN_MOST)
     if wanted > cap:
-        return GoldenSize(
+        return Resolved(
             cap, f"at most 10 %: the set is small; 5 % would be {share:,}, too few to judge by"
         )
     if wanted == share:
-        return GoldenSize(share, "5 %")
+        return Resolved(share, "5 %")
     bound = "least" if wanted > share else "most"
-    return GoldenSize(wanted, f"the {bound}; 5 % would be {share:,}")
+    return Resolved(wanted, f"the {bound}; 5 % would be {share:,}")
 
 
 def _too_large(asked: int, why: str, most: int) -> Refused:
@@ -88,6 +86,12 @@ def _too_large(asked: int, why: str, most: int) -> Refused:
     )
 
 
+@auto_rule(
+    "data.validation",
+    f"the dataset's own split, else {100 * VALIDATION_SHARE:.0f} % held out: at least"
+    f" {VALIDATION_LEAST} rows, at most {VALIDATION_MOST:,}; below {10 * VALIDATION_LEAST} rows a"
+    " tenth",
+)
 def validation_size(rows: int) -> int:
     """Return how many of `rows` training rows are held out for validation."""
     if rows < 10 * VALIDATION_LEAST:

@@ -26,6 +26,7 @@ from ftq_worker.data.render import (
     plain_choice,
     plain_renderer,
 )
+from ftq_worker.job.auto import auto_rule
 from ftq_worker.job.reports import Shown
 
 IGNORED = -100  # the label of a token that the loss does not count
@@ -250,6 +251,7 @@ def _choices(tokenizer: PreTrainedTokenizerBase, chat: ChatRenderer | None) -> E
     return Encoder(arrow.CHOICES, encode, show, "chat" if chat else "plain")
 
 
+@auto_rule("data.format", "`chat` where the tokenizer has a template, else `plain`")
 def choose_format(
     asked: str, tokenizer: PreTrainedTokenizerBase, chat_template: str | None
 ) -> tuple[str, str]:

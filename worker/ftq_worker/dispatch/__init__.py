@@ -1,1 +1,1 @@
-"""The Celery process of a host: takes doorbells, and places phases on hosts."""
+"""The Celery process of a host: makes dispatch passes, and passes placed phases on to the agent."""

@@ -1,4 +1,4 @@
-"""The Celery worker of a host: takes doorbells, hands over, returns.
+"""The Celery worker of a host: takes a message, hands over, returns.
 
     python -m ftq_worker.dispatch.celery_app PARENT_PID        (started by the supervisor)
 
@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from ftq_shared import keys
 from ftq_shared.broker import connect, translated
-from ftq_shared.doorbell import DISPATCH, RUN_PHASE, celery_settings, ring
+from ftq_shared.celery_messages import DISPATCH, RUN_PHASE, celery_settings, request_dispatch
 from ftq_shared.hosts import HostStore
 from ftq_shared.settings import Settings
 from ftq_shared.store import JobStore
@@ -86,8 +86,8 @@ def forward_requests(app: Celery, config: HostConfig, settings: Settings) -> Non
     store = JobStore(connect(settings.redis_url))
     try:
         with translated():
-            store.clear_dirty()  # a predecessor may have died with the message in its hands
-            ring(store, app)
+            store.take_request()  # a predecessor may have died with the message in its hands
+            request_dispatch(store, app)
     except Exception as error:  # the broker is away: the agent asks again
         log.info("request for a dispatch pass: %s", error, extra={"action": "request_failed"})
     while True:
@@ -97,7 +97,7 @@ def forward_requests(app: Celery, config: HostConfig, settings: Settings) -> Non
                 agent.sendall(to_line(FORWARD_REQUESTS))
                 for _ in lines(agent):
                     with translated():
-                        ring(store, app)
+                        request_dispatch(store, app)
         except OSError as error:
             log.debug("agent: %s", error, extra={"action": "agent_away"})  # it is being started
         except Exception as error:  # without this thread the host would never dispatch again

@@ -24,7 +24,7 @@ def dispatch(store: JobStore, hosts: HostStore, tell_host: TellHost) -> int:
 
     The dirty flag is cleared first: a change that comes while we read asks for another pass.
     """
-    store.clear_dirty()
+    store.take_request()
     known = hosts.all()
     running = running_after_restart(store.server(), known)
     if running is None:

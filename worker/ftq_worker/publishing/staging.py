@@ -13,6 +13,7 @@ from transformers import AutoTokenizer
 
 from ftq_shared.errors import UsageError
 from ftq_shared.spec import Task
+from ftq_worker.job.auto import auto_rule
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Prepared, Trained, Validated
 from ftq_worker.training.base_model import load_base
@@ -33,6 +34,11 @@ class LocalFile:
     git_sha1: str  # of git's blob: small files
 
 
+@auto_rule(
+    "publish.format",
+    "LoRA on a base from the Hub: the adapter; LoRA on another base: merged; trained whole: the"
+    " whole model",
+)
 def resolve_format(ctx: PhaseContext, trained: Trained, base_is_on_hub: bool) -> Format:
     """Return what is pushed: an adapter for LoRA, the whole model otherwise.
 

@@ -1,16 +1,15 @@
 """The `auto` rules of training: pure functions from facts to a value and its reason.
 
-The table is docs/spec.md's (design, section 3). Each rule says why in words, because the value is
-shown, stored and published together with its reason.
+Imports no torch: `scripts/docs.py` and the tests of the rules do without it.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from ftq_shared.spec import Lora, Task
+from ftq_worker.job.auto import Resolved, auto_rule
 from ftq_worker.training.facts import RunFacts
-from ftq_worker.training.memory import estimate, largest_micro_batch
+from ftq_worker.training.memory import USABLE, estimate, largest_micro_batch
 
 # On a CPU 8 rows a pass, more where rows are short: below some 1,000 tokens a pass is bound by its
 # overhead (MiniLM, rows of 12 tokens, 2 cores: 32 rows a pass took half the time of 8).
@@ -24,61 +23,74 @@ EVAL_SHARE = 0.10  # of the run's time, at most
 TRAIN_COST = 3.0  # a training pass over a row costs about three forward passes
 WARMUP_SHARE = {Task.CLASSIFICATION: 0.06}
 WARMUP_SHARE_ELSE = 0.03
+SAVE_EVERY_MIN_S = 120.0  # never more often than every 2 minutes
+SAVE_EVERY_MAX_S = 1_800.0  # at most 30 minutes of work are lost
+SAVE_COST = 50  # saving costs at most a fiftieth of the time
+_SAVE_BOUNDS = f"between {SAVE_EVERY_MIN_S / 60:.0f} and {SAVE_EVERY_MAX_S / 60:.0f} minutes"
+
+Method = Literal["full", "lora", "qlora"]
+Precision = Literal["bf16", "fp16", "fp32"]
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A resolved value and why it was chosen."""
-
-    value: Any
-    reason: str
-
-
-def method(facts: RunFacts, lora: Lora) -> Choice:
-    """Full for encoders, LoRA for decoders; QLoRA only where the host has bitsandbytes."""
+@auto_rule(
+    "train.method",
+    "encoder: full; decoder: LoRA; QLoRA when LoRA does not fit the card and bitsandbytes is"
+    " installed",
+)
+def method(facts: RunFacts, lora: Lora) -> Resolved[Method]:
     if facts.model.kind == "encoder":
-        return Choice("full", "an encoder is small enough to train whole")
+        return Resolved("full", "an encoder is small enough to train whole")
     if facts.device.kind == "cuda":
         need = estimate(facts, "lora", lora, 1)
-        if need.total > 0.85 * facts.device.memory_bytes and _has_bitsandbytes():
-            return Choice("qlora", f"LoRA would need {need.total / 1e9:.0f} GB ({need.words()})")
-    return Choice("lora", "a decoder: LoRA keeps the base frozen")
+        if need.total > USABLE * facts.device.memory_bytes and _has_bitsandbytes():
+            return Resolved("qlora", f"LoRA would need {need.total / 1e9:.0f} GB ({need.words()})")
+    return Resolved("lora", "a decoder: LoRA keeps the base frozen")
 
 
-def epochs(facts: RunFacts) -> Choice:
-    """Four for classification (best kept); SFT by rows; one for the rest."""
+@auto_rule(
+    "train.epochs", "classification 4; SFT 3 below 5,000 rows, 2 below 50,000, else 1; text 1"
+)
+def epochs(facts: RunFacts) -> Resolved[float]:
     if facts.task is Task.CLASSIFICATION:
-        return Choice(4, "classification: four, the best is kept")
+        return Resolved(4, "classification: four, the best is kept")
     if facts.task is not Task.SFT:
-        return Choice(1, f"{facts.task}: one pass")
+        return Resolved(1, f"{facts.task}: one pass")
     for limit, passes in ((5_000, 3), (50_000, 2)):
         if facts.rows < limit:
-            return Choice(passes, f"{facts.rows:,} rows, below {limit:,}")
-    return Choice(1, f"{facts.rows:,} rows, 50,000 or more")
+            return Resolved(passes, f"{facts.rows:,} rows, below {limit:,}")
+    return Resolved(1, f"{facts.rows:,} rows, 50,000 or more")
 
 
-def learning_rate(facts: RunFacts, how: str) -> Choice:
-    """By task and method; for an encoder that is trained whole, by hidden size."""
+@auto_rule(
+    "train.learning_rate",
+    "LoRA / full: SFT 2e-4 / 2e-5 (full, 7 billion parameters or more: 1e-5), text 1e-4 / 1e-5;"
+    " full encoder by hidden size: up to 384 2e-4, below 1,024 5e-5, else 2e-5",
+)
+def learning_rate(facts: RunFacts, how: Method) -> Resolved[float]:
     if facts.model.kind == "encoder" and how == "full":
         size = facts.model.hidden_size
         rate = 2e-4 if size <= 384 else 5e-5 if size < 1024 else 2e-5
-        return Choice(rate, f"encoder with hidden size {size}")
+        return Resolved(rate, f"encoder with hidden size {size}")
     whole = how == "full"
     if facts.task is Task.TEXT:
-        return Choice(1e-5 if whole else 1e-4, f"plain text, {how}")
+        return Resolved(1e-5 if whole else 1e-4, f"plain text, {how}")
     if facts.task is Task.PREFERENCE:
-        return Choice(5e-7 if whole else 5e-6, f"preference, {how}")
+        return Resolved(5e-7 if whole else 5e-6, f"preference, {how}")
     large = (facts.model.parameters or 0) >= 7e9
     if whole and large:
-        return Choice(1e-5, f"{facts.task}, full, 7 billion parameters or more")
-    return Choice(2e-5 if whole else 2e-4, f"{facts.task}, {how}")
+        return Resolved(1e-5, f"{facts.task}, full, 7 billion parameters or more")
+    return Resolved(2e-5 if whole else 2e-4, f"{facts.task}, {how}")
 
 
-def batch_size(facts: RunFacts, passes: float, max_steps: int | None, unit: int = 1) -> Choice:
-    """32 for classification, else 16; halved down to 4 until there are 100 steps.
-
-    `unit` is what it must be a multiple of: ranks times a micro-batch that a person chose.
-    """
+@auto_rule(
+    "train.batch_size",
+    f"32 for classification, else 16; halved down to {SMALLEST_BATCH} until there are"
+    f" {FEWEST_STEPS} steps",
+)
+def batch_size(
+    facts: RunFacts, passes: float, max_steps: int | None, unit: int = 1
+) -> Resolved[int]:
+    """Return a multiple of `unit`, which is ranks times a micro-batch that a person chose."""
     size = start = 32 if facts.task is Task.CLASSIFICATION else 16
     while (
         size > SMALLEST_BATCH
@@ -92,51 +104,69 @@ def batch_size(facts: RunFacts, passes: float, max_steps: int | None, unit: int 
     if size % unit:
         size = math.ceil(size / unit) * unit
         why += f", a multiple of {unit}"
-    return Choice(size, why)
+    return Resolved(size, why)
 
 
-def micro_batch(facts: RunFacts, how: str, lora: Lora, batch: int) -> Choice:
-    """The largest divisor of a rank's share that fits: 8 and more on a CPU, 85 % of a card."""
+@auto_rule(
+    "train.micro_batch",
+    f"the largest divisor of a device's share of the batch, up to {MAX_MICRO_BATCH}, within"
+    f" {100 * USABLE:.0f} % of the card's memory; on a CPU up to {CPU_MICRO_BATCH} rows, or with"
+    f" short rows as many as have {CPU_TOKENS:,} tokens",
+)
+def micro_batch(facts: RunFacts, how: Method, lora: Lora, batch: int) -> Resolved[int]:
     share = batch // facts.device.world_size
     if facts.device.kind == "cpu":
         rows = max(CPU_MICRO_BATCH, min(MAX_MICRO_BATCH, CPU_TOKENS // facts.max_length))
         why = f"CPU: up to {rows} rows of at most {facts.max_length} tokens at a time"
-        return Choice(largest_divisor(share, rows), why)
+        return Resolved(largest_divisor(share, rows), why)
     fits = largest_micro_batch(facts, how, lora, MAX_MICRO_BATCH)
     size = largest_divisor(share, fits)
     parts = estimate(facts, how, lora, size)
     of = f"{parts.total / 1e9:.1f} of {facts.device.memory_bytes / 1e9:.0f} GB"
-    return Choice(size, f"{of} on {facts.device.name}: {parts.words()}")
+    return Resolved(size, f"{of} on {facts.device.name}: {parts.words()}")
 
 
-def precision(facts: RunFacts) -> Choice:
-    """bf16 on Ampere and later, fp16 on older cards, fp32 on a CPU."""
+@auto_rule("train.precision", "bf16 on Ampere and later, fp16 on older cards, fp32 on a CPU")
+def precision(facts: RunFacts) -> Resolved[Precision]:
     if facts.device.kind == "cpu":
-        return Choice("fp32", "CPU")
-    kind = "bf16" if facts.device.bf16 else "fp16"
-    return Choice(kind, f"{facts.device.name}, compute capability {facts.device.capability}")
+        return Resolved("fp32", "CPU")
+    kind: Precision = "bf16" if facts.device.bf16 else "fp16"
+    return Resolved(kind, f"{facts.device.name}, compute capability {facts.device.capability}")
 
 
-def packing(facts: RunFacts) -> Choice:
-    """Packed on CUDA with variable-length attention and a decoder; else grouped by length."""
+@auto_rule(
+    "train.packing",
+    "on CUDA with a variable-length attention kernel: packed; else rows are grouped by length",
+)
+def packing(facts: RunFacts) -> Resolved[bool]:
     if facts.task is Task.CLASSIFICATION:
-        return Choice(False, "classification: one row, one label; grouped by length")
+        return Resolved(False, "classification: one row, one label; grouped by length")
     if facts.device.kind == "cpu":
-        return Choice(False, "CPU: a packed row costs more attention; grouped by length instead")
+        return Resolved(False, "CPU: a packed row costs more attention; grouped by length instead")
     if not _has_flash_attention():
-        return Choice(False, "no variable-length attention kernel here; grouped by length instead")
-    return Choice(True, "variable-length attention is there: no padding at all")
+        return Resolved(
+            False, "no variable-length attention kernel here; grouped by length instead"
+        )
+    return Resolved(True, "variable-length attention is there: no padding at all")
 
 
-def eval_every(facts: RunFacts, steps: int, passes: float) -> Choice:
-    """Ten evaluations a run, as many as cost at most a tenth of the training's time."""
+@auto_rule("train.eval_every", f"{EVALS_PER_RUN} per run, at most a tenth of the training's time")
+def eval_every(facts: RunFacts, steps: int, passes: float) -> Resolved[int]:
     cost = facts.validation_rows / max(TRAIN_COST * facts.rows * passes, 1)
     affordable = max(1, int(EVAL_SHARE / cost)) if cost else EVALS_PER_RUN
     count = min(EVALS_PER_RUN, affordable, steps)
     why = f"{count} a run"
     if affordable < EVALS_PER_RUN:
         why += f": {facts.validation_rows:,} rows would take more than a tenth of the time"
-    return Choice(max(1, math.ceil(steps / count)), why)
+    return Resolved(max(1, math.ceil(steps / count)), why)
+
+
+@auto_rule("train.save_every", f"{SAVE_COST} times the time of one save, {_SAVE_BOUNDS}")
+def save_every_s(save_s: float) -> Resolved[float]:
+    """Return the seconds between checkpoints that take `save_s` each."""
+    seconds = min(max(SAVE_COST * save_s, SAVE_EVERY_MIN_S), SAVE_EVERY_MAX_S)
+    why = f"{SAVE_COST} times the {save_s:.1f} s of a save, {_SAVE_BOUNDS}"
+    return Resolved(round(seconds, 1), why)
 
 
 def warmup_steps(task: Task, steps: int) -> int:

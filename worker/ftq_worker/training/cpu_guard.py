@@ -7,6 +7,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from ftq_shared.errors import Refused
 from ftq_shared.events import EventType
+from ftq_worker.job.auto import auto_rule
 from ftq_worker.job.context import Emit
 from ftq_worker.training.clock import RunClock
 
@@ -14,6 +15,11 @@ MEASURED_STEPS = 5  # the first steps are slower than the rest; a median of five
 LIMIT_S = 1_800.0  # a run that takes longer has to be asked for
 
 
+@auto_rule(  # the dispatcher's plan (dispatch/policy.py) gives the GPU, this is the limit
+    "resources.gpus",
+    "1; when no host that is online has a GPU: the CPU, refused after the first steps if training"
+    f" would take more than {LIMIT_S / 60:.0f} minutes",
+)
 class CpuGuard(TrainerCallback):  # type: ignore[misc]  # transformers has no types
     """Looks once, after the first steps, and stops a run that is predicted to take too long.
 

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from ftq_shared.spec import Task
 from ftq_worker.job.context import Devices
 from ftq_worker.job.reports import ModelFacts, Prepared
@@ -40,6 +38,8 @@ class RunFacts:
 
 def look_at_device(devices: Devices) -> DeviceFacts:
     """Return the facts of this rank's device; CUDA is initialised only if GPUs were given."""
+    import torch  # here: the rules of `auto` need no torch
+
     if not devices.gpus or not torch.cuda.is_available():
         return DeviceFacts("cpu", "CPU", world_size=devices.world_size)
     properties = torch.cuda.get_device_properties(0)

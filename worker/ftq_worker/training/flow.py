@@ -16,11 +16,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ftq_shared.events import EventType
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.training import checkpoints
+from ftq_worker.training.auto_rules import SAVE_EVERY_MIN_S, save_every_s
 from ftq_worker.training.checkpoints import RunFigures
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.events import best_step, evaluations
 from ftq_worker.training.sampling import LengthGroupedOrder
-from ftq_worker.training.settings import SAVE_EVERY_MIN_S, TrainSettings, auto_save_every_s
+from ftq_worker.training.settings import TrainSettings
 
 PATIENCE = 3  # evaluations without a better one that end a run
 FEWEST_EVALS = 5  # below that a run is too short to be ended early
@@ -131,13 +132,10 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
         """Work out `save_every: auto` from the first save."""
         if self._settings.save_every_steps or self._save_every_s:
             return
-        self._save_every_s = round(auto_save_every_s(save_s), 1)
+        interval = save_every_s(save_s)
+        self._save_every_s = interval.value
         if self._ctx.devices.rank == 0:
-            self._ctx.resolve(
-                "train.save_every",
-                f"{self._save_every_s:g}s",
-                f"50 times the {save_s:.1f} s of a save, between 2 and 30 minutes",
-            )
+            self._ctx.resolve("train.save_every", f"{interval.value:g}s", interval.reason)
 
     def _stop_requested(self) -> bool:
         start = self._clock.now()

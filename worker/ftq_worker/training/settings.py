@@ -3,21 +3,18 @@
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from ftq_shared.duration import parse_duration
 from ftq_shared.errors import Refused, UsageError
-from ftq_shared.spec import Lora, Task, Train
+from ftq_shared.spec import Auto, Lora, Task, Train
+from ftq_worker.job.auto import Resolved, Value
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import read_resolved
 from ftq_worker.training import auto_rules
-from ftq_worker.training.auto_rules import Choice
+from ftq_worker.training.auto_rules import Method, Precision
 from ftq_worker.training.facts import RunFacts
 from ftq_worker.training.trainer_args import check_trainer_args
-
-SAVE_EVERY_MIN_S = 120.0  # auto: never more often than every 2 minutes
-SAVE_EVERY_MAX_S = 1_800.0  # auto: at most 30 minutes of work are lost
-SAVE_COST = 50  # auto: saving costs at most a fiftieth of the time
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ class TrainSettings:
     """The values of one run; `to_json` is what train.json and the model card show."""
 
     task: Task
-    method: Literal["full", "lora", "qlora"]
+    method: Method
     epochs: float
     steps: int  # optimizer steps in all
     steps_per_epoch: int
@@ -35,7 +32,7 @@ class TrainSettings:
     micro_batch: int  # examples per forward pass on one rank
     accumulation: int  # forward passes per optimizer step
     packing: bool
-    precision: Literal["bf16", "fp16", "fp32"]
+    precision: Precision
     max_length: int
     eval_every: int | None  # steps; None: there is no validation set
     save_every_steps: int | None  # steps; None: saved by time
@@ -61,7 +58,9 @@ def resolve_settings(ctx: PhaseContext, facts: RunFacts) -> TrainSettings:
     train = ctx.spec.train
     check_trainer_args(facts.task, train.args)
     pick = _Resolver(ctx)
-    method = pick("train.method", train.method, lambda: auto_rules.method(facts, train.lora))
+    method: Method = pick(
+        "train.method", train.method, lambda: auto_rules.method(facts, train.lora)
+    )
     _refuse_method(method, facts)
     epochs = pick("train.epochs", train.epochs, lambda: auto_rules.epochs(facts))
     rate = pick(
@@ -107,21 +106,24 @@ def resolve_settings(ctx: PhaseContext, facts: RunFacts) -> TrainSettings:
 
 
 class _Resolver:
-    """Takes the person's value, else what the job resolved before, else the rule's choice."""
+    """Takes the person's value, else what the job resolved before, else the rule's."""
 
     def __init__(self, ctx: PhaseContext) -> None:
         self._ctx = ctx
         self._known = read_resolved(ctx.paths)
 
-    def __call__(self, field: str, given: Any, rule: Callable[[], Choice]) -> Any:
+    def __call__(
+        self, field: str, given: Value | Auto, rule: Callable[[], Resolved[Value]]
+    ) -> Value:
         if given != "auto":
             return given
         if field in self._known:
-            return self._known[field]["value"]
-        choice = rule()
+            known: Value = self._known[field]["value"]
+            return known
+        resolved = rule()
         if self._ctx.devices.rank == 0:  # every rank works out the same; one of them says so
-            self._ctx.resolve(field, choice.value, choice.reason)
-        return choice.value
+            self._ctx.resolve(field, resolved.value, resolved.reason)
+        return resolved.value
 
 
 def _refuse_method(method: str, facts: RunFacts) -> None:
@@ -176,11 +178,6 @@ def _save_every_s(ctx: PhaseContext) -> float | None:
         known = read_resolved(ctx.paths).get("train.save_every")
         return float(known["value"].removesuffix("s")) if known else None
     return float(parse_duration(value))
-
-
-def auto_save_every_s(save_s: float) -> float:
-    """Return the auto interval for saves that take `save_s`: 50 times that, 2 to 30 minutes."""
-    return min(max(SAVE_COST * save_s, SAVE_EVERY_MIN_S), SAVE_EVERY_MAX_S)
 
 
 def with_packing(

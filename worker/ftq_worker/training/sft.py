@@ -16,6 +16,7 @@ from trl.data_utils import pack_dataset
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from ftq_shared.spec import Lora, Task
+from ftq_worker.job.auto import auto_rule
 from ftq_worker.training.base_model import load_base, pad_id
 from ftq_worker.training.sampling import LengthGroupedOrder
 from ftq_worker.training.scoring import FUSED_MARK, score_language
@@ -91,8 +92,9 @@ def lengths_of(rows: Dataset) -> list[int]:
     return [sum(parts) for parts in rows["seq_lengths"]]
 
 
+@auto_rule("train.lora.target_modules", "every linear layer but the head")
 def lora_config(lora: Lora, task_type: str) -> LoraConfig:
-    """Return peft's configuration; `auto` adapts every linear layer but the head."""
+    """Return peft's configuration."""
     targets: Any = "all-linear" if lora.target_modules == "auto" else lora.target_modules
     return LoraConfig(
         r=lora.r,

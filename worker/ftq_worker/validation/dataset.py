@@ -12,6 +12,7 @@ from ftq_shared.hub import HubClient, RepoRecord, layout
 from ftq_shared.sources import DATA_SUFFIXES, Place, Source
 from ftq_shared.spec import JobSpec
 from ftq_worker.data.reading import split_files
+from ftq_worker.job.auto import auto_rule
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.validation import rows
 
@@ -175,6 +176,9 @@ def _expand(path: Path) -> Iterable[Path]:
     return (Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
 
 
+@auto_rule(
+    "data.test", "the dataset's test split, else golden rows are taken from the training rows"
+)
 def choose_splits(spec: JobSpec, found: Found) -> tuple[Chosen, str]:
     """Return the splits to use; raises Refused (`no_split`) with those that exist."""
     names = list(found.splits)

@@ -1,4 +1,4 @@
-"""The Celery application as both sides see it: the queue, its settings, and the doorbell.
+"""The Celery application as both sides see it: its settings, and its messages.
 
 A message is only a hint that the records changed; losing or doubling one changes nothing.
 The settings and what was measured for each: docs/decisions/0003-celery-settings.md.
@@ -6,7 +6,7 @@ The settings and what was measured for each: docs/decisions/0003-celery-settings
 
 import functools
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ftq_shared import keys
 
@@ -19,9 +19,9 @@ DISPATCH = "ftq.dispatch"  # task: run one dispatch pass
 RUN_PHASE = "ftq.run_phase"  # task: hand (job, token) to this host's agent
 
 
-def celery_settings(url: str) -> dict[str, Any]:
+def celery_settings(url: str) -> dict[str, object]:
     """Return Celery's settings for a broker; the same for those who send and who receive."""
-    settings: dict[str, Any] = {
+    settings: dict[str, object] = {
         "broker_url": url,
         "broker_transport_options": {
             # A popped message is gone. Nothing is parked in `unacked`, so nothing is redelivered
@@ -74,12 +74,12 @@ def sender(url: str) -> "Celery":
     return app
 
 
-def ring(store: "JobStore", app: "Celery") -> bool:
+def request_dispatch(store: "JobStore", app: "Celery") -> bool:
     """Ask for a dispatch pass, unless one has been asked for already; return whether it was sent.
 
     Raises kombu's OperationalError when the broker does not take the message.
     """
-    if not store.ring_wanted():
+    if not store.first_to_request():
         return False
     app.send_task(DISPATCH, queue=keys.DISPATCH_QUEUE)
     return True

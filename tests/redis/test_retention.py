@@ -1,0 +1,28 @@
+"""How long the broker keeps what: keys.py says it, and the scripts do it."""
+
+import pytest
+
+from ftq_shared import keys
+from ftq_shared.spec import JobSpec
+from ftq_shared.states import Phase
+from ftq_shared.store import JobStore
+
+SPEC = JobSpec(model="org/model", dataset="org/data")
+
+
+def test_what_is_kept_and_for_how_long_is_said_in_keys(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = {"JOB_TTL_S": 1_000, "EVENTS_TTL_S": 500, "SECRET_TTL_S": 250}
+    for name, value in times.items():
+        monkeypatch.setattr(keys, name, value)
+    store = JobStore(store.redis)  # makes its scripts anew
+    job = store.submit(
+        "ft-aaaaaaaa", SPEC, client_key="k", owner="me@here", endpoint="", sealed="box"
+    )
+    assert store.redis.ttl(keys.secret(job)) == 250
+    store.cancel(job)
+    kept = [store.redis.ttl(key(job)) for key in (keys.job, keys.kept, keys.events)]
+    assert kept == [1_000, 1_000, 500]
+    store.retry(job, Phase.VALIDATE, sealed="box")
+    assert store.redis.ttl(keys.secret(job)) == 250
