@@ -64,6 +64,8 @@ def run(ctx: PhaseContext) -> None:
     if base.architecture and rows.task:
         architecture, task = base.architecture, rows.task
         checks.run("task fit", lambda: fit.check_fit(ctx.spec, architecture, task))
+    if ctx.spec.train.args:
+        checks.run("trainer args", lambda: _trainer_args(ctx, rows.task or ctx.spec.task))
     if ctx.spec.publish.repo:
         checks.run("target repo", lambda: target.check_target(hub, ctx.spec))
     if base.weights and rows.found:
@@ -151,6 +153,14 @@ def _template(files: ModelFiles, ctx: PhaseContext) -> tuple[bool, str]:
 def _layout(ctx: PhaseContext, head: Head) -> tuple[ColumnLayout, str]:
     layout = detect_layout(head.columns, head.values, ctx.spec)
     return layout, f"{layout.name}: {layout.reason}"
+
+
+def _trainer_args(ctx: PhaseContext, task: Task) -> tuple[None, str]:
+    # Only for jobs that set some: where the trainer is not preloaded, its import takes seconds.
+    from ftq_worker.training.trainer_args import check_trainer_args
+
+    check_trainer_args(task, ctx.spec.train.args)
+    return None, f"the trainer has {', '.join(ctx.spec.train.args)}"
 
 
 def _check_disk(ctx: PhaseContext, checks: Checks, base: _Model, found: data.Found) -> None:
