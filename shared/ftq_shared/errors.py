@@ -138,3 +138,33 @@ class TrainingFailed(FtqError):
     """Raised when a run breaks: non-finite loss, out of memory, nothing left to train on."""
 
     default_code = "training_failed"
+
+
+def target_taken(repo: str) -> Refused:
+    """Return the refusal to publish into a repo that holds something else."""
+    return Refused(
+        f"{repo} holds something that ftq did not put there",
+        code="target_taken",
+        hint="choose another repo with --publish-to, or --set publish.overwrite=true to replace it",
+        field="publish.repo",
+    )
+
+
+def max_length_above(asked: int, limit: int) -> Refused:
+    """Return the refusal of rows longer than the model takes; both in tokens."""
+    return Refused(
+        f"train.max_length is {asked:,}, but the model takes at most {limit:,} tokens",
+        code="max_length",
+        hint=f"--set train.max_length={limit} or less, or auto; or choose a model that takes more",
+        field="train.max_length",
+    )
+
+
+def input_lost(path: str, why: str) -> FtqError:
+    """Return the error for a file of the client's that a worker cannot have."""
+    return FtqError(
+        f"input {path}: {why}",
+        code="input_lost",
+        hint="submit the job again, so that the files travel again",
+        file=path,
+    )
