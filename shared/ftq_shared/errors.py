@@ -8,7 +8,9 @@
     ├── BrokerUnreachable    6   Redis or Valkey does not answer
     ├── HubUnreachable       7   the Hub does not answer
     ├── Stale                1   a token that is no longer the job's
-    └── TrainingFailed       1   the run itself broke (non-finite loss, out of memory ...)
+    ├── TrainingFailed       1   the run itself broke (non-finite loss, out of memory ...)
+    ├── Interrupted          1   the phase was told to stop (ftq_worker.job.context)
+    └── HostTrouble          1   the host failed, not the job (ftq_worker.agent.child)
 
 An error says what was found (`message`), what to do (`hint`), and has a stable `code` for
 programs. `ErrorInfo` is its form on the wire, in the `error` event and in the job record.

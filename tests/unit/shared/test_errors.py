@@ -1,9 +1,13 @@
-"""One fault has one code and one hint."""
+"""One fault has one code and one hint, and the tree of errors names every class."""
 
 import ast
+import importlib
+import re
 
 import pytest
 from tests.support.pages import ROOT
+
+from ftq_shared import errors
 
 PRODUCT = [
     (path, ast.parse(path.read_text()))
@@ -26,3 +30,28 @@ def test_a_fault_that_several_find_is_worded_once(code: str) -> None:
         and keyword.value.value == code
     ]
     assert words == ["errors.py"]
+
+
+def test_the_tree_names_every_error_with_its_exit_code_and_module() -> None:
+    """`FtqError` and what derives from it, also in packages that shared does not import."""
+    classes = {
+        node.name: node
+        for _, tree in PRODUCT
+        for node in tree.body
+        if isinstance(node, ast.ClassDef)
+    }
+
+    def is_error(name: str) -> bool:
+        node = classes.get(name)
+        return name == "FtqError" or any(
+            isinstance(base, ast.Name) and is_error(base.id)
+            for base in (node.bases if node else ())
+        )
+
+    there = {name for name in classes if is_error(name)}
+    tree = re.findall(r"^    (?:[├└]── )?(\w+) +(\d+)   (.*)$", errors.__doc__ or "", re.MULTILINE)
+    assert {name for name, _, _ in tree} == there
+    for name, code, words in tree:
+        where = re.search(r"\((ftq_worker[\w.]+)\)$", words)
+        module = importlib.import_module(where[1] if where else "ftq_shared.errors")
+        assert int(code) == getattr(module, name).exit_code
