@@ -152,6 +152,16 @@ def target_taken(repo: str) -> Refused:
     )
 
 
+def task_unsupported(task: str) -> Refused:
+    """Return the refusal of a task that this version does not train."""
+    return Refused(
+        f"the task {task} is not trained by this version",
+        code="task_unsupported",
+        hint="map the columns to prompt and completion, and write task: sft",
+        field="task",
+    )
+
+
 def max_length_above(asked: int, limit: int) -> Refused:
     """Return the refusal of rows longer than the model takes; both in tokens."""
     return Refused(

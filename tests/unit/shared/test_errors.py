@@ -16,7 +16,7 @@ PRODUCT = [
 ]
 
 
-@pytest.mark.parametrize("code", ["target_taken", "max_length", "input_lost"])
+@pytest.mark.parametrize("code", ["target_taken", "task_unsupported", "max_length", "input_lost"])
 def test_a_fault_that_several_find_is_worded_once(code: str) -> None:
     """Codes of faults that client, agent, validate, prepare or publish may find."""
     words = [

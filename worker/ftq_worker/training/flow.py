@@ -19,8 +19,9 @@ from ftq_worker.training import checkpoints
 from ftq_worker.training.checkpoints import RunFigures
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.events import best_step, evaluations
+from ftq_worker.training.resolve import SAVE_EVERY_MIN_S, auto_save_every_s
 from ftq_worker.training.sampling import LengthGroupedOrder
-from ftq_worker.training.settings import SAVE_EVERY_MIN_S, TrainSettings, auto_save_every_s
+from ftq_worker.training.settings import TrainSettings
 
 PATIENCE = 3  # evaluations without a better one that end a run
 FEWEST_EVALS = 5  # below that a run is too short to be ended early

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers import TrainingArguments
 from trl import SFTConfig
@@ -13,9 +13,7 @@ from ftq_shared.errors import Refused
 from ftq_shared.spec import Task
 from ftq_shared.spec_input.aliases import owned_arg
 from ftq_shared.trainer_fields import TRAINER_FIELDS
-
-if TYPE_CHECKING:
-    from ftq_worker.training.settings import TrainSettings
+from ftq_worker.training.settings import TrainSettings
 
 
 def trainer_fields(task: Task) -> set[str]:
@@ -45,7 +43,7 @@ def _problem(key: str, known: set[str]) -> str | None:
     return f"the trainer has no such field{also}"
 
 
-def common_args(settings: "TrainSettings", output: Path) -> dict[str, Any]:
+def common_args(settings: TrainSettings, output: Path) -> dict[str, Any]:
     """Return the trainer's arguments that all tasks share; the person's own come last.
 
     Saving, the best model and early stopping are decided in `flow`, so the trainer's own
