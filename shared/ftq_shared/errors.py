@@ -18,7 +18,7 @@ programs. `ErrorInfo` is its form on the wire, in the `error` event and in the j
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, ClassVar
+from typing import ClassVar, NotRequired, TypedDict, Unpack, cast
 
 
 class Exit(IntEnum):
@@ -36,6 +36,38 @@ class Exit(IntEnum):
     INTERRUPTED = 130  # left with Ctrl-C
 
 
+class AttemptDeath(TypedDict):
+    """How one attempt of a job died; what lib.lua adds to the record."""
+
+    attempt: int
+    host: str
+    phase: str
+    reason: str
+    time: str  # RFC 3339
+
+
+class Where(TypedDict, total=False):
+    """Where an error was found, as far as it applies; the `error` event documents the fields."""
+
+    file: str
+    row: int  # from 0
+    line: int  # from 1
+    field: str
+    step: int
+    nearest: list[str]
+    traceback: str
+    attempts: list[AttemptDeath]
+
+
+class ErrorJson(Where):
+    """An error in the `error` event, in the job record and between processes."""
+
+    code: str
+    message: str
+    exit_code: int
+    hint: NotRequired[str]
+
+
 @dataclass(frozen=True)
 class ErrorInfo:
     """An error as plain data: what the `error` event and the job record hold."""
@@ -44,21 +76,21 @@ class ErrorInfo:
     message: str  # what was found, for people
     hint: str = ""  # what to do about it
     exit_code: int = Exit.FAILED  # what `ftq tail` exits with
-    where: dict[str, Any] = field(default_factory=dict)  # file, row, field, where they apply
+    where: Where = field(default_factory=Where)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ErrorJson:
         """Return the fields as a JSON object; empty ones are left out."""
-        data: dict[str, Any] = {
+        data: ErrorJson = {
             "code": self.code,
             "message": self.message,
             "exit_code": int(self.exit_code),
         }
         if self.hint:
             data["hint"] = self.hint
-        return data | self.where
+        return {**data, **self.where}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "ErrorInfo":
+    def from_json(cls, data: ErrorJson) -> "ErrorInfo":
         """Read what `to_json` wrote; unknown keys are kept in `where`."""
         known = {"code", "message", "hint", "exit_code"}
         return cls(
@@ -66,7 +98,7 @@ class ErrorInfo:
             message=str(data.get("message", "")),
             hint=str(data.get("hint", "")),
             exit_code=int(data.get("exit_code", Exit.FAILED)),
-            where={key: value for key, value in data.items() if key not in known},
+            where=cast(Where, {key: value for key, value in data.items() if key not in known}),
         )
 
 
@@ -76,7 +108,9 @@ class FtqError(Exception):
     exit_code: ClassVar[Exit] = Exit.FAILED
     default_code: ClassVar[str] = "failed"
 
-    def __init__(self, message: str, *, code: str = "", hint: str = "", **where: Any) -> None:
+    def __init__(
+        self, message: str, *, code: str = "", hint: str = "", **where: Unpack[Where]
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code or self.default_code

@@ -8,6 +8,7 @@ import pytest
 from tests.support.pages import ROOT
 
 from ftq_shared import errors
+from ftq_shared.events import EVENTS, EventType
 
 PRODUCT = [
     (path, ast.parse(path.read_text()))
@@ -55,3 +56,19 @@ def test_the_tree_names_every_error_with_its_exit_code_and_module() -> None:
         where = re.search(r"\((ftq_worker[\w.]+)\)$", words)
         module = importlib.import_module(where[1] if where else "ftq_shared.errors")
         assert int(code) == getattr(module, name).exit_code
+
+
+def test_the_error_event_documents_where_an_error_was_found() -> None:
+    documented = EVENTS[EventType.ERROR]
+    assert errors.ErrorJson.__annotations__.keys() == (
+        documented.required.keys() | documented.optional.keys() | {"attempts"}  # record only
+    )
+
+
+def test_an_error_comes_back_from_its_json() -> None:
+    error = errors.Refused("no such row", hint="look", file="a.jsonl", line=3).info()
+    assert error.to_json() == {
+        "code": "refused", "message": "no such row", "exit_code": 5, "hint": "look",
+        "file": "a.jsonl", "line": 3,
+    }  # fmt: skip
+    assert errors.ErrorInfo.from_json(error.to_json()) == error
