@@ -20,6 +20,10 @@ _WORDS: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
 }
+_VALIDATORS: dict[Any, str] = {
+    check_every: "auto, steps such as 500, or a time such as 10m",
+    parse_duration: "a duration such as 90s, 10m, 2h or 1d",
+}
 _BOUNDS = {"ge": "from {}", "gt": "above {}", "le": "up to {}", "lt": "below {}"}
 
 
@@ -81,11 +85,9 @@ def describe(name: str) -> str:
 
 
 def _describe(annotation: Any, metadata: tuple[Any, ...] = ()) -> str:
-    functions = [getattr(item, "func", None) for item in metadata]
-    if check_every in functions:
-        return "auto, steps such as 500, or a time such as 10m"
-    if parse_duration in functions:
-        return "a duration such as 90s, 10m, 2h or 1d"
+    for item in metadata:
+        if words := _VALIDATORS.get(getattr(item, "func", None)):
+            return words
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _describe(args[0], tuple(annotation.__metadata__))

@@ -41,8 +41,8 @@ class _Data:
     """What the checks of the dataset found; None where one failed or was not made."""
 
     source: Source
-    found: data.Found | None = None
-    splits: data.Chosen | None = None
+    found: data.FoundDataset | None = None
+    splits: data.ChosenSplits | None = None
     head: Head | None = None
     layout: ColumnLayout | None = None
     task: Task | None = None
@@ -121,7 +121,7 @@ def _check_data(ctx: PhaseContext, checks: Checks, hub: HubClient) -> _Data:
     return rows
 
 
-def _may_read_data(checks: Checks, hub: HubClient, found: data.Found) -> bool:
+def _may_read_data(checks: Checks, hub: HubClient, found: data.FoundDataset) -> bool:
     record = found.record
     if record is None:
         return True
@@ -163,7 +163,7 @@ def _trainer_args(ctx: PhaseContext, task: Task) -> tuple[None, str]:
     return None, f"the trainer has {', '.join(ctx.spec.train.args)}"
 
 
-def _check_disk(ctx: PhaseContext, checks: Checks, base: _Model, found: data.Found) -> None:
+def _check_disk(ctx: PhaseContext, checks: Checks, base: _Model, found: data.FoundDataset) -> None:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     assert base.weights
