@@ -118,7 +118,6 @@ class FtqError(Exception):
         self.where = where
 
     def info(self) -> ErrorInfo:
-        """Return the error as plain data."""
         return ErrorInfo(self.code, self.message, self.hint, self.exit_code, self.where)
 
 

@@ -3,18 +3,20 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TypeVar
 
 from ftq_shared.duration import parse_duration
 from ftq_shared.errors import Refused, UsageError, task_unsupported
-from ftq_shared.spec import Task, Train
+from ftq_shared.spec import Auto, Task, Train
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import read_resolved
 from ftq_worker.training import auto_rules
 from ftq_worker.training.auto_rules import Choice
 from ftq_worker.training.facts import RunFacts
-from ftq_worker.training.settings import TrainSettings
+from ftq_worker.training.settings import Method, TrainSettings
 from ftq_worker.training.trainer_args import check_trainer_args
+
+T = TypeVar("T")
 
 SAVE_EVERY_MIN_S = 120.0  # auto: never more often than every 2 minutes
 SAVE_EVERY_MAX_S = 1_800.0  # auto: at most 30 minutes of work are lost
@@ -30,7 +32,9 @@ def resolve_settings(ctx: PhaseContext, facts: RunFacts) -> TrainSettings:
     train = ctx.spec.train
     check_trainer_args(facts.task, train.args)
     pick = _Resolver(ctx)
-    method = pick("train.method", train.method, lambda: auto_rules.method(facts, train.lora))
+    method: Method = pick(
+        "train.method", train.method, lambda: auto_rules.method(facts, train.lora)
+    )
     _refuse_method(method, facts)
     epochs = pick("train.epochs", train.epochs, lambda: auto_rules.epochs(facts))
     rate = pick(
@@ -82,15 +86,17 @@ class _Resolver:
         self._ctx = ctx
         self._known = read_resolved(ctx.paths)
 
-    def __call__(self, field: str, given: Any, rule: Callable[[], Choice]) -> Any:
+    def __call__(self, field: str, given: T | Auto, rule: Callable[[], Choice]) -> T:
         if given != "auto":
             return given
         if field in self._known:
-            return self._known[field]["value"]
+            known: T = self._known[field]["value"]
+            return known
         choice = rule()
         if self._ctx.devices.rank == 0:  # every rank works out the same; one of them says so
             self._ctx.resolve(field, choice.value, choice.reason)
-        return choice.value
+        value: T = choice.value
+        return value
 
 
 def _refuse_method(method: str, facts: RunFacts) -> None:

@@ -5,13 +5,15 @@ from typing import Any, Literal
 
 from ftq_shared.spec import Lora, Task
 
+Method = Literal["full", "lora", "qlora"]
+
 
 @dataclass(frozen=True)
 class TrainSettings:
     """The values of one run; `to_json` is what train.json and the model card show."""
 
     task: Task
-    method: Literal["full", "lora", "qlora"]
+    method: Method
     epochs: float
     steps: int  # optimizer steps in all
     steps_per_epoch: int
@@ -33,6 +35,5 @@ class TrainSettings:
     args: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the values as plain data."""
         data = asdict(self) | {"task": str(self.task)}
         return data | {"lora": self.lora.model_dump() if self.lora else None}
