@@ -85,9 +85,12 @@ def describe(name: str) -> str:
 
 
 def _describe(annotation: Any, metadata: tuple[Any, ...] = ()) -> str:
-    for item in metadata:
-        if words := _VALIDATORS.get(getattr(item, "func", None)):
-            return words
+    functions = (getattr(item, "func", None) for item in metadata)
+    said = next(filter(None, map(_VALIDATORS.get, functions)), "")
+    return said or _describe_type(annotation, metadata)
+
+
+def _describe_type(annotation: Any, metadata: tuple[Any, ...]) -> str:
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _describe(args[0], tuple(annotation.__metadata__))
