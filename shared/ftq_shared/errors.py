@@ -8,7 +8,9 @@
     ├── BrokerUnreachable    6   Redis or Valkey does not answer
     ├── HubUnreachable       7   the Hub does not answer
     ├── Stale                1   a token that is no longer the job's
-    └── TrainingFailed       1   the run itself broke (non-finite loss, out of memory ...)
+    ├── TrainingFailed       1   the run itself broke (non-finite loss, out of memory ...)
+    ├── Interrupted          1   the phase was told to stop (ftq_worker.job.context)
+    └── HostTrouble          1   the host failed, not the job (ftq_worker.agent.child)
 
 An error says what was found (`message`), what to do (`hint`), and has a stable `code` for
 programs. `ErrorInfo` is its form on the wire, in the `error` event and in the job record.
@@ -16,7 +18,7 @@ programs. `ErrorInfo` is its form on the wire, in the `error` event and in the j
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, ClassVar
+from typing import ClassVar, NotRequired, TypedDict, Unpack, cast
 
 
 class Exit(IntEnum):
@@ -34,6 +36,38 @@ class Exit(IntEnum):
     INTERRUPTED = 130  # left with Ctrl-C
 
 
+class AttemptDeath(TypedDict):
+    """How one attempt of a job died; what lib.lua adds to the record."""
+
+    attempt: int
+    host: str
+    phase: str
+    reason: str
+    time: str  # RFC 3339
+
+
+class Where(TypedDict, total=False):
+    """Where an error was found, as far as it applies; the `error` event documents the fields."""
+
+    file: str
+    row: int  # from 0
+    line: int  # from 1
+    field: str
+    step: int
+    nearest: list[str]
+    traceback: str
+    attempts: list[AttemptDeath]
+
+
+class ErrorJson(Where):
+    """An error in the `error` event, in the job record and between processes."""
+
+    code: str
+    message: str
+    exit_code: int
+    hint: NotRequired[str]
+
+
 @dataclass(frozen=True)
 class ErrorInfo:
     """An error as plain data: what the `error` event and the job record hold."""
@@ -42,21 +76,21 @@ class ErrorInfo:
     message: str  # what was found, for people
     hint: str = ""  # what to do about it
     exit_code: int = Exit.FAILED  # what `ftq tail` exits with
-    where: dict[str, Any] = field(default_factory=dict)  # file, row, field, where they apply
+    where: Where = field(default_factory=Where)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ErrorJson:
         """Return the fields as a JSON object; empty ones are left out."""
-        data: dict[str, Any] = {
+        data: ErrorJson = {
             "code": self.code,
             "message": self.message,
             "exit_code": int(self.exit_code),
         }
         if self.hint:
             data["hint"] = self.hint
-        return data | self.where
+        return {**data, **self.where}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "ErrorInfo":
+    def from_json(cls, data: ErrorJson) -> "ErrorInfo":
         """Read what `to_json` wrote; unknown keys are kept in `where`."""
         known = {"code", "message", "hint", "exit_code"}
         return cls(
@@ -64,7 +98,7 @@ class ErrorInfo:
             message=str(data.get("message", "")),
             hint=str(data.get("hint", "")),
             exit_code=int(data.get("exit_code", Exit.FAILED)),
-            where={key: value for key, value in data.items() if key not in known},
+            where=cast(Where, {key: value for key, value in data.items() if key not in known}),
         )
 
 
@@ -74,7 +108,9 @@ class FtqError(Exception):
     exit_code: ClassVar[Exit] = Exit.FAILED
     default_code: ClassVar[str] = "failed"
 
-    def __init__(self, message: str, *, code: str = "", hint: str = "", **where: Any) -> None:
+    def __init__(
+        self, message: str, *, code: str = "", hint: str = "", **where: Unpack[Where]
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code or self.default_code
@@ -82,7 +118,6 @@ class FtqError(Exception):
         self.where = where
 
     def info(self) -> ErrorInfo:
-        """Return the error as plain data."""
         return ErrorInfo(self.code, self.message, self.hint, self.exit_code, self.where)
 
 
@@ -138,3 +173,43 @@ class TrainingFailed(FtqError):
     """Raised when a run breaks: non-finite loss, out of memory, nothing left to train on."""
 
     default_code = "training_failed"
+
+
+def target_taken(repo: str) -> Refused:
+    """Return the refusal to publish into a repo that holds something else."""
+    return Refused(
+        f"{repo} holds something that ftq did not put there",
+        code="target_taken",
+        hint="choose another repo with --publish-to, or --set publish.overwrite=true to replace it",
+        field="publish.repo",
+    )
+
+
+def task_unsupported(task: str) -> Refused:
+    """Return the refusal of a task that this version does not train."""
+    return Refused(
+        f"the task {task} is not trained by this version",
+        code="task_unsupported",
+        hint="map the columns to prompt and completion, and write task: sft",
+        field="task",
+    )
+
+
+def max_length_above(asked: int, limit: int) -> Refused:
+    """Return the refusal of rows longer than the model takes; both in tokens."""
+    return Refused(
+        f"train.max_length is {asked:,}, but the model takes at most {limit:,} tokens",
+        code="max_length",
+        hint=f"--set train.max_length={limit} or less, or auto; or choose a model that takes more",
+        field="train.max_length",
+    )
+
+
+def input_lost(path: str, why: str) -> FtqError:
+    """Return the error for a file of the client's that a worker cannot have."""
+    return FtqError(
+        f"input {path}: {why}",
+        code="input_lost",
+        hint="submit the job again, so that the files travel again",
+        file=path,
+    )

@@ -13,8 +13,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ftq_shared.duration import parse_duration
 
-SPEC_VERSION = 1
-
 Auto = Literal["auto"]
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from ftq_client.submit.questions import Answer, Found, NotFound
 from ftq_client.transfer.files import files_of
-from ftq_shared.errors import Refused
+from ftq_shared.errors import target_taken
 from ftq_shared.hub import HubClient, RepoRecord, RepoState, layout
 from ftq_shared.sources import Place, parse_source
 
@@ -60,11 +60,7 @@ class HubLookup:
         full = self._hub.write_access(repo)
         state = self._hub.repo_state(full)
         if state is RepoState.OTHER:
-            raise Refused(
-                f"{full} holds something that ftq did not put there",
-                code="target_taken",
-                hint="name another repo, or submit with --set publish.overwrite=true",
-            )
+            raise target_taken(full)
         return Found(full)
 
 

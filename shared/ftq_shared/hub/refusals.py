@@ -2,7 +2,7 @@
 
 import re
 
-from ftq_shared.errors import FtqError, HubUnreachable, Refused
+from ftq_shared.errors import FtqError, HubUnreachable, Refused, Where
 from ftq_shared.hub.records import Kind
 from ftq_shared.redaction import Redactor
 
@@ -93,11 +93,12 @@ class Refusals:
             if self.has_token
             else f"If it is private, a token is needed: {self.give_token()}"
         )
+        where: Where = {"nearest": nearest} if nearest else {}
         return Refused(
             f"there is no {kind} {repo} at {self.endpoint}",
             code=f"no_such_{kind}",
             hint=f"{near}{private}",
-            **({"nearest": nearest} if nearest else {}),
+            **where,
         )
 
     def no_revision(
@@ -105,11 +106,12 @@ class Refusals:
     ) -> Refused:
         """The repo is there, the branch, tag or commit is not."""
         there = f"it has {', '.join(known)}" if known else f"see {self.page(kind, repo)}/tree/main"
+        where: Where = {"nearest": known} if known else {}
         return Refused(
             f"{kind} {repo} has no revision {revision!r}",
             code="no_such_revision",
             hint=f"{there}; leave @{revision} out for the newest",
-            **({"nearest": known} if known else {}),
+            **where,
         )
 
     def bad_token(self) -> Refused:

@@ -6,18 +6,13 @@
 All errors are found at once and told with the right names.
 """
 
-from ftq_shared.spec_input.aliases import ALIASES
 from ftq_shared.spec_input.layers import apply_sets, load_yaml, merge, nested
-from ftq_shared.spec_input.parse import Finding, find_problems, parse_spec, show
+from ftq_shared.spec_input.parse import parse_spec
 
 __all__ = [
-    "ALIASES",
-    "Finding",
     "apply_sets",
-    "find_problems",
     "load_yaml",
     "merge",
     "nested",
     "parse_spec",
-    "show",
 ]

@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftq_shared.errors import UsageError
+from ftq_shared.errors import UsageError, Where
 from ftq_shared.spec_input.schema import only_text
 
 if TYPE_CHECKING:
@@ -118,15 +118,16 @@ def _mapping_or_refuse(path: str | Path, data: Any) -> Raw:
 def _syntax_error(path: str | Path, error: Exception) -> UsageError:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    line = {} if mark is None else {"line": mark.line + 1}
+    where: Where = {"file": str(path)}
+    if mark is not None:
+        where["line"] = mark.line + 1
     at = "" if mark is None else f":{mark.line + 1}:{mark.column + 1}"
     return UsageError(
         f"{path}{at}: not valid YAML: {problem}",
         code="bad_spec_file",
         hint="keys and values are written `key: value`, sections indented by two spaces; "
         "text with a colon or a brace goes in quotes",
-        file=str(path),
-        **line,
+        **where,
     )
 
 

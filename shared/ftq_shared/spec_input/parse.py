@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from ftq_shared.errors import UsageError
 from ftq_shared.redaction import Redactor, escape_control
@@ -27,7 +28,7 @@ _VALUES = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class SpecProblem:
     """One thing that is wrong with a spec."""
 
     field: str  # dotted name, as it was written
@@ -40,36 +41,32 @@ class Finding:
 def parse_spec(raw: Mapping[str, Any]) -> JobSpec:
     """Return the checked spec.
 
-    Raises UsageError (code `bad_spec`) whose message has one line for every finding: unknown
+    Raises UsageError (code `bad_spec`) whose message has one line for every problem: unknown
     keys with their right names, bad values with what is allowed, what is missing, what does not
     fit together.
     """
-    spec, found = _examine(raw)
+    spec, found = examine(raw)
     if found:
         raise UsageError(
-            "\n".join(str(finding) for finding in found),
+            "\n".join(map(str, found)),
             code="bad_spec",
             hint="nothing was submitted; docs/spec.md has every key",
-            field=", ".join(dict.fromkeys(finding.field for finding in found)),
+            field=", ".join(dict.fromkeys(problem.field for problem in found)),
         )
     return spec
 
 
-def find_problems(raw: Mapping[str, Any]) -> list[Finding]:
-    """Return everything that is wrong with a raw spec, nothing when `parse_spec` would take it."""
-    return _examine(raw)[1]
-
-
-def _examine(raw: Mapping[str, Any]) -> tuple[JobSpec, list[Finding]]:
+def examine(raw: Mapping[str, Any]) -> tuple[JobSpec, list[SpecProblem]]:
+    """Return the spec with its bad values left out, and everything that is wrong with it."""
     clean = _expand(raw)
     found = list(_unknown(clean, JobSpec, ""))
     found += _missing(clean)
     spec, bad = _validate(clean)
     found += bad
-    broken = {finding.field for finding in found}
+    broken = {problem.field for problem in found}
     for name, text in checks.check(spec):
         if name not in broken:
-            found.append(Finding(name, text))
+            found.append(SpecProblem(name, text))
     return spec, found
 
 
@@ -89,8 +86,8 @@ def _empty_section(name: str, value: Any) -> bool:
     return value is None and field is not None and section_of(field) is not None
 
 
-def _unknown(raw: Raw, model: type[BaseModel], prefix: str) -> Iterator[Finding]:
-    """Yield a finding for every unknown key and take it out of `raw`."""
+def _unknown(raw: Raw, model: type[BaseModel], prefix: str) -> Iterator[SpecProblem]:
+    """Yield a problem for every unknown key and take it out of `raw`."""
     for key in list(raw):
         field = model.model_fields.get(key) if isinstance(key, str) else None
         section = field and section_of(field)
@@ -108,27 +105,27 @@ def _empty(prefix: str, key: str, name: Any, value: Any) -> bool:
     return _empty_section(f"{prefix}{key}.{name}", value)
 
 
-def _strangers(name: str, value: Any, allowed: list[str]) -> Iterator[Finding]:
+def _strangers(name: str, value: Any, allowed: list[str]) -> Iterator[SpecProblem]:
     """Yield what to write instead of an unknown key, or of the keys in an unknown section."""
     answer = aliases.suggest(name, allowed)
     if isinstance(value, dict) and value and answer.startswith("allowed here"):
         for key, inner in value.items():
             yield from _strangers(f"{name}.{key}", inner, allowed)
     else:
-        yield Finding(escape_control(name, keep_newlines=False), f"no such key; {answer}")
+        yield SpecProblem(escape_control(name, keep_newlines=False), f"no such key; {answer}")
 
 
-def _missing(raw: Raw) -> Iterator[Finding]:
+def _missing(raw: Raw) -> Iterator[SpecProblem]:
     """Yield what is not there, and put a placeholder so that the rest can be checked."""
     for name, meaning in _REQUIRED.items():
         if raw.get(name) in (None, ""):
             raw[name] = "missing/missing"
-            yield Finding(name, f"missing; {meaning}")
+            yield SpecProblem(name, f"missing; {meaning}")
 
 
-def _validate(raw: Raw) -> tuple[JobSpec, list[Finding]]:
-    """Return the spec without its bad values, and a finding for each of those."""
-    found = {name: Finding(name, text) for name, text in _not_bool(raw, "")}
+def _validate(raw: Raw) -> tuple[JobSpec, list[SpecProblem]]:
+    """Return the spec without its bad values, and a problem for each of those."""
+    found = {name: SpecProblem(name, text) for name, text in _not_bool(raw, "")}
     for name in found:
         _drop(raw, name)
     while True:
@@ -137,7 +134,7 @@ def _validate(raw: Raw) -> tuple[JobSpec, list[Finding]]:
         except ValidationError as error:
             for item in error.errors():
                 name = _field_of(item["loc"])
-                found[name] = Finding(name, _bad_value(name, raw, dict(item)))
+                found[name] = SpecProblem(name, _bad_value(name, raw, item))
             for name in {_field_of(item["loc"]) for item in error.errors()}:
                 _drop(raw, name)
 
@@ -163,7 +160,7 @@ def _field_of(loc: tuple[int | str, ...]) -> str:
     return name
 
 
-def _bad_value(name: str, raw: Raw, item: dict[str, Any]) -> str:
+def _bad_value(name: str, raw: Raw, item: ErrorDetails) -> str:
     value = _get(raw, name)
     for key in ((name, None), (name, str(item["input"])), (name, str(value))):
         if key in _VALUES:

@@ -20,6 +20,10 @@ _WORDS: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
 }
+_VALIDATORS: dict[Any, str] = {
+    check_every: "auto, steps such as 500, or a time such as 10m",
+    parse_duration: "a duration such as 90s, 10m, 2h or 1d",
+}
 _BOUNDS = {"ge": "from {}", "gt": "above {}", "le": "up to {}", "lt": "below {}"}
 
 
@@ -81,11 +85,12 @@ def describe(name: str) -> str:
 
 
 def _describe(annotation: Any, metadata: tuple[Any, ...] = ()) -> str:
-    functions = [getattr(item, "func", None) for item in metadata]
-    if check_every in functions:
-        return "auto, steps such as 500, or a time such as 10m"
-    if parse_duration in functions:
-        return "a duration such as 90s, 10m, 2h or 1d"
+    functions = (getattr(item, "func", None) for item in metadata)
+    said = next(filter(None, map(_VALIDATORS.get, functions)), "")
+    return said or _describe_type(annotation, metadata)
+
+
+def _describe_type(annotation: Any, metadata: tuple[Any, ...]) -> str:
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _describe(args[0], tuple(annotation.__metadata__))

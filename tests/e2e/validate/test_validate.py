@@ -290,12 +290,31 @@ def test_a_hub_model_of_another_kind(start, hub):
     ("raw", "code"),
     [
         ({"model": "org/bert"}, "task_mismatch"),
-        ({"train": {"max_length": 4096}}, "too_long"),
+        ({"train": {"max_length": 4096}}, "max_length"),
         ({"data": {"format": "chat"}}, "no_chat_template"),
     ],
 )
 def test_what_does_not_go_together(start, raw, code):
     assert refused(start(raw)).code == code
+
+
+def test_fields_that_the_trainer_does_not_have_are_told_together(start):
+    args = {"weight_decy": 0.1, "max_grad_nrm": 1.0, "optim": "sgd"}
+    run = start({"train": {"args": args}})
+    error = refused(run)
+    assert error.code == "bad_trainer_args"
+    assert "train.args.weight_decy: the trainer has no such field; nearest: weight_decay" in (
+        error.message
+    )
+    assert "train.args.max_grad_nrm: the trainer has no such field" in error.message
+    assert "optim" not in error.message
+    assert run.checks["trainer args"]["ok"] is False
+
+
+def test_a_field_of_the_trainer_may_be_set(start):
+    run = start({"train": {"args": {"weight_decay": 0.1}}})
+    run.go()
+    assert run.checks["trainer args"]["ok"]
 
 
 def test_a_chat_template_is_found(start, hub):

@@ -4,22 +4,22 @@ from hypothesis import strategies as st
 
 from ftq_shared.errors import UsageError
 from ftq_shared.spec import JobSpec, Task
-from ftq_shared.spec_input import (
-    ALIASES,
-    apply_sets,
-    find_problems,
-    load_yaml,
-    merge,
-    parse_spec,
-)
+from ftq_shared.spec_input import apply_sets, load_yaml, merge, parse_spec
+from ftq_shared.spec_input.aliases import ALIASES
+from ftq_shared.spec_input.parse import examine
 from ftq_shared.spec_input.schema import describe, fields, leaves
 
 LEAST = {"model": "org/base", "dataset": "org/rows:main"}
 
 
+def problems_of(raw):
+    """Return everything that is wrong with a spec, in the order in which it is told."""
+    return examine(raw)[1]
+
+
 def problems(**raw):
     """Return {field: text} of everything that is wrong with a spec of these values."""
-    return {finding.field: finding.text for finding in find_problems(merge(LEAST, raw))}
+    return {finding.field: finding.text for finding in problems_of(merge(LEAST, raw))}
 
 
 def test_the_least_spec_gets_every_default():
@@ -61,12 +61,12 @@ def test_everything_that_is_wrong_is_told_at_once_one_line_each():
 
 
 def test_missing_model_and_dataset_are_told_together():
-    assert [finding.field for finding in find_problems({})] == ["model", "dataset"]
+    assert [finding.field for finding in problems_of({})] == ["model", "dataset"]
 
 
 def test_no_wording_of_pydantic_gets_out():
     raw = {name.rpartition(".")[2]: {"bad": object()} for name in leaves()}
-    found = find_problems(merge({"train": {"epochs": [1], "method": [1]}}, raw))
+    found = problems_of(merge({"train": {"epochs": [1], "method": [1]}}, raw))
     text = "\n".join(map(str, found))
     for word in ("Input should", "pydantic", "type=", "literal[", "valid integer"):
         assert word not in text
@@ -141,6 +141,21 @@ def test_names_inside_a_foreign_section_are_looked_up_one_by_one():
             "train.learning_rate",
         ),
         ("train", {"args": {"warmup_ratio": 0.1}}, "train.args.warmup_ratio", "warmup_steps"),
+        ("train", {"args": {"shuffle_dataset": True}}, "train.args.shuffle_dataset", "train.seed"),
+        ("train", {"args": {"packing_strategy": "bfd"}}, "train.args.packing_strategy", "packing"),
+        ("train", {"args": {"epochs": 2}}, "train.args.epochs", "here it is train.epochs"),
+        (
+            "train",
+            {"args": {"gradient_checkpointing": True}},
+            "train.args.gradient_checkpointing",
+            "here it is train.args.activation_checkpointing (the trainer's newer name for it)",
+        ),
+        (
+            "train",
+            {"args": {"report_to": "wandb"}},
+            "train.args.report_to",
+            "every step is an event; leave it out",
+        ),
         ("data", {"select": "golden"}, "data.select", "not offered"),
         ("data", {"validation": "train"}, "data.validation", "trained on"),
         ("data", {"validation": "dev", "test": "dev"}, "data.test", "judge"),
@@ -184,17 +199,17 @@ def test_report_to_is_refused_rather_than_ignored():
     ],
 )
 def test_sources_are_looked_at(model, dataset, field):
-    found = find_problems({"model": model, "dataset": dataset})
+    found = problems_of({"model": model, "dataset": dataset})
     assert [finding.field for finding in found] == ([field] if field else [])
 
 
 def test_a_token_in_a_spec_is_refused_and_not_repeated():
     token = "hf_" + "x" * 34
-    found = find_problems(merge(LEAST, {"name": token, "hf_token": token}))
+    found = problems_of(merge(LEAST, {"name": token, "hf_token": token}))
     text = "\n".join(map(str, found))
     assert {finding.field for finding in found} == {"name", "hf_token"}
     assert token not in text
-    bad = find_problems(merge(LEAST, {"train": {"method": token}}))
+    bad = problems_of(merge(LEAST, {"train": {"method": token}}))
     assert token not in str(bad[0])
 
 
@@ -310,7 +325,7 @@ _INNER = st.dictionaries(st.sampled_from(["epochs", "split", "", "ü\x1b"]), _VA
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(_NAMES, _VALUES | _INNER, max_size=5))
 def test_any_input_ends_in_a_spec_or_a_usage_error(raw):
-    if problems := find_problems(raw):
+    if problems := problems_of(raw):
         assert all(finding.text for finding in problems)
         with pytest.raises(UsageError):
             parse_spec(raw)

@@ -19,8 +19,8 @@ from ftq_worker.training import auto_rules, memory
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.facts import DeviceFacts, RunFacts
 from ftq_worker.training.flow import FlowCallback
+from ftq_worker.training.resolve import resolve_settings, with_packing
 from ftq_worker.training.sampling import grouped_order
-from ftq_worker.training.settings import resolve_settings, with_packing
 
 CPU = DeviceFacts("cpu", "CPU")
 H100 = DeviceFacts("cuda", "H100", 80_000_000_000, (9, 0))

@@ -12,7 +12,7 @@ from datasets import load_from_disk
 from tests.support.tiny_jobs import EOS, LABELS, TinyJob, make_base, tiny_job
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ftq_shared.errors import Refused, TrainingFailed, UsageError
+from ftq_shared.errors import Refused, TrainingFailed
 from ftq_shared.events import EventType
 from ftq_shared.sources import Place
 from ftq_shared.spec import Task
@@ -300,11 +300,11 @@ class TestTrainerArgs:
             "sft",
             train={"args": {"weight_decai": 0.1, "save_steps": 5, "weight_decay": 0.1}},
         )
-        with pytest.raises(UsageError) as caught:
+        with pytest.raises(Refused) as caught:
             train.run(job.ctx)
         assert "weight_decai" in caught.value.message
         assert "nearest: weight_decay" in caught.value.message
-        assert "save_steps: set train.save_every instead" in caught.value.message
+        assert "save_steps: ftq sets it; here it is train.save_every" in caught.value.message
 
     def test_own_field_is_passed_on(self, tmp_path, llama):
         args = {"lr_scheduler_type": "constant"}

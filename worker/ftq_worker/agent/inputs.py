@@ -9,7 +9,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from ftq_shared import keys
-from ftq_shared.errors import FtqError
+from ftq_shared.errors import input_lost
 from ftq_shared.job_record import InputFile, JobRecord
 from ftq_shared.paths import JobPaths, write_json
 from ftq_shared.secrets import open_box
@@ -43,13 +43,13 @@ def fetch_inputs(binary: "Redis", record: JobRecord, paths: JobPaths) -> None:
     for file in record.inputs:
         target = paths.inputs / file.path
         if not target.resolve().is_relative_to(paths.inputs.resolve()):
-            raise _lost(file, "its path leads out of the job's folder")
+            raise input_lost(file.path, "its path leads out of the job's folder")
         if file.hub:
             continue
         if target.exists() and target.stat().st_size == file.size:
             continue
         if not file.chunks and file.size:
-            raise _lost(file, "it is not in this host's storage")
+            raise input_lost(file.path, "it is not in this host's storage")
         _assemble(binary, record.id, file, paths)
     if on_hub := [vars(file) for file in record.inputs if file.hub]:
         write_json(paths.hub_inputs, on_hub)
@@ -68,16 +68,9 @@ def _assemble(binary: "Redis", job: str, file: InputFile, paths: JobPaths) -> No
         for name in file.chunks:
             chunk = binary.hget(keys.inputs(job), name)
             if not isinstance(chunk, bytes):
-                raise _lost(file, "a part of it is no longer with the broker")
+                raise input_lost(file.path, "a part of it is no longer with the broker")
             whole.update(chunk)
             out.write(chunk)
     if whole.hexdigest() != file.sha256:
-        raise _lost(file, "it arrived damaged")
+        raise input_lost(file.path, "it arrived damaged")
     part.replace(target)
-
-
-def _lost(file: InputFile, why: str) -> FtqError:
-    """Return the error for an input that cannot be had."""
-    return FtqError(
-        f"input {file.path}: {why}", code="input_lost", hint="submit the job again", file=file.path
-    )

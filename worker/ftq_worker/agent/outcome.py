@@ -14,7 +14,7 @@ from typing import Literal, TypedDict
 from redis.exceptions import RedisError
 
 from ftq_shared.broker import translated
-from ftq_shared.errors import BrokerUnreachable, ErrorInfo, Exit
+from ftq_shared.errors import BrokerUnreachable, ErrorInfo, ErrorJson, Exit
 from ftq_shared.events import EVENTS, EventType
 from ftq_shared.job_record import JobRecord
 from ftq_shared.paths import JobPaths, read_json, write_json
@@ -110,18 +110,20 @@ def report_until_heard(job: str, report: Callable[[], object], lost: Callable[[]
 
 def _emit_last(outbox: Outbox, outcome: Outcome, output: Path) -> None:
     """Emit the last events of a phase that did not end well."""
-    error = outcome.error.to_json() if outcome.error else {}
+    error = outcome.error
+    if error is None or outcome.ending is Ending.NOT_RUN:
+        return
     try:
-        match outcome.ending:
-            case Ending.DIED:
-                for line in _last_lines(output):
-                    outbox.emit(EventType.LOG, line=line[:2000])
-                outbox.emit(EventType.WARNING, message=error["message"], code=error["code"])
-            case Ending.HOST | Ending.FAILED as ending:
-                type_ = EventType.ERROR if ending is Ending.FAILED else EventType.WARNING
-                # Without what only programs that catch the error need.
-                known = {k: v for k, v in error.items() if k in EVENTS[type_].fields}
-                outbox.emit(type_, **known)
+        if outcome.ending is Ending.DIED:
+            for line in _last_lines(output):
+                outbox.emit(EventType.LOG, line=line[:2000])
+            outbox.emit(EventType.WARNING, message=error.message, code=error.code)
+        elif outcome.ending is not Ending.INTERRUPTED:
+            failed = outcome.ending is Ending.FAILED
+            type_ = EventType.ERROR if failed else EventType.WARNING
+            # Without what only programs that catch the error need.
+            known = {k: v for k, v in error.to_json().items() if k in EVENTS[type_].fields}
+            outbox.emit(type_, **known)
     except HostTrouble as trouble:  # the disk is full: the event is on its way all the same
         extra = {"action": "events_unwritten", "job": outbox.job}
         log.warning("%s", trouble, extra=extra)
@@ -175,7 +177,7 @@ class Result(TypedDict):
     """A job's end as it stands in its folder, believed over a broker that was rolled back."""
 
     state: Final
-    error: dict[str, object] | None  # an ErrorInfo as JSON
+    error: ErrorJson | None
     round: int  # of the record: a retry makes older results void
 
 

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from ftq_shared.broker import translated
 from ftq_shared.errors import BrokerUnreachable, FtqError, Stale
-from ftq_shared.events import EventType
+from ftq_shared.events import EventType, rfc3339
 from ftq_shared.job_record import JobRecord
 from ftq_shared.paths import JobPaths, write_atomic
 from ftq_shared.redaction import Redactor
@@ -369,7 +369,7 @@ def request_for(record: JobRecord, rank: int, services: Services) -> ChildReques
         spec=record.spec_json,
         storage=str(services.storage),
         endpoint=record.endpoint or None,
-        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created_ms / 1000)),
+        created=rfc3339(record.created_ms / 1000),
         gpus=record.gpus,
         rank=rank,
         cpu_threads=services.cpu_threads if record.phase is Phase.TRAIN else 1,

@@ -8,7 +8,7 @@ import hashlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ftq_shared.errors import FtqError, Refused
+from ftq_shared.errors import FtqError, Refused, input_lost
 from ftq_shared.events import EventType
 from ftq_shared.hub import HubClient, Retry
 from ftq_shared.job_record import InputFile, input_repo
@@ -79,7 +79,7 @@ def _place(ctx: PhaseContext, file: InputFile) -> tuple[str, str]:
     """Return repo and commit of a file. Raises FtqError for a repo that is not this job's."""
     repo, _, commit = file.hub.partition("@")
     if repo.partition("/")[2] != input_repo(ctx.job):
-        raise _lost(file, f"{repo} is not the repo of this job's files")
+        raise input_lost(file.path, f"{repo} is not the repo of this job's files")
     return repo, commit
 
 
@@ -96,7 +96,7 @@ def _fetch(ctx: PhaseContext, file: InputFile, progress: Progress, scratch: Path
     with came.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if (came.stat().st_size, digest) != (file.size, file.sha256):
-        raise _lost(file, "it arrived damaged")
+        raise input_lost(file.path, "it arrived damaged")
     target = ctx.paths.inputs / file.path
     target.parent.mkdir(parents=True, exist_ok=True)
     came.replace(target)
@@ -123,16 +123,6 @@ def _download(
         # Another code means a token that does not open it: the files may well be there.
         if isinstance(error, Refused) and not error.code.startswith("no_such"):
             raise
-        raise _lost(file, f"{repo} is gone, or does not hold it any more") from error
+        raise input_lost(file.path, f"{repo} is gone, or does not hold it any more") from error
     progress.at(start + file.size)
     return path
-
-
-def _lost(file: InputFile, why: str) -> FtqError:
-    """Return the error for a file that cannot be had."""
-    return FtqError(
-        f"input {file.path}: {why}",
-        code="input_lost",
-        hint="submit the job again, so that the files travel again",
-        file=file.path,
-    )

@@ -142,11 +142,14 @@ def bad_row(row: Row, problem: RowProblem) -> Refused:
     """Return the error that ends the job under `data.on_bad_row: fail`."""
     line = f", line {row.line}" if row.line is not None else f", row {row.number}"
     named = f"{problem.field}: " if problem.field else ""
+    where = row.where()
+    if problem.field:
+        where["field"] = problem.field
     return Refused(
         f"{row.file}{line}: {named}{problem.what}",
         code="bad_row",
         hint="mend the row, or --set data.on_bad_row=drop to leave such rows out",
-        **{k: v for k, v in row_example(row, problem.field, "").items() if k != "what"},
+        **where,
     )
 
 

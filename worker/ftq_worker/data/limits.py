@@ -3,7 +3,7 @@
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from ftq_shared.errors import Refused
+from ftq_shared.errors import max_length_above
 from ftq_worker.data.arrow import Indices
 from ftq_worker.job.auto import Resolved, auto_rule
 from ftq_worker.job.reports import ModelFacts
@@ -35,12 +35,7 @@ def max_length(lengths: Indices, asked: int | None, limit: int | None) -> Resolv
     """
     if asked is not None:
         if limit is not None and asked > limit:
-            raise Refused(
-                f"train.max_length is {asked:,}, but the model takes at most {limit:,} tokens",
-                code="max_length",
-                hint=f"--set train.max_length={limit} or less, or auto",
-                field="train.max_length",
-            )
+            raise max_length_above(asked, limit)
         return Resolved(asked, "as asked for")
     choice = _auto(lengths)
     if limit is not None and choice.value > limit:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ftq_shared.errors import Where
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -14,6 +16,13 @@ class Row:
     line: int | None  # line of the file, from 1; None where the format has no lines
     values: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""  # why it cannot be read
+
+    def where(self) -> Where:
+        """Return its place, as errors name it."""
+        where: Where = {"file": self.file, "row": self.number}
+        if self.line is not None:
+            where["line"] = self.line
+        return where
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,8 @@ class _Data:
     """What the checks of the dataset found; None where one failed or was not made."""
 
     source: Source
-    found: data.Found | None = None
-    splits: data.Chosen | None = None
+    found: data.FoundDataset | None = None
+    splits: data.ChosenSplits | None = None
     head: Head | None = None
     layout: ColumnLayout | None = None
     task: Task | None = None
@@ -64,6 +64,8 @@ def run(ctx: PhaseContext) -> None:
     if base.architecture and rows.task:
         architecture, task = base.architecture, rows.task
         checks.run("task fit", lambda: fit.check_fit(ctx.spec, architecture, task))
+    if ctx.spec.train.args:
+        checks.run("trainer args", lambda: _trainer_args(ctx, rows.task or ctx.spec.task))
     if ctx.spec.publish.repo:
         checks.run("target repo", lambda: target.check_target(hub, ctx.spec))
     if base.weights and rows.found:
@@ -119,7 +121,7 @@ def _check_data(ctx: PhaseContext, checks: Checks, hub: HubClient) -> _Data:
     return rows
 
 
-def _may_read_data(checks: Checks, hub: HubClient, found: data.Found) -> bool:
+def _may_read_data(checks: Checks, hub: HubClient, found: data.FoundDataset) -> bool:
     record = found.record
     if record is None:
         return True
@@ -153,7 +155,15 @@ def _layout(ctx: PhaseContext, head: Head) -> tuple[ColumnLayout, str]:
     return layout, f"{layout.name}: {layout.reason}"
 
 
-def _check_disk(ctx: PhaseContext, checks: Checks, base: _Model, found: data.Found) -> None:
+def _trainer_args(ctx: PhaseContext, task: Task) -> tuple[None, str]:
+    # Only for jobs that set some: where the trainer is not preloaded, its import takes seconds.
+    from ftq_worker.training.trainer_args import check_trainer_args
+
+    check_trainer_args(task, ctx.spec.train.args)
+    return None, f"the trainer has {', '.join(ctx.spec.train.args)}"
+
+
+def _check_disk(ctx: PhaseContext, checks: Checks, base: _Model, found: data.FoundDataset) -> None:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     assert base.weights

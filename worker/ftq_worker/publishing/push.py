@@ -13,7 +13,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
 
-from ftq_shared.errors import FtqError, HubUnreachable, Refused
+from ftq_shared.errors import FtqError, HubUnreachable, target_taken
 from ftq_shared.events import EventType
 from ftq_shared.hub import HubClient, RepoState
 from ftq_worker.job.context import PhaseContext
@@ -93,12 +93,7 @@ def wait_for_repo(ctx: PhaseContext, hub: HubClient, repo: str) -> None:
 
 def _refuse_foreign(ctx: PhaseContext, hub: HubClient, repo: str) -> None:
     if hub.repo_state(repo) is RepoState.OTHER and not ctx.spec.publish.overwrite:
-        raise Refused(
-            f"{repo} holds something that ftq did not put there",
-            code="target_taken",
-            hint="choose another publish.repo, or set publish.overwrite",
-            field="publish.repo",
-        )
+        raise target_taken(repo)
 
 
 def _attempt(ctx: PhaseContext, hub: HubClient, repo: str, files: list[LocalFile]) -> str | None:

@@ -1,10 +1,10 @@
 """How much GPU memory a run needs, part by part: an estimate that `micro_batch` rests on.
 
-Constants are the start values of notes/finetune.md, to be calibrated against
-torch.cuda.max_memory_allocated(): 16 bytes a parameter for mixed-precision full fine-tuning
-(weights, gradients, two Adam moments, all float32), 34 bytes per layer, token and hidden unit for
-activations (Korthikanti et al. 2022, "Reducing Activation Recomputation", equation 2, without the
-attention matrix, which fused kernels never store).
+The constants are start values, to be calibrated against `torch.cuda.max_memory_allocated()`: 16
+bytes a parameter for mixed-precision full fine-tuning (weights, gradients, two Adam moments, all
+float32), 34 bytes per layer, token and hidden unit for activations (Korthikanti et al. 2022,
+"Reducing Activation Recomputation", equation 2, without the attention matrix, which fused kernels
+never store).
 """
 
 from dataclasses import dataclass

@@ -24,8 +24,9 @@ from ftq_worker.training.clock import RunClock
 from ftq_worker.training.cpu_guard import CpuGuard
 from ftq_worker.training.events import EVAL_FIELDS, EventCallback, best_step, evaluations
 from ftq_worker.training.flow import FlowCallback, is_over
+from ftq_worker.training.resolve import with_packing
 from ftq_worker.training.scoring import rounded
-from ftq_worker.training.settings import TrainSettings, with_packing
+from ftq_worker.training.settings import TrainSettings
 from ftq_worker.training.sft import build_sft, pack
 from ftq_worker.training.trainers import FtqSFTTrainer, FtqTrainer
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ftq_shared.errors import Refused
 from ftq_shared.events import EventType
@@ -35,7 +35,7 @@ class Checks:
         return value
 
     def _send(self, name: str, ok: bool, message: str, started: float, hint: str = "") -> None:
-        more: dict[str, Any] = {"hint": hint} if hint else {}
+        more = {"hint": hint} if hint else {}
         seconds = round(time.monotonic() - started, 3)
         self._ctx.emit(EventType.CHECK, name=name, ok=ok, message=message, seconds=seconds, **more)
 

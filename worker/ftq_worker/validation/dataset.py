@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ftq_shared.errors import Refused
 from ftq_shared.hub import HubClient, RepoRecord, layout
@@ -21,7 +20,7 @@ _TEST_NAMES = ("test", "testing")
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundDataset:
     """A dataset before its rows are looked at."""
 
     place: Place
@@ -37,7 +36,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenSplits:
     """The splits that the job uses."""
 
     train: str
@@ -45,7 +44,7 @@ class Chosen:
     test: str | None  # None: the golden set comes from the training rows
 
 
-def find_dataset(ctx: PhaseContext, hub: HubClient, source: Source) -> tuple[Found, str]:
+def find_dataset(ctx: PhaseContext, hub: HubClient, source: Source) -> tuple[FoundDataset, str]:
     """Return the dataset and what to say about it; pins a Hub dataset to its commit.
 
     Raises Refused when it is not there, empty, of no known format, or needs a config's name.
@@ -55,7 +54,7 @@ def find_dataset(ctx: PhaseContext, hub: HubClient, source: Source) -> tuple[Fou
     return _on_disk(ctx, source)
 
 
-def _on_hub(record: RepoRecord, source: Source) -> tuple[Found, str]:
+def _on_hub(record: RepoRecord, source: Source) -> tuple[FoundDataset, str]:
     parts = layout(record)
     config = source.config or parts.default
     if not any(parts.configs.values()):
@@ -64,7 +63,7 @@ def _on_hub(record: RepoRecord, source: Source) -> tuple[Found, str]:
         raise _which_config(record.id, source.config, parts.names)
     splits = parts.configs[config]
     files = {name: split.files for name, split in splits.items()}
-    found = Found(
+    found = FoundDataset(
         place=Place.HUB,
         name=record.id,
         splits=files,
@@ -115,7 +114,7 @@ def _which_config(repo: str, asked: str | None, names: list[str]) -> Refused:
     )
 
 
-def _on_disk(ctx: PhaseContext, source: Source) -> tuple[Found, str]:
+def _on_disk(ctx: PhaseContext, source: Source) -> tuple[FoundDataset, str]:
     paths = find_files(ctx, source)
     for path in paths:
         if not os.access(path, os.R_OK):
@@ -126,7 +125,7 @@ def _on_disk(ctx: PhaseContext, source: Source) -> tuple[Found, str]:
                 file=path.name,
             )
     splits = {name: [str(path) for path in part] for name, part in split_files(paths).items()}
-    found = Found(
+    found = FoundDataset(
         place=source.place,
         name=source.name,
         splits=splits,
@@ -179,7 +178,7 @@ def _expand(path: Path) -> Iterable[Path]:
 @auto_rule(
     "data.test", "the dataset's test split, else golden rows are taken from the training rows"
 )
-def choose_splits(spec: JobSpec, found: Found) -> tuple[Chosen, str]:
+def choose_splits(spec: JobSpec, found: FoundDataset) -> tuple[ChosenSplits, str]:
     """Return the splits to use; raises Refused (`no_split`) with those that exist."""
     names = list(found.splits)
     train = _require(names, spec.data.split, "data.split")
@@ -188,7 +187,7 @@ def choose_splits(spec: JobSpec, found: Found) -> tuple[Chosen, str]:
     listed = ", ".join(f"{name} ({rows.count(found.rows.get(name))})" for name in names)
     uses = f"trains on {train}, validates on {validation or 'held-out rows'}, "
     uses += f"golden set from {test or train}"
-    return Chosen(train, validation, test), f"{listed}; {uses}"
+    return ChosenSplits(train, validation, test), f"{listed}; {uses}"
 
 
 def _require(names: list[str], name: str, field_name: str) -> str:
@@ -213,7 +212,7 @@ def _optional(
     return next((name for name in usual if name in names and name != train), None)
 
 
-def look_at_rows(hub: HubClient, found: Found, split: str) -> tuple[rows.Head, str]:
+def look_at_rows(hub: HubClient, found: FoundDataset, split: str) -> tuple[rows.Head, str]:
     """Return the first rows of a split; raises Refused when there are none that can be read."""
     if found.record is not None:
         part = rows.HubSplit(found.record, found.config, split, found.splits[split])
@@ -230,7 +229,7 @@ def look_at_rows(hub: HubClient, found: Found, split: str) -> tuple[rows.Head, s
     return head, f"columns {', '.join(head.columns)}"
 
 
-def total_rows(found: Found, split: str, head: rows.Head) -> dict[str, Any]:
+def total_rows(found: FoundDataset, split: str, head: rows.Head) -> dict[str, int | None]:
     """Return the rows per split, as far as they are known without reading everything."""
     known = dict(found.rows)
     if known.get(split) is None:

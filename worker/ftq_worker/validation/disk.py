@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ftq_shared.errors import Refused
 from ftq_shared.spec import JobSpec
-from ftq_worker.validation.dataset import Found
+from ftq_worker.validation.dataset import FoundDataset
 from ftq_worker.validation.weights import Weights
 
 # Prepared data: Arrow with texts and token ids, for the sets before and after cleaning.
@@ -18,7 +18,9 @@ _LORA_SHARE = 0.2
 _GB = 1e9
 
 
-def space_needed(spec: JobSpec, weights: Weights, data: Found, full: bool) -> tuple[int, int]:
+def space_needed(
+    spec: JobSpec, weights: Weights, data: FoundDataset, full: bool
+) -> tuple[int, int]:
     """Return the bytes that the storage and the Hub cache will take, an estimate."""
     parameters = weights.parameters or weights.size_bytes // 2
     checkpoints = (
@@ -46,8 +48,8 @@ def check_disk(needs: Mapping[Path, int]) -> tuple[None, str]:
             raise Refused(
                 f"too little room at {path}: {said[-1]}",
                 code="disk_full",
-                hint="free some (`ftq prune` clears old jobs), or set FTQ_STORAGE or HF_HOME to "
-                "a larger disk",
+                hint="make room on the host (folders of ended jobs in FTQ_STORAGE can go), or set "
+                "FTQ_STORAGE or HF_HOME to a larger disk",
             )
     return None, "; ".join(said)
 

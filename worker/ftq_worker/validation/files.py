@@ -39,16 +39,14 @@ class HubFiles:
 
     @property
     def name(self) -> str:
-        """The repo's id."""
         return self.record.id
 
     @property
     def sizes(self) -> Mapping[str, int]:
-        """Every file with its size in bytes."""
         return self.record.files
 
     def head(self, path: str, size_bytes: int) -> bytes | None:
-        """Return the beginning of a file, None when it is not there. Raises as HubClient does."""
+        """Raises as HubClient does."""
         if path not in self.record.files:
             return None
         return self.hub.read_head("model", self.record.id, path, self.record.sha, size_bytes)
@@ -63,12 +61,11 @@ class FolderFiles:
 
     @cached_property
     def sizes(self) -> Mapping[str, int]:
-        """Every file with its size in bytes."""
         paths = [Path(at) / name for at, _, names in os.walk(self.root) for name in names]
         return {path.relative_to(self.root).as_posix(): path.stat().st_size for path in paths}
 
     def head(self, path: str, size_bytes: int) -> bytes | None:
-        """Return the beginning of a file, None when it is not there; raises Refused."""
+        """Raises Refused (`unreadable_file`)."""
         try:
             with (self.root / path).open("rb") as file:
                 return file.read(size_bytes)

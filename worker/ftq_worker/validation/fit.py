@@ -1,6 +1,6 @@
 """Do model, dataset, task and settings go together?"""
 
-from ftq_shared.errors import Refused
+from ftq_shared.errors import Refused, task_unsupported
 from ftq_shared.spec import JobSpec, Task
 from ftq_worker.data.columns import ColumnLayout
 from ftq_worker.validation.architecture import Architecture
@@ -12,12 +12,7 @@ _WRITES = (Task.SFT, Task.TEXT, Task.PREFERENCE)
 def check_task(spec: JobSpec, layout: ColumnLayout) -> tuple[Task, str]:
     """Return the task; raises Refused when this version does not train it."""
     if layout.task not in TRAINED_TASKS:
-        raise Refused(
-            f"the task {layout.task} is not trained by this version",
-            code="task_unsupported",
-            hint="map the columns to prompt and completion, and write task: sft",
-            field="task",
-        )
+        raise task_unsupported(layout.task)
     how = "given" if spec.task is not Task.AUTO else f"from the columns: {layout.name}"
     return layout.task, f"{layout.task} ({how})"
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ftq_shared.errors import Refused
+from ftq_shared.errors import Refused, max_length_above
 from ftq_shared.hub import HubClient, RepoRecord
 from ftq_shared.sources import Place, Source
 from ftq_shared.spec import JobSpec
@@ -100,13 +100,8 @@ def model_facts(
 
 
 def check_length(spec: JobSpec, architecture: Architecture) -> tuple[int | None, str]:
-    """Return the longest input; raises Refused when the spec asks for more."""
+    """Return the longest input; raises Refused (`max_length`) when the spec asks for more."""
     limit, asked = architecture.max_positions, spec.train.max_length
     if limit is not None and isinstance(asked, int) and asked > limit:
-        raise Refused(
-            f"train.max_length is {asked}, the model takes up to {limit} tokens",
-            code="too_long",
-            hint=f"--set train.max_length={limit}, or choose a model with a longer input",
-            field="train.max_length",
-        )
+        raise max_length_above(asked, limit)
     return limit, f"up to {limit} tokens" if limit else "no limit of the input is stated"

@@ -223,13 +223,10 @@ def _refuse_broken(row: Row | None) -> None:
     """Raise Refused for a row that cannot be read, when not one can."""
     if row is None:
         return
-    line = {} if row.line is None else {"line": row.line}
     at = "" if row.line is None else f", line {row.line}"
     raise Refused(
         f"{row.file}{at}: {row.problem}; no row of it can be read",
         code="bad_row",
         hint="mend the file; each line of a .jsonl file is one JSON object",
-        file=row.file,
-        row=row.number,
-        **line,
+        **row.where(),
     )

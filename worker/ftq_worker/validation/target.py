@@ -1,6 +1,6 @@
 """May the result be pushed to where the spec says?"""
 
-from ftq_shared.errors import Refused
+from ftq_shared.errors import target_taken
 from ftq_shared.hub import HubClient, RepoState
 from ftq_shared.spec import JobSpec
 
@@ -23,9 +23,4 @@ def check_target(hub: HubClient, spec: JobSpec) -> tuple[str, str]:
         return repo, f"{repo} can be written and {_WORDS[state]}"
     if spec.publish.overwrite:
         return repo, f"{repo} can be written; what it holds is replaced (publish.overwrite)"
-    raise Refused(
-        f"{repo} holds something that ftq did not put there",
-        code="target_taken",
-        hint="choose another repo with --publish-to, or --set publish.overwrite=true to replace it",
-        field="publish.repo",
-    )
+    raise target_taken(repo)
