@@ -5,14 +5,8 @@ from typing import Any
 
 import pytest
 from redis.exceptions import ResponseError
-from tests.support.store_contract import (
-    HOST,
-    Events,
-    StoreContract,
-    place,
-    run,
-    submit,
-)
+from tests.support.store_contract import Events, StoreContract
+from tests.support.store_jobs import HOST, place, run, submit
 
 from ftq_shared import keys
 from ftq_shared.events import Event, EventType, make_body

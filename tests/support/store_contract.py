@@ -7,51 +7,16 @@ import pytest
 from redis.exceptions import ResponseError
 
 from ftq_shared.errors import ErrorInfo, NoSuchJob
-from ftq_shared.events import Event, EventType, make_body
+from ftq_shared.events import Event, EventType
 from ftq_shared.hosts import HostStore
 from ftq_shared.job_record import InputFile
-from ftq_shared.spec import JobSpec
 from ftq_shared.states import JobState, Phase
 from ftq_shared.store import JobStore, Lease, Outcome, Placement
-
-SPEC = JobSpec(model="org/model", dataset="org/data")
-HOST = {
-    "slots": 2,
-    "gpus": [{"uuid": "GPU-a", "name": "Test", "memory_gb": 10}],
-    "storage_id": "s1",
-    "draining": "0",
-    "version": "0",
-}
+from tests.support.store_jobs import HOST, log, place, run, spec_with, submit
 
 MOST = 25  # deaths: more than a record holds
 
 Events = Callable[[str], list[Event]]  # of a job, oldest first
-
-
-def spec_with(**resources: object) -> JobSpec:
-    raw = {"model": "org/model", "dataset": "org/data", "resources": resources}
-    return JobSpec.model_validate(raw)
-
-
-def submit(store: JobStore, key: str = "k", job: str = "ft-aaaaaaaa", spec: JobSpec = SPEC) -> str:
-    return store.submit(job, spec, client_key=key, owner="me@here", endpoint="")
-
-
-def place(store: JobStore, job: str, random: str = "0" * 16) -> str:
-    record = store.get(job)
-    token, why = store.place(Placement(job, record.version, "h1", "i1", "cpu"), random)
-    assert token, why
-    return token
-
-
-def run(store: JobStore, job: str) -> str:
-    token = place(store, job)
-    assert store.claim(job, token, nonce="n", instance="i1", storage_id="s1") == "ok"
-    return token
-
-
-def log(line: str) -> str:
-    return make_body(EventType.LOG, {"line": line}, attempt=1, host="h1", phase=Phase.VALIDATE)
 
 
 def states(events: list[Event]) -> list[str]:
@@ -360,20 +325,18 @@ class StoreContract:
         jobs = [submit(store, str(number), f"ft-{number:08d}") for number in range(5)]
         newest = [record.id for record in store.newest_first(page=2)]
         assert newest == sorted(jobs, reverse=True)
-        assert [it.id for it in store.get_many([jobs[3], "ft-zzzzzzzz", jobs[0]])] == [
-            jobs[3],
-            jobs[0],
-        ]
+        found = store.get_many([jobs[3], "ft-zzzzzzzz", jobs[0]])
+        assert [record.id for record in found] == [jobs[3], jobs[0]]
         with pytest.raises(NoSuchJob, match="no job ft-zzzzzzzz"):
             store.get("ft-zzzzzzzz")
 
     def test_a_lease_is_what_the_record_says_of_it(self, store: JobStore, hosts: HostStore) -> None:
-        job, token = submit(store), ""
+        job = submit(store)
         assert (store.leases(), store.leased()) == ([], [])
         token = run(store, job)
         store.renew({job: token})
-        state = JobState.RUNNING
-        assert store.leases() == [Lease(job, 1, state, token, 1, "h1", "i1", "cpu", (), "s1")]
+        lease = Lease(job, 1, JobState.RUNNING, token, 1, "h1", "i1", "cpu", (), "s1")
+        assert store.leases() == [lease]
         assert store.leased() == [store.get(job)]
 
     def test_one_doorbell_is_enough(self, store: JobStore) -> None:

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError
-from tests.support.store_contract import HOST, Events, StoreContract, place, run, submit
+from tests.support.store_contract import Events, StoreContract
+from tests.support.store_jobs import HOST, log, place, run, submit
 
 from ftq_shared.hosts import HostStore
 from ftq_shared.keys import HOST_LOST_S
 from ftq_shared.memory import MemoryBroker, MemoryHosts, MemoryStore
-from ftq_shared.states import JobState, Phase
+from ftq_shared.states import JobState
 from ftq_shared.store import JobStore, Placement, Server
 
 AWAY = ConnectionError("away")
@@ -131,8 +132,6 @@ def test_milestones_are_kept_apart(
 ) -> None:
     job = submit(store)
     token = run(store, job)
-    bodies = ['{"attempt":1,"host":"h1","time":"t","phase":"train","type":"log","data":{}}'] * 2
-    assert store.append(job, token, 1, bodies, milestones=[False, True]) == (2, "ok")
+    assert store.append(job, token, 1, [log("1"), log("2")], milestones=[False, True]) == (2, "ok")
     assert [event.seq for event in broker.events(job)] == [1, 2, 3, 4, 5]
     assert [event.seq for event in broker.events(job, milestones=True)] == [1, 2, 3, 5]
-    assert broker.events(job)[3].phase is Phase.TRAIN
