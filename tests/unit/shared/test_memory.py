@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError
+from tests.support.clock import Clock
 from tests.support.store_contract import Events, StoreContract
 from tests.support.store_jobs import HOST, log, place, run, submit
 
@@ -16,16 +17,6 @@ from ftq_shared.states import JobState
 from ftq_shared.store import JobStore, Placement, Server
 
 AWAY = ConnectionError("away")
-
-
-class Clock:
-    """A clock that the test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
