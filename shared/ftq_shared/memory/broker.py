@@ -58,10 +58,11 @@ class MemoryBroker:
         self._faults.append(Fault(error, call, done))
 
     def events(self, job: str, *, milestones: bool = False) -> list[Event]:
-        """Return a job's events, oldest first; only those that are kept for late readers."""
-        it = self.held.jobs[job]
-        numbers = it.kept if milestones else range(1, len(it.lines) + 1)
-        return [Event.from_json(it.lines[number - 1]) for number in numbers]
+        """Return a job's events, oldest first: all, or those that are kept for late readers."""
+        with self._lock:
+            it = self.held.jobs[job]
+            numbers = it.kept if milestones else range(1, len(it.lines) + 1)
+            return [Event.from_json(it.lines[number - 1]) for number in numbers]
 
     def snapshot(self) -> Held:
         """Return a copy of what the broker holds, to roll back to."""

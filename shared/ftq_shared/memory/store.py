@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class MemoryStore(JobStore):
     """A `JobStore` without a server; see the package for what it promises."""
 
-    def __init__(self, broker: MemoryBroker | None = None) -> None:
+    def __init__(self, broker: MemoryBroker | None = None) -> None:  # no `super`: no Redis
         self.broker = broker or MemoryBroker()
 
     def _job(self, job: str) -> MemoryJob | None:
