@@ -13,6 +13,8 @@ from ftq_client.local.valkey import EmbeddedBroker
 from ftq_shared.broker import connect
 from ftq_shared.store import JobStore
 
+pytest.register_assert_rewrite("tests.support.store_contract")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # As on a worker (see PINNED in ftq_worker.host.environment), and before any test imports torch.

@@ -94,9 +94,7 @@ class HostStore:
         `replaces` is the instance of a predecessor that is known to be dead.
         Raises UsageError when another live worker has the name.
         """
-        text = json.dumps(
-            {k: v if isinstance(v, str) else json.dumps(v) for k, v in fields.items()}
-        )
+        text = json.dumps(as_hash(fields))
         status, detail = self._beat(
             keys=[keys.host(name), keys.HOSTS, keys.QUEUES],
             args=[
@@ -110,11 +108,7 @@ class HostStore:
             ],
         )
         if status == "taken":
-            raise UsageError(
-                f"another worker is called {name!r}",
-                code="name_taken",
-                hint="give this one another name: ftq worker --name NAME",
-            )
+            raise name_taken(name)
         return bool(detail == "1")
 
     def drain(self, name: str) -> str:
@@ -154,6 +148,20 @@ class HostStore:
         if gone := [n for n, raw in zip(names, found, strict=True) if not raw.get("instance")]:
             self.redis.srem(keys.HOSTS, *gone)
         return [host for raw in found if (host := _host(raw, now_ms))]
+
+
+def as_hash(fields: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a heartbeat says as the record holds it."""
+    return {k: v if isinstance(v, str) else json.dumps(v) for k, v in fields.items()}
+
+
+def name_taken(name: str) -> UsageError:
+    """Return the error for a worker whose name belongs to another one that lives."""
+    return UsageError(
+        f"another worker is called {name!r}",
+        code="name_taken",
+        hint="give this one another name: ftq worker --name NAME",
+    )
 
 
 def _host(raw: Mapping[str, str], now_ms: float) -> HostRecord | None:

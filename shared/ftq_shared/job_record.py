@@ -1,7 +1,7 @@
 """The job record as Python sees it: a frozen copy of the Redis hash."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
@@ -222,6 +222,27 @@ def _add_summary(row: JobRow, summary: Mapping[str, str]) -> None:
         row["waiting"] = waiting
     if error := summary.get("error"):
         row["error"] = json.loads(error)
+
+
+def new_record(
+    spec: "JobSpec", *, owner: str, endpoint: str, inputs: Iterable[InputFile]
+) -> dict[str, str]:
+    """Return the fields that a submit writes into the record."""
+    record = {
+        "v": RECORD_VERSION,
+        "spec": spec.canonical(),
+        "name": spec.name or "",
+        "owner": owner,
+        "phase": Phase.VALIDATE,
+        "priority": spec.resources.priority,
+        "max_attempts": spec.resources.max_attempts,
+        "gpu_request": spec.resources.gpus,
+        "min_vram_gb": spec.resources.min_vram_gb or 0,
+        "max_runtime_s": spec.resources.max_runtime or 0,
+        "endpoint": endpoint,
+        "inputs": json.dumps([vars(f) for f in inputs]),
+    }
+    return {field: str(value) for field, value in record.items()}
 
 
 # What the record holds by name; the rest is its summary.

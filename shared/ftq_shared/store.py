@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ftq_shared import keys, scripts
 from ftq_shared.errors import ErrorInfo, NoSuchJob
-from ftq_shared.job_record import RECORD_VERSION, InputFile, JobRecord
+from ftq_shared.job_record import RECORD_VERSION, InputFile, JobRecord, new_record
 from ftq_shared.states import JobState, Phase
 
 log = logging.getLogger(__name__)
@@ -99,21 +99,7 @@ class JobStore:
 
         A second call with the same `client_key` changes nothing and returns the first one's id.
         """
-        record = {
-            "v": RECORD_VERSION,
-            "spec": spec.canonical(),
-            "name": spec.name or "",
-            "owner": owner,
-            "phase": Phase.VALIDATE,
-            "priority": spec.resources.priority,
-            "max_attempts": spec.resources.max_attempts,
-            "gpu_request": spec.resources.gpus,
-            "min_vram_gb": spec.resources.min_vram_gb or 0,
-            "max_runtime_s": spec.resources.max_runtime or 0,
-            "endpoint": endpoint,
-            "inputs": json.dumps([vars(f) for f in inputs]),
-        }
-        text = json.dumps({field: str(value) for field, value in record.items()})
+        text = json.dumps(new_record(spec, owner=owner, endpoint=endpoint, inputs=inputs))
         return str(
             self._run(
                 "submit", job, text, keys.SUBMIT_TTL_S, sealed, extra_keys=[keys.submit(client_key)]
@@ -140,7 +126,7 @@ class JobStore:
         """Return a job's record; raises NoSuchJob."""
         raw: dict[str, str] = self.redis.hgetall(keys.job(job))  # type: ignore[assignment]
         if not raw.get("state"):
-            raise NoSuchJob(f"there is no job {job}", hint="`ftq list -a` shows all jobs")
+            raise no_such_job(job)
         return JobRecord.from_hash(raw)
 
     def find(self, prefix: str) -> str:
@@ -152,16 +138,10 @@ class JobStore:
         if self.redis.exists(keys.job(wanted)):
             return wanted
         pattern = "".join(c for c in wanted if c.isalnum() or c == "-") + "*"
-        found = sorted({name for name, _ in self.redis.zscan_iter(keys.JOBS, pattern, count=5000)})
-        if len(found) == 1:
-            return str(found[0])
-        if not found:
-            raise NoSuchJob(f"there is no job {prefix}", hint="`ftq list -a` shows all jobs")
-        raise NoSuchJob(
-            f"{prefix} fits {len(found)} jobs: {', '.join(found[:10])}",
-            code="ambiguous_job",
-            hint="give more characters of the id",
+        found = sorted(
+            {str(name) for name, _ in self.redis.zscan_iter(keys.JOBS, pattern, count=5000)}
         )
+        return only_one(prefix, found)
 
     def newest_first(self, *, page: int = 200) -> Iterator[JobRecord]:
         """Yield all jobs, newest first, reading a page at a time."""
@@ -307,12 +287,9 @@ class JobStore:
         fields: Mapping[str, str] | None = None,
     ) -> Literal["ok", "stale"]:
         """End the phase, or the job."""
-        stored = dict(fields or {})
-        if error:
-            stored["error"] = json.dumps(error.to_json())
-        exit_code = {"succeeded": 0, "cancelled": 4}.get(outcome, error.exit_code if error else 1)
+        stored, exit_code = ending(outcome, error, fields)
         answer: Literal["ok", "stale"] = self._run(
-            "finish", job, token, outcome, next_phase or "", json.dumps(stored), int(exit_code)
+            "finish", job, token, outcome, next_phase or "", json.dumps(stored), exit_code
         )
         return answer
 
@@ -336,6 +313,33 @@ class JobStore:
     def sealed_secrets(self, job: str) -> str:
         """Return the job's sealed box, '' when it has none."""
         return str(self.redis.get(keys.secret(job)) or "")
+
+
+def ending(
+    outcome: Outcome, error: ErrorInfo | None, fields: Mapping[str, str] | None
+) -> tuple[dict[str, str], int]:
+    """Return what a finish writes into the record, and the job's exit code if it ends there."""
+    failed = {"error": json.dumps(error.to_json())} if error else {}
+    code = {"succeeded": 0, "cancelled": 4}.get(outcome, error.exit_code if error else 1)
+    return {**(fields or {}), **failed}, int(code)
+
+
+def no_such_job(job: str) -> NoSuchJob:
+    """Return the error for an id or prefix that names no job."""
+    return NoSuchJob(f"there is no job {job}", hint="`ftq list -a` shows all jobs")
+
+
+def only_one(prefix: str, found: Sequence[str]) -> str:
+    """Return the one job that a prefix fits; raises NoSuchJob when it fits none or several."""
+    if not found:
+        raise no_such_job(prefix)
+    if len(found) == 1:
+        return found[0]
+    raise NoSuchJob(
+        f"{prefix} fits {len(found)} jobs: {', '.join(found[:10])}",
+        code="ambiguous_job",
+        hint="give more characters of the id",
+    )
 
 
 def is_damage(error: Exception) -> bool:

@@ -1,4 +1,4 @@
-"""Ten thousand random histories of all scripts against a model, and no illegal state.
+"""Ten thousand random histories of all scripts against the store in memory, and no illegal state.
 
 The seed is printed; FTQ_CHAOS_SEED runs the same histories again.
 """

@@ -1,10 +1,9 @@
-"""What stands in a real broker, read in one go and held against the model in `job_model`."""
+"""What stands in a real broker, read in one go and held against its twin in memory."""
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
@@ -12,13 +11,17 @@ from redis import Redis
 
 from ftq_shared import keys, scripts
 from ftq_shared.broker import connect
-from ftq_shared.hosts import HostStore
+from ftq_shared.events import EventType
+from ftq_shared.hosts import HostRecord, HostStore
+from ftq_shared.job_record import JobRecord
+from ftq_shared.memory import MemoryBroker
+from ftq_shared.memory.jobs import Held, MemoryJob
+from ftq_shared.states import TERMINAL
 from ftq_shared.store import JobStore
-from tests.support.job_model import Job, Model
 
 CLOCK = "test:clock"  # seconds; not one of ftq's keys, so it does not go back with them
-UNSET = dict.fromkeys(("beat", "round", "fresh_after", "exit_code"), "0")  # until it is written
 NOISE = {"beat", "version", "updated_ms"}  # of a record: what a repeated call may still touch
+JSON = ("deaths", "error")  # of a record's summary: Lua may write its fields in another order
 FLEET = {keys.JOBS, keys.QUEUE, keys.LEASES, keys.HOSTS, keys.QUEUES, keys.INPUT_SIZES}
 
 # Everything under ftq:, with what is new in the streams: one round trip, one string.
@@ -70,6 +73,14 @@ class World:
 
 
 @dataclass(frozen=True)
+class Offer:
+    """What an instance of a host has offered."""
+
+    slots: int  # the most of all its heartbeats
+    gpus: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class View:
     """What stands in the broker."""
 
@@ -92,14 +103,17 @@ class View:
 
 
 class Checker:
-    """Compares all that it reads with a model; raises AssertionError."""
+    """Compares all that it reads with the twin; raises AssertionError."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.seen: dict[str, str] = {}  # stream -> newest id that was compared
 
-    def look(self, model: Model) -> View:
-        """Read everything, compare it with the model, and check what must always hold."""
+    def look(self, twin: MemoryBroker, inputs: Set[str], offers: Mapping[str, Offer]) -> View:
+        """Read everything, compare it with the twin, and check what must always hold.
+
+        `inputs` are the jobs whose files were sent to the broker.
+        """
         found = json.loads(self._world.look(args=[json.dumps(self.seen)]))
         values = {key: value for key, _, value in found}
         records = {
@@ -108,146 +122,113 @@ class Checker:
             if key.startswith("ftq:job:")
         }
         view = View({key: ttl for key, ttl, _ in found}, values, records)
-        assert set(records) == set(model.jobs)
-        for job in model.jobs.values():
+        held = twin.held
+        assert set(records) == set(held.jobs)
+        for name, job in held.jobs.items():
             _check_record(view, job)
             _check_lifetimes(view, job)
-            for name, wanted in (
-                (keys.events(job.id), range(1, len(job.events) + 1)),
-                (keys.kept(job.id), job.kept),
-            ):
-                self._check_stream(view, name, wanted, job, model.clock_s)
-        _check_fleet(view, model)
-        _check_room(view, model)
-        _check_owners(view, model)
+            self._check_stream(view, keys.events(name), range(1, len(job.lines) + 1), job)
+            self._check_stream(view, keys.kept(name), job.kept, job)
+        _check_fleet(view, held)
+        _check_inputs(view, twin, inputs)
+        _check_room(view, offers)
+        _check_owners(view, held)
         return view
 
-    def _check_stream(
-        self, view: View, name: str, wanted: Sequence[int], job: Job, clock_s: int
-    ) -> None:
-        """Compare what is new in a stream: the numbers `wanted`, and what the model said."""
+    def _check_stream(self, view: View, name: str, wanted: Sequence[int], job: MemoryJob) -> None:
+        """Compare what is new in a stream: the numbers `wanted`, and what the twin says."""
         count, new = view.values[name]
-        assert count == len(wanted), f"{name} has {count} events, the model {len(wanted)}"
+        assert count == len(wanted), f"{name} has {count} events, the twin {len(wanted)}"
         for (seq, (_, line)), number in zip(new, wanted[count - len(new) :], strict=True):
-            event = json.loads(line)
             assert seq == f"{number}-0"
-            assert (event["job"], event["seq"]) == (job.id, number)
-            assert (event["type"], _said(event)) == job.events[number - 1]
-            assert event["type"] == "log" or event["time"] == _iso(clock_s)
+            assert json.loads(line) == json.loads(job.lines[number - 1])
             self.seen[name] = seq
 
 
-def _check_record(view: View, job: Job) -> None:
-    record, expected = view.records[job.id], _expected_record(job)
-    got: dict[str, Any] = {name: record.get(name, UNSET.get(name, "")) for name in expected}
-    got["deaths"] = _deaths(record)
-    got["error"] = json.loads(record.get("error") or "{}").get("code", "")
-    assert got == expected, f"{job.id}: {_difference(got, expected)}"
+def _check_record(view: View, job: MemoryJob) -> None:
+    """Every field is the twin's, but for how often it was changed."""
+    real = JobRecord.from_hash(view.records[job.record.id])
+    got, expected = _plain(replace(real, version=0)), _plain(replace(job.seen(), version=0))
+    assert got == expected, f"{real.id}: {_difference(got, expected)}"
 
 
-def _check_lifetimes(view: View, job: Job) -> None:
+def _plain(record: JobRecord) -> dict[str, Any]:
+    """Return the fields of a record with those of its summary; what is empty is not there."""
+    inner = {name: text for name, text in record.summary.items() if text and name != "updated_ms"}
+    parsed = {name: json.loads(inner[name]) for name in JSON if name in inner}
+    return vars(record) | {"summary": None} | inner | parsed
+
+
+def _check_lifetimes(view: View, job: MemoryJob) -> None:
     """What belongs to a job that ended has a time to live; before, it has none."""
-    for name in (keys.job(job.id), keys.events(job.id), keys.kept(job.id)):
-        assert (view.ttls[name] > 0) is job.ended, f"{name} lives {view.ttls[name]} s"
-    assert (keys.secret(job.id) in view.ttls) is job.secret
-    assert view.ttls.get(keys.inputs(job.id)) == (-1 if job.inputs else None)
+    name, ended = job.record.id, job.record.state in TERMINAL
+    for key in (keys.job(name), keys.events(name), keys.kept(name)):
+        assert (view.ttls[key] > 0) is ended, f"{key} lives {view.ttls[key]} s"
+    assert view.values.get(keys.secret(name), "") == job.sealed
 
 
-def _check_fleet(view: View, model: Model) -> None:
-    """The queue, the leases, the hosts and the locks are those of the model."""
-    jobs, values = model.jobs.values(), view.values
+def _members(view: View, key: str) -> set[str]:
+    return set(view.values.get(key, ()))
 
-    def members(key: str) -> set[str]:
-        return set(values.get(key, ()))
 
-    queued = sorted(job.place for job in jobs if job.state == "queued")
-    assert list(values.get(keys.QUEUE, ())) == [job for _, _, job in queued]
-    assert members(keys.LEASES) == {job.id for job in jobs if job.leased}
-    assert members(keys.JOBS) == set(model.jobs)
-    assert members(keys.HOSTS) == set(model.hosts)
-    held = {job.id for job in jobs if job.inputs}
-    assert members(keys.INPUT_SIZES) == model.sent_inputs | held
-    for name, host in model.hosts.items():
+def _check_fleet(view: View, held: Held) -> None:
+    """The queue, the leases, the hosts and the locks are those of the twin."""
+    values = view.values
+    assert list(values.get(keys.QUEUE, ())) == held.queue()
+    assert _members(view, keys.LEASES) == {job.record.id for job in held.leased()}
+    assert _members(view, keys.JOBS) == set(held.jobs)
+    assert _members(view, keys.HOSTS) == set(held.hosts)
+    for name, host in held.hosts.items():
         record = _pairs(values[keys.host(name)])
-        assert record["instance"] == host.instance
-        assert int(record["beat_ms"]) == host.beat_s * 1000
+        assert HostRecord.from_hash(record, host.record.beat_ms) == host.record
         assert (record.get("drain_wanted") == "1") is host.drain_wanted
-    locks = {keys.lock(what): f"{job} {token}" for what, (job, token) in model.locks.items()}
+    locks = {keys.lock(what): f"{job} {token}" for what, (job, token) in held.locks.items()}
     assert {k: v for k, v in values.items() if k.startswith("ftq:lock:")} == locks
 
 
-def _check_room(view: View, model: Model) -> None:
+def _check_inputs(view: View, twin: MemoryBroker, inputs: Set[str]) -> None:
+    """Files that were sent are held, from the submit to the first end without a time to live."""
+    submitted = twin.held.jobs.keys()
+    ended = {
+        job
+        for job in inputs & submitted
+        for event in twin.events(job)
+        if event.type is EventType.STATE and event.data["state"] in TERMINAL
+    }
+    assert _members(view, keys.INPUT_SIZES) == inputs - ended
+    for job in submitted:
+        held = job in inputs - ended
+        assert view.ttls.get(keys.inputs(job)) == (-1 if held else None)
+
+
+def _check_room(view: View, offers: Mapping[str, Offer]) -> None:
     """No GPU has two jobs, and no instance more than it offers."""
     slots: Counter[str] = Counter()
     taken: set[str] = set()
     for job in view.values.get(keys.LEASES, ()):
         instance, gpus = view.field(job, "instance"), set(json.loads(view.field(job, "gpus")))
-        offered_slots, offered_gpus = model.offers[instance]
+        offer = offers[instance]
         slots[instance] += view.field(job, "slot") == "cpu"
-        assert slots[instance] <= offered_slots, f"{instance} has no slot for {job}"
-        assert gpus <= set(offered_gpus) - taken, f"{job} got a GPU that is not free"
+        assert slots[instance] <= offer.slots, f"{instance} has no slot for {job}"
+        assert gpus <= set(offer.gpus) - taken, f"{job} got a GPU that is not free"
         taken |= gpus
 
 
-def _check_owners(view: View, model: Model) -> None:
+def _check_owners(view: View, held: Held) -> None:
     """No key without an owner or a time to live."""
     of_jobs = (keys.job, keys.events, keys.kept, keys.secret, keys.inputs)
-    owned = FLEET | {key(job) for key in of_jobs for job in model.jobs}
+    owned = FLEET | {key(job) for key in of_jobs for job in held.jobs}
     for key, ttl in view.ttls.items():
         assert ttl > 0 or key in owned, f"{key} is nobody's and lives for ever"
 
 
-def _expected_record(job: Job) -> dict[str, Any]:
-    """Return the fields of a record that the model knows."""
-    return {
-        "state": job.state,
-        "phase": job.phase,
-        "v": str(job.record_version),
-        "attempt": str(job.attempt),
-        "tries": str(job.tries),
-        "cancel": str(int(job.cancel)),
-        "token": job.token,
-        "token_number": str(job.token_number),
-        "host": job.host,
-        "instance": job.instance,
-        "slot": job.slot,
-        "gpus": json.dumps(job.gpus),
-        "beat": str(job.beat),
-        "ordinal": str(job.ordinal),
-        "storage_id": job.storage_id,
-        "lock": keys.lock(job.lock) if job.lock else "",
-        "waiting": job.waiting,
-        "step": job.step,
-        "seq": str(len(job.events)),
-        "round": str(job.round),
-        "fresh_after": str(job.fresh_after),
-        "exit_code": str(job.exit_code),
-        "deaths": job.deaths,
-        "error": job.error,
-    }
-
-
-def _deaths(record: Mapping[str, str]) -> list[tuple[int, str, str, str]]:
-    raw = json.loads(record.get("deaths") or "[]")
-    return [(d["attempt"], d["phase"], d["host"], d["reason"]) for d in raw]
-
-
-def _said(event: Mapping[str, Any]) -> str:
-    data = event["data"]
-    return str(data.get("state") or data.get("line") or data.get("reason"))
-
-
 def _difference(got: dict[str, Any], expected: dict[str, Any]) -> str:
     return ", ".join(
-        f"{name} is {got[name]!r}, the model says {expected[name]!r}"
-        for name in expected
-        if got[name] != expected[name]
+        f"{name} is {got.get(name)!r}, the twin says {expected.get(name)!r}"
+        for name in got | expected
+        if got.get(name) != expected.get(name)
     )
 
 
 def _pairs(flat: list[str]) -> dict[str, str]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
-
-
-def _iso(clock_s: int) -> str:
-    return datetime.fromtimestamp(clock_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")

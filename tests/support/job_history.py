@@ -1,16 +1,21 @@
-"""One history of calls on a real broker and on the model: sent, repeated, late, and undone."""
+"""One history of calls on a real broker and on the twin: sent, repeated, late, and undone."""
 
-import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redis.exceptions import ResponseError
 
+from ftq_shared import keys
 from ftq_shared.errors import UsageError
+from ftq_shared.events import EventType
+from ftq_shared.hosts import HostStore
+from ftq_shared.job_record import JobRecord
+from ftq_shared.memory import MemoryBroker, MemoryHosts, MemoryStore
+from ftq_shared.memory.jobs import Held
 from ftq_shared.states import TRANSITIONS
-from tests.support.broker_view import CLOCK, Checker, View, World
-from tests.support.job_model import Model
+from ftq_shared.store import JobStore, Placement
+from tests.support.broker_view import CLOCK, Checker, Offer, View, World
 
 START_S = 1_800_000_000
 ARROWS = {(t.source, t.target, t.script) for t in TRANSITIONS}
@@ -28,8 +33,17 @@ class Call:
     args: tuple[Any, ...]
     options: Mapping[str, Any]
 
-    def on(self, target: Any) -> Any:
-        return getattr(target, self.name)(*self.args, **self.options)
+    def on(self, store: JobStore, hosts: HostStore) -> Any:
+        """Return its answer; of a refusal, the code."""
+        target = hosts if hasattr(hosts, self.name) else store
+        try:
+            return getattr(target, self.name)(*self.args, **self.options)
+        except UsageError as error:
+            return error.code
+        except ResponseError as error:
+            if not str(error).startswith("EXISTS"):
+                raise
+            return "exists"
 
 
 @dataclass(frozen=True)
@@ -37,7 +51,8 @@ class Memory:
     """The broker as it was, to go back to."""
 
     dumps: list[tuple[bytes, int, bytes]]  # key, time to live in ms or 0, value
-    model: Model
+    held: Held
+    inputs: set[str]
     effects: set[int]
     seen: dict[str, str]
     view: View
@@ -49,7 +64,12 @@ class History:
     def __init__(self, world: World) -> None:
         world.histories += 1
         world.redis.flushdb()
-        self.world, self.model, self.checker = world, Model(START_S), Checker(world)
+        self.world, self.checker = world, Checker(world)
+        self.clock_s = START_S
+        self.twin = MemoryBroker(lambda: self.clock_s)
+        self._store, self._hosts = MemoryStore(self.twin), MemoryHosts(self.twin)
+        self.inputs: set[str] = set()  # jobs whose files were sent
+        self.offers: dict[str, Offer] = {}  # of every instance, also of those that are gone
         self.calls = 0
         self.waiting: list[Call] = []  # for `deliver`: to be sent again, or still on their way
         self.memories: list[Memory] = []
@@ -59,7 +79,11 @@ class History:
         self.look()
 
     def look(self) -> None:
-        self.view = self.checker.look(self.model)
+        self.view = self.checker.look(self.twin, self.inputs, self.offers)
+
+    def jobs(self) -> dict[str, JobRecord]:
+        """Return the twin's records, which are the real ones but for their versions."""
+        return {name: job.seen() for name, job in sorted(self.twin.held.jobs.items())}
 
     # -- calls
 
@@ -79,39 +103,62 @@ class History:
             self.waiting.append(call)
 
     def arrive(self, call: Call) -> Any:
-        """Let a call run on broker and model; compare answer, state, and the way there."""
+        """Let a call run on broker and twin; compare answer, state, and the way there."""
         self.world.calls += 1
-        before = self.view
-        self.model.versions = {job: before.number(job, "version") for job in before.records}
-        answer, expected = self._really(call), call.on(self.model)
-        allowed = expected if isinstance(expected, set) else [expected]
-        assert answer in allowed, f"{call} answered {answer!r}, the model says {expected!r}"
+        before, versions = self.view, self._versions()
+        expected = self._for_twin(call).on(self._store, self._hosts)
+        answer = call.on(self.world.store, self.world.hosts)
+        assert answer == expected, f"{call} answered {answer!r}, the twin says {expected!r}"
         if call.name == "place" and answer[0]:
             self._note_token(call.args[0].job, answer[0], call.args[0].instance)
+        if call.name == "beat" and answer != "name_taken":
+            self._note_offer(*call.args)
         self.look()
+        self._check_versions(before, versions)
         self._check_steps(before, SCRIPTS.get(call.name, call.name))
         if call.name in ONCE and before.core() != self.view.core():
             assert call.number not in self._effects, f"{call} took effect twice"
             self._effects.add(call.number)
         return answer
 
-    def _really(self, call: Call) -> Any:
-        hosts, store = self.world.hosts, self.world.store
-        try:
-            return call.on(hosts if hasattr(hosts, call.name) else store)
-        except UsageError as error:
-            return error.code
-        except ResponseError as error:
-            if not str(error).startswith("EXISTS"):
-                raise
-            return "exists"
+    def write_version(self, job: str, version: int) -> None:
+        """Let a record be of another version of ftq, as after an upgrade."""
+        it = self.twin.held.jobs[job]
+        it.record = replace(it.record, record_version=version)
+        self.world.redis.hset(keys.job(job), "v", version)
+
+    def _versions(self) -> dict[str, int]:
+        return {name: job.record.version for name, job in self.twin.held.jobs.items()}
+
+    def _for_twin(self, call: Call) -> Call:
+        """Return the call as the twin gets it: it counts the versions of a record its own way."""
+        if call.name != "place":
+            return call
+        plan: Placement = call.args[0]
+        current = plan.version == self.view.number(plan.job, "version")
+        own = replace(plan, version=self._versions().get(plan.job, 0) if current else -1)
+        return replace(call, args=(own, *call.args[1:]))
+
+    def _check_versions(self, before: View, twins: Mapping[str, int]) -> None:
+        """A call makes plans old in the one broker where it does so in the other."""
+        for job, version in self._versions().items():
+            real = self.view.number(job, "version") != before.number(job, "version")
+            if job in before.records:
+                assert (version != twins[job]) is real, f"{job}: version {twins[job]} -> {version}"
+
+    def _note_offer(
+        self, name: str, instance: str, replaces: str, fields: Mapping[str, Any]
+    ) -> None:
+        most = max(fields["slots"], self.offers.get(instance, Offer(0, ())).slots)
+        gpus = tuple(gpu["uuid"] for gpu in fields["gpus"])
+        self.offers[instance] = Offer(most, gpus)
 
     def _check_steps(self, before: View, script: str) -> None:
         """Each state that was passed through is at the end of an arrow of this script's."""
         for job in self.view.records:
             state = before.field(job, "state") or None
-            new = self.model.jobs[job].events[before.number(job, "seq") :]
-            for what in [what for kind, what in new if kind == "state"]:
+            new = self.twin.events(job)[before.number(job, "seq") :]
+            for what in [event.data["state"] for event in new if event.type is EventType.STATE]:
                 assert (state, what, script) in ARROWS, f"{script}: {state} -> {what}"
                 state = what
             assert state == self.view.field(job, "state"), "a state changed without an event"
@@ -137,8 +184,8 @@ class History:
     # -- the clock, and the way back
 
     def step_clock(self, seconds: int) -> None:
-        self.model.clock_s += seconds
-        self.world.redis.set(CLOCK, self.model.clock_s)
+        self.clock_s += seconds
+        self.world.redis.set(CLOCK, self.clock_s)
 
     def remember(self) -> None:
         """Keep the broker as it is, as its disk does."""
@@ -152,8 +199,9 @@ class History:
             (name, max(0, ttl), dump)
             for name, dump, ttl in zip(names, found[::2], found[1::2], strict=True)
         ]
-        model, seen = copy.deepcopy(self.model), dict(self.checker.seen)
-        memory = Memory(dumps, model, set(self._effects), seen, self.view)
+        effects, seen = set(self._effects), dict(self.checker.seen)
+        held = self.twin.snapshot()
+        memory = Memory(dumps, held, set(self.inputs), effects, seen, self.view)
         self.memories = [*self.memories[-2:], memory]
 
     def go_back(self, memory: Memory) -> None:
@@ -163,9 +211,8 @@ class History:
         for name, ttl, dump in memory.dumps:
             pipe.restore(name, ttl, dump)
         pipe.execute()
-        offers, clock_s = self.model.offers, self.model.clock_s
-        self.model = copy.deepcopy(memory.model)
-        self.model.offers, self.model.clock_s = offers, clock_s
+        self.twin.roll_back(memory.held)
+        self.inputs = set(memory.inputs)
         self._effects, self.checker.seen = set(memory.effects), dict(memory.seen)
         self.look()
         assert self.view.core() == memory.view.core()

@@ -1,4 +1,4 @@
-"""Random histories of all calls, on a real broker and on the model in `job_model`.
+"""Random histories of all calls, on a real broker and on its twin in memory.
 
 Every call is sent once, sent twice, sent and its answer lost (its sender repeats it later), or held
 up (it arrives when others have run). The broker's clock steps, and the broker goes back in time.
@@ -12,12 +12,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from ftq_shared import keys
 from ftq_shared.errors import ErrorInfo
 from ftq_shared.events import EventType, make_body
+from ftq_shared.job_record import JobRecord
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import Phase
 from ftq_shared.store import Placement
-from tests.support.broker_view import World
+from tests.support.broker_view import Offer, World
 from tests.support.job_history import History
-from tests.support.job_model import Job
 
 
 def _spec(max_attempts: int, priority: str) -> JobSpec:
@@ -54,11 +54,11 @@ class JobMachine(RuleBasedStateMachine):
         self.instances = dict.fromkeys(GPUS, 0)
 
     @property
-    def jobs(self) -> dict[str, Job]:
-        return self.history.model.jobs
+    def jobs(self) -> dict[str, JobRecord]:
+        return self.history.jobs()
 
-    def in_state(self, state: str) -> list[Job]:
-        return [job for _, job in sorted(self.jobs.items()) if job.state == state]
+    def in_state(self, state: str) -> list[JobRecord]:
+        return [job for job in self.jobs.values() if job.state == state]
 
     # -- a good way
 
@@ -80,23 +80,24 @@ class JobMachine(RuleBasedStateMachine):
 
     def _go_on(self, job: str, mode: str) -> None:
         """Do what comes next for a job."""
-        it = self.jobs.get(job)
+        jobs = self.jobs
+        it = jobs.get(job)
         if not it:
             self._submit(job, job, "box", mode)
-        elif it.ended:
+        elif it.state.terminal:
             nonce = f"again {self.history.calls}"
-            self.send(mode, "retry", job, Phase(it.phase), sealed="box", nonce=nonce)
+            self.send(mode, "retry", job, it.phase, sealed="box", nonce=nonce)
         elif it.state == "queued":
-            name = min(GPUS, key=lambda n: sum(other.host == n for other in self.jobs.values()))
+            name = min(GPUS, key=lambda n: sum(other.host == n for other in jobs.values()))
             self._beat(name, self._slots(name), "once")
-            gpus = GPUS[name][:1] if it.phase == "train" else ()
+            gpus = GPUS[name][:1] if it.phase is Phase.TRAIN else ()
             self._place(job, name, self._instance(name), gpus, 0, mode)
         elif it.state == "placed":
             self._claim(it, mode, it.instance)
-        elif it.ordinal < 4:
-            self._append(job, it.token, it.ordinal + 1, 2, keep=True, mode=mode)
+        elif (stored := int(it.summary["ordinal"])) < 4:
+            self._append(job, it.token, stored + 1, 2, keep=True, mode=mode)
         else:
-            self._finish(job, it.token, "next" if Phase(it.phase).next else "succeeded", mode)
+            self._finish(job, it.token, "next" if it.phase.next else "succeeded", mode)
 
     @precondition(lambda self: self.in_state("running"))
     @rule(which=one_of_jobs, reaped=maybe, steps=st.integers(0, 3), mode=a_mode)
@@ -127,7 +128,7 @@ class JobMachine(RuleBasedStateMachine):
         """A new instance; it may know that the old one is dead."""
         old = self._instance(name)
         self.instances[name] += 1
-        self.history.model.offers[self._instance(name)] = (slots, GPUS[name])
+        self.history.offers[self._instance(name)] = Offer(slots, GPUS[name])
         self._beat(name, slots, mode, replaces=old if knows else "")
 
     @rule(name=a_host, mode=a_mode)
@@ -142,12 +143,13 @@ class JobMachine(RuleBasedStateMachine):
         return f"{name}-{max(0, self.instances[name] - back)}"
 
     def _slots(self, name: str) -> int:
-        return self.history.model.offers.get(self._instance(name), (1, ()))[0]
+        return self.history.offers.get(self._instance(name), Offer(1, ())).slots
 
     def _beat(self, name: str, slots: int, mode: str, replaces: str = "", **flags: str) -> None:
         fields = {
             "slots": slots,
-            "gpus": [{"uuid": gpu} for gpu in GPUS[name]],
+            "gpus": [{"uuid": gpu, "name": "Test", "memory_gb": 10.0} for gpu in GPUS[name]],
+            "storage_id": "s1",
             "draining": "0",
             "full": "0",
             "record_version": "1",
@@ -173,7 +175,7 @@ class JobMachine(RuleBasedStateMachine):
         redis.hset(keys.inputs(job), "sha", "bytes")
         redis.expire(keys.inputs(job), keys.INPUTS_TTL_S)
         redis.zadd(keys.INPUT_SIZES, {job: 5})
-        self.history.model.sent_inputs.add(job)
+        self.history.inputs.add(job)
 
     @rule(job=a_job, mode=a_mode)
     def cancel(self, job: str, mode: str) -> None:
@@ -199,8 +201,7 @@ class JobMachine(RuleBasedStateMachine):
         """A newer client writes the record, or an older one writes it back."""
         jobs = self.in_state("placed") or self.in_state("queued")
         it = jobs[which % len(jobs)]
-        it.record_version = 3 - it.record_version
-        self.world.redis.hset(keys.job(it.id), "v", it.record_version)
+        self.history.write_version(it.id, 3 - it.record_version)
         self.history.look()
 
     # -- the dispatcher
@@ -211,8 +212,8 @@ class JobMachine(RuleBasedStateMachine):
         """A plan that saw job and host as they are."""
         queued = self.in_state("queued")
         job = queued[which % len(queued)].id
-        host = self.history.model.hosts.get(name)
-        instance = host.instance if host else self._instance(name)
+        host = self.history.twin.held.hosts.get(name)
+        instance = host.record.instance if host else self._instance(name)
         self._place(job, name, instance, GPUS[name][:gpus], 0, mode)
 
     @rule(
@@ -248,7 +249,7 @@ class JobMachine(RuleBasedStateMachine):
         it = placed[which % len(placed)]
         self._claim(it, mode, "elsewhere" if elsewhere else it.instance)
 
-    def _claim(self, it: Job, mode: str, instance: str) -> None:
+    def _claim(self, it: JobRecord, mode: str, instance: str) -> None:
         options = {"nonce": "n0", "instance": instance, "storage_id": it.host}
         self.send(mode, "claim", it.id, it.token, **options)
 
@@ -308,7 +309,7 @@ class JobMachine(RuleBasedStateMachine):
 
     def _finish(self, job: str, token: str, outcome: str, mode: str) -> None:
         it = self.jobs.get(job)
-        following = (Phase(it.phase).next if it else None) or Phase.PUBLISH
+        following = (it.phase.next if it else None) or Phase.PUBLISH
         error = ErrorInfo("bad", "it broke", exit_code=5) if outcome == "failed" else None
         self.send(mode, "finish", job, token, outcome, next_phase=following, error=error)
 

@@ -1,40 +1,29 @@
-"""Leases with a clock and a store of the test's own: who is fed, paused, lost or reaped."""
+"""Leases with a clock of the test's own, a store in memory: who is fed, paused, lost or reaped."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError
+from tests.support import store_jobs
 
 from ftq_shared.errors import NoSuchJob
 from ftq_shared.keys import CHILD_S, CLAIM_S, LEASE_S, PAUSE_S
+from ftq_shared.memory import MemoryHosts, MemoryStore
 from ftq_shared.states import JobState
 from ftq_shared.store import Lease
 from ftq_worker.agent.leases import ELSEWHERE_S, OUTAGE_S, LeaseKeeper, Reaper
 from ftq_worker.host.messages import LeaseTimes, StopReason
 
 
-class FakeStore:
-    """Stands for the broker: answers what it is told to, or is away."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, str] | None = {}
-        self.reaped: list[tuple[str, str, int]] = []
-        self.rest: list[tuple[str, int]] = []  # job, and how many were reaped by then
-        self.no_rest: Exception | None = None
-
-    def renew(self, leases: dict[str, str]) -> dict[str, str]:
-        if self.answers is None:
-            raise ConnectionError("away")
-        return {job: self.answers.get(job, "ok") for job in leases}
-
-    def send_rest(self, lease: Lease) -> None:
-        self.rest.append((lease.id, len(self.reaped)))
-        if self.no_rest:
-            raise self.no_rest
-
-    def reap(self, job: str, token: str, beat: int, reason: str) -> str:
-        self.reaped.append((job, token, beat))
-        return "queued"
+def running(*jobs: str) -> MemoryStore:
+    """Return a store in which these jobs run, under the token 1:a, and have been renewed once."""
+    store = MemoryStore()
+    MemoryHosts(store.broker).beat("h1", "i1", "", {**store_jobs.HOST, "slots": len(jobs)})
+    for job in jobs:
+        assert store_jobs.run(store, store_jobs.submit(store, key=job, job=job), "a") == "1:a"
+    assert store.renew(dict.fromkeys(jobs, "1:a")) == dict.fromkeys(jobs, "ok")
+    return store
 
 
 class FakeRun:
@@ -72,9 +61,13 @@ FED = LeaseTimes(100.0 + CHILD_S, 100.0 + PAUSE_S)
 
 
 def test_answers_are_passed_on() -> None:
-    store, runs = FakeStore(), {name: FakeRun() for name in ("a", "b", "c", "d")}
-    store.answers = {"b": "cancel", "c": "stale", "d": "unclaimed"}
-    LeaseKeeper(store, Clock()).renew(runs)  # type: ignore[arg-type]
+    store, runs = running("a", "b", "c"), {name: FakeRun() for name in ("a", "b", "c", "d")}
+    store.cancel("b")
+    store.requeue("c", "1:a", "reaped", burn=True)
+    store_jobs.place(
+        store, store_jobs.submit(store, "d", "d"), "a"
+    )  # what is left of a claim after a rollback
+    LeaseKeeper(store, Clock()).renew(runs)
     assert runs["a"].told == [FED]
     assert runs["b"].told == [FED, StopReason.CANCEL]
     assert runs["c"].told == ["abandon"]
@@ -82,34 +75,36 @@ def test_answers_are_passed_on() -> None:
 
 
 def test_an_answer_of_another_version_feeds_nobody() -> None:
-    store, run = FakeStore(), FakeRun()
-    store.answers = {"a": "later"}
-    LeaseKeeper(store, Clock()).renew({"a": run})  # type: ignore[arg-type]
+    class Later(MemoryStore):
+        def renew(self, leases: Mapping[str, str]) -> dict[str, str]:
+            return dict.fromkeys(leases, "later")
+
+    run = FakeRun()
+    LeaseKeeper(Later(), Clock()).renew({"a": run})
     assert run.told == []
 
 
 def test_a_lease_counts_from_before_the_question() -> None:
-    store, run, clock = FakeStore(), FakeRun(), Clock()
+    class Slow(MemoryStore):
+        def renew(self, leases: Mapping[str, str]) -> dict[str, str]:
+            clock.now += 4.0
+            return super().renew(leases)
 
-    def slow(leases: dict[str, str]) -> dict[str, str]:
-        clock.now += 4.0
-        return dict.fromkeys(leases, "ok")
-
-    store.renew = slow  # type: ignore[method-assign]
-    LeaseKeeper(store, clock).renew({"a": run})  # type: ignore[arg-type]
+    store, run, clock = Slow(running("a").broker), FakeRun(), Clock()
+    LeaseKeeper(store, clock).renew({"a": run})
     assert run.told == [FED]
 
 
 def test_without_a_broker_children_work_until_the_pause_live_on_and_starve() -> None:
-    store, run, clock = FakeStore(), FakeRun(), Clock()
-    keeper = LeaseKeeper(store, clock)  # type: ignore[arg-type]
-    store.answers = None
+    store, run, clock = running("a"), FakeRun(), Clock()
+    keeper = LeaseKeeper(store, clock)
+    store.broker.down = ConnectionError("away")
     times = [105.0, 100.0 + OUTAGE_S - 1, 100.0 + OUTAGE_S + 1]
     for clock.now in times:
         keeper.renew({"a": run})
     # They live on, but the time to pause stays that of the last renewal.
     assert run.told == [LeaseTimes(at + CHILD_S, 100.0 + PAUSE_S) for at in times[:2]]
-    store.answers = {}
+    store.broker.down = None
     keeper.renew({"a": run})
     assert run.told[-1] == LeaseTimes(times[2] + CHILD_S, times[2] + PAUSE_S)
 
@@ -131,31 +126,34 @@ def looks(reaper: Reaper, clock: Clock, seen: list[tuple[float, Lease]]) -> list
 
 
 def test_a_lease_is_taken_only_after_a_whole_lease_time_of_silence() -> None:
-    store, clock = FakeStore(), Clock()
-    reaper = Reaper(store, "s1", store.send_rest, clock)  # type: ignore[arg-type]
+    store, clock = running("j"), Clock()
+    rest: list[str] = []
+    reaper = Reaper(store, "s1", lambda it: rest.append(store.get(it.id).token), clock)
     assert looks(reaper, clock, [(LEASE_S, lease()), (LEASE_S + 1, lease())]) == [0, 1]
-    assert store.reaped == [("j", "1:a", 1)]
-    assert store.rest == [("j", 0)], "what its owner wrote is sent while its token holds"
+    assert store.get("j").attempt == 2
+    assert rest == ["1:a"], "what its owner wrote is sent while its token holds"
 
 
 @pytest.mark.parametrize("error", [OSError("gone"), NoSuchJob("no"), ValueError("damaged")])
 def test_last_events_that_cannot_be_sent_keep_no_lease(error: Exception) -> None:
-    store, clock = FakeStore(), Clock()
-    store.no_rest = error
-    reaper = Reaper(store, "s1", store.send_rest, clock)  # type: ignore[arg-type]
+    def no_rest(_: Lease) -> None:
+        raise error
+
+    clock = Clock()
+    reaper = Reaper(running("j"), "s1", no_rest, clock)
     assert looks(reaper, clock, [(LEASE_S + 1, lease())]) == [1]
 
 
 def test_who_can_read_the_jobs_files_comes_first() -> None:
-    store, clock = FakeStore(), Clock()
-    reaper = Reaper(store, "s2", store.send_rest, clock)  # type: ignore[arg-type]
+    clock = Clock()
+    reaper = Reaper(running("j"), "s2", lambda _: None, clock)
     end = LEASE_S + ELSEWHERE_S
     assert looks(reaper, clock, [(end, lease()), (end + 1, lease())]) == [0, 1]
 
 
 def test_a_renewal_or_a_new_token_starts_the_time_anew() -> None:
     clock = Clock()
-    reaper = Reaper(FakeStore(), "s1", lambda _: None, clock)  # type: ignore[arg-type]
+    reaper = Reaper(running("j"), "s1", lambda _: None, clock)
     renewed, moved = lease(beat=2), lease(beat=2, token="2:b")
     times = [(29, lease()), (58, renewed), (87, moved)]
     assert looks(reaper, clock, times) == [0] * 3
@@ -163,7 +161,7 @@ def test_a_renewal_or_a_new_token_starts_the_time_anew() -> None:
 
 def test_an_outage_gives_owners_time_to_renew() -> None:
     clock = Clock()
-    reaper = Reaper(FakeStore(), "s1", lambda _: None, clock)  # type: ignore[arg-type]
+    reaper = Reaper(running("j"), "s1", lambda _: None, clock)
     looks(reaper, clock, [(LEASE_S - 1, lease())])
     reaper.forget()
     assert looks(reaper, clock, [(2 * LEASE_S - 1, lease()), (2 * LEASE_S, lease())]) == [0, 1]
@@ -172,7 +170,7 @@ def test_an_outage_gives_owners_time_to_renew() -> None:
 def test_a_reaper_that_was_frozen_starts_anew() -> None:
     # The broker may have been away all the while, so that nobody could renew.
     clock = Clock()
-    reaper = Reaper(FakeStore(), "s1", lambda _: None, clock)  # type: ignore[arg-type]
+    reaper = Reaper(running("j"), "s1", lambda _: None, clock)
     looks(reaper, clock, [(5, lease())])
     clock.now += 10 * LEASE_S
     assert reaper.look([lease()]) == 0
@@ -185,14 +183,14 @@ def test_a_reaper_that_was_frozen_starts_anew() -> None:
 
 def test_a_place_that_nobody_claims_comes_back_sooner() -> None:
     clock = Clock()
-    reaper = Reaper(FakeStore(), "s1", lambda _: None, clock)  # type: ignore[arg-type]
+    reaper = Reaper(running("j"), "s1", lambda _: None, clock)
     placed = lease(JobState.PLACED)
     assert looks(reaper, clock, [(CLAIM_S, placed), (CLAIM_S + 1, placed)]) == [0, 1]
 
 
 def test_a_newer_record_is_not_reaped() -> None:
-    store, clock = FakeStore(), Clock()
+    store, clock = running("j"), Clock()
     newer = lease()._replace(record_version=99)
-    reaper = Reaper(store, "s1", store.send_rest, clock)  # type: ignore[arg-type]
+    reaper = Reaper(store, "s1", lambda _: None, clock)
     assert looks(reaper, clock, [(99, newer)]) == [0]
-    assert store.reaped == []
+    assert store.leases() == [lease()]

@@ -3,41 +3,52 @@
 from typing import Any
 
 import pytest
+from tests.support.clock import Clock
 
-from ftq_shared.hosts import HostStore
 from ftq_shared.keys import HOST_LOST_S
+from ftq_shared.memory import MemoryBroker, MemoryHosts, MemoryStore
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import JobState
-from ftq_shared.store import JobStore, Server
 from ftq_worker.dispatch.dispatcher import dispatch
 
 SPEC = JobSpec(model="org/model", dataset="org/data")
 HOST: dict[str, Any] = {"slots": 2, "gpus": [], "storage_id": "s1", "draining": "0"}
-NEW = Server("new", 1.0)
 
 
 @pytest.fixture
-def hosts(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> HostStore:
-    monkeypatch.setattr(store, "server", lambda: NEW)
-    return HostStore(store.redis)
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
-def job(store: JobStore) -> str:
+def store(clock: Clock) -> MemoryStore:
+    """A store on a broker that has just started."""
+    store = MemoryStore(MemoryBroker(clock))
+    store.broker.restart("new")
+    return store
+
+
+@pytest.fixture
+def hosts(store: MemoryStore) -> MemoryHosts:
+    return MemoryHosts(store.broker)
+
+
+@pytest.fixture
+def job(store: MemoryStore) -> str:
     return store.submit("ft-aaaaaaaa", SPEC, client_key="k", owner="me@here", endpoint="")
 
 
-def placed(store: JobStore, hosts: HostStore, job: str) -> bool:
+def placed(store: MemoryStore, hosts: MemoryHosts, job: str) -> bool:
     dispatch(store, hosts, lambda *_: None)
     return store.get(job).state is JobState.PLACED
 
 
-def beat(hosts: HostStore, broker: str, running: object = None) -> None:
+def beat(hosts: MemoryHosts, broker: str, running: object = None) -> None:
     hosts.beat("h1", "i1", "", HOST | {"broker": broker, "running": running or {}})
 
 
 def test_a_host_that_has_not_spoken_since_is_waited_for(
-    store: JobStore, hosts: HostStore, job: str
+    store: MemoryStore, hosts: MemoryHosts, job: str
 ) -> None:
     beat(hosts, "old")
     assert not placed(store, hosts, job)
@@ -46,15 +57,19 @@ def test_a_host_that_has_not_spoken_since_is_waited_for(
 
 
 def test_a_lost_host_is_not_waited_for_long(
-    store: JobStore, hosts: HostStore, job: str, monkeypatch: pytest.MonkeyPatch
+    store: MemoryStore, hosts: MemoryHosts, job: str, clock: Clock
 ) -> None:
     beat(hosts, "old")
-    monkeypatch.setattr(store, "server", lambda: Server("new", HOST_LOST_S + 1))
+    hosts.beat("h2", "i2", "", HOST | {"broker": "new"})
+    clock.now += HOST_LOST_S
+    hosts.beat("h2", "i2", "", HOST | {"broker": "new"})
+    assert not placed(store, hosts, job)
+    clock.now += 1
     assert placed(store, hosts, job)
 
 
 def test_a_job_that_runs_under_a_forgotten_token_is_left_alone(
-    store: JobStore, hosts: HostStore, job: str
+    store: MemoryStore, hosts: MemoryHosts, job: str
 ) -> None:
     beat(hosts, "new", {job: "7:forgotten"})
     assert not placed(store, hosts, job)
@@ -63,7 +78,7 @@ def test_a_job_that_runs_under_a_forgotten_token_is_left_alone(
 
 
 def test_a_run_that_the_record_knows_to_have_ended_holds_nothing_up(
-    store: JobStore, hosts: HostStore, job: str
+    store: MemoryStore, hosts: MemoryHosts, job: str
 ) -> None:
     beat(hosts, "new")
     assert placed(store, hosts, job)
@@ -73,7 +88,7 @@ def test_a_run_that_the_record_knows_to_have_ended_holds_nothing_up(
     assert placed(store, hosts, job)
 
 
-def test_nor_does_an_older_one(store: JobStore, hosts: HostStore, job: str) -> None:
+def test_nor_does_an_older_one(store: MemoryStore, hosts: MemoryHosts, job: str) -> None:
     beat(hosts, "new")
     tokens = []
     for _ in range(3):
@@ -84,7 +99,7 @@ def test_nor_does_an_older_one(store: JobStore, hosts: HostStore, job: str) -> N
 
 
 def test_a_host_of_the_previous_version_says_it_in_another_way(
-    store: JobStore, hosts: HostStore, job: str
+    store: MemoryStore, hosts: MemoryHosts, job: str
 ) -> None:
     hosts.beat("h1", "i1", "", HOST | {"running": [job]})
     assert placed(store, hosts, job)

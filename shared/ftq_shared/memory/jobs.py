@@ -1,0 +1,231 @@
+"""What the broker in memory holds, and how a job moves on: the twin of `scripts/lib.lua`."""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+
+from ftq_shared import keys
+from ftq_shared.errors import ErrorInfo, Exit
+from ftq_shared.events import SCHEMA_VERSION, Event, EventType
+from ftq_shared.hosts import HostRecord
+from ftq_shared.job_record import JobRecord
+from ftq_shared.spec import Priority
+from ftq_shared.states import JobState, Phase
+from ftq_shared.store import Interruption, Lease
+
+DEATHS = 20  # the newest, of one round
+LEASED = (JobState.PLACED, JobState.RUNNING)
+
+
+@dataclass(frozen=True)
+class Death:
+    """How one attempt was interrupted."""
+
+    attempt: int
+    phase: Phase
+    host: str
+    reason: str
+    time: str
+
+
+@dataclass
+class MemoryJob:
+    """One job: its record, and typed what the record's summary holds as text."""
+
+    record: JobRecord  # its summary is only what `submit`, `append` and `finish` were given
+    max_attempts: int
+    sealed: str
+    tries: int = 0
+    ordinal: int = 0  # events stored under the present token
+    last_answer: str = ""  # how the record's last token ended
+    lock: str = ""  # what it locks
+    waiting: str = ""
+    retry_nonce: str = ""
+    deaths: list[Death] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)  # all events as JSON; the first is number 1
+    kept: list[int] = field(default_factory=list)  # numbers of the milestones
+
+    def seen(self) -> JobRecord:
+        """Return the whole record."""
+        inner = {
+            "max_attempts": self.max_attempts,
+            "tries": self.tries,
+            "ordinal": self.ordinal,
+            "last_answer": self.last_answer,
+            "lock": self.lock and keys.lock(self.lock),
+            "waiting": self.waiting,
+            "retry_nonce": self.retry_nonce,
+            "deaths": json.dumps([asdict(death) for death in self.deaths]) if self.deaths else "",
+        }
+        text = {name: str(value) for name, value in inner.items() if value != ""}
+        return replace(self.record, summary={**self.record.summary, **text})
+
+    def lease(self) -> Lease:
+        """Return what the record says of its lease."""
+        it = self.record
+        return Lease(
+            it.id,
+            it.record_version,
+            it.state,
+            it.token,
+            it.beat,
+            it.host,
+            it.instance,
+            it.slot,
+            it.gpus,
+            it.storage_id,
+        )
+
+    def holds(self, token: str) -> bool:
+        """Return whether `token` is the job's."""
+        return token != "" and token == self.record.token
+
+    def ended(self, token: str) -> bool:
+        """Return whether `token` was the job's newest and has ended."""
+        return token != "" and token == self.record.last_token
+
+    def put(self, record: JobRecord) -> None:
+        """Take over a changed record; a plan that saw the one before no longer holds."""
+        self.record = replace(record, version=record.version + 1)
+
+    def note(self, **texts: str) -> None:
+        """Write fields of the summary."""
+        self.record = replace(self.record, summary={**self.record.summary, **texts})
+
+    def append(self, body: str, *, keep: bool) -> None:
+        """Store one event that its sender wrote: JSON without v, job and seq."""
+        number, job = self._next(keep), self.record.id
+        self.lines.append(f'{{"v":{SCHEMA_VERSION},"job":"{job}","seq":{number},{body[1:]}')
+
+    def say(self, kind: EventType, now_ms: int, **data: object) -> None:
+        """Store an event of the broker's own; a value of None is left out."""
+        number, it = self._next(keep=True), self.record
+        told = {name: value for name, value in data.items() if value is not None}
+        when = iso(now_ms)
+        event = Event(it.id, number, it.attempt, it.host, when, it.phase, kind, told)
+        self.lines.append(event.to_json())
+
+    def _next(self, keep: bool) -> int:
+        """Return the next event's number."""
+        number = self.record.seq + 1
+        self.record = replace(self.record, seq=number)
+        if keep:
+            self.kept.append(number)
+        return number
+
+
+@dataclass
+class MemoryHost:
+    """One host; its record's age is that of the last heartbeat."""
+
+    record: HostRecord
+    drain_wanted: bool = False
+
+
+@dataclass
+class Held:
+    """Everything that the broker holds."""
+
+    now_ms: int = 0  # server time of the call that runs
+    jobs: dict[str, MemoryJob] = field(default_factory=dict)
+    hosts: dict[str, MemoryHost] = field(default_factory=dict)
+    locks: dict[str, tuple[str, str]] = field(default_factory=dict)  # what -> job, token
+    submits: dict[str, str] = field(default_factory=dict)  # client key -> job
+    dirty: bool = False  # a dispatch pass has been asked for
+
+    def queue(self) -> list[str]:
+        """Return the ids of all queued jobs, front first."""
+        ranks = {str(priority): rank for rank, priority in enumerate(Priority)}
+        places = [
+            (ranks.get(job.record.priority, 1), job.record.created_ms, name)
+            for name, job in self.jobs.items()
+            if job.record.state is JobState.QUEUED
+        ]
+        return [name for _, _, name in sorted(places)]
+
+    def leased(self) -> list[MemoryJob]:
+        """Return the placed and running jobs, by id."""
+        return [job for _, job in sorted(self.jobs.items()) if job.record.state in LEASED]
+
+    def start(self, job: MemoryJob) -> None:
+        """Let a placed phase run."""
+        job.put(replace(job.record, state=JobState.RUNNING))
+        job.note(claimed_ms=str(self.now_ms))
+        job.say(EventType.STATE, self.now_ms, state="running")
+
+    def release(self, job: MemoryJob, answer: str) -> None:
+        """Give back the place; the token that ends here is remembered with its end."""
+        if self.locks.get(job.lock, ("", ""))[0] == job.record.id:
+            del self.locks[job.lock]
+        job.lock, job.last_answer = "", answer
+        it = job.record
+        free = replace(it, token="", host="", instance="", gpus=(), nonce="", beat=0)
+        job.put(replace(free, last_token=it.token))
+
+    def to_queue(self, job: MemoryJob, phase: Phase, reason: str | None = None) -> None:
+        """Let the job wait for a place for a phase."""
+        job.put(replace(job.record, state=JobState.QUEUED, phase=phase))
+        job.note(queued_ms=str(self.now_ms))
+        job.say(EventType.STATE, self.now_ms, state="queued", reason=reason)
+
+    def end(
+        self, job: MemoryJob, state: JobState, exit_code: int, reason: str | None = None
+    ) -> None:
+        """End the job."""
+        it = replace(job.record, state=state, ended_ms=self.now_ms, exit_code=exit_code)
+        job.put(it)
+        job.sealed = ""
+        said = {"state": state, "outcome": state, "exit_code": exit_code, "reason": reason}
+        job.say(EventType.STATE, self.now_ms, **said)
+
+    def cancel(self, job: MemoryJob, reason: str) -> None:
+        """End a job that somebody wants to end."""
+        self.end(job, JobState.CANCELLED, Exit.CANCELLED, reason)
+
+    def interrupt(
+        self, job: MemoryJob, reason: str, *, burn: bool, phase: Phase | None = None
+    ) -> Interruption:
+        """End an attempt: a cancel wins, then the attempts count, else it is queued again."""
+        burnt = int(burn and job.record.state is JobState.RUNNING)
+        tries, deaths = job.tries + burnt, self._add_death(job, reason) if burnt else []
+        if job.record.cancel:
+            self.release(job, "cancelled")
+            self.cancel(job, "cancelled")
+            return "cancelled"
+        if tries >= job.max_attempts:
+            self.release(job, "failed")
+            self._exhaust(job, tries, deaths)
+            return "failed"
+        self.release(job, "queued")
+        job.tries, again = tries, replace(job.record, attempt=job.record.attempt + burnt)
+        job.put(replace(again, storage_id="") if phase else again)
+        self.to_queue(job, phase or again.phase, reason)
+        return "queued"
+
+    def _add_death(self, job: MemoryJob, reason: str) -> list[Death]:
+        it = job.record
+        death = Death(it.attempt, it.phase, it.host, reason, iso(self.now_ms))
+        job.deaths = [*job.deaths, death][-DEATHS:]
+        return job.deaths
+
+    def _exhaust(self, job: MemoryJob, tries: int, deaths: list[Death]) -> None:
+        """Fail a job that has no attempt left."""
+        words = "; ".join(
+            f"attempt {death.attempt} on {death.host} in {death.phase}: {death.reason}"
+            for death in deaths[-3:]
+        )
+        name = job.record.id
+        error = ErrorInfo(
+            "attempts_exhausted",
+            f"interrupted {tries} times; {words}",
+            f"look at `ftq tail {name}`, then `ftq retry {name}`",
+            where={"attempts": [asdict(death) for death in deaths]},
+        )
+        job.note(error=json.dumps(error.to_json()))
+        self.end(job, JobState.FAILED, Exit.FAILED, error.message)
+
+
+def iso(ms: int) -> str:
+    """Return a server time as events carry it."""
+    when = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+    return when.replace("+00:00", "Z")

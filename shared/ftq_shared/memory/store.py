@@ -1,0 +1,357 @@
+"""Jobs in memory: what `store.py` and the scripts on a job do."""
+
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from redis.exceptions import ResponseError
+
+from ftq_shared import keys
+from ftq_shared.errors import ErrorInfo
+from ftq_shared.events import EventType
+from ftq_shared.job_record import RECORD_VERSION, InputFile, JobRecord, new_record
+from ftq_shared.memory.broker import MemoryBroker, atomic
+from ftq_shared.memory.jobs import MemoryJob
+from ftq_shared.states import JobState, Phase
+from ftq_shared.store import (
+    Interruption,
+    JobStore,
+    Lease,
+    Outcome,
+    Placement,
+    Server,
+    ending,
+    no_such_job,
+    only_one,
+)
+
+if TYPE_CHECKING:
+    from ftq_shared.spec import JobSpec
+
+
+class MemoryStore(JobStore):
+    """A `JobStore` without a server; see the package for what it promises."""
+
+    def __init__(self, broker: MemoryBroker | None = None) -> None:  # no `super`: no Redis
+        self.broker = broker or MemoryBroker()
+
+    def _job(self, job: str) -> MemoryJob | None:
+        return self.broker.held.jobs.get(job)
+
+    def _owned(self, job: str, token: str) -> MemoryJob | None:
+        """Return a job, None when the token is not its own."""
+        it = self._job(job)
+        return it if it and it.holds(token) else None
+
+    # -- the client's calls
+
+    @atomic
+    def submit(
+        self,
+        job: str,
+        spec: "JobSpec",
+        *,
+        client_key: str,
+        owner: str,
+        endpoint: str,
+        sealed: str = "",
+        inputs: Iterable[InputFile] = (),
+    ) -> str:
+        held = self.broker.held
+        if known := held.submits.get(client_key):
+            return known
+        if job in held.jobs:
+            raise ResponseError(f"EXISTS job id {job}")
+        fields = new_record(spec, owner=owner, endpoint=endpoint, inputs=inputs)
+        most = int(fields.pop("max_attempts"))
+        own = {"id": job, "state": "queued", "attempt": "1", "version": "0"}
+        record = JobRecord.from_hash(fields | own | {"created_ms": str(held.now_ms)})
+        held.jobs[job] = it = MemoryJob(record, most, sealed)
+        held.submits[client_key] = job
+        held.to_queue(it, record.phase)
+        return job
+
+    @atomic
+    def cancel(self, job: str) -> str:
+        held, it = self.broker.held, self._job(job)
+        if not it:
+            return ""
+        state = it.record.state
+        if not state.terminal and not it.record.cancel:
+            it.put(replace(it.record, cancel=True))
+        if state is JobState.PLACED:
+            held.release(it, "cancelled")
+            held.cancel(it, "cancelled before it started")
+        elif state is JobState.QUEUED:
+            held.cancel(it, "cancelled while it waited")
+        return str(it.record.state)
+
+    @atomic
+    def retry(
+        self, job: str, phase: Phase, *, sealed: str = "", nonce: str = "", afresh: bool = False
+    ) -> str:
+        nonce, it = nonce or secrets.token_hex(8), self._job(job)
+        if not it:
+            return ""
+        if it.retry_nonce == nonce:
+            return "queued"
+        if it.record.state not in (JobState.FAILED, JobState.CANCELLED):
+            return str(it.record.state)
+        it.tries, it.deaths, it.waiting, it.retry_nonce = 0, [], "", nonce
+        old = it.record
+        it.record = replace(
+            old,
+            attempt=old.attempt + 1,
+            round=old.round + 1,
+            cancel=False,
+            ended_ms=0,
+            exit_code=0,
+            fresh_after=old.token_number if afresh else old.fresh_after,
+            storage_id="" if phase is Phase.VALIDATE else old.storage_id,
+            summary={name: text for name, text in old.summary.items() if name != "error"},
+        )
+        it.sealed = sealed
+        self.broker.held.to_queue(it, phase, "retried")
+        return "queued"
+
+    # -- reading
+
+    @atomic
+    def get(self, job: str) -> JobRecord:
+        if not (it := self._job(job)):
+            raise no_such_job(job)
+        return it.seen()
+
+    @atomic
+    def find(self, prefix: str) -> str:
+        wanted = prefix if prefix.startswith("ft-") else f"ft-{prefix}"
+        if self._job(wanted):
+            return wanted
+        pattern = "".join(c for c in wanted if c.isalnum() or c == "-")
+        return only_one(prefix, sorted(j for j in self.broker.held.jobs if j.startswith(pattern)))
+
+    @atomic
+    def newest_first(self, *, page: int = 200) -> Iterator[JobRecord]:
+        found = [it.seen() for it in self.broker.held.jobs.values()]
+        return iter(sorted(found, key=lambda record: (record.created_ms, record.id), reverse=True))
+
+    @atomic
+    def get_many(self, jobs: Sequence[str]) -> list[JobRecord]:
+        return [it.seen() for job in jobs if (it := self._job(job))]
+
+    @atomic
+    def queued(self, start: int, stop: int) -> list[str]:
+        queue = self.broker.held.queue()
+        return queue[start : stop + 1 or len(queue)]
+
+    @atomic
+    def queue_position(self, job: str) -> int | None:
+        queue = self.broker.held.queue()
+        return queue.index(job) + 1 if job in queue else None
+
+    @atomic
+    def leased(self) -> list[JobRecord]:
+        return [it.seen() for it in self.broker.held.leased()]
+
+    @atomic
+    def leases(self) -> list[Lease]:
+        return [it.lease() for it in self.broker.held.leased()]
+
+    # -- the dispatcher's calls
+
+    @atomic
+    def place(self, plan: Placement, random: str = "") -> tuple[str, str]:
+        random, it = random or secrets.token_hex(8), self._job(plan.job)
+        if it and it.record.token.endswith(f":{random}"):
+            return it.record.token, ""
+        if not it or (it.record.state, it.record.version) != (JobState.QUEUED, plan.version):
+            return "", "the job moved on"
+        if why := self._no_place(plan, it.record):
+            return "", why
+        old, number, it.ordinal, it.waiting = it.record, it.record.token_number + 1, 0, ""
+        placed = replace(
+            old, state=JobState.PLACED, token=f"{number}:{random}", token_number=number, beat=0
+        )
+        there = replace(placed, host=plan.host, instance=plan.instance)
+        it.put(replace(there, slot=plan.slot, gpus=plan.gpus))
+        now_ms = self.broker.held.now_ms
+        it.note(placed_ms=str(now_ms))
+        it.say(EventType.STATE, now_ms, state="placed", gpus=list(plan.gpus) or None)
+        return it.record.token, ""
+
+    def _no_place(self, plan: Placement, job: JobRecord) -> str:
+        """Return why the host cannot take it, '' when it can."""
+        held = self.broker.held
+        host = held.hosts.get(plan.host)
+        if not host or host.record.instance != plan.instance:
+            return "the host restarted"
+        if host.record.record_version < job.record_version:
+            return "the host is of an older version"
+        lost = held.now_ms - host.record.beat_ms > keys.HOST_LOST_S * 1000
+        if host.record.draining or host.record.full or lost:
+            return "the host takes no work"
+        there = [other.record for other in held.leased() if other.record.host == plan.host]
+        if plan.slot == "cpu" and sum(it.slot == "cpu" for it in there) >= host.record.slots:
+            return "no free slot"
+        if {gpu for it in there for gpu in it.gpus} & set(plan.gpus):
+            return "a GPU was taken"
+        return ""
+
+    @atomic
+    def say_waiting(self, job: str, reason: str, unblock: str) -> None:
+        it = self._job(job)
+        if it and it.record.state is JobState.QUEUED and it.waiting != reason:
+            it.waiting = reason
+            now_ms = self.broker.held.now_ms
+            it.say(EventType.WAITING, now_ms, reason=reason, unblock=unblock)
+
+    @atomic
+    def ring_wanted(self) -> bool:
+        was, self.broker.held.dirty = self.broker.held.dirty, True
+        return not was
+
+    @atomic
+    def server(self) -> Server:
+        return self.broker.server()
+
+    @atomic
+    def clear_dirty(self) -> None:
+        self.broker.held.dirty = False
+
+    # -- the owner's calls; all take the token and are refused when it is stale
+
+    @atomic
+    def claim(
+        self, job: str, token: str, *, nonce: str, instance: str, storage_id: str
+    ) -> Literal["ok", "cancelled", "stale"]:
+        it = self._job(job)
+        if it and it.ended(token) and it.last_answer == "cancelled":
+            return "cancelled"
+        if not it or not it.holds(token) or it.record.instance != instance:
+            return "stale"
+        if it.record.record_version > RECORD_VERSION:
+            return "stale"
+        if it.record.state is JobState.RUNNING:
+            if it.record.nonce != nonce:
+                return "stale"
+            it.record = replace(it.record, beat=it.record.beat + 1)
+            return "ok"
+        it.record = replace(it.record, nonce=nonce, storage_id=storage_id)
+        self.broker.held.start(it)
+        return "ok"
+
+    @atomic
+    def renew(self, leases: Mapping[str, str]) -> dict[str, str]:
+        return {job: self._renew(job, token) for job, token in leases.items()}
+
+    def _renew(self, job: str, token: str) -> str:
+        if not (it := self._owned(job, token)):
+            return "stale"
+        it.record = replace(it.record, beat=it.record.beat + 1)
+        if it.record.state is not JobState.RUNNING:
+            return "unclaimed"
+        return "cancel" if it.record.cancel else "ok"
+
+    @atomic
+    def append(
+        self,
+        job: str,
+        token: str,
+        first: int,
+        bodies: Sequence[str],
+        *,
+        milestones: Sequence[bool],
+        fields: Mapping[str, str] | None = None,
+        when_full: bool = False,
+    ) -> tuple[int, Literal["ok", "stale", "gap"]]:
+        if not (it := self._owned(job, token)):
+            return 0, "stale"
+        if first > it.ordinal + 1:
+            return it.ordinal, "gap"
+        known = it.ordinal + 1 - first
+        for body, keep in zip(bodies[known:], milestones[known:], strict=False):
+            it.append(body, keep=keep)
+        if len(bodies) > known:
+            it.ordinal = first + len(bodies) - 1
+            it.note(**(fields or {}))
+        return it.ordinal, "ok"
+
+    @atomic
+    def finish(
+        self,
+        job: str,
+        token: str,
+        outcome: Outcome,
+        *,
+        next_phase: Phase | None = None,
+        error: ErrorInfo | None = None,
+        fields: Mapping[str, str] | None = None,
+    ) -> Literal["ok", "stale"]:
+        held, it = self.broker.held, self._job(job)
+        if it and it.ended(token):
+            return "ok" if it.last_answer == outcome else "stale"
+        if not it or not it.holds(token):
+            return "stale"
+        if it.record.state is JobState.PLACED:  # the broker was rolled back and lost the claim
+            held.start(it)
+        texts, exit_code = ending(outcome, error, fields)
+        it.note(**texts)
+        held.release(it, outcome)
+        if outcome != "next":
+            held.end(it, JobState(outcome), exit_code)
+        elif it.record.cancel:
+            held.cancel(it, "cancelled")
+        else:
+            it.tries = 0
+            held.to_queue(it, Phase(next_phase or ""))
+        return "ok"
+
+    @atomic
+    def requeue(
+        self, job: str, token: str, reason: str, *, burn: bool, phase: Phase | None = None
+    ) -> Interruption:
+        it = self._job(job)
+        if it and it.ended(token):
+            return self._interrupted_before(it)
+        if not it or not it.holds(token):
+            return "stale"
+        return self.broker.held.interrupt(it, reason, burn=burn, phase=phase)
+
+    @atomic
+    def reap(self, job: str, token: str, beat: int, reason: str) -> Interruption:
+        held, it = self.broker.held, self._job(job)
+        if it and it.ended(token):
+            return self._interrupted_before(it)
+        if not it or not it.holds(token) or it.record.beat != beat:
+            return "stale"
+        host = held.hosts.get(it.record.host)
+        if host and host.record.instance == it.record.instance:
+            host.record = replace(host.record, beat_ms=0)  # lost until its next heartbeat
+        return held.interrupt(it, reason, burn=True)
+
+    def _interrupted_before(self, it: MemoryJob) -> Interruption:
+        """Return the answer of the call that ended the token, if it was an interruption."""
+        answers: dict[str, Interruption] = {
+            "queued": "queued",
+            "failed": "failed",
+            "cancelled": "cancelled",
+        }
+        return answers.get(it.last_answer, "stale")
+
+    @atomic
+    def lock(self, job: str, token: str, what: str) -> tuple[Literal["ok", "busy", "stale"], str]:
+        held, it = self.broker.held, self._owned(job, token)
+        if not it:
+            return "stale", ""
+        owner, its = held.locks.get(what, ("", ""))
+        if owner != job and self._owned(owner, its):
+            return "busy", owner
+        held.locks[what], it.lock = (job, token), what
+        it.put(it.record)
+        return "ok", ""
+
+    @atomic
+    def sealed_secrets(self, job: str) -> str:
+        it = self._job(job)
+        return it.sealed if it else ""
