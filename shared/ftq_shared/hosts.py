@@ -88,7 +88,7 @@ class HostStore:
         self._beat = redis.register_script(scripts.source("beat"))
         self._drain = redis.register_script(scripts.source("drain"))
 
-    def beat(self, name: str, instance: str, replaces: str, fields: Mapping[str, Any]) -> bool:
+    def heartbeat(self, name: str, instance: str, replaces: str, fields: Mapping[str, Any]) -> bool:
         """Say that the host lives; return whether somebody asked it to drain.
 
         `replaces` is the instance of a predecessor that is known to be dead.

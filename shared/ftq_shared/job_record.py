@@ -93,7 +93,7 @@ class JobRecord:
     instance: str
     gpus: tuple[str, ...]
     slot: str  # cpu or gpu
-    beat: int
+    renewals: int
     cancel: bool
     priority: str
     storage_id: str  # the storage group that the job is bound to
@@ -166,7 +166,7 @@ class JobRecord:
             instance=get("instance", ""),
             gpus=tuple(json.loads(get("gpus") or "[]")),
             slot=get("slot", ""),
-            beat=int(get("beat") or 0),
+            renewals=int(get("beat") or 0),
             cancel=get("cancel") == "1",
             priority=get("priority", "normal"),
             storage_id=get("storage_id", ""),
@@ -246,4 +246,4 @@ def new_record(
 
 
 # What the record holds by name; the rest is its summary.
-_OWN_FIELDS = frozenset({field.name for field in fields(JobRecord)} | {"v", "spec"})
+_OWN_FIELDS = frozenset({field.name for field in fields(JobRecord)} | {"v", "spec", "beat"})

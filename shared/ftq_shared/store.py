@@ -60,7 +60,7 @@ class Lease(NamedTuple):
     record_version: int
     state: JobState
     token: str
-    beat: int  # renewals under this token
+    renewals: int  # of the lease, under this token
     host: str
     instance: str
     slot: str  # cpu or gpu
@@ -294,15 +294,17 @@ class JobStore:
         return answer
 
     def requeue(
-        self, job: str, token: str, reason: str, *, burn: bool, phase: Phase | None = None
+        self, job: str, token: str, reason: str, *, counts_attempt: bool, phase: Phase | None = None
     ) -> Interruption:
-        """Give the phase back; `burn` counts it as an attempt, `phase` starts over from there."""
-        answer: Interruption = self._run("requeue", job, token, reason, int(burn), phase or "")
+        """Give the phase back; it may cost an attempt, and start over from another `phase`."""
+        answer: Interruption = self._run(
+            "requeue", job, token, reason, int(counts_attempt), phase or ""
+        )
         return answer
 
-    def reap(self, job: str, token: str, beat: int, reason: str) -> Interruption:
+    def reap(self, job: str, token: str, renewals: int, reason: str) -> Interruption:
         """Take a phase from an owner that was silent for a whole lease time."""
-        answer: Interruption = self._run("reap", job, token, beat, reason)
+        answer: Interruption = self._run("reap", job, token, renewals, reason)
         return answer
 
     def lock(self, job: str, token: str, what: str) -> tuple[Literal["ok", "busy", "stale"], str]:
@@ -363,14 +365,14 @@ def _answered(jobs: Sequence[str], pipe: "Pipeline") -> Iterator[tuple[str, Any]
 
 def _lease(job: str, raw: Sequence[str | None]) -> Lease | None:
     """Read one lease; None for a record that is gone or damaged."""
-    version, state, token, beat, host, instance, slot, gpus, storage_id = raw
+    version, state, token, renewals, host, instance, slot, gpus, storage_id = raw
     try:
         return Lease(
             job,
             int(version or "0"),
             JobState(state or ""),
             token or "",
-            int(beat or "0"),
+            int(renewals or "0"),
             host or "",
             instance or "",
             slot or "",

@@ -61,7 +61,7 @@ def worker(users: dict[str, str], tmp_path: Path) -> tuple[JobStore, HostStore]:
     redis = connect(users["worker"])
     announce_fleet(redis, settings)
     hosts = HostStore(redis)
-    hosts.beat("h1", "i1", "", FIELDS | {"endpoint": settings.hf_endpoint})
+    hosts.heartbeat("h1", "i1", "", FIELDS | {"endpoint": settings.hf_endpoint})
     return JobStore(redis), hosts
 
 
@@ -128,14 +128,14 @@ def test_a_waiting_job_and_a_lost_owner_pass_too(
     store.say_waiting(job, "all CPU slots are taken", "a running phase has to end")
     dispatch(store, hosts, lambda *_: None)
     record = store.get(job)
-    assert store.reap(job, record.token, record.beat, "silent") == "queued"
-    hosts.beat("h1", "i1", "", FIELDS | {"endpoint": client.settings.hf_endpoint})
+    assert store.reap(job, record.token, record.renewals, "silent") == "queued"
+    hosts.heartbeat("h1", "i1", "", FIELDS | {"endpoint": client.settings.hf_endpoint})
     dispatch(store, hosts, lambda *_: None)
     record = store.get(job)
     assert store.claim(job, record.token, nonce="n", instance="i1", storage_id="s1") == "ok"
     assert store.lock(job, record.token, "hub/me/repo") == ("ok", "")
     assert [lease.id for lease in store.leases()] == [job]
-    assert store.requeue(job, record.token, "drain", burn=False) == "queued"
+    assert store.requeue(job, record.token, "drain", counts_attempt=False) == "queued"
     assert redis.acl_log() == []
 
 

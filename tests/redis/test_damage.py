@@ -32,7 +32,7 @@ LOST_TIMES = 40.0  # longer than any lease
 @pytest.fixture
 def hosts(store: JobStore) -> HostStore:
     hosts = HostStore(store.redis)
-    hosts.beat("h1", "i1", "", HOST)
+    hosts.heartbeat("h1", "i1", "", HOST)
     return hosts
 
 
@@ -108,7 +108,7 @@ def test_a_damaged_record_costs_no_other_job_its_lease(
     # No answer: its child dies of its timer, and the job is queued again, with a new beat.
     assert store.renew(tokens) == {GOOD: "ok"}
     assert BAD in caplog.text
-    assert store.requeue(BAD, tokens[BAD], "not renewed", burn=True) == "queued"
+    assert store.requeue(BAD, tokens[BAD], "not renewed", counts_attempt=True) == "queued"
     token, _ = store.place(Placement(BAD, store.get(BAD).version, "h1", "i1", "cpu"))
     assert store.renew({BAD: token}) == {BAD: "unclaimed"}
 
@@ -221,7 +221,7 @@ def test_an_unknown_answer_is_no_yes(store: JobStore, hosts: HostStore) -> None:
         with pytest.raises((ValueError, TypeError)):
             store.place(plan)
     hosts._beat = answering(["later", "1"])
-    assert hosts.beat("h1", "i1", "", HOST)  # what it does not know is no refusal
+    assert hosts.heartbeat("h1", "i1", "", HOST)  # what it does not know is no refusal
 
 
 def test_a_lease_with_damaged_cards_is_still_one(store: JobStore, tokens: dict[str, str]) -> None:

@@ -21,7 +21,7 @@ JOB = "ft-aaaaaaaa"
 @pytest.fixture
 def token(store: JobStore) -> str:
     """A job that is placed here."""
-    HostStore(store.redis).beat("h1", "i1", "", HOST)
+    HostStore(store.redis).heartbeat("h1", "i1", "", HOST)
     spec = JobSpec(model="org/model", dataset="org/data")
     store.submit(JOB, spec, client_key="k", owner="me@here", endpoint="")
     return store.place(Placement(JOB, store.get(JOB).version, "h1", "i1", "cpu"))[0]

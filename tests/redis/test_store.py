@@ -18,7 +18,7 @@ from ftq_shared.store import JobStore, Placement
 @pytest.fixture
 def hosts(store: JobStore) -> HostStore:
     hosts = HostStore(store.redis)
-    hosts.beat("h1", "i1", "", HOST)
+    hosts.heartbeat("h1", "i1", "", HOST)
     return hosts
 
 
@@ -44,7 +44,7 @@ def test_a_lock_whose_owner_vanished_is_nobodys(store: JobStore, hosts: HostStor
     first, second = submit(store), submit(store, "k2", "ft-bbbbbbbb")
     mine, its = run(store, first), run(store, second)
     assert store.lock(first, mine, "hub/me/x") == ("ok", "")
-    store.requeue(first, mine, "interrupted", burn=False)
+    store.requeue(first, mine, "interrupted", counts_attempt=False)
     assert not store.redis.exists(keys.lock("hub/me/x"))
     store.redis.set(keys.lock("hub/me/y"), f"{first} {mine}")
     assert store.lock(second, its, "hub/me/y") == ("ok", "")
@@ -71,7 +71,7 @@ def test_an_older_worker_neither_gets_nor_claims_a_newer_record(
     token = place(store, job)
     store.redis.hset(keys.job(job), "v", "99")
     assert store.claim(job, token, nonce="n", instance="i1", storage_id="s1") == "stale"
-    assert store.requeue(job, token, "given back", burn=False) == "queued"
+    assert store.requeue(job, token, "given back", counts_attempt=False) == "queued"
     plan = Placement(job, store.get(job).version, "h1", "i1", "cpu")
     assert store.place(plan)[1] == "the host is of an older version"
 
@@ -87,7 +87,7 @@ def test_a_full_broker_keeps_leases_and_lets_jobs_end(store: JobStore, hosts: Ho
         with pytest.raises(ResponseError, match="maxmemory"):
             store.append(job, token, 1, [body], milestones=[False])
         assert store.renew({job: token}) == {job: "ok"}
-        assert not hosts.beat("h1", "i1", "", HOST)
+        assert not hosts.heartbeat("h1", "i1", "", HOST)
         assert store.finish(job, token, "failed") == "ok"
     finally:
         store.redis.config_set("maxmemory", 0)

@@ -25,7 +25,7 @@ JOB = "ft-tailtail"
 @pytest.fixture
 def token(store: JobStore) -> str:
     """A running job's token."""
-    HostStore(store.redis).beat("h", "i", "", HOST)
+    HostStore(store.redis).heartbeat("h", "i", "", HOST)
     spec = JobSpec(model="a/b", dataset="c/d")
     store.submit(JOB, spec, client_key="k", owner="me", endpoint="")
     token, why = store.place(Placement(JOB, store.get(JOB).version, "h", "i", "cpu"))

@@ -21,7 +21,7 @@ START_S = 1_800_000_000
 ARROWS = {(t.source, t.target, t.script) for t in TRANSITIONS}
 # Calls that change something once, however often they arrive. The others are renewals and wishes.
 ONCE = {"submit", "place", "claim", "append", "finish", "requeue", "reap"}
-SCRIPTS = {"say_waiting": "wait"}  # where a call and its script have two names
+SCRIPTS = {"say_waiting": "wait", "heartbeat": "beat"}  # where a call and its script have two names
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class History:
         assert answer == expected, f"{call} answered {answer!r}, the twin says {expected!r}"
         if call.name == "place" and answer[0]:
             self._note_token(call.args[0].job, answer[0], call.args[0].instance)
-        if call.name == "beat" and answer != "name_taken":
+        if call.name == "heartbeat" and answer != "name_taken":
             self._note_offer(*call.args)
         self.look()
         self._check_versions(before, versions)

@@ -106,16 +106,16 @@ class JobMachine(RuleBasedStateMachine):
         running = self.in_state("running")
         it = running[which % len(running)]
         if reaped:
-            self.send(mode, "reap", it.id, it.token, it.beat, "silent")
+            self.send(mode, "reap", it.id, it.token, it.renewals, "silent")
         else:
-            self.send(mode, "requeue", it.id, it.token, "died", burn=True, phase=None)
+            self.send(mode, "requeue", it.id, it.token, "died", counts_attempt=True, phase=None)
         for _ in range(steps):
             self._go_on(it.id, "once")
 
     # -- hosts
 
     @rule(name=a_host, mode=a_mode, draining=rarely, full=rarely, newer=maybe)
-    def beat(self, name: str, mode: str, draining: bool, full: bool, newer: bool) -> None:
+    def heartbeat(self, name: str, mode: str, draining: bool, full: bool, newer: bool) -> None:
         flags = {
             "draining": str(int(draining)),
             "full": str(int(full)),
@@ -154,7 +154,7 @@ class JobMachine(RuleBasedStateMachine):
             "full": "0",
             "record_version": "1",
         }
-        self.send(mode, "beat", name, self._instance(name), replaces, fields | flags)
+        self.send(mode, "heartbeat", name, self._instance(name), replaces, fields | flags)
 
     # -- the client
 
@@ -313,17 +313,17 @@ class JobMachine(RuleBasedStateMachine):
         error = ErrorInfo("bad", "it broke", exit_code=5) if outcome == "failed" else None
         self.send(mode, "finish", job, token, outcome, next_phase=following, error=error)
 
-    @rule(which=one_of_jobs, old=rarely, burn=maybe, over=rarely, mode=a_mode)
-    def requeue(self, which: int, old: bool, burn: bool, over: bool, mode: str) -> None:
+    @rule(which=one_of_jobs, old=rarely, counts_attempt=maybe, over=rarely, mode=a_mode)
+    def requeue(self, which: int, old: bool, counts_attempt: bool, over: bool, mode: str) -> None:
         phase = Phase.VALIDATE if over else None
         job, token = self._owner(which, old)
-        self.send(mode, "requeue", job, token, "died", burn=burn, phase=phase)
+        self.send(mode, "requeue", job, token, "died", counts_attempt=counts_attempt, phase=phase)
 
     @rule(which=one_of_jobs, old=rarely, behind=st.sampled_from([0, 0, 1]), mode=a_mode)
     def reap(self, which: int, old: bool, behind: int, mode: str) -> None:
         job, token = self._owner(which, old)
-        beat = self.history.view.number(job, "beat") - behind
-        self.send(mode, "reap", job, token, beat, "silent")
+        renewals = self.history.view.number(job, "beat") - behind
+        self.send(mode, "reap", job, token, renewals, "silent")
 
     @rule(which=one_of_jobs, old=rarely, both=maybe, mode=a_mode)
     def lock(self, which: int, old: bool, both: bool, mode: str) -> None:

@@ -77,7 +77,7 @@ class StoreContract:
     def test_stale_token_is_refused_everywhere(self, store: JobStore, hosts: HostStore) -> None:
         job = submit(store)
         old = run(store, job)
-        assert store.requeue(job, old, "test", burn=False) == "queued"
+        assert store.requeue(job, old, "test", counts_attempt=False) == "queued"
         new = place(store, job, "1" * 16)
         assert store.claim(job, old, nonce="n", instance="i1", storage_id="s1") == "stale"
         assert store.claim(job, new, nonce="n", instance="i1", storage_id="s1") == "ok"
@@ -120,7 +120,9 @@ class StoreContract:
 
     def test_attempts_run_out(self, store: JobStore, hosts: HostStore) -> None:
         job = submit(store)
-        answers = [store.requeue(job, run(store, job), "killed", burn=True) for _ in range(3)]
+        answers = [
+            store.requeue(job, run(store, job), "killed", counts_attempt=True) for _ in range(3)
+        ]
         assert answers == ["queued", "queued", "failed"]
         error = store.get(job).error
         assert error
@@ -131,7 +133,7 @@ class StoreContract:
     def test_the_newest_deaths_are_told(self, store: JobStore, hosts: HostStore) -> None:
         job = submit(store, spec=spec_with(max_attempts=MOST))
         for number in range(MOST):
-            store.requeue(job, run(store, job), f"killed {number}", burn=True)
+            store.requeue(job, run(store, job), f"killed {number}", counts_attempt=True)
         error = store.get(job).error
         assert error
         assert error.message == f"interrupted {MOST} times; " + "; ".join(
@@ -143,7 +145,7 @@ class StoreContract:
     def test_reap_needs_the_same_beat(self, store: JobStore, hosts: HostStore) -> None:
         job = submit(store)
         token = run(store, job)
-        seen = store.get(job).beat
+        seen = store.get(job).renewals
         store.renew({job: token})
         assert store.reap(job, token, seen, "silent") == "stale"
         assert store.reap(job, token, seen + 1, "silent") == "queued"
@@ -158,7 +160,7 @@ class StoreContract:
         assert store.reap(job, token, 0, "silent") == "queued"
         plan = Placement(job, store.get(job).version, "h1", "i1", "cpu")
         assert store.place(plan)[1] == "the host takes no work"
-        hosts.beat("h1", "i1", "", HOST)
+        hosts.heartbeat("h1", "i1", "", HOST)
         assert store.place(plan)[0]
 
     def test_a_result_counts_where_the_broker_forgot_the_claim(
@@ -177,7 +179,9 @@ class StoreContract:
         job = submit(store)
         for n in range(4):  # one more than there are attempts
             token = place(store, job, f"{n:016x}")
-            assert store.requeue(job, token, "the host's agent died", burn=True) == "queued"
+            assert (
+                store.requeue(job, token, "the host's agent died", counts_attempt=True) == "queued"
+            )
         assert store.get(job).attempt == 1
         assert "deaths" not in store.get(job).summary
 
@@ -190,11 +194,11 @@ class StoreContract:
             store.reap(job, token, 0, "silent") == store.reap(job, token, 0, "silent") == "queued"
         )
         assert store.get(job).attempt == 2
-        hosts.beat("h1", "i1", "", HOST)  # it is trusted again
+        hosts.heartbeat("h1", "i1", "", HOST)  # it is trusted again
         token = run(store, job)
         assert store.finish(job, token, "succeeded") == "ok"
         # What was finished cannot be interrupted any more; "succeeded" is no answer to that.
-        assert store.requeue(job, token, "died", burn=True) == "stale"
+        assert store.requeue(job, token, "died", counts_attempt=True) == "stale"
         assert store.reap(job, token, 0, "silent") == "stale"
 
     def test_a_death_is_told_of_the_phase_it_happened_in(
@@ -203,14 +207,19 @@ class StoreContract:
         job = submit(store)
         store.finish(job, run(store, job), "next", next_phase=Phase.PREPARE)
         token = run(store, job)
-        assert store.requeue(job, token, "lost", burn=True, phase=Phase.VALIDATE) == "queued"
+        assert (
+            store.requeue(job, token, "lost", counts_attempt=True, phase=Phase.VALIDATE) == "queued"
+        )
         record = store.get(job)
         assert (record.phase, record.storage_id) == (Phase.VALIDATE, "")
         assert json.loads(record.summary["deaths"])[0]["phase"] == "prepare"
         store.finish(job, run(store, job), "next", next_phase=Phase.PREPARE)
         token = run(store, job)
         store.cancel(job)
-        assert store.requeue(job, token, "lost", burn=False, phase=Phase.VALIDATE) == "cancelled"
+        assert (
+            store.requeue(job, token, "lost", counts_attempt=False, phase=Phase.VALIDATE)
+            == "cancelled"
+        )
         record = store.get(job)  # a retry goes on where it was cancelled
         assert (record.phase, record.storage_id) == (Phase.PREPARE, "s1")
 
@@ -244,12 +253,12 @@ class StoreContract:
             assert store.lock(first, mine, "hub/me/x") == ("ok", "")
         assert store.lock(second, its, "hub/me/x") == ("busy", first)
         assert store.lock(second, "9:old", "hub/me/x") == ("stale", "")
-        store.requeue(first, mine, "interrupted", burn=False)
+        store.requeue(first, mine, "interrupted", counts_attempt=False)
         assert store.lock(second, its, "hub/me/x") == ("ok", "")
 
     def test_drain_is_heard_at_the_next_heartbeat(self, store: JobStore, hosts: HostStore) -> None:
         assert hosts.drain("h1") == "i1"
-        assert hosts.beat("h1", "i1", "", HOST)
+        assert hosts.heartbeat("h1", "i1", "", HOST)
         assert hosts.drain("nobody") == ""
         assert [host.name for host in hosts.all()] == ["h1"]
 
@@ -275,8 +284,8 @@ class StoreContract:
 
     def test_a_name_has_one_owner(self, store: JobStore, hosts: HostStore) -> None:
         with pytest.raises(Exception, match="another worker is called 'h1'"):
-            hosts.beat("h1", "i2", "", HOST)
-        hosts.beat("h1", "i2", "i1", HOST)
+            hosts.heartbeat("h1", "i2", "", HOST)
+        hosts.heartbeat("h1", "i2", "i1", HOST)
         assert [host.instance for host in hosts.all()] == ["i2"]
         hosts.leave("h1", "i2")
         assert hosts.all() == []
@@ -339,24 +348,24 @@ class StoreContract:
         assert store.leases() == [lease]
         assert store.leased() == [store.get(job)]
 
-    def test_one_doorbell_is_enough(self, store: JobStore) -> None:
-        assert [store.ring_wanted(), store.ring_wanted()] == [True, False]
-        store.clear_dirty()
-        assert store.ring_wanted()
+    def test_one_request_for_a_dispatch_pass_is_enough(self, store: JobStore) -> None:
+        assert [store.first_to_request(), store.first_to_request()] == [True, False]
+        store.take_request()
+        assert store.first_to_request()
 
     def test_a_job_that_is_not_there_is_not_made(self, store: JobStore) -> None:
         job = "ft-zzzzzzzz"
         store.say_waiting(job, "no worker is online", "start one")
         assert store.retry(job, Phase.VALIDATE) == store.sealed_secrets(job) == ""
         assert store.lock(job, "1:a", "hub/me/x") == ("stale", "")
-        assert store.requeue(job, "1:a", "killed", burn=True) == "stale"
+        assert store.requeue(job, "1:a", "killed", counts_attempt=True) == "stale"
         assert store.place(Placement(job, 0, "h1", "i1", "cpu")) == ("", "the job moved on")
         assert list(store.newest_first()) == []
 
     def test_hosts_are_known_by_what_they_said_last(
         self, store: JobStore, hosts: HostStore
     ) -> None:
-        hosts.beat("h2", "i2", "", {**HOST, "draining": "1", "running": {"ft-a": "1:a"}})
+        hosts.heartbeat("h2", "i2", "", {**HOST, "draining": "1", "running": {"ft-a": "1:a"}})
         first, second = hosts.all()
         assert (first.name, first.online, first.draining, first.slots) == ("h1", True, False, 2)
         assert (second.name, second.draining, second.running) == ("h2", True, {"ft-a": "1:a"})

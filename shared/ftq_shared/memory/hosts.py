@@ -17,7 +17,7 @@ class MemoryHosts(HostStore):
         self.broker = broker
 
     @atomic
-    def beat(self, name: str, instance: str, replaces: str, fields: Mapping[str, Any]) -> bool:
+    def heartbeat(self, name: str, instance: str, replaces: str, fields: Mapping[str, Any]) -> bool:
         held = self.broker.held
         host, now_ms = held.hosts.get(name), held.now_ms
         if host and host.record.instance != instance:

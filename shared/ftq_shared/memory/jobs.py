@@ -1,12 +1,11 @@
 """What the broker in memory holds, and how a job moves on: the twin of `scripts/lib.lua`."""
 
 import json
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 
 from ftq_shared import keys
-from ftq_shared.errors import ErrorInfo, Exit
-from ftq_shared.events import SCHEMA_VERSION, Event, EventType
+from ftq_shared.errors import AttemptDeath, ErrorInfo, Exit
+from ftq_shared.events import SCHEMA_VERSION, Event, EventType, rfc3339
 from ftq_shared.hosts import HostRecord
 from ftq_shared.job_record import JobRecord
 from ftq_shared.spec import Priority
@@ -15,17 +14,6 @@ from ftq_shared.store import Interruption, Lease
 
 DEATHS = 20  # the newest, of one round
 LEASED = (JobState.PLACED, JobState.RUNNING)
-
-
-@dataclass(frozen=True)
-class Death:
-    """How one attempt was interrupted."""
-
-    attempt: int
-    phase: Phase
-    host: str
-    reason: str
-    time: str
 
 
 @dataclass
@@ -41,7 +29,7 @@ class MemoryJob:
     lock: str = ""  # what it locks
     waiting: str = ""
     retry_nonce: str = ""
-    deaths: list[Death] = field(default_factory=list)
+    deaths: list[AttemptDeath] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)  # all events as JSON; the first is number 1
     kept: list[int] = field(default_factory=list)  # numbers of the milestones
 
@@ -55,7 +43,7 @@ class MemoryJob:
             "lock": self.lock and keys.lock(self.lock),
             "waiting": self.waiting,
             "retry_nonce": self.retry_nonce,
-            "deaths": json.dumps([asdict(death) for death in self.deaths]) if self.deaths else "",
+            "deaths": json.dumps(self.deaths) if self.deaths else "",
         }
         text = {name: str(value) for name, value in inner.items() if value != ""}
         return replace(self.record, summary={**self.record.summary, **text})
@@ -68,7 +56,7 @@ class MemoryJob:
             it.record_version,
             it.state,
             it.token,
-            it.beat,
+            it.renewals,
             it.host,
             it.instance,
             it.slot,
@@ -101,7 +89,7 @@ class MemoryJob:
         """Store an event of the broker's own; a value of None is left out."""
         number, it = self._next(keep=True), self.record
         told = {name: value for name, value in data.items() if value is not None}
-        when = iso(now_ms)
+        when = rfc3339(now_ms / 1000)
         event = Event(it.id, number, it.attempt, it.host, when, it.phase, kind, told)
         self.lines.append(event.to_json())
 
@@ -131,7 +119,7 @@ class Held:
     hosts: dict[str, MemoryHost] = field(default_factory=dict)
     locks: dict[str, tuple[str, str]] = field(default_factory=dict)  # what -> job, token
     submits: dict[str, str] = field(default_factory=dict)  # client key -> job
-    dirty: bool = False  # a dispatch pass has been asked for
+    dispatch_requested: bool = False  # a dispatch pass has been asked for
 
     def queue(self) -> list[str]:
         """Return the ids of all queued jobs, front first."""
@@ -159,7 +147,7 @@ class Held:
             del self.locks[job.lock]
         job.lock, job.last_answer = "", answer
         it = job.record
-        free = replace(it, token="", host="", instance="", gpus=(), nonce="", beat=0)
+        free = replace(it, token="", host="", instance="", gpus=(), nonce="", renewals=0)
         job.put(replace(free, last_token=it.token))
 
     def to_queue(self, job: MemoryJob, phase: Phase, reason: str | None = None) -> None:
@@ -183,10 +171,10 @@ class Held:
         self.end(job, JobState.CANCELLED, Exit.CANCELLED, reason)
 
     def interrupt(
-        self, job: MemoryJob, reason: str, *, burn: bool, phase: Phase | None = None
+        self, job: MemoryJob, reason: str, *, counts_attempt: bool, phase: Phase | None = None
     ) -> Interruption:
         """End an attempt: a cancel wins, then the attempts count, else it is queued again."""
-        burnt = int(burn and job.record.state is JobState.RUNNING)
+        burnt = int(counts_attempt and job.record.state is JobState.RUNNING)
         tries, deaths = job.tries + burnt, self._add_death(job, reason) if burnt else []
         if job.record.cancel:
             self.release(job, "cancelled")
@@ -202,16 +190,22 @@ class Held:
         self.to_queue(job, phase or again.phase, reason)
         return "queued"
 
-    def _add_death(self, job: MemoryJob, reason: str) -> list[Death]:
+    def _add_death(self, job: MemoryJob, reason: str) -> list[AttemptDeath]:
         it = job.record
-        death = Death(it.attempt, it.phase, it.host, reason, iso(self.now_ms))
+        death = AttemptDeath(
+            attempt=it.attempt,
+            phase=it.phase,
+            host=it.host,
+            reason=reason,
+            time=rfc3339(self.now_ms / 1000),
+        )
         job.deaths = [*job.deaths, death][-DEATHS:]
         return job.deaths
 
-    def _exhaust(self, job: MemoryJob, tries: int, deaths: list[Death]) -> None:
+    def _exhaust(self, job: MemoryJob, tries: int, deaths: list[AttemptDeath]) -> None:
         """Fail a job that has no attempt left."""
         words = "; ".join(
-            f"attempt {death.attempt} on {death.host} in {death.phase}: {death.reason}"
+            f"attempt {death['attempt']} on {death['host']} in {death['phase']}: {death['reason']}"
             for death in deaths[-3:]
         )
         name = job.record.id
@@ -219,13 +213,7 @@ class Held:
             "attempts_exhausted",
             f"interrupted {tries} times; {words}",
             f"look at `ftq tail {name}`, then `ftq retry {name}`",
-            where={"attempts": [asdict(death) for death in deaths]},
+            where={"attempts": deaths},
         )
         job.note(error=json.dumps(error.to_json()))
         self.end(job, JobState.FAILED, Exit.FAILED, error.message)
-
-
-def iso(ms: int) -> str:
-    """Return a server time as events carry it."""
-    when = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
-    return when.replace("+00:00", "Z")

@@ -171,7 +171,7 @@ class MemoryStore(JobStore):
             return "", why
         old, number, it.ordinal, it.waiting = it.record, it.record.token_number + 1, 0, ""
         placed = replace(
-            old, state=JobState.PLACED, token=f"{number}:{random}", token_number=number, beat=0
+            old, state=JobState.PLACED, token=f"{number}:{random}", token_number=number, renewals=0
         )
         there = replace(placed, host=plan.host, instance=plan.instance)
         it.put(replace(there, slot=plan.slot, gpus=plan.gpus))
@@ -207,8 +207,8 @@ class MemoryStore(JobStore):
             it.say(EventType.WAITING, now_ms, reason=reason, unblock=unblock)
 
     @atomic
-    def ring_wanted(self) -> bool:
-        was, self.broker.held.dirty = self.broker.held.dirty, True
+    def first_to_request(self) -> bool:
+        was, self.broker.held.dispatch_requested = self.broker.held.dispatch_requested, True
         return not was
 
     @atomic
@@ -216,8 +216,8 @@ class MemoryStore(JobStore):
         return self.broker.server()
 
     @atomic
-    def clear_dirty(self) -> None:
-        self.broker.held.dirty = False
+    def take_request(self) -> None:
+        self.broker.held.dispatch_requested = False
 
     # -- the owner's calls; all take the token and are refused when it is stale
 
@@ -235,7 +235,7 @@ class MemoryStore(JobStore):
         if it.record.state is JobState.RUNNING:
             if it.record.nonce != nonce:
                 return "stale"
-            it.record = replace(it.record, beat=it.record.beat + 1)
+            it.record = replace(it.record, renewals=it.record.renewals + 1)
             return "ok"
         it.record = replace(it.record, nonce=nonce, storage_id=storage_id)
         self.broker.held.start(it)
@@ -248,7 +248,7 @@ class MemoryStore(JobStore):
     def _renew(self, job: str, token: str) -> str:
         if not (it := self._owned(job, token)):
             return "stale"
-        it.record = replace(it.record, beat=it.record.beat + 1)
+        it.record = replace(it.record, renewals=it.record.renewals + 1)
         if it.record.state is not JobState.RUNNING:
             return "unclaimed"
         return "cancel" if it.record.cancel else "ok"
@@ -309,26 +309,26 @@ class MemoryStore(JobStore):
 
     @atomic
     def requeue(
-        self, job: str, token: str, reason: str, *, burn: bool, phase: Phase | None = None
+        self, job: str, token: str, reason: str, *, counts_attempt: bool, phase: Phase | None = None
     ) -> Interruption:
         it = self._job(job)
         if it and it.ended(token):
             return self._interrupted_before(it)
         if not it or not it.holds(token):
             return "stale"
-        return self.broker.held.interrupt(it, reason, burn=burn, phase=phase)
+        return self.broker.held.interrupt(it, reason, counts_attempt=counts_attempt, phase=phase)
 
     @atomic
-    def reap(self, job: str, token: str, beat: int, reason: str) -> Interruption:
+    def reap(self, job: str, token: str, renewals: int, reason: str) -> Interruption:
         held, it = self.broker.held, self._job(job)
         if it and it.ended(token):
             return self._interrupted_before(it)
-        if not it or not it.holds(token) or it.record.beat != beat:
+        if not it or not it.holds(token) or it.record.renewals != renewals:
             return "stale"
         host = held.hosts.get(it.record.host)
         if host and host.record.instance == it.record.instance:
             host.record = replace(host.record, beat_ms=0)  # lost until its next heartbeat
-        return held.interrupt(it, reason, burn=True)
+        return held.interrupt(it, reason, counts_attempt=True)
 
     def _interrupted_before(self, it: MemoryJob) -> Interruption:
         """Return the answer of the call that ended the token, if it was an interruption."""

@@ -19,7 +19,7 @@ from ftq_worker.host.messages import LeaseTimes, StopReason
 def running(*jobs: str) -> MemoryStore:
     """Return a store in which these jobs run, under the token 1:a, and have been renewed once."""
     store = MemoryStore()
-    MemoryHosts(store.broker).beat("h1", "i1", "", {**store_jobs.HOST, "slots": len(jobs)})
+    MemoryHosts(store.broker).heartbeat("h1", "i1", "", {**store_jobs.HOST, "slots": len(jobs)})
     for job in jobs:
         assert store_jobs.run(store, store_jobs.submit(store, key=job, job=job), "a") == "1:a"
     assert store.renew(dict.fromkeys(jobs, "1:a")) == dict.fromkeys(jobs, "ok")
@@ -63,7 +63,7 @@ FED = LeaseTimes(100.0 + CHILD_S, 100.0 + PAUSE_S)
 def test_answers_are_passed_on() -> None:
     store, runs = running("a", "b", "c"), {name: FakeRun() for name in ("a", "b", "c", "d")}
     store.cancel("b")
-    store.requeue("c", "1:a", "reaped", burn=True)
+    store.requeue("c", "1:a", "reaped", counts_attempt=True)
     store_jobs.place(
         store, store_jobs.submit(store, "d", "d"), "a"
     )  # what is left of a claim after a rollback
@@ -109,8 +109,8 @@ def test_without_a_broker_children_work_until_the_pause_live_on_and_starve() -> 
     assert run.told[-1] == LeaseTimes(times[2] + CHILD_S, times[2] + PAUSE_S)
 
 
-def lease(state: JobState = JobState.RUNNING, beat: int = 1, token: str = "1:a") -> Lease:
-    return Lease("j", 1, state, token, beat, "h1", "i1", "cpu", (), "s1")
+def lease(state: JobState = JobState.RUNNING, renewals: int = 1, token: str = "1:a") -> Lease:
+    return Lease("j", 1, state, token, renewals, "h1", "i1", "cpu", (), "s1")
 
 
 def looks(reaper: Reaper, clock: Clock, seen: list[tuple[float, Lease]]) -> list[int]:
@@ -154,7 +154,7 @@ def test_who_can_read_the_jobs_files_comes_first() -> None:
 def test_a_renewal_or_a_new_token_starts_the_time_anew() -> None:
     clock = Clock()
     reaper = Reaper(running("j"), "s1", lambda _: None, clock)
-    renewed, moved = lease(beat=2), lease(beat=2, token="2:b")
+    renewed, moved = lease(renewals=2), lease(renewals=2, token="2:b")
     times = [(29, lease()), (58, renewed), (87, moved)]
     assert looks(reaper, clock, times) == [0] * 3
 

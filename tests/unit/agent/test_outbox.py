@@ -18,7 +18,7 @@ JOB = "ft-aaaaaaaa"
 @pytest.fixture
 def store() -> MemoryStore:
     store = MemoryStore()
-    MemoryHosts(store.broker).beat("h1", "i1", "", HOST)
+    MemoryHosts(store.broker).heartbeat("h1", "i1", "", HOST)
     return store
 
 

@@ -300,7 +300,7 @@ def test_a_disk_without_room_for_an_event_requeues_the_job_and_counts(
     ((args, how),) = told
     assert args[:2] == ("ft-aaaaaaaa", "1:a")
     assert "events cannot be written" in args[2]
-    assert how == {"burn": True}
+    assert how == {"counts_attempt": True}
 
 
 def test_a_claims_end_is_reported_once_the_broker_is_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ def placed(store: MemoryStore, hosts: MemoryHosts, job: str) -> bool:
 
 
 def beat(hosts: MemoryHosts, broker: str, running: object = None) -> None:
-    hosts.beat("h1", "i1", "", HOST | {"broker": broker, "running": running or {}})
+    hosts.heartbeat("h1", "i1", "", HOST | {"broker": broker, "running": running or {}})
 
 
 def test_a_host_that_has_not_spoken_since_is_waited_for(
@@ -60,9 +60,9 @@ def test_a_lost_host_is_not_waited_for_long(
     store: MemoryStore, hosts: MemoryHosts, job: str, clock: Clock
 ) -> None:
     beat(hosts, "old")
-    hosts.beat("h2", "i2", "", HOST | {"broker": "new"})
+    hosts.heartbeat("h2", "i2", "", HOST | {"broker": "new"})
     clock.now += HOST_LOST_S
-    hosts.beat("h2", "i2", "", HOST | {"broker": "new"})
+    hosts.heartbeat("h2", "i2", "", HOST | {"broker": "new"})
     assert not placed(store, hosts, job)
     clock.now += 1
     assert placed(store, hosts, job)
@@ -83,7 +83,7 @@ def test_a_run_that_the_record_knows_to_have_ended_holds_nothing_up(
     beat(hosts, "new")
     assert placed(store, hosts, job)
     token = store.get(job).token
-    store.requeue(job, token, "interrupted", burn=False)
+    store.requeue(job, token, "interrupted", counts_attempt=False)
     beat(hosts, "new", {job: token})  # its host has not said yet that it is over
     assert placed(store, hosts, job)
 
@@ -94,12 +94,12 @@ def test_nor_does_an_older_one(store: MemoryStore, hosts: MemoryHosts, job: str)
     for _ in range(3):
         assert placed(store, hosts, job)
         tokens.append(store.get(job).token)
-        store.requeue(job, tokens[-1], "interrupted", burn=False)
+        store.requeue(job, tokens[-1], "interrupted", counts_attempt=False)
         beat(hosts, "new", {job: tokens[0]})  # heartbeats are slower than three short runs
 
 
 def test_a_host_of_the_previous_version_says_it_in_another_way(
     store: MemoryStore, hosts: MemoryHosts, job: str
 ) -> None:
-    hosts.beat("h1", "i1", "", HOST | {"running": [job]})
+    hosts.heartbeat("h1", "i1", "", HOST | {"running": [job]})
     assert placed(store, hosts, job)

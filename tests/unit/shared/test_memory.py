@@ -37,7 +37,7 @@ def store(broker: MemoryBroker) -> MemoryStore:
 @pytest.fixture
 def hosts(broker: MemoryBroker) -> MemoryHosts:
     hosts = MemoryHosts(broker)
-    hosts.beat("h1", "i1", "", HOST)
+    hosts.heartbeat("h1", "i1", "", HOST)
     return hosts
 
 

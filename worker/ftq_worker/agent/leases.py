@@ -132,7 +132,7 @@ class Reaper:
         self._storage_id = storage_id  # of this host
         self._send_rest = send_rest  # of the events that the silent owner has written down
         self._clock = clock
-        self._seen: dict[str, tuple[str, int, float]] = {}  # job -> token, beat, since when
+        self._seen: dict[str, tuple[str, int, float]] = {}  # job -> token, renewals, since when
         self._looked = clock()
 
     def forget(self) -> None:
@@ -151,10 +151,10 @@ class Reaper:
         self._looked = now
         fresh: dict[str, tuple[str, int, float]] = {}
         for lease in leased:
-            token, beat, since = self._seen.get(lease.id, ("", -1, now))
-            if (token, beat) != (lease.token, lease.beat):
+            token, renewals, since = self._seen.get(lease.id, ("", -1, now))
+            if (token, renewals) != (lease.token, lease.renewals):
                 since = now
-            fresh[lease.id] = (lease.token, lease.beat, since)
+            fresh[lease.id] = (lease.token, lease.renewals, since)
             if now - since >= self._patience(lease):
                 taken += self._take(lease)
         self._seen = fresh
@@ -179,7 +179,7 @@ class Reaper:
             extra = {"action": "last_events_lost", "job": lease.id}
             log.warning("the last events of %s: %r", lease.id, error, extra=extra)
         try:
-            answer = self._store.reap(lease.id, lease.token, lease.beat, reason)
+            answer = self._store.reap(lease.id, lease.token, lease.renewals, reason)
         except ResponseError as error:  # a damaged record may not keep the others from being taken
             extra = {"action": "reap_failed", "job": lease.id, "owner": lease.host}
             log.error("reap %s: %s: %s", lease.id, reason, error, extra=extra)

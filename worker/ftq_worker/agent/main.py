@@ -139,7 +139,7 @@ class Agent:
         reason = "the host's agent died"
         for work in (
             lambda: self._send_rest(record),
-            lambda: self._store.requeue(record.id, record.token, reason, burn=True),
+            lambda: self._store.requeue(record.id, record.token, reason, counts_attempt=True),
         ):
             try:
                 work()
@@ -195,7 +195,7 @@ class Agent:
             "broker": broker,
             "warm": "1" if config.cold or config.zygote_socket.exists() else "0",
         }
-        if self._hosts.beat(config.name, config.instance, config.replaces, fields):
+        if self._hosts.heartbeat(config.name, config.instance, config.replaces, fields):
             self._stopping.set()
 
     def _renew_loop(self) -> None:

@@ -154,8 +154,8 @@ def _next_state(
         case _:  # it is requeued; a drain is no fault of the job
             drained = stop_reason is StopReason.DRAIN
             reason = "the host is going down" if drained else outcome.reason
-            burn = outcome.counts_attempt and not drained
-            services.store.requeue(record.id, record.token, reason, burn=burn)
+            counts = outcome.counts_attempt and not drained
+            services.store.requeue(record.id, record.token, reason, counts_attempt=counts)
 
 
 def _timeout_error(record: JobRecord) -> ErrorInfo:

@@ -173,7 +173,7 @@ class PhaseRun:
 
     def _requeue(self, reason: str) -> None:
         job, token, requeue = self.record.id, self.record.token, self._services.store.requeue
-        report = partial(requeue, job, token, reason, burn=True)
+        report = partial(requeue, job, token, reason, counts_attempt=True)
         report_until_heard(job, report, self._is_lost)
 
     def _open_outbox(self) -> Outbox:

@@ -63,7 +63,9 @@ class RunPool:
                 self._taking.add(token)
         if not welcome:
             why = "is going down" if self._closing else "has no room on its disk"
-            self._services.store.requeue(job, token, f"{self._services.host} {why}", burn=False)
+            self._services.store.requeue(
+                job, token, f"{self._services.host} {why}", counts_attempt=False
+            )
             return False
         try:
             return self._claim_and_start(job, token)
@@ -166,7 +168,9 @@ class RunPool:
         if run.record.phase is Phase.VALIDATE or run.paths.marker.exists():
             return False
         reason = f"its files are not in the storage of {self._services.host}; it starts over"
-        self._report(run, self._services.store.requeue, reason, burn=False, phase=Phase.VALIDATE)
+        self._report(
+            run, self._services.store.requeue, reason, counts_attempt=False, phase=Phase.VALIDATE
+        )
         return True
 
     def _ended_before(self, run: PhaseRun) -> bool:
