@@ -63,15 +63,15 @@ class Client:
         That needs a HF_TOKEN that may write; `on_progress` hears of the upload. Raises UsageError
         for a bad spec or files that cannot travel.
         """
-        from ftq_client.transfer.files import send_inputs
-        from ftq_client.transfer.hub_route import HubRoad
+        from ftq_client.transfer.hub_route import HubRoute
+        from ftq_client.transfer.routes import send_inputs
         from ftq_shared.spec import JobSpec
         from ftq_shared.spec_input import parse_spec
 
         parsed = spec if isinstance(spec, JobSpec) else parse_spec(spec)
         secrets = secrets or {}
         agree = via_hub if callable(via_hub) else lambda _: bool(via_hub)
-        hub = HubRoad(self.settings.hf_endpoint, secrets.get("HF_TOKEN"), agree, on_progress)
+        hub = HubRoute(self.settings.hf_endpoint, secrets.get("HF_TOKEN"), agree, on_progress)
         new = keys.new_job_id()
         with translated(self.settings.redis_url):
             sealed = self.seal(new, parsed, secrets)  # first: it may refuse, before files travel
@@ -93,7 +93,7 @@ class Client:
 
     def needs_hub(self, spec: "JobSpec") -> bool:
         """Return whether a spec's own files can travel only with `via_hub`. Raises UsageError."""
-        from ftq_client.transfer.files import needs_hub
+        from ftq_client.transfer.routes import needs_hub
 
         with translated(self.settings.redis_url):
             return needs_hub(self._binary(), self.settings, self.hosts.all(), spec)
@@ -234,7 +234,7 @@ class Client:
 
     def fetch(self, job: str, target: Path) -> Path:
         """Bring a finished job's model to `target` and return it. Raises FtqError."""
-        from ftq_client.transfer.files import fetch_model
+        from ftq_client.transfer.download import fetch_model
 
         record = self.get(job)
         if record.phase in (Phase.VALIDATE, Phase.PREPARE) or (

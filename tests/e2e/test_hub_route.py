@@ -94,13 +94,13 @@ def test_the_repo_is_private_and_a_deletion_that_fails_is_only_a_warning(
     fleet.hub.store.delete_repo("dataset", repo)
 
 
-def test_without_consent_the_roads_are_named(fleet: Fleet, sparse: Path) -> None:
+def test_without_consent_the_routes_are_named(fleet: Fleet, sparse: Path) -> None:
     before = jobs(fleet)
     done = fleet.run("submit", *MODEL, "--dataset", str(sparse))
     assert done.returncode == 2
     assert "65 MiB of files cannot travel through the broker" in done.stderr
-    for road in ("FTQ_STORAGE", "worker:", "ftq submit --via-hub", "hf upload"):
-        assert road in done.stderr
+    for route in ("FTQ_STORAGE", "worker:", "ftq submit --via-hub", "hf upload"):
+        assert route in done.stderr
     assert (jobs(fleet), repos(fleet)) == (before, [])
 
 

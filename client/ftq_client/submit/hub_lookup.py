@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from ftq_client.submit.questions import Answer, Found, NotFound
-from ftq_client.transfer.files import files_of
+from ftq_client.transfer.files import files_of, size_of
 from ftq_shared.errors import Refused
 from ftq_shared.hub import HubClient, RepoRecord, RepoState, layout
 from ftq_shared.sources import Place, parse_source
@@ -77,6 +77,6 @@ def _on_disk(what: str, place: Place, path: str, name: str) -> Answer:
     """Look at a path of this machine; the workers' own cannot be seen from here."""
     if place is Place.WORKER:
         return Found(name, "on the workers; checked there")
-    files = list(files_of(what, path))  # raises UsageError when there is none
-    size_mb = sum(file.size for file in files) / 1e6
+    files = files_of(what, path)  # raises UsageError when there is none
+    size_mb = size_of(files) / 1e6
     return Found(name, f"{len(files)} files, {size_mb:.1f} MB at {Path(path).absolute().parent}")
