@@ -198,17 +198,17 @@ def test_a_full_broker_asks_as_well(fleet: Fleet, tmp_path: Path) -> None:
         return False
 
     spec = JobSpec(model="demo/tiny-llama", dataset=str(path))
-    assert not client.needs_hub(spec)
+    assert not client.draft(spec).needs_hub
     client.redis.zadd(keys.INPUT_SIZES, {"ft-bbbbbbbb": keys.INPUT_TOTAL_MAX})
     client.redis.hset(keys.inputs("ft-bbbbbbbb"), "chunk", "x")
     try:
-        assert client.needs_hub(spec)
+        assert client.draft(spec).needs_hub
         with pytest.raises(UsageError, match="other jobs hold 1024 MiB"):
             client.submit(spec, via_hub=no)
     finally:
         client.redis.delete(keys.inputs("ft-bbbbbbbb"))
     assert "other jobs hold 1024 MiB of the broker already" in asked[0]
-    assert not client.needs_hub(spec)  # what is gone counts no more
+    assert not client.draft(spec).needs_hub  # what is gone counts no more
 
 
 def test_the_question_defaults_to_no(fleet: Fleet, sparse: Path) -> None:

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ftq_shared.errors import UsageError
 from ftq_shared.sources import DATA_SUFFIXES, Place, parse_source
-from ftq_shared.spec import JobSpec
+
+if TYPE_CHECKING:  # the schema takes 0.2 s to import: a fetch does without it
+    from ftq_shared.spec import JobSpec
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class OwnFile:
     size: int  # bytes
 
 
-def own_files(spec: JobSpec) -> list[OwnFile]:
+def own_files(spec: "JobSpec") -> list[OwnFile]:
     """Return the client's own files that a spec names, nothing when all is elsewhere.
 
     Raises UsageError for a path of this machine without a file.

@@ -7,6 +7,7 @@ private Hub repo, with consent (`hub_route`). Where none is open, the error name
 import hashlib
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,48 +18,55 @@ from ftq_shared.hosts import HostRecord
 from ftq_shared.job_record import InputFile
 from ftq_shared.paths import JobPaths
 from ftq_shared.settings import Settings
-from ftq_shared.spec import JobSpec
 
 if TYPE_CHECKING:
     from redis import Redis
 
     from ftq_client.transfer.hub_route import HubRoute
+    from ftq_shared.spec import JobSpec
 
 
-def send_inputs(
-    binary: "Redis",
-    settings: Settings,
-    hosts: Sequence[HostRecord],
-    job: str,
-    spec: JobSpec,
-    hub: "HubRoute",
-) -> list[InputFile]:
+@dataclass(frozen=True)
+class Draft:
+    """A checked spec, the client's own files that it names, and the route that is open to them."""
+
+    spec: "JobSpec"
+    files: Sequence[OwnFile]
+    storage: Path | None = None  # the root of a storage that client and workers share
+    refusal: UsageError | None = None  # why the broker does not take them: the Hub is left
+
+    @property
+    def needs_hub(self) -> bool:
+        """Whether only the Hub could bring the files to the workers."""
+        return self.refusal is not None
+
+
+def make_draft(
+    spec: "JobSpec", binary: "Redis", settings: Settings, hosts: Sequence[HostRecord]
+) -> Draft:
+    """Find the files of a spec and their route; nothing is sent. Raises what `own_files` raises."""
+    files = own_files(spec)
+    if files and shares_storage(settings, hosts):
+        return Draft(spec, files, storage=storage_root(settings))
+    return Draft(spec, files, refusal=_broker_refuses(binary, files) if files else None)
+
+
+def send_inputs(draft: Draft, job: str, binary: "Redis", hub: "HubRoute") -> list[InputFile]:
     """Send the client's own files; return what the job record says of them.
 
     Raises UsageError when they are too large for every route that is open, and what HubRoute.send
     raises.
     """
-    files = own_files(spec)
-    if not files:
-        return []
-    if shares_storage(settings, hosts):
-        paths = JobPaths(storage_root(settings), job)
-        return [_copy(file, paths) for file in files]
-    if refusal := _broker_refuses(binary, files):
-        if hub.consents(job, refusal.message):
-            return hub.send(job, files)
-        raise refusal
-    binary.zadd(keys.INPUT_SIZES, {job: size_of(files)})
-    return [_send_chunks(binary, job, file) for file in files]
-
-
-def needs_hub(
-    binary: "Redis", settings: Settings, hosts: Sequence[HostRecord], spec: JobSpec
-) -> bool:
-    """Return whether only the Hub could bring a spec's own files to the workers."""
-    files = own_files(spec)
-    closed = files and not shares_storage(settings, hosts) and _broker_refuses(binary, files)
-    return bool(closed)
+    if draft.storage:
+        paths = JobPaths(draft.storage, job)
+        return [_copy(file, paths) for file in draft.files]
+    if draft.refusal:
+        if hub.consents(job, draft.refusal.message):
+            return hub.send(job, draft.files)
+        raise draft.refusal
+    if draft.files:
+        binary.zadd(keys.INPUT_SIZES, {job: size_of(draft.files)})
+    return [_send_chunks(binary, job, file) for file in draft.files]
 
 
 def storage_root(settings: Settings) -> Path:
