@@ -70,7 +70,7 @@ def drain(host: str, wait_: bool, timeout: str | None) -> int:
       ftq drain gpu-03 --wait --timeout 5m && ssh gpu-03 sudo reboot
     """  # noqa: D301
     from ftq_client.client import Client
-    from ftq_client.draining import wait_until_gone
+    from ftq_client.fleet import wait_until_gone
     from ftq_shared.duration import parse_duration
 
     try:

@@ -27,7 +27,7 @@ def up(detach: bool, gpus: str, slots: int | None, name: str | None) -> int:
     All other commands find it by themselves. For a fleet, run one Redis or Valkey, set
     FTQ_REDIS_URL everywhere, and start `ftq worker` on each host instead.
     """
-    from ftq_client.local.stack import Supervisor, log_file, start_detached
+    from ftq_client.local.stack import LocalStack, log_file, start_detached
 
     settings = load_settings()
     if os.environ.get("FTQ_REDIS_URL"):
@@ -40,7 +40,7 @@ def up(detach: bool, gpus: str, slots: int | None, name: str | None) -> int:
     options += ["--slots", str(slots)] if slots else []
     options += ["--name", name] if name else []
     if not detach:
-        return Supervisor(settings, options).run()
+        return LocalStack(settings, options).run()
     pid = start_detached(settings, options)
     say(f"broker is up (process {pid}); the worker is loading, log: {log_file(settings)}")
     _wait_online(pid, settings)

@@ -214,7 +214,7 @@ class Demo:
         if self.hub:
             self.hub.terminate()
             self.hub.wait(10)
-        # What the supervisor has ended may need a moment to be gone.
+        # What the worker's supervisor has killed may need a moment to be gone.
         deadline = time.monotonic() + 5
         while descendants() and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -21,14 +21,12 @@ from ftq_shared.settings import Settings, load_settings
 from ftq_shared.signals import Wakeup
 
 STOP_TIMEOUT_S = 120.0  # a worker may be writing a checkpoint
-DRAINED = (
-    0,
-    75,
-)  # a worker that somebody drained ends so, the second not quite clean: it stays down
+# A worker that somebody drained ends so, with 75 when not all was handed back: it stays down.
+DRAINED = (0, 75)
 RESTART_S = 1.0  # between two starts of what keeps dying
 
 
-class Supervisor:
+class LocalStack:
     """Keeps the broker and the worker of one machine running."""
 
     def __init__(self, settings: Settings, worker_options: list[str]) -> None:
@@ -96,7 +94,7 @@ def running_pid(settings: Settings) -> int | None:
 
 
 def start_detached(settings: Settings, worker_options: list[str]) -> int:
-    """Start the supervisor as a process of its own and return its pid; output goes to up.log.
+    """Start the stack in a process of its own and return its pid; output goes to up.log.
 
     Raises UsageError when it is up already or ends at once.
     """
@@ -138,14 +136,14 @@ def stop(settings: Settings) -> bool:
 
 
 def log_file(settings: Settings) -> Path:
-    """Where a detached supervisor and its worker write."""
+    """Where a detached stack and its worker write."""
     return settings.home / "up.log"
 
 
 def main() -> int:
     """Run in the foreground."""
     try:
-        return Supervisor(load_settings(), sys.argv[1:]).run()
+        return LocalStack(load_settings(), sys.argv[1:]).run()
     except FtqError as error:
         print(f"ftq up: {error.message}", file=sys.stderr)  # noqa: T201  the edge of a process
         if error.hint:

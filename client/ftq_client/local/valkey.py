@@ -112,7 +112,7 @@ class EmbeddedBroker:
         self._lock = lock
 
     def _end_orphan(self) -> None:
-        """Stop a server that outlived its supervisor: we hold the lock, so it is nobody's."""
+        """Stop a server that outlived its `ftq up`: we hold the lock, so it is nobody's."""
         from redis.exceptions import RedisError
 
         if not (self.directory / "port").exists():
