@@ -100,7 +100,7 @@ def _hub(settings: Settings) -> Finding:
 
 
 def _stack() -> Finding:
-    """Say whether this machine could be a worker."""
+    """Return whether this machine could be a worker."""
     from importlib.util import find_spec
 
     missing = [name for name in ("torch", "transformers", "trl", "peft") if find_spec(name) is None]

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import click
 
-from ftq_client.commands.output import json_option, print_json, say
+from ftq_client.commands.output import json_option, print_json, print_note
 from ftq_shared.errors import Exit
 
 
@@ -80,12 +80,12 @@ def drain(host: str, wait_: bool, timeout: str | None) -> int:
     client = Client()
     client.drain(host)
     if not wait_:
-        say(f"{host} is draining; watch it leave: ftq workers")
+        print_note(f"{host} is draining; watch it leave: ftq workers")
         return Exit.OK
     if not wait_until_gone(client, host, limit_s):
-        say(f"ftq: {host} is still there")
+        print_note(f"ftq: {host} is still there")
         return Exit.TIMEOUT
-    say(f"{host} has left")
+    print_note(f"{host} has left")
     return Exit.OK
 
 
@@ -105,4 +105,4 @@ def keygen(file: Path | None) -> None:
     key = FleetKey.generate()
     key.save(path)
     click.echo(str(path))
-    say(f"fingerprint {key.fingerprint}")
+    print_note(f"fingerprint {key.fingerprint}")

@@ -5,7 +5,7 @@ import time
 
 import click
 
-from ftq_client.commands.output import json_option, print_json, say
+from ftq_client.commands.output import json_option, print_json, print_note
 from ftq_shared.duration import parse_duration
 from ftq_shared.errors import Exit
 from ftq_shared.states import JobState, Phase
@@ -72,11 +72,11 @@ def cancel(jobs: tuple[str, ...]) -> None:
     for job in [client.find(name) for name in jobs]:
         state = client.cancel(job)
         if state is JobState.CANCELLED:
-            say(f"{job} is cancelled")
+            print_note(f"{job} is cancelled")
         elif state.terminal:
-            say(f"{job} had {state} already")
+            print_note(f"{job} had {state} already")
         else:
-            say(f"{job} is being cancelled; watch it end: ftq tail {job}")
+            print_note(f"{job} is being cancelled; watch it end: ftq tail {job}")
 
 
 @click.command(short_help="Start a failed or cancelled job again, where it ended.")
@@ -142,8 +142,8 @@ def wait(jobs: tuple[str, ...], timeout: str | None) -> int:
         try:
             record = client.wait(job, timeout_s=left)
         except TimeoutError as error:
-            say(f"ftq: {error}")
+            print_note(f"ftq: {error}")
             return Exit.TIMEOUT
-        say(f"{job} {record.state}")
+        print_note(f"{job} {record.state}")
         codes.append(record.exit_code)
     return max(codes)

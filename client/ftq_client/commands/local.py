@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import click
 
-from ftq_client.commands.output import say
+from ftq_client.commands.output import print_note
 from ftq_shared.errors import UsageError
 from ftq_shared.settings import Settings, load_settings
 
@@ -42,9 +42,9 @@ def up(detach: bool, gpus: str, slots: int | None, name: str | None) -> int:
     if not detach:
         return LocalStack(settings, options).run()
     pid = start_detached(settings, options)
-    say(f"broker is up (process {pid}); the worker is loading, log: {log_file(settings)}")
+    print_note(f"broker is up (process {pid}); the worker is loading, log: {log_file(settings)}")
     _wait_online(pid, settings)
-    say("ready: ftq submit")
+    print_note("ready: ftq submit")
     return 0
 
 
@@ -68,9 +68,9 @@ def down() -> None:
     from ftq_client.local.stack import stop
 
     if not stop(load_settings()):
-        say("nothing is up")
+        print_note("nothing is up")
         return
-    say("stopped")
+    print_note("stopped")
 
 
 @click.command(short_help="Run a local Hub server.")

@@ -17,7 +17,7 @@ def print_json(data: Mapping[str, Any]) -> None:
     click.echo(json.dumps(data, ensure_ascii=False, separators=(",", ":")))
 
 
-def say(text: str) -> None:
+def print_note(text: str) -> None:
     """Print words for people to stderr."""
     click.echo(text, err=True)
 

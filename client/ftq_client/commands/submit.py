@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ftq_client.commands.output import json_option, on_terminal, print_json, say
+from ftq_client.commands.output import json_option, on_terminal, print_json, print_note
 from ftq_shared.errors import Exit
 
 if TYPE_CHECKING:
@@ -83,13 +83,13 @@ def submit(
     hub = (via_hub or asks) and draft.needs_hub
     secrets = collect_secrets(draft.spec, secret_names, token, from_stdin=token_stdin, via_hub=hub)
     consent = _consent if asks and not via_hub else via_hub
-    job = client.submit(draft, secrets=secrets, via_hub=consent, on_progress=say)
+    job = client.submit(draft, secrets=secrets, via_hub=consent, on_progress=print_note)
     if detach:
         return _detached(client, job, as_json)
     from ftq_client.follow import Following, follow
 
     if not as_json:
-        say(f"submitted {job}")
+        print_note(f"submitted {job}")
     return follow(client, Following([job], as_json=as_json))
 
 
@@ -105,6 +105,6 @@ def _detached(client: "Client", job: str, as_json: bool) -> int:
         return Exit.OK
     click.echo(job)
     if not client.online():
-        say("no worker is online; the job waits. Start one: `ftq worker`, or `ftq up` here")
-    say(f"follow it: ftq tail {job}")
+        print_note("no worker is online; the job waits. Start one: `ftq worker`, or `ftq up` here")
+    print_note(f"follow it: ftq tail {job}")
     return Exit.OK

@@ -62,7 +62,7 @@ def run_demo(*, keep: bool) -> int:
     if left:
         return code or Exit.FAILED
     if code == Exit.OK:
-        _say_what_next(time.monotonic() - started)
+        _print_next_steps(time.monotonic() - started)
     return code
 
 
@@ -83,7 +83,7 @@ class Demo:
         self.env = _private_environment(os.environ, self.folder)
 
     def outcome(self) -> int:
-        """Run to the end or the first failure, which is told; returns the exit code."""
+        """Run to the end or the first failure, which is printed; returns the exit code."""
         try:
             with _signals_interrupt():
                 self.run()
@@ -158,7 +158,7 @@ class Demo:
         process = subprocess.Popen([sys.executable, "-m", "ftq_client", *words], env=self.env)
         try:
             code = process.wait()
-        except KeyboardInterrupt:  # a terminal tells it too: let it finish its last line
+        except KeyboardInterrupt:  # a terminal interrupts it too: let it finish its line
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(2)
             process.terminate()
@@ -297,7 +297,7 @@ def _signals_interrupt() -> Iterator[None]:
 
 
 def _remove(folder: Path, *, keep: bool) -> None:
-    """Remove the folder, or say what is in it."""
+    """Remove the folder, or print what is in it."""
     if keep:
         out(f"  kept {folder}: logs/, ftq/up.log, and the Hub's repos in hub/")
         return
@@ -308,7 +308,7 @@ def _remove(folder: Path, *, keep: bool) -> None:
         out(f"  {folder} is removed; `ftq demo --keep` keeps it")
 
 
-def _say_what_next(seconds: float) -> None:
+def _print_next_steps(seconds: float) -> None:
     out()
     click.secho(f"The demo took {seconds:.0f} s, and all of it worked.", fg="green", bold=True)
     out("The same with a model and rows of yours:")

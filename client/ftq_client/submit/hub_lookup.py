@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from ftq_client.submit.questions import Answer, Found, NotFound
+from ftq_client.submit.questions import Answer, Answered, NotFound
 from ftq_client.transfer.files import files_of, size_of
 from ftq_shared.errors import Refused
 from ftq_shared.hub import HubClient, RepoRecord, RepoState, layout
@@ -25,7 +25,9 @@ class HubLookup:
             return _on_disk("model", source.place, source.name, name)
         found = self._hub.model_info(source.name, source.revision)
         size = f"{found.parameters:,} parameters" if found.parameters else ""
-        return Found(name, ", ".join(filter(None, (size, found.license or ""))), (), _locked(found))
+        return Answered(
+            name, ", ".join(filter(None, (size, found.license or ""))), (), _locked(found)
+        )
 
     def dataset(self, name: str) -> Answer:
         """Look a dataset up; `configs` is filled only where the name lacks one."""
@@ -37,7 +39,7 @@ class HubLookup:
         if source.config and source.config not in configs.names:
             return NotFound([f"{source.name}:{config}" for config in configs.names])
         needed = () if source.config or configs.default else configs.names
-        return Found(name, found.license or "", tuple(needed), _locked(found))
+        return Answered(name, found.license or "", tuple(needed), _locked(found))
 
     def search(self, kind: Literal["model", "dataset"], query: str) -> list[str]:
         """Return ids for a query, most downloaded first."""
@@ -53,7 +55,7 @@ class HubLookup:
         hub = HubClient(self._endpoint, token)
         who = hub.whoami()
         self.token, self._hub = token, hub
-        return Found(who.name)
+        return Answered(who.name)
 
     def target(self, repo: str) -> Answer:
         """Return whether the model may be published to `repo`."""
@@ -65,7 +67,7 @@ class HubLookup:
                 code="target_taken",
                 hint="name another repo, or submit with --set publish.overwrite=true",
             )
-        return Found(full)
+        return Answered(full)
 
 
 def _locked(repo: RepoRecord) -> bool:
@@ -76,7 +78,7 @@ def _locked(repo: RepoRecord) -> bool:
 def _on_disk(what: str, place: Place, path: str, name: str) -> Answer:
     """Look at a path of this machine; the workers' own cannot be seen from here."""
     if place is Place.WORKER:
-        return Found(name, "on the workers; checked there")
+        return Answered(name, "on the workers; checked there")
     files = files_of(what, path)  # raises UsageError when there is none
     size_mb = size_of(files) / 1e6
-    return Found(name, f"{len(files)} files, {size_mb:.1f} MB at {Path(path).absolute().parent}")
+    return Answered(name, f"{len(files)} files, {size_mb:.1f} MB at {Path(path).absolute().parent}")

@@ -17,7 +17,7 @@ from ftq_shared.job_record import InputFile, input_repo
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd
 
-# Clearing up after an error: whoever waits for that error should hear it soon.
+# For the deletion after an error: the person waits for that error meanwhile.
 _CLEAR_UP = Retry(total_s=5.0, request_s=5.0)
 
 

@@ -11,10 +11,11 @@ import pexpect
 import pytest
 from rich.console import Console
 
-from ftq_client.submit.questions import Answer, Found, Kind, NotFound, ask_missing
+from ftq_client.submit.questions import Answer, Answered, Kind, NotFound, ask_missing
 from ftq_shared.errors import HubUnreachable, Refused, UsageError
 
-ROOT = str(Path(__file__).resolve().parents[4])
+# As here: the script imports this module.
+PATH = os.pathsep.join([str(Path(__file__).resolve().parents[4]), *sys.path])
 SCRIPT = """
 import json, sys
 from rich.console import Console
@@ -41,21 +42,21 @@ class FakeLookup:
 
     def model(self, name: str) -> Answer:
         if name == "meta/gated":
-            return Found(name, "gated", needs_token=True)
+            return Answered(name, "gated", needs_token=True)
         if name == "bad name":
             raise UsageError("model: 'bad name' is no Hub id", hint="a Hub id looks like org/name")
         if name == "Qwen/Qwen3":
             raise Refused("there is no model Qwen/Qwen3", nearest=MODELS, hint="did you mean ...")
-        return Found(name, "0.6B parameters") if name in MODELS else NotFound(MODELS)
+        return Answered(name, "0.6B parameters") if name in MODELS else NotFound(MODELS)
 
     def dataset(self, name: str) -> Answer:
         base = name.partition("@")[0]
         if base == "openai/gsm8k":
-            return Found(name, configs=["main", "socratic"])
+            return Answered(name, configs=["main", "socratic"])
         if name == "big/configs":
-            return Found(name, configs=[f"lang-{n}" for n in range(40)])
+            return Answered(name, configs=[f"lang-{n}" for n in range(40)])
         if name in ("openai/gsm8k:main", "./rows.jsonl"):
-            return Found(name, "7,473 rows")
+            return Answered(name, "7,473 rows")
         return NotFound()
 
     def search(self, kind: Kind, query: str) -> list[str]:
@@ -69,11 +70,11 @@ class FakeLookup:
         if token != SECRET:
             return NotFound(message="the Hub does not know this token")
         self.token = token
-        return Found("ann")
+        return Answered("ann")
 
     def target(self, repo: str) -> Answer:
         if repo.startswith("ann/"):
-            return Found(repo, "will be made, private")
+            return Answered(repo, "will be made, private")
         return NotFound(["ann/new"], f"this token may not write to {repo}")
 
 
@@ -85,7 +86,7 @@ class Terminal:
         self.child = pexpect.spawn(
             sys.executable,
             ["-c", SCRIPT.format(raw=raw or {}, token=token)],
-            env={**os.environ, "TERM": "xterm", "PYTHONPATH": ROOT, "NO_COLOR": "1", **env},
+            env={**os.environ, "TERM": "xterm", "PYTHONPATH": PATH, "NO_COLOR": "1", **env},
             dimensions=(40, 120),
             encoding="utf-8",
             timeout=20,
@@ -218,7 +219,7 @@ def test_names_from_the_hub_are_shown_escaped(
 ) -> None:
     class Odd(FakeLookup):
         def model(self, name: str) -> Answer:
-            return Found("a/b", "[red]x[/red] \x1b[2J")
+            return Answered("a/b", "[red]x[/red] \x1b[2J")
 
     answers = iter(["a/b", ""])
     monkeypatch.setattr(click, "prompt", lambda *_, **__: next(answers))
