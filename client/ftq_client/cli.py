@@ -75,9 +75,8 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "--version", message="ftq %(version)s")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.pass_context
-def cli(ctx: click.Context, debug: bool) -> None:
+@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")  # see main
+def cli() -> None:
     """ftq, the fine-tune queue.
 
     \b
@@ -90,7 +89,6 @@ def cli(ctx: click.Context, debug: bool) -> None:
                  --publish-to me/qwen-gsm8k
       ftq tail                        watch your newest job, from any machine
     """  # noqa: D301  \b is click's mark for a paragraph that is not rewrapped
-    ctx.obj = {"debug": debug}
 
 
 def main() -> NoReturn:

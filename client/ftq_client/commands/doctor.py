@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from ftq_client.commands.output import json_option, print_json
+from ftq_client.commands.options import json_option
+from ftq_client.commands.output import print_json
 from ftq_shared.errors import Exit, FtqError
 from ftq_shared.settings import SETTINGS, Settings, load_settings
 

@@ -5,8 +5,8 @@ import time
 
 import click
 
-from ftq_client.commands.output import json_option, print_json, print_note
-from ftq_shared.duration import parse_duration
+from ftq_client.commands.options import json_option, timeout_option
+from ftq_client.commands.output import print_json, print_note
 from ftq_shared.errors import Exit
 from ftq_shared.states import JobState, Phase
 
@@ -125,17 +125,13 @@ def retry(
 
 @click.command(short_help="Wait until jobs have ended.")
 @click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
-@click.option("--timeout", metavar="T", help="Give up after 90s, 10m, 2h ... with exit code 124.")
-def wait(jobs: tuple[str, ...], timeout: str | None) -> int:
+@timeout_option("Give up after 90s, 10m, 2h ... with exit code 124.")
+def wait(jobs: tuple[str, ...], timeout_s: float | None) -> int:
     """Wait until jobs have ended; the exit code is that of the worst."""
     from ftq_client.client import Client
 
-    try:
-        limit_s = None if timeout is None else float(parse_duration(timeout))
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--timeout") from None
     client = Client()
-    deadline = None if limit_s is None else time.monotonic() + limit_s
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
     codes = []
     for job in [client.find(name) for name in jobs]:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())

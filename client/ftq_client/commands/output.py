@@ -2,14 +2,10 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import click
-
-json_option: Callable[[Any], Any] = click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON, one object a line, and nothing else."
-)
 
 
 def print_json(data: Mapping[str, Any]) -> None:

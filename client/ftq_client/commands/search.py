@@ -2,7 +2,8 @@
 
 import click
 
-from ftq_client.commands.output import json_option, print_json, print_note
+from ftq_client.commands.options import json_option
+from ftq_client.commands.output import print_json, print_note
 
 
 @click.command(short_help="Search models or datasets on the Hub.")

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ftq_client.commands.output import json_option, on_terminal, print_json, print_note
+from ftq_client.commands.options import json_option
+from ftq_client.commands.output import on_terminal, print_json, print_note
 from ftq_shared.errors import Exit
 
 if TYPE_CHECKING:
