@@ -3,12 +3,11 @@
 import json
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 import click
 
 
-def print_json(data: Mapping[str, Any]) -> None:
+def print_json(data: Mapping[str, object]) -> None:
     """Print one object on one line of stdout, at once."""
     click.echo(json.dumps(data, ensure_ascii=False, separators=(",", ":")))
 

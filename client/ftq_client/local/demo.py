@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias, TypedDict
 
 import click
 
@@ -33,8 +33,16 @@ TARGET = "demo/colours-llama"
 # A model of random weights: all of it must be trained, at a rate that suits its size.
 SETTINGS = {"train.method": "full", "train.learning_rate": "1e-3"}
 
-
 _Process: TypeAlias = "subprocess.Popen[str]"
+
+
+class Assets(TypedDict):
+    """What is on the demo's Hub, as `python -m ftq_worker.demo.assets` prints it."""
+
+    model: str
+    dataset: str
+    token: str  # of a user who may write
+    ask: dict[str, str]  # questions for the trained model, with the right answers
 
 
 class DemoFailed(Exception):
@@ -106,7 +114,7 @@ class Demo:
         self._ask(made["ask"])
         self.is_complete = True
 
-    def _start(self) -> dict[str, Any]:
+    def _start(self) -> Assets:
         """Start the Hub and the worker, and fill the Hub meanwhile; returns what is on it."""
         hub_dir = self.folder / "hub"
         command(["ftq", "hub", "--port", "0", "--dir", str(hub_dir)])
@@ -118,7 +126,7 @@ class Demo:
         up = self._spawn("up", "ftq_client", *words)
         assets = self._spawn("assets", "ftq_worker.demo.assets", str(hub_dir))
         self._wait(assets, "assets", "making a tiny model and a small, dirty dataset")
-        made: dict[str, Any] = json.loads(self._log("assets").read_text().splitlines()[-1])
+        made: Assets = json.loads(self._log("assets").read_text().splitlines()[-1])
         out(f"  the Hub at {url} has the dataset {made['dataset']}, dirty on purpose,")
         out(f"  and the model {made['model']}, of random weights: it knows nothing yet")
         self._wait(up, "up", "the worker loads torch, transformers and TRL, once for all jobs")
@@ -146,7 +154,7 @@ class Demo:
             raise self._failed("hub", "the Hub did not start")
         return url
 
-    def _submit(self, made: Mapping[str, Any]) -> None:
+    def _submit(self, made: Assets) -> None:
         """Run the real `ftq submit` on this terminal."""
         words = ["submit", "--model", made["model"], "--dataset", made["dataset"]]
         words += ["--publish-to", TARGET]

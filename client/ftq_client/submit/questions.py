@@ -6,7 +6,7 @@ network, and a token that was typed goes to the look-up and nowhere else: it is 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import click
 
@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 
 Kind = Literal["model", "dataset"]
 _LISTED = 15  # names shown at once; more are found by a search
+
+
+@dataclass(frozen=True)
+class Essentials:
+    """The fields of a spec that are asked for; '' for what is not there, or was not asked."""
+
+    model: str = ""
+    dataset: str = ""
+    target: str = ""  # the Hub repo to publish to
 
 
 @dataclass(frozen=True)
@@ -66,14 +75,14 @@ class Lookup(Protocol):
         """Return whether the model may be published there, with the token that is kept."""
 
 
-def ask_missing(raw: dict[str, Any], *, lookup: Lookup, console: "Console") -> dict[str, Any]:
-    """Return `raw` with model and dataset filled in, and with a target if one is wanted.
+def ask_missing(given: Essentials, *, lookup: Lookup, console: "Console") -> Essentials:
+    """Ask for model and dataset where they are missing, and then for a target; return the answers.
 
     Where neither is missing only a token may be asked for. Raises click.Abort on Ctrl-C and at
-    the end of the input; `raw` itself is not changed.
+    the end of the input.
     """
     try:
-        return _Questions(lookup, console).fill(raw)
+        return _Questions(lookup, console).ask(given)
     except (KeyboardInterrupt, EOFError):
         raise click.Abort from None
 
@@ -87,22 +96,18 @@ class _Questions:
         self.glyphs: Glyphs = glyphs_for(console.encoding)
         self.reading: list[str] = []  # what only a token opens
 
-    def fill(self, raw: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, given: Essentials) -> Essentials:
         """Ask in the order of the spec; the target only in a conversation that has begun."""
-        missing = [kind for kind in ("model", "dataset") if not raw.get(kind)]
-        spec = dict(raw)
-        if "model" in missing:
-            spec["model"] = self._source("model", "Model to fine-tune", self.lookup.model)
-        if "dataset" in missing:
-            spec["dataset"] = self._source("dataset", "Dataset to train on", self.lookup.dataset)
-        publish = spec.get("publish")
-        target = publish.get("repo") if isinstance(publish, dict) else None
-        if missing and not target:
-            if target := self._target():
-                spec["publish"] = {**(publish or {}), "repo": target}
+        model = dataset = target = ""
+        if not given.model:
+            model = self._source("model", "Model to fine-tune", self.lookup.model)
+        if not given.dataset:
+            dataset = self._source("dataset", "Dataset to train on", self.lookup.dataset)
+        if given.target or (given.model and given.dataset):
+            self._token(given.target)
         else:
-            self._token(target)
-        return spec
+            target = self._target()
+        return Essentials(model, dataset, target)
 
     def _source(self, kind: Kind, question: str, check: Callable[[str], Answer]) -> str:
         """Ask until a name is found; a number picks a name that was offered."""
@@ -186,7 +191,7 @@ class _Questions:
         while True:
             repo = self._prompt("Publish to (a Hub repo such as me/my-model; empty: nowhere)", "")
             if not repo:
-                self._token(None)
+                self._token("")
                 return ""
             if not self._token(repo):
                 continue
@@ -195,7 +200,7 @@ class _Questions:
                 return self._accepted(found)
             self._offer(found.nearest[:_LISTED])
 
-    def _token(self, target: str | None) -> bool:
+    def _token(self, target: str) -> bool:
         """Ask for a Hub token where one is needed; return whether nothing is missing then."""
         needs = [f"read {name}" for name in self.reading] + ([f"write {target}"] if target else [])
         if not needs or self.lookup.has_token():
