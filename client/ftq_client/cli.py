@@ -45,7 +45,6 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command's module."""
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"ftq_client.commands.{COMMANDS[cmd_name][0]}")
@@ -68,7 +67,6 @@ class LazyGroup(click.Group):
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the table of commands, from the table above."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
@@ -123,7 +121,3 @@ def show_error(error: FtqError) -> None:
         click.echo(f"  near: {', '.join(map(str, nearest))}", err=True)
     if error.hint:
         click.echo(f"  {escape_control(error.hint)}", err=True)
-
-
-if __name__ == "__main__":
-    main()

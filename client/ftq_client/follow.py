@@ -50,7 +50,6 @@ def follow(client: Client, wanted: Following) -> int:
 
 
 def _note_if_no_worker(client: Client, wanted: Following, view: View) -> None:
-    """Note at once that no worker is online, where a job waits for one."""
     try:
         waiting = any(client.get(job).state is JobState.QUEUED for job in wanted.jobs)
         alone = waiting and not client.online()
@@ -63,7 +62,6 @@ def _note_if_no_worker(client: Client, wanted: Following, view: View) -> None:
 
 
 def _events(client: Client, wanted: Following, view: View) -> Iterator[Event]:
-    """Yield the events of all jobs as they come."""
     oldest = ""
     if wanted.since_s is not None:
         start = datetime.now(UTC) - timedelta(seconds=wanted.since_s)
@@ -125,7 +123,6 @@ def _exit_code(client: Client, job: str, reported: int) -> int:
 
 
 def _print_way_back(client: Client, wanted: Following) -> None:
-    """Print that the jobs go on, and how to follow them again."""
     for job in wanted.jobs:
         try:
             running = not client.get(job).state.terminal

@@ -44,7 +44,6 @@ def doctor(as_json: bool) -> int:
 
 
 def _values(settings: Settings) -> dict[str, str]:
-    """Return every setting as people may see it."""
     from ftq_client.submit.tokens import find_token
     from ftq_shared.broker import without_password
 
@@ -68,7 +67,6 @@ def _checked(name: str, work: Callable[[], str]) -> Finding:
 
 
 def _broker(settings: Settings) -> Finding:
-    """Ask the broker what it is, and who works for it."""
 
     def ask() -> str:
         from ftq_client.client import Client
@@ -85,7 +83,6 @@ def _broker(settings: Settings) -> Finding:
 
 
 def _hub(settings: Settings) -> Finding:
-    """Ask the Hub who we are."""
 
     def ask() -> str:
         from ftq_client.submit.tokens import find_token

@@ -95,12 +95,10 @@ def submit(
 
 
 def _consent(question: str) -> bool:
-    """Ask a person; the default is no."""
     return click.confirm(question, default=False, err=True)
 
 
 def _detached(client: "Client", job: str, as_json: bool) -> int:
-    """Print the id and how to come back."""
     if as_json:
         print_json({"job": job})
         return Exit.OK

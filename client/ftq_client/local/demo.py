@@ -136,17 +136,8 @@ class Demo:
 
     def _start_hub(self, hub_dir: Path) -> str:
         """Start the Hub and return the URL that it says it listens at."""
-        server = [sys.executable, "-m", "ftq_hub", "--dir", str(hub_dir)]
-        with self._log("hub").open("w") as log:
-            self.hub = subprocess.Popen(
-                [*server, "--port", "0"],
-                env=self.env,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                start_new_session=True,
-            )
+        server = ("ftq_hub", "--dir", str(hub_dir), "--port", "0")
+        self.hub = self._spawn("hub", *server, stdout=subprocess.PIPE)
         assert self.hub.stdout
         ready, _, _ = select.select([self.hub.stdout], [], [], START_TIMEOUT_S)
         url = self.hub.stdout.readline().strip() if ready else ""
@@ -155,7 +146,6 @@ class Demo:
         return url
 
     def _submit(self, made: Assets) -> None:
-        """Run the real `ftq submit` on this terminal."""
         words = ["submit", "--model", made["model"], "--dataset", made["dataset"]]
         words += ["--publish-to", TARGET]
         for name, value in SETTINGS.items():
@@ -227,14 +217,16 @@ class Demo:
         while descendants() and time.monotonic() < deadline:
             time.sleep(0.02)
 
-    def _spawn(self, log: str, module: str, *args: str, errors: str = "") -> _Process:
+    def _spawn(
+        self, log: str, module: str, *args: str, errors: str = "", stdout: int | None = None
+    ) -> _Process:
         """Start a module with its output in a log, and its errors there or in one of their own."""
-        with self._log(log).open("w") as out, self._log(errors or log).open("a") as err:
+        with self._log(log).open("w") as output, self._log(errors or log).open("a") as err:
             return subprocess.Popen(
                 [sys.executable, "-m", module, *args],
                 env=self.env,
                 stdin=subprocess.DEVNULL,
-                stdout=out,
+                stdout=output if stdout is None else stdout,
                 stderr=err,
                 text=True,
                 start_new_session=True,
@@ -253,7 +245,6 @@ class Demo:
             raise self._failed(log, f"{doing}: failed", process.returncode)
 
     def _failed(self, log: str, message: str, code: int = Exit.FAILED) -> DemoFailed:
-        """Return an error with the last words of a log."""
         lines = self._log(log).read_text(errors="replace").splitlines()[-8:]
         return DemoFailed("\n".join([message, *lines]), code)
 

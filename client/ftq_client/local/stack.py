@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from ftq_client.local.valkey import EmbeddedBroker
+from ftq_client.local.valkey import EmbeddedBroker, already_up
 from ftq_shared.errors import FtqError, UsageError
 from ftq_shared.secrets import FleetKey
 from ftq_shared.settings import Settings, load_settings
@@ -42,14 +42,13 @@ class LocalStack:
             self._broker.start()
             make_key(self._settings)
             while not wakeup.wait(RESTART_S if self._worker else 0):
-                self._keep()
+                self._start_missing()
         finally:
             self._end_worker()
             self._broker.stop()
         return 0
 
-    def _keep(self) -> None:
-        """Start what does not run."""
+    def _start_missing(self) -> None:
         assert self._broker.process
         if self._broker.process.poll() is not None:
             self._broker.launch()
@@ -99,9 +98,7 @@ def start_detached(settings: Settings, worker_options: list[str]) -> int:
     Raises UsageError when it is up already or ends at once.
     """
     if pid := running_pid(settings):
-        raise UsageError(
-            f"ftq is up already (process {pid})", code="already_up", hint="`ftq down` stops it"
-        )
+        raise already_up(pid)
     settings.home.mkdir(parents=True, exist_ok=True)
     log = log_file(settings)
     with log.open("ab") as output:

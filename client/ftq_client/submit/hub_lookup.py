@@ -11,7 +11,7 @@ from ftq_shared.sources import Place, parse_source
 
 
 class HubLookup:
-    """Answers the questions; keeps the token that was found or typed."""
+    """The `Lookup` of the questions; keeps the token that was found or typed."""
 
     def __init__(self, endpoint: str, token: str | None) -> None:
         self._endpoint = endpoint
@@ -19,18 +19,15 @@ class HubLookup:
         self._hub = HubClient(endpoint, token)
 
     def model(self, name: str) -> Answer:
-        """Look a model up; a path is looked at where it lies."""
         source = parse_source(name, what="model")
         if source.place is not Place.HUB:
             return _on_disk("model", source.place, source.name, name)
         found = self._hub.model_info(source.name, source.revision)
         size = f"{found.parameters:,} parameters" if found.parameters else ""
-        return Answered(
-            name, ", ".join(filter(None, (size, found.license or ""))), (), _locked(found)
-        )
+        detail = ", ".join(filter(None, (size, found.license)))
+        return Answered(name, detail, needs_token=_locked(found))
 
     def dataset(self, name: str) -> Answer:
-        """Look a dataset up; `configs` is filled only where the name lacks one."""
         source = parse_source(name, what="dataset")
         if source.place is not Place.HUB:
             return _on_disk("dataset", source.place, source.name, name)
@@ -42,16 +39,13 @@ class HubLookup:
         return Answered(name, found.license or "", tuple(needed), _locked(found))
 
     def search(self, kind: Literal["model", "dataset"], query: str) -> list[str]:
-        """Return ids for a query, most downloaded first."""
         find = self._hub.search_models if kind == "model" else self._hub.search_datasets
         return [found.id for found in find(query)]
 
     def has_token(self) -> bool:
-        """Return whether a token was found or typed."""
         return bool(self.token)
 
     def use_token(self, token: str) -> Answer:
-        """Try a token, and keep it when the Hub knows it."""
         hub = HubClient(self._endpoint, token)
         who = hub.whoami()
         self.token, self._hub = token, hub
@@ -71,7 +65,6 @@ class HubLookup:
 
 
 def _locked(repo: RepoRecord) -> bool:
-    """Return whether only a token opens the files."""
     return repo.gated or repo.private
 
 

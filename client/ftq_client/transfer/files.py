@@ -61,7 +61,6 @@ def size_of(files: Sequence[OwnFile]) -> int:
 
 
 def _in_folder(folder: Path) -> list[Path]:
-    """Return all files below a folder but hidden ones."""
     return sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
 
 

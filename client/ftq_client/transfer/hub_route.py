@@ -28,7 +28,7 @@ class HubRoute:
     endpoint: str
     token: str | None
     agree: Callable[[str], bool]  # gets the question
-    on_progress: Callable[[str], None]  # gets a sentence for each step
+    report: Callable[[str], None]  # gets a sentence for each step of an upload
 
     def consents(self, job: str, why: str) -> bool:
         """Ask whether a job's files may go this way; nothing has been sent yet."""
@@ -43,7 +43,7 @@ class HubRoute:
         Leaves nothing behind when it fails. Raises Refused without a token that may write, and
         HubUnreachable.
         """
-        hub = HubClient(self.endpoint, self.token, self.on_progress)
+        hub = HubClient(self.endpoint, self.token, self.report)
         with _no_job_yet():
             if not self.token:
                 raise Refused(
@@ -61,13 +61,13 @@ class HubRoute:
                 raise
 
     def take_back(self, repo: str) -> None:
-        """Delete a repo that no job will use; a failure is reported and not raised."""
+        """Delete a repo that no job will use; a failure is reported, not raised."""
         hub = HubClient(self.endpoint, self.token, retry=_CLEAR_UP)
         try:
             hub.delete_repo("dataset", repo)
         except FtqError as error:
             page = hub.refusals.page("dataset", repo)
-            self.on_progress(
+            self.report(
                 f"the private repo {repo} could not be deleted: {error.message};"
                 f" delete it at {page}/settings"
             )
@@ -79,7 +79,7 @@ class HubRoute:
             yield
         except BaseException:
             for repo in _repos(inputs):
-                self.on_progress(
+                self.report(
                     f"your files are in the private repo {repo}: unless `ftq list` shows {job},"
                     f" delete it at {self.endpoint}/datasets/{repo}/settings"
                 )
@@ -94,12 +94,10 @@ class HubRoute:
         self, hub: HubClient, repo: str, job: str, files: Sequence[OwnFile]
     ) -> list[InputFile]:
         """Send each file ahead, so that each has its own progress and retries; then commit."""
-        self.on_progress(f"sending {_mib(files)} MiB through {hub.refusals.page('dataset', repo)}")
+        self.report(f"sending {_mib(files)} MiB through {hub.refusals.page('dataset', repo)}")
         sent = []
         for number, file in enumerate(files, 1):
-            self.on_progress(
-                f"uploading {file.path}, {_mib([file])} MiB ({number} of {len(files)})"
-            )
+            self.report(f"uploading {file.path}, {_mib([file])} MiB ({number} of {len(files)})")
             sent.append(_send_ahead(hub, repo, file))
         commit = _commit(hub, repo, f"ftq {job}: files for the job", files, sent)
         return [
@@ -154,7 +152,6 @@ def _commit(
     files: Sequence[OwnFile],
     sent: Sequence["CommitOperationAdd"],
 ) -> str:
-    """Make the commit and return its id."""
     first = list(sent)
 
     def once() -> str:

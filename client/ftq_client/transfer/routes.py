@@ -85,7 +85,6 @@ def shares_storage(settings: Settings, hosts: Sequence[HostRecord]) -> bool:
 
 
 def _copy(file: OwnFile, paths: JobPaths) -> InputFile:
-    """Copy a file into the shared storage."""
     target = paths.inputs / file.path
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(file.source, target)
@@ -108,7 +107,6 @@ def _send_chunks(binary: "Redis", job: str, file: OwnFile) -> InputFile:
 
 
 def _broker_refuses(binary: "Redis", files: Sequence[OwnFile]) -> UsageError | None:
-    """Return why files cannot travel through the broker, None when they can."""
     size = size_of(files)
     if size > keys.INPUT_JOB_MAX:
         return _too_large(size)
@@ -131,7 +129,6 @@ def _waiting_bytes(binary: "Redis") -> int:
 
 
 def _too_large(size: int, why: str = "") -> UsageError:
-    """Return the error that names the other routes."""
     limit = keys.INPUT_JOB_MAX // 2**20
     return UsageError(
         f"{why}{size / 2**20:.0f} MiB of files cannot travel through the broker (at most {limit})",
