@@ -70,7 +70,7 @@ class Client:
         via_hub: bool | Callable[[str], bool] = False,
         on_progress: Callable[[str], None] = lambda _: None,
     ) -> str:
-        """Submit a job and return its id; a spec that is no draft yet is drafted first.
+        """Submit a job, which `draft` may have checked before, and return its id.
 
         `secrets` (HF_TOKEN ...) are sealed for the fleet before they leave this process. A second
         call with the same `client_key` makes no second job. `via_hub` is the consent to send files
