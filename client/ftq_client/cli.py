@@ -45,7 +45,6 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command's module."""
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"ftq_client.commands.{COMMANDS[cmd_name][0]}")
@@ -68,16 +67,14 @@ class LazyGroup(click.Group):
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the table of commands, from the table above."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "--version", message="ftq %(version)s")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-@click.pass_context
-def cli(ctx: click.Context, debug: bool) -> None:
+@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")  # see main
+def cli() -> None:
     """ftq, the fine-tune queue.
 
     \b
@@ -90,7 +87,6 @@ def cli(ctx: click.Context, debug: bool) -> None:
                  --publish-to me/qwen-gsm8k
       ftq tail                        watch your newest job, from any machine
     """  # noqa: D301  \b is click's mark for a paragraph that is not rewrapped
-    ctx.obj = {"debug": debug}
 
 
 def main() -> NoReturn:
@@ -125,7 +121,3 @@ def show_error(error: FtqError) -> None:
         click.echo(f"  near: {', '.join(map(str, nearest))}", err=True)
     if error.hint:
         click.echo(f"  {escape_control(error.hint)}", err=True)
-
-
-if __name__ == "__main__":
-    main()

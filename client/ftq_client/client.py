@@ -30,6 +30,7 @@ from ftq_shared.tailer import OUTAGE_S, Tailer
 if TYPE_CHECKING:
     from redis import Redis
 
+    from ftq_client.transfer.routes import Draft
     from ftq_shared.spec import JobSpec
 
 
@@ -46,40 +47,52 @@ class Client:
 
     # -- jobs
 
+    def draft(self, spec: "JobSpec | Mapping[str, Any]") -> "Draft":
+        """Check a spec, and find its own files and the route they can take; nothing is sent.
+
+        Relative paths are read from the working directory. Raises UsageError for a bad spec, and
+        for a path without files.
+        """
+        from ftq_client.transfer.routes import make_draft
+        from ftq_shared.spec import JobSpec
+        from ftq_shared.spec_input import parse_spec
+
+        parsed = spec if isinstance(spec, JobSpec) else parse_spec(spec)
+        with translated(self.settings.redis_url):
+            return make_draft(parsed, self._binary(), self.settings, self.hosts.all())
+
     def submit(
         self,
-        spec: "JobSpec | Mapping[str, Any]",
+        spec: "JobSpec | Mapping[str, Any] | Draft",
         *,
         secrets: Mapping[str, str] | None = None,
         client_key: str | None = None,
         via_hub: bool | Callable[[str], bool] = False,
         on_progress: Callable[[str], None] = lambda _: None,
     ) -> str:
-        """Submit a job and return its id; relative paths are read from the working directory.
+        """Submit a job, which `draft` may have checked before, and return its id.
 
         `secrets` (HF_TOKEN ...) are sealed for the fleet before they leave this process. A second
         call with the same `client_key` makes no second job. `via_hub` is the consent to send files
         that are too large for the broker through a private Hub repo; a function gets the question.
-        That needs a HF_TOKEN that may write; `on_progress` hears of the upload. Raises UsageError
-        for a bad spec or files that cannot travel.
+        That needs a HF_TOKEN that may write; `on_progress` gets a sentence for each step of the
+        upload. Raises UsageError for a bad spec or files that no open route takes.
         """
-        from ftq_client.transfer.files import send_inputs
-        from ftq_client.transfer.hub_route import HubRoad
-        from ftq_shared.spec import JobSpec
-        from ftq_shared.spec_input import parse_spec
+        from ftq_client.transfer.hub_route import HubRoute
+        from ftq_client.transfer.routes import Draft, send_inputs
 
-        parsed = spec if isinstance(spec, JobSpec) else parse_spec(spec)
+        draft = spec if isinstance(spec, Draft) else self.draft(spec)
         secrets = secrets or {}
         agree = via_hub if callable(via_hub) else lambda _: bool(via_hub)
-        hub = HubRoad(self.settings.hf_endpoint, secrets.get("HF_TOKEN"), agree, on_progress)
+        hub = HubRoute(self.settings.hf_endpoint, secrets.get("HF_TOKEN"), agree, on_progress)
         new = keys.new_job_id()
         with translated(self.settings.redis_url):
-            sealed = self.seal(new, parsed, secrets)  # first: it may refuse, before files travel
-            inputs = send_inputs(self._binary(), self.settings, self.hosts.all(), new, parsed, hub)
+            sealed = self.seal(new, draft.spec, secrets)  # first: it may refuse, before a file goes
+            inputs = send_inputs(draft, new, self._binary(), hub)
             with hub.uncertain(new, inputs):
                 job = self.store.submit(
                     new,
-                    parsed,
+                    draft.spec,
                     client_key=client_key or new,
                     owner=whoami(),
                     endpoint=self.settings.hf_endpoint,
@@ -90,13 +103,6 @@ class Client:
             hub.forget(inputs)
         self.request_dispatch()
         return job
-
-    def needs_hub(self, spec: "JobSpec") -> bool:
-        """Return whether a spec's own files can travel only with `via_hub`. Raises UsageError."""
-        from ftq_client.transfer.files import needs_hub
-
-        with translated(self.settings.redis_url):
-            return needs_hub(self._binary(), self.settings, self.hosts.all(), spec)
 
     def seal(self, job: str, spec: "JobSpec", secrets: Mapping[str, str]) -> str:
         """Seal secrets for the fleet's pinned key; '' for none.
@@ -234,7 +240,7 @@ class Client:
 
     def fetch(self, job: str, target: Path) -> Path:
         """Bring a finished job's model to `target` and return it. Raises FtqError."""
-        from ftq_client.transfer.files import fetch_model
+        from ftq_client.transfer.download import fetch_model
 
         record = self.get(job)
         if record.phase in (Phase.VALIDATE, Phase.PREPARE) or (

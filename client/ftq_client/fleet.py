@@ -1,31 +1,69 @@
-"""The fleet as rows of a table."""
+"""The fleet's workers as rows of a table, and waiting for one to leave."""
 
-from typing import Any
+import time
+from typing import Literal, TypedDict
 
 from ftq_client.client import Client
 from ftq_shared.hosts import HostRecord
 from ftq_shared.store import Lease
 
+POLL_S = 0.5
 
-def worker_rows(client: Client) -> list[dict[str, Any]]:
+
+class GpuRow(TypedDict):
+    """One card of a worker."""
+
+    uuid: str
+    name: str
+    memory_gb: float
+    job: str | None  # that uses it
+
+
+class WorkerRow(TypedDict):
+    """One worker, as `ftq workers --json` prints it."""
+
+    name: str
+    instance: str  # changes with every start
+    state: Literal["online", "draining", "lost"]
+    gpus: list[GpuRow]
+    cpu_slots: int
+    cpu_used: int
+    running: list[str]  # job ids
+    storage_id: str
+    version: str
+    seen_s: float  # since its last heartbeat
+
+
+def worker_rows(client: Client) -> list[WorkerRow]:
     """Return one row per worker, with what runs there."""
     leases = client.store.leases()
     hosts = client.workers()
     return [_row(host, [one for one in leases if one.host == host.name]) for host in hosts]
 
 
-def _row(host: HostRecord, jobs: list[Lease]) -> dict[str, Any]:
-    """Describe one worker."""
-    state = "lost" if not host.online else "draining" if host.draining else "online"
-    user = {gpu: job.id for job in jobs for gpu in job.gpus}
+def wait_until_gone(client: Client, name: str, timeout_s: float | None) -> bool:
+    """Return True once the worker has left or is lost, False when time is over."""
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    while any(host.name == name and host.online for host in client.workers()):
+        if deadline is not None and time.monotonic() >= deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def _row(host: HostRecord, leases: list[Lease]) -> WorkerRow:
+    users = {uuid: lease.id for lease in leases for uuid in lease.gpus}
     return {
         "name": host.name,
         "instance": host.instance,
-        "state": state,
-        "gpus": [vars(gpu) | {"job": user.get(gpu.uuid)} for gpu in host.gpus],
+        "state": "lost" if not host.online else "draining" if host.draining else "online",
+        "gpus": [
+            {"uuid": g.uuid, "name": g.name, "memory_gb": g.memory_gb, "job": users.get(g.uuid)}
+            for g in host.gpus
+        ],
         "cpu_slots": host.slots,
-        "cpu_used": sum(job.slot == "cpu" for job in jobs),
-        "running": [job.id for job in jobs],
+        "cpu_used": sum(lease.slot == "cpu" for lease in leases),
+        "running": [lease.id for lease in leases],
         "storage_id": host.storage_id,
         "version": host.version,
         "seen_s": round(host.age_s, 1),

@@ -28,29 +28,28 @@ class Following:
 def follow(client: Client, wanted: Following) -> int:
     """Show the events and return the exit code; of several jobs, the worst.
 
-    Ctrl-C leaves the jobs running and says how to come back.
+    Ctrl-C leaves the jobs running and prints how to come back.
     """
     many = len(wanted.jobs) > 1
     ends: dict[str, int] = {}  # exit codes by job, as the jobs' own last events say
     names = {job: client.get(job).name for job in wanted.jobs}
     view = make_view(sys.stdout, json=wanted.as_json, many=many, names=names)
     try:
-        _say_if_alone(client, wanted, view)
+        _note_if_no_worker(client, wanted, view)
         for event in _events(client, wanted, view):
             view.event(event)
             if event.type is EventType.STATE:
                 ends[event.job] = int(event.data.get("exit_code", -1))
     except KeyboardInterrupt:
         view.close()
-        _say_how_to_come_back(client, wanted)
+        _print_way_back(client, wanted)
         return Exit.INTERRUPTED
     finally:
         view.close()
     return max(_exit_code(client, job, ends.get(job, -1)) for job in wanted.jobs)
 
 
-def _say_if_alone(client: Client, wanted: Following, view: View) -> None:
-    """Say at once when there is nobody to do the work."""
+def _note_if_no_worker(client: Client, wanted: Following, view: View) -> None:
     try:
         waiting = any(client.get(job).state is JobState.QUEUED for job in wanted.jobs)
         alone = waiting and not client.online()
@@ -63,7 +62,6 @@ def _say_if_alone(client: Client, wanted: Following, view: View) -> None:
 
 
 def _events(client: Client, wanted: Following, view: View) -> Iterator[Event]:
-    """Yield the events of all jobs as they come."""
     oldest = "" if wanted.since_s is None else rfc3339(time.time() - wanted.since_s)
     streams = [
         client.tail(job, after=wanted.after, follow=wanted.follow, on_outage=_Once(view))
@@ -74,7 +72,7 @@ def _events(client: Client, wanted: Following, view: View) -> Iterator[Event]:
 
 
 class _Once:
-    """Passes a note on when it is not the one before: an outage is told once."""
+    """Passes a note on when it is not the one before: an outage is noted once."""
 
     def __init__(self, view: View) -> None:
         self._view, self._last = view, ""
@@ -110,19 +108,18 @@ def _merged(streams: Sequence[Iterator[Event]]) -> Iterator[Event]:
             yield item
 
 
-def _exit_code(client: Client, job: str, told: int) -> int:
+def _exit_code(client: Client, job: str, reported: int) -> int:
     """Return what a job's state means for a caller; an unfinished job is no failure.
 
-    `told` is what its last event said, -1 for nothing: then the record is asked.
+    `reported` is the exit code of its last event, -1 where there was none: then the record says it.
     """
-    if told >= 0:
-        return told
+    if reported >= 0:
+        return reported
     record = client.get(job)
     return record.exit_code if record.state.terminal else Exit.OK
 
 
-def _say_how_to_come_back(client: Client, wanted: Following) -> None:
-    """Say that leaving has stopped nothing."""
+def _print_way_back(client: Client, wanted: Following) -> None:
     for job in wanted.jobs:
         try:
             running = not client.get(job).state.terminal

@@ -117,14 +117,14 @@ def test_missing_file(fleet: Fleet) -> None:
     assert "nowhere.jsonl" in done.stderr
 
 
-def test_file_too_large_names_the_roads(fleet: Fleet, tmp_path: Path) -> None:
+def test_file_too_large_names_the_routes(fleet: Fleet, tmp_path: Path) -> None:
     path = tmp_path / "big.jsonl"
     with path.open("wb") as file:
         file.truncate(65 * 2**20)
     done = fleet.run("submit", *MODEL, "--dataset", str(path))
     assert done.returncode == 2
-    for road in ("FTQ_STORAGE", "worker:", "hf upload"):
-        assert road in done.stderr
+    for route in ("FTQ_STORAGE", "worker:", "hf upload"):
+        assert route in done.stderr
 
 
 def test_no_broker_known(fleet: Fleet, tmp_path: Path) -> None:

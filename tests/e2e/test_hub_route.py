@@ -94,13 +94,13 @@ def test_the_repo_is_private_and_a_deletion_that_fails_is_only_a_warning(
     fleet.hub.store.delete_repo("dataset", repo)
 
 
-def test_without_consent_the_roads_are_named(fleet: Fleet, sparse: Path) -> None:
+def test_without_consent_the_routes_are_named(fleet: Fleet, sparse: Path) -> None:
     before = jobs(fleet)
     done = fleet.run("submit", *MODEL, "--dataset", str(sparse))
     assert done.returncode == 2
     assert "65 MiB of files cannot travel through the broker" in done.stderr
-    for road in ("FTQ_STORAGE", "worker:", "ftq submit --via-hub", "hf upload"):
-        assert road in done.stderr
+    for route in ("FTQ_STORAGE", "worker:", "ftq submit --via-hub", "hf upload"):
+        assert route in done.stderr
     assert (jobs(fleet), repos(fleet)) == (before, [])
 
 
@@ -198,17 +198,17 @@ def test_a_full_broker_asks_as_well(fleet: Fleet, tmp_path: Path) -> None:
         return False
 
     spec = JobSpec(model="demo/tiny-llama", dataset=str(path))
-    assert not client.needs_hub(spec)
+    assert not client.draft(spec).needs_hub
     client.redis.zadd(keys.INPUT_SIZES, {"ft-bbbbbbbb": keys.INPUT_TOTAL_MAX})
     client.redis.hset(keys.inputs("ft-bbbbbbbb"), "chunk", "x")
     try:
-        assert client.needs_hub(spec)
+        assert client.draft(spec).needs_hub
         with pytest.raises(UsageError, match="other jobs hold 1024 MiB"):
             client.submit(spec, via_hub=no)
     finally:
         client.redis.delete(keys.inputs("ft-bbbbbbbb"))
     assert "other jobs hold 1024 MiB of the broker already" in asked[0]
-    assert not client.needs_hub(spec)  # what is gone counts no more
+    assert not client.draft(spec).needs_hub  # what is gone counts no more
 
 
 def test_the_question_defaults_to_no(fleet: Fleet, sparse: Path) -> None:

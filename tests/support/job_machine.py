@@ -170,7 +170,7 @@ class JobMachine(RuleBasedStateMachine):
         self.send(mode, "submit", job, SPECS[job], **options)
 
     def _send_inputs(self, job: str) -> None:
-        """Do what `transfer.files.send_inputs` does before a submit."""
+        """Do what `transfer.routes.send_inputs` does before a submit."""
         redis = self.world.redis
         redis.hset(keys.inputs(job), "sha", "bytes")
         redis.expire(keys.inputs(job), keys.INPUTS_TTL_S)

@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from ftq_client.commands.output import json_option, print_json
+from ftq_client.commands.options import json_option
+from ftq_client.commands.output import print_json
 from ftq_shared.errors import Exit, FtqError
 from ftq_shared.settings import SETTINGS, Settings, load_settings
 
@@ -43,7 +44,6 @@ def doctor(as_json: bool) -> int:
 
 
 def _values(settings: Settings) -> dict[str, str]:
-    """Return every setting as people may see it."""
     from ftq_client.submit.tokens import find_token
     from ftq_shared.broker import without_password
 
@@ -68,7 +68,6 @@ def _checked(name: str, work: Callable[[], str]) -> Finding:
 
 
 def _broker(settings: Settings) -> Finding:
-    """Ask the broker what it is, and who works for it."""
 
     def ask() -> str:
         from ftq_client.client import Client
@@ -85,7 +84,6 @@ def _broker(settings: Settings) -> Finding:
 
 
 def _hub(settings: Settings) -> Finding:
-    """Ask the Hub who we are."""
 
     def ask() -> str:
         from ftq_client.submit.tokens import find_token
@@ -101,7 +99,7 @@ def _hub(settings: Settings) -> Finding:
 
 
 def _stack() -> Finding:
-    """Say whether this machine could be a worker."""
+    """Return whether this machine could be a worker."""
     from importlib.util import find_spec
 
     missing = [name for name in ("torch", "transformers", "trl", "peft") if find_spec(name) is None]

@@ -7,7 +7,8 @@ from typing import NoReturn
 
 import click
 
-from ftq_client.commands.output import json_option, print_json, say
+from ftq_client.commands.options import json_option, timeout_option
+from ftq_client.commands.output import print_json, print_note
 from ftq_shared.errors import Exit
 
 
@@ -59,8 +60,8 @@ def worker(gpus: str, slots: int | None, name: str | None) -> NoReturn:
 @click.command(short_help="Empty a worker: its jobs go on elsewhere.")
 @click.argument("host")
 @click.option("--wait", "wait_", is_flag=True, help="Return when it has left.")
-@click.option("--timeout", metavar="T", help="With --wait: give up after 90s, 10m; exit code 124.")
-def drain(host: str, wait_: bool, timeout: str | None) -> int:
+@timeout_option("With --wait: give up after 90s, 10m; exit code 124.")
+def drain(host: str, wait_: bool, timeout_s: float | None) -> int:
     """Empty the worker HOST: it takes no new work, its phases save and go on elsewhere.
 
     No attempt is used up, and the worker's process ends with exit code 0.
@@ -70,22 +71,17 @@ def drain(host: str, wait_: bool, timeout: str | None) -> int:
       ftq drain gpu-03 --wait --timeout 5m && ssh gpu-03 sudo reboot
     """  # noqa: D301
     from ftq_client.client import Client
-    from ftq_client.draining import wait_until_gone
-    from ftq_shared.duration import parse_duration
+    from ftq_client.fleet import wait_until_gone
 
-    try:
-        limit_s = None if timeout is None else float(parse_duration(timeout))
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--timeout") from None
     client = Client()
     client.drain(host)
     if not wait_:
-        say(f"{host} is draining; watch it leave: ftq workers")
+        print_note(f"{host} is draining; watch it leave: ftq workers")
         return Exit.OK
-    if not wait_until_gone(client, host, limit_s):
-        say(f"ftq: {host} is still there")
+    if not wait_until_gone(client, host, timeout_s):
+        print_note(f"ftq: {host} is still there")
         return Exit.TIMEOUT
-    say(f"{host} has left")
+    print_note(f"{host} has left")
     return Exit.OK
 
 
@@ -105,4 +101,4 @@ def keygen(file: Path | None) -> None:
     key = FleetKey.generate()
     key.save(path)
     click.echo(str(path))
-    say(f"fingerprint {key.fingerprint}")
+    print_note(f"fingerprint {key.fingerprint}")

@@ -5,8 +5,8 @@ import time
 
 import click
 
-from ftq_client.commands.output import json_option, print_json, say
-from ftq_shared.duration import parse_duration
+from ftq_client.commands.options import json_option, timeout_option
+from ftq_client.commands.output import print_json, print_note
 from ftq_shared.errors import Exit
 from ftq_shared.states import JobState, Phase
 
@@ -72,11 +72,11 @@ def cancel(jobs: tuple[str, ...]) -> None:
     for job in [client.find(name) for name in jobs]:
         state = client.cancel(job)
         if state is JobState.CANCELLED:
-            say(f"{job} is cancelled")
+            print_note(f"{job} is cancelled")
         elif state.terminal:
-            say(f"{job} had {state} already")
+            print_note(f"{job} had {state} already")
         else:
-            say(f"{job} is being cancelled; watch it end: ftq tail {job}")
+            print_note(f"{job} is being cancelled; watch it end: ftq tail {job}")
 
 
 @click.command(short_help="Start a failed or cancelled job again, where it ended.")
@@ -125,25 +125,21 @@ def retry(
 
 @click.command(short_help="Wait until jobs have ended.")
 @click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
-@click.option("--timeout", metavar="T", help="Give up after 90s, 10m, 2h ... with exit code 124.")
-def wait(jobs: tuple[str, ...], timeout: str | None) -> int:
+@timeout_option("Give up after 90s, 10m, 2h ... with exit code 124.")
+def wait(jobs: tuple[str, ...], timeout_s: float | None) -> int:
     """Wait until jobs have ended; the exit code is that of the worst."""
     from ftq_client.client import Client
 
-    try:
-        limit_s = None if timeout is None else float(parse_duration(timeout))
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--timeout") from None
     client = Client()
-    deadline = None if limit_s is None else time.monotonic() + limit_s
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
     codes = []
     for job in [client.find(name) for name in jobs]:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         try:
             record = client.wait(job, timeout_s=left)
         except TimeoutError as error:
-            say(f"ftq: {error}")
+            print_note(f"ftq: {error}")
             return Exit.TIMEOUT
-        say(f"{job} {record.state}")
+        print_note(f"{job} {record.state}")
         codes.append(record.exit_code)
     return max(codes)

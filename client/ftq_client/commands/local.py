@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import click
 
-from ftq_client.commands.output import say
+from ftq_client.commands.output import print_note
 from ftq_shared.errors import UsageError
 from ftq_shared.settings import Settings, load_settings
 
@@ -27,7 +27,7 @@ def up(detach: bool, gpus: str, slots: int | None, name: str | None) -> int:
     All other commands find it by themselves. For a fleet, run one Redis or Valkey, set
     FTQ_REDIS_URL everywhere, and start `ftq worker` on each host instead.
     """
-    from ftq_client.local.stack import Supervisor, log_file, start_detached
+    from ftq_client.local.stack import LocalStack, log_file, start_detached
 
     settings = load_settings()
     if os.environ.get("FTQ_REDIS_URL"):
@@ -40,11 +40,11 @@ def up(detach: bool, gpus: str, slots: int | None, name: str | None) -> int:
     options += ["--slots", str(slots)] if slots else []
     options += ["--name", name] if name else []
     if not detach:
-        return Supervisor(settings, options).run()
+        return LocalStack(settings, options).run()
     pid = start_detached(settings, options)
-    say(f"broker is up (process {pid}); the worker is loading, log: {log_file(settings)}")
+    print_note(f"broker is up (process {pid}); the worker is loading, log: {log_file(settings)}")
     _wait_online(pid, settings)
-    say("ready: ftq submit")
+    print_note("ready: ftq submit")
     return 0
 
 
@@ -68,9 +68,9 @@ def down() -> None:
     from ftq_client.local.stack import stop
 
     if not stop(load_settings()):
-        say("nothing is up")
+        print_note("nothing is up")
         return
-    say("stopped")
+    print_note("stopped")
 
 
 @click.command(short_help="Run a local Hub server.")

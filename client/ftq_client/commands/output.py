@@ -2,22 +2,17 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import click
 
-json_option: Callable[[Any], Any] = click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON, one object a line, and nothing else."
-)
 
-
-def print_json(data: Mapping[str, Any]) -> None:
+def print_json(data: Mapping[str, object]) -> None:
     """Print one object on one line of stdout, at once."""
     click.echo(json.dumps(data, ensure_ascii=False, separators=(",", ":")))
 
 
-def say(text: str) -> None:
+def print_note(text: str) -> None:
     """Print words for people to stderr."""
     click.echo(text, err=True)
 

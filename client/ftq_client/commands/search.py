@@ -2,7 +2,8 @@
 
 import click
 
-from ftq_client.commands.output import json_option, print_json, say
+from ftq_client.commands.options import json_option
+from ftq_client.commands.output import print_json, print_note
 
 
 @click.command(short_help="Search models or datasets on the Hub.")
@@ -21,7 +22,7 @@ def search(kind: str, query: str, limit: int, as_json: bool) -> None:
     from ftq_shared.hub import HubClient
     from ftq_shared.settings import load_settings
 
-    hub = HubClient(load_settings().hf_endpoint, find_token(), on_retry=say)
+    hub = HubClient(load_settings().hf_endpoint, find_token(), on_retry=print_note)
     find = hub.search_models if kind == "models" else hub.search_datasets
     found = find(query, limit)
     for repo in found:
@@ -30,4 +31,4 @@ def search(kind: str, query: str, limit: int, as_json: bool) -> None:
         else:
             click.echo(f"{repo.id:<60} {repo.downloads or 0:>12,} downloads")
     if not found:
-        say(f"no {kind} for {query!r}")
+        print_note(f"no {kind} for {query!r}")

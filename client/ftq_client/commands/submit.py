@@ -1,12 +1,16 @@
 """`ftq submit`: read the spec, ask for what is missing, submit, follow."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from ftq_client.commands.output import json_option, on_terminal, print_json, say
+from ftq_client.commands.options import json_option
+from ftq_client.commands.output import on_terminal, print_json, print_note
 from ftq_shared.errors import Exit
+
+if TYPE_CHECKING:
+    from ftq_client.client import Client
 
 # Flags that are short for a field of the spec.
 _FLAGS = {
@@ -69,7 +73,6 @@ def submit(
     """  # noqa: D301
     from ftq_client.client import Client
     from ftq_client.submit.build_spec import collect_secrets, complete, read_raw
-    from ftq_shared.spec_input import parse_spec
 
     client = Client()
     raw = read_raw(client, spec, from_job, {_FLAGS[k]: v for k, v in flags.items() if v}, sets)
@@ -77,32 +80,30 @@ def submit(
     asks = on_terminal() and not yes and not token_stdin
     if asks:
         raw, token = complete(raw, client.settings)
-    parsed = parse_spec(raw)
-    hub = (via_hub or asks) and client.needs_hub(parsed)
-    secrets = collect_secrets(parsed, secret_names, token, from_stdin=token_stdin, via_hub=hub)
+    draft = client.draft(raw)
+    hub = (via_hub or asks) and draft.needs_hub
+    secrets = collect_secrets(draft.spec, secret_names, token, from_stdin=token_stdin, via_hub=hub)
     consent = _consent if asks and not via_hub else via_hub
-    job = client.submit(parsed, secrets=secrets, via_hub=consent, on_progress=say)
+    job = client.submit(draft, secrets=secrets, via_hub=consent, on_progress=print_note)
     if detach:
         return _detached(client, job, as_json)
     from ftq_client.follow import Following, follow
 
     if not as_json:
-        say(f"submitted {job}")
+        print_note(f"submitted {job}")
     return follow(client, Following([job], as_json=as_json))
 
 
 def _consent(question: str) -> bool:
-    """Ask a person; the default is no."""
     return click.confirm(question, default=False, err=True)
 
 
-def _detached(client: Any, job: str, as_json: bool) -> int:
-    """Print the id and how to come back."""
+def _detached(client: "Client", job: str, as_json: bool) -> int:
     if as_json:
         print_json({"job": job})
         return Exit.OK
     click.echo(job)
     if not client.online():
-        say("no worker is online; the job waits. Start one: `ftq worker`, or `ftq up` here")
-    say(f"follow it: ftq tail {job}")
+        print_note("no worker is online; the job waits. Start one: `ftq worker`, or `ftq up` here")
+    print_note(f"follow it: ftq tail {job}")
     return Exit.OK

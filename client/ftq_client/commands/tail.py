@@ -2,22 +2,13 @@
 
 import click
 
-from ftq_client.commands.output import json_option
-from ftq_shared.duration import parse_duration
-
-
-def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """Read `--since`."""
-    try:
-        return None if value is None else float(parse_duration(value))
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
+from ftq_client.commands.options import json_option, seconds
 
 
 @click.command(short_help="Show a job's events, live, from any machine.")
 @click.argument("jobs", nargs=-1, metavar="[JOB]...")
 @click.option("--after", type=click.IntRange(min=0), default=0, help="Leave out events up to SEQ.")
-@click.option("--since", callback=_seconds, metavar="10m", help="Leave out what is older.")
+@click.option("--since", callback=seconds, metavar="10m", help="Leave out what is older.")
 @click.option("--no-follow", is_flag=True, help="Stop at what is there now.")
 @json_option
 def tail(

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias, TypedDict
 
 import click
 
@@ -33,8 +33,16 @@ TARGET = "demo/colours-llama"
 # A model of random weights: all of it must be trained, at a rate that suits its size.
 SETTINGS = {"train.method": "full", "train.learning_rate": "1e-3"}
 
-
 _Process: TypeAlias = "subprocess.Popen[str]"
+
+
+class Assets(TypedDict):
+    """What is on the demo's Hub, as `python -m ftq_worker.demo.assets` prints it."""
+
+    model: str
+    dataset: str
+    token: str  # of a user who may write
+    ask: dict[str, str]  # questions for the trained model, with the right answers
 
 
 class DemoFailed(Exception):
@@ -62,7 +70,7 @@ def run_demo(*, keep: bool) -> int:
     if left:
         return code or Exit.FAILED
     if code == Exit.OK:
-        _say_what_next(time.monotonic() - started)
+        _print_next_steps(time.monotonic() - started)
     return code
 
 
@@ -83,7 +91,7 @@ class Demo:
         self.env = _private_environment(os.environ, self.folder)
 
     def outcome(self) -> int:
-        """Run to the end or the first failure, which is told; returns the exit code."""
+        """Run to the end or the first failure, which is printed; returns the exit code."""
         try:
             with _signals_interrupt():
                 self.run()
@@ -106,7 +114,7 @@ class Demo:
         self._ask(made["ask"])
         self.is_complete = True
 
-    def _start(self) -> dict[str, Any]:
+    def _start(self) -> Assets:
         """Start the Hub and the worker, and fill the Hub meanwhile; returns what is on it."""
         hub_dir = self.folder / "hub"
         command(["ftq", "hub", "--port", "0", "--dir", str(hub_dir)])
@@ -118,7 +126,7 @@ class Demo:
         up = self._spawn("up", "ftq_client", *words)
         assets = self._spawn("assets", "ftq_worker.demo.assets", str(hub_dir))
         self._wait(assets, "assets", "making a tiny model and a small, dirty dataset")
-        made: dict[str, Any] = json.loads(self._log("assets").read_text().splitlines()[-1])
+        made: Assets = json.loads(self._log("assets").read_text().splitlines()[-1])
         out(f"  the Hub at {url} has the dataset {made['dataset']}, dirty on purpose,")
         out(f"  and the model {made['model']}, of random weights: it knows nothing yet")
         self._wait(up, "up", "the worker loads torch, transformers and TRL, once for all jobs")
@@ -128,17 +136,8 @@ class Demo:
 
     def _start_hub(self, hub_dir: Path) -> str:
         """Start the Hub and return the URL that it says it listens at."""
-        server = [sys.executable, "-m", "ftq_hub", "--dir", str(hub_dir)]
-        with self._log("hub").open("w") as log:
-            self.hub = subprocess.Popen(
-                [*server, "--port", "0"],
-                env=self.env,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                start_new_session=True,
-            )
+        server = ("ftq_hub", "--dir", str(hub_dir), "--port", "0")
+        self.hub = self._spawn("hub", *server, stdout=subprocess.PIPE)
         assert self.hub.stdout
         ready, _, _ = select.select([self.hub.stdout], [], [], START_TIMEOUT_S)
         url = self.hub.stdout.readline().strip() if ready else ""
@@ -146,8 +145,7 @@ class Demo:
             raise self._failed("hub", "the Hub did not start")
         return url
 
-    def _submit(self, made: Mapping[str, Any]) -> None:
-        """Run the real `ftq submit` on this terminal."""
+    def _submit(self, made: Assets) -> None:
         words = ["submit", "--model", made["model"], "--dataset", made["dataset"]]
         words += ["--publish-to", TARGET]
         for name, value in SETTINGS.items():
@@ -158,7 +156,7 @@ class Demo:
         process = subprocess.Popen([sys.executable, "-m", "ftq_client", *words], env=self.env)
         try:
             code = process.wait()
-        except KeyboardInterrupt:  # a terminal tells it too: let it finish its last line
+        except KeyboardInterrupt:  # a terminal interrupts it too: let it finish its line
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(2)
             process.terminate()
@@ -214,19 +212,21 @@ class Demo:
         if self.hub:
             self.hub.terminate()
             self.hub.wait(10)
-        # What the supervisor has ended may need a moment to be gone.
+        # What the worker's supervisor has killed may need a moment to be gone.
         deadline = time.monotonic() + 5
         while descendants() and time.monotonic() < deadline:
             time.sleep(0.02)
 
-    def _spawn(self, log: str, module: str, *args: str, errors: str = "") -> _Process:
+    def _spawn(
+        self, log: str, module: str, *args: str, errors: str = "", stdout: int | None = None
+    ) -> _Process:
         """Start a module with its output in a log, and its errors there or in one of their own."""
-        with self._log(log).open("w") as out, self._log(errors or log).open("a") as err:
+        with self._log(log).open("w") as output, self._log(errors or log).open("a") as err:
             return subprocess.Popen(
                 [sys.executable, "-m", module, *args],
                 env=self.env,
                 stdin=subprocess.DEVNULL,
-                stdout=out,
+                stdout=output if stdout is None else stdout,
                 stderr=err,
                 text=True,
                 start_new_session=True,
@@ -245,7 +245,6 @@ class Demo:
             raise self._failed(log, f"{doing}: failed", process.returncode)
 
     def _failed(self, log: str, message: str, code: int = Exit.FAILED) -> DemoFailed:
-        """Return an error with the last words of a log."""
         lines = self._log(log).read_text(errors="replace").splitlines()[-8:]
         return DemoFailed("\n".join([message, *lines]), code)
 
@@ -297,7 +296,7 @@ def _signals_interrupt() -> Iterator[None]:
 
 
 def _remove(folder: Path, *, keep: bool) -> None:
-    """Remove the folder, or say what is in it."""
+    """Remove the folder, or print what is in it."""
     if keep:
         out(f"  kept {folder}: logs/, ftq/up.log, and the Hub's repos in hub/")
         return
@@ -308,7 +307,7 @@ def _remove(folder: Path, *, keep: bool) -> None:
         out(f"  {folder} is removed; `ftq demo --keep` keeps it")
 
 
-def _say_what_next(seconds: float) -> None:
+def _print_next_steps(seconds: float) -> None:
     out()
     click.secho(f"The demo took {seconds:.0f} s, and all of it worked.", fg="green", bold=True)
     out("The same with a model and rows of yours:")

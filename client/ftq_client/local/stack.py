@@ -14,21 +14,19 @@ import sys
 import time
 from pathlib import Path
 
-from ftq_client.local.valkey import EmbeddedBroker
+from ftq_client.local.valkey import EmbeddedBroker, already_up
 from ftq_shared.errors import FtqError, UsageError
 from ftq_shared.secrets import FleetKey
 from ftq_shared.settings import Settings, load_settings
 from ftq_shared.signals import Wakeup
 
 STOP_TIMEOUT_S = 120.0  # a worker may be writing a checkpoint
-DRAINED = (
-    0,
-    75,
-)  # a worker that somebody drained ends so, the second not quite clean: it stays down
+# A worker that somebody drained ends so, with 75 when not all was handed back: it stays down.
+DRAINED = (0, 75)
 RESTART_S = 1.0  # between two starts of what keeps dying
 
 
-class Supervisor:
+class LocalStack:
     """Keeps the broker and the worker of one machine running."""
 
     def __init__(self, settings: Settings, worker_options: list[str]) -> None:
@@ -44,14 +42,13 @@ class Supervisor:
             self._broker.start()
             make_key(self._settings)
             while not wakeup.wait(RESTART_S if self._worker else 0):
-                self._keep()
+                self._start_missing()
         finally:
             self._end_worker()
             self._broker.stop()
         return 0
 
-    def _keep(self) -> None:
-        """Start what does not run."""
+    def _start_missing(self) -> None:
         assert self._broker.process
         if self._broker.process.poll() is not None:
             self._broker.launch()
@@ -96,14 +93,12 @@ def running_pid(settings: Settings) -> int | None:
 
 
 def start_detached(settings: Settings, worker_options: list[str]) -> int:
-    """Start the supervisor as a process of its own and return its pid; output goes to up.log.
+    """Start the stack in a process of its own and return its pid; output goes to up.log.
 
     Raises UsageError when it is up already or ends at once.
     """
     if pid := running_pid(settings):
-        raise UsageError(
-            f"ftq is up already (process {pid})", code="already_up", hint="`ftq down` stops it"
-        )
+        raise already_up(pid)
     settings.home.mkdir(parents=True, exist_ok=True)
     log = log_file(settings)
     with log.open("ab") as output:
@@ -138,14 +133,14 @@ def stop(settings: Settings) -> bool:
 
 
 def log_file(settings: Settings) -> Path:
-    """Where a detached supervisor and its worker write."""
+    """Where a detached stack and its worker write."""
     return settings.home / "up.log"
 
 
 def main() -> int:
     """Run in the foreground."""
     try:
-        return Supervisor(load_settings(), sys.argv[1:]).run()
+        return LocalStack(load_settings(), sys.argv[1:]).run()
     except FtqError as error:
         print(f"ftq up: {error.message}", file=sys.stderr)  # noqa: T201  the edge of a process
         if error.hint:

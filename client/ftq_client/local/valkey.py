@@ -29,6 +29,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def already_up(pid: int | str) -> UsageError:
+    """Return the error for a second `ftq up` on the same data."""
+    text = f"ftq is up already (process {pid})"
+    return UsageError(text, code="already_up", hint="`ftq down` stops it")
+
+
 class EmbeddedBroker:
     """One Valkey server on `directory`; a context manager that stops it again."""
 
@@ -101,18 +107,14 @@ class EmbeddedBroker:
             lock.seek(0)
             pid = lock.read().strip()
             lock.close()
-            raise UsageError(
-                f"ftq is up already (process {pid})",
-                code="already_up",
-                hint="`ftq down` stops it",
-            ) from None
+            raise already_up(pid) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
         self._lock = lock
 
     def _end_orphan(self) -> None:
-        """Stop a server that outlived its supervisor: we hold the lock, so it is nobody's."""
+        """Stop a server that outlived its `ftq up`: we hold the lock, so it is nobody's."""
         from redis.exceptions import RedisError
 
         if not (self.directory / "port").exists():
@@ -144,7 +146,6 @@ class EmbeddedBroker:
         return path
 
     def _password(self) -> str:
-        """Return the password, made at first use."""
         path = self.directory / "password"
         if not path.exists():
             path.touch(mode=0o600)

@@ -1,4 +1,7 @@
-"""From flags, files and answers to a spec and its secrets."""
+"""From flags, files and answers to a spec and its secrets.
+
+A raw spec is what a person wrote, before anything of it is checked: any keys, any values.
+"""
 
 import json
 from collections.abc import Mapping
@@ -6,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq_client.client import Client
+from ftq_client.submit.questions import Essentials, ask_missing
 from ftq_client.submit.tokens import find_token, secret_values, token_from_stdin
 from ftq_shared.settings import Settings
 from ftq_shared.sources import Place, parse_source
@@ -24,13 +28,9 @@ def read_raw(
 
     Raises UsageError for a file or a --set that cannot be read.
     """
-    raw: dict[str, Any] = {}
-    if from_job:
-        raw = json.loads(client.get(client.find(from_job)).spec_json)
-    if path:
-        raw = merge(raw, load_yaml(path))
-    raw = merge(raw, *(nested(name, value) for name, value in flags.items()))
-    return apply_sets(raw, sets)
+    other = json.loads(client.get(client.find(from_job)).spec_json) if from_job else {}
+    file = load_yaml(path) if path else {}
+    return apply_sets(merge(other, file, *(nested(n, v) for n, v in flags.items())), sets)
 
 
 def complete(raw: dict[str, Any], settings: Settings) -> tuple[dict[str, Any], str | None]:
@@ -38,10 +38,18 @@ def complete(raw: dict[str, Any], settings: Settings) -> tuple[dict[str, Any], s
     from rich.console import Console
 
     from ftq_client.submit.hub_lookup import HubLookup
-    from ftq_client.submit.questions import ask_missing
 
     lookup = HubLookup(settings.hf_endpoint, find_token())
-    return ask_missing(raw, lookup=lookup, console=Console(stderr=True)), lookup.token
+    asked = ask_missing(_essentials(raw), lookup=lookup, console=Console(stderr=True))
+    answers = {"model": asked.model, "dataset": asked.dataset, "publish.repo": asked.target}
+    return merge(raw, *(nested(n, v) for n, v in answers.items() if v)), lookup.token
+
+
+def _essentials(raw: Mapping[str, Any]) -> Essentials:
+    """Return what a raw spec has of the fields that are asked for, right or wrong."""
+    publish = raw.get("publish")
+    target = publish.get("repo") if isinstance(publish, dict) else None
+    return Essentials(*(str(v or "") for v in (raw.get("model"), raw.get("dataset"), target)))
 
 
 def collect_secrets(

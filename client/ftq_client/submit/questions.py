@@ -6,7 +6,7 @@ network, and a token that was typed goes to the look-up and nowhere else: it is 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import click
 
@@ -21,7 +21,16 @@ _LISTED = 15  # names shown at once; more are found by a search
 
 
 @dataclass(frozen=True)
-class Found:
+class Essentials:
+    """The fields of a spec that are asked for; '' for what is not there, or was not asked."""
+
+    model: str = ""
+    dataset: str = ""
+    target: str = ""  # the Hub repo to publish to
+
+
+@dataclass(frozen=True)
+class Answered:
     """A name that can be used."""
 
     name: str  # as it goes into the spec
@@ -38,7 +47,7 @@ class NotFound:
     message: str = ""  # why, where there is more to say than that it is not there
 
 
-Answer = Found | NotFound
+Answer = Answered | NotFound
 
 
 class Lookup(Protocol):
@@ -66,14 +75,14 @@ class Lookup(Protocol):
         """Return whether the model may be published there, with the token that is kept."""
 
 
-def ask_missing(raw: dict[str, Any], *, lookup: Lookup, console: "Console") -> dict[str, Any]:
-    """Return `raw` with model and dataset filled in, and with a target if one is wanted.
+def ask_missing(given: Essentials, *, lookup: Lookup, console: "Console") -> Essentials:
+    """Ask for model and dataset where they are missing, and then for a target; return the answers.
 
     Where neither is missing only a token may be asked for. Raises click.Abort on Ctrl-C and at
-    the end of the input; `raw` itself is not changed.
+    the end of the input.
     """
     try:
-        return _Questions(lookup, console).fill(raw)
+        return _Questions(lookup, console).ask(given)
     except (KeyboardInterrupt, EOFError):
         raise click.Abort from None
 
@@ -87,22 +96,18 @@ class _Questions:
         self.glyphs: Glyphs = glyphs_for(console.encoding)
         self.reading: list[str] = []  # what only a token opens
 
-    def fill(self, raw: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, given: Essentials) -> Essentials:
         """Ask in the order of the spec; the target only in a conversation that has begun."""
-        missing = [kind for kind in ("model", "dataset") if not raw.get(kind)]
-        spec = dict(raw)
-        if "model" in missing:
-            spec["model"] = self._source("model", "Model to fine-tune", self.lookup.model)
-        if "dataset" in missing:
-            spec["dataset"] = self._source("dataset", "Dataset to train on", self.lookup.dataset)
-        publish = spec.get("publish")
-        target = publish.get("repo") if isinstance(publish, dict) else None
-        if missing and not target:
-            if target := self._target():
-                spec["publish"] = {**(publish or {}), "repo": target}
+        model = dataset = target = ""
+        if not given.model:
+            model = self._source("model", "Model to fine-tune", self.lookup.model)
+        if not given.dataset:
+            dataset = self._source("dataset", "Dataset to train on", self.lookup.dataset)
+        if given.target or (given.model and given.dataset):
+            self._token(given.target)
         else:
-            self._token(target)
-        return spec
+            target = self._target()
+        return Essentials(model, dataset, target)
 
     def _source(self, kind: Kind, question: str, check: Callable[[str], Answer]) -> str:
         """Ask until a name is found; a number picks a name that was offered."""
@@ -116,14 +121,14 @@ class _Questions:
                 continue
             name = self._picked(typed, offered)
             found = self._checked(check, name) if name else NotFound()
-            if isinstance(found, Found):
+            if isinstance(found, Answered):
                 return self._with_config(found) if found.configs else self._accepted(found)
             if found.nearest:
                 offered = found.nearest[:_LISTED]
                 self._offer(offered)
 
     def _checked(self, check: Callable[[str], Answer], name: str) -> Answer:
-        """Look a name up, and say what is wrong with it."""
+        """Look a name up, and print what is wrong with it."""
         try:
             answer = check(name)
         except (UsageError, Refused) as error:
@@ -133,22 +138,22 @@ class _Questions:
                 answer = NotFound((), f"{error.message} {self.glyphs.to} {error.hint}")
         if isinstance(answer, NotFound):
             near = "; the nearest:" if answer.nearest else ""
-            self._bad((answer.message or f"{name} was not found") + near)
+            self._print_problem((answer.message or f"{name} was not found") + near)
         return answer
 
     def _search(self, kind: Kind, query: str) -> list[str]:
         if not query:
-            self._bad("a search needs words: ?qwen small")
+            self._print_problem("a search needs words: ?qwen small")
             return []
         try:
             names = self.lookup.search(kind, query)[:_LISTED]
         except (UsageError, Refused) as error:
-            self._bad(error.message)
+            self._print_problem(error.message)
             return []
         if names:
             self._offer(names)
         else:
-            self._bad(f"no {kind} for {query!r}")
+            self._print_problem(f"no {kind} for {query!r}")
         return names
 
     def _picked(self, typed: str, offered: Sequence[str]) -> str:
@@ -157,12 +162,12 @@ class _Questions:
             return typed
         if 1 <= int(typed) <= len(offered):
             return offered[int(typed) - 1]
-        self._bad(f"there is no {typed}; pick 1 to {len(offered)}")
+        self._print_problem(f"there is no {typed}; pick 1 to {len(offered)}")
         return ""
 
-    def _with_config(self, found: Found) -> str:
+    def _with_config(self, found: Answered) -> str:
         """Ask which config of a dataset, and return the name with it."""
-        self._say(f"{found.name} has {len(found.configs)} configs:")
+        self._print(f"{found.name} has {len(found.configs)} configs:")
         offered = found.configs[:_LISTED]
         self._offer(offered, hidden=len(found.configs) - len(offered))
         while True:
@@ -176,55 +181,55 @@ class _Questions:
             if config in found.configs:
                 name, at, revision = found.name.partition("@")
                 return self._accepted(
-                    Found(f"{name}:{config}{at}{revision}", found.detail, (), found.needs_token)
+                    Answered(f"{name}:{config}{at}{revision}", found.detail, (), found.needs_token)
                 )
             if config:
-                self._bad(f"{found.name} has no config {config}")
+                self._print_problem(f"{found.name} has no config {config}")
 
     def _target(self) -> str:
         """Ask where the model goes; empty is nowhere. A target needs a token that may write."""
         while True:
             repo = self._prompt("Publish to (a Hub repo such as me/my-model; empty: nowhere)", "")
             if not repo:
-                self._token(None)
+                self._token("")
                 return ""
             if not self._token(repo):
                 continue
             found = self._checked(self.lookup.target, repo)
-            if isinstance(found, Found):
+            if isinstance(found, Answered):
                 return self._accepted(found)
             self._offer(found.nearest[:_LISTED])
 
-    def _token(self, target: str | None) -> bool:
+    def _token(self, target: str) -> bool:
         """Ask for a Hub token where one is needed; return whether nothing is missing then."""
         needs = [f"read {name}" for name in self.reading] + ([f"write {target}"] if target else [])
         if not needs or self.lookup.has_token():
             return True
-        self._say(f"A Hub token is needed to {' and to '.join(needs)}. It is sent sealed.")
+        self._print(f"A Hub token is needed to {' and to '.join(needs)}. It is sent sealed.")
         while token := self._prompt("Hub token (hidden; empty: go on without)", "", hide=True):
             found = self._checked(self.lookup.use_token, token)
-            if isinstance(found, Found):
-                self._say(f"{self.glyphs.good} token of {found.name}", "green")
+            if isinstance(found, Answered):
+                self._print(f"{self.glyphs.good} token of {found.name}", "green")
                 return True
         return False
 
-    def _accepted(self, found: Found) -> str:
+    def _accepted(self, found: Answered) -> str:
         if found.needs_token:
             self.reading.append(shown(found.name))
         detail = f"  {found.detail}" if found.detail else ""
-        self._say(f"{self.glyphs.good} {found.name}{detail}", "green")
+        self._print(f"{self.glyphs.good} {found.name}{detail}", "green")
         return found.name
 
     def _offer(self, names: Sequence[str], hidden: int = 0) -> None:
         for number, name in enumerate(names, 1):
-            self._say(f"  {number:>2}  {name}")
+            self._print(f"  {number:>2}  {name}")
         if hidden > 0:
-            self._say(f"      and {hidden} more")
+            self._print(f"      and {hidden} more")
 
-    def _bad(self, text: str) -> None:
-        self._say(f"{self.glyphs.bad} {text}", "red")
+    def _print_problem(self, text: str) -> None:
+        self._print(f"{self.glyphs.bad} {text}", "red")
 
-    def _say(self, text: str, style: str = "") -> None:
+    def _print(self, text: str, style: str = "") -> None:
         if text:
             self.console.print(
                 shown(text), style=style or None, markup=False, highlight=False, emoji=False

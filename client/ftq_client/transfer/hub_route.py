@@ -1,4 +1,4 @@
-"""The third road of a client's own files: a private Hub repo of the client's, with consent.
+"""The third route of the client's own files: a private Hub repo of the person's, with consent.
 
 The repo is a dataset named `ftq-inputs-<job>`; the worker deletes it once prepare is done.
 """
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ftq_client.transfer.files import OwnFile, size_of
 from ftq_shared.errors import FtqError, HubUnreachable, Refused
 from ftq_shared.hub import HubClient, Retry
 from ftq_shared.job_record import InputFile, input_repo
@@ -16,20 +17,18 @@ from ftq_shared.job_record import InputFile, input_repo
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd
 
-    from ftq_client.transfer.files import LocalFile
-
-# Clearing up after an error: whoever waits for that error should hear it soon.
+# For the deletion after an error: the person waits for that error meanwhile.
 _CLEAR_UP = Retry(total_s=5.0, request_s=5.0)
 
 
 @dataclass(frozen=True)
-class HubRoad:
-    """A Hub, who sends, whether they consent, and who hears how it goes."""
+class HubRoute:
+    """A Hub, the token that files are sent with, the question for consent, and the progress."""
 
     endpoint: str
     token: str | None
     agree: Callable[[str], bool]  # gets the question
-    tell: Callable[[str], None]
+    report: Callable[[str], None]  # gets a sentence for each step of an upload
 
     def consents(self, job: str, why: str) -> bool:
         """Ask whether a job's files may go this way; nothing has been sent yet."""
@@ -38,13 +37,13 @@ class HubRoad:
             f" {self.endpoint}? It is deleted after prepare."
         )
 
-    def send(self, job: str, files: Sequence["LocalFile"]) -> list[InputFile]:
+    def send(self, job: str, files: Sequence[OwnFile]) -> list[InputFile]:
         """Upload the files in one commit and return where they lie.
 
         Leaves nothing behind when it fails. Raises Refused without a token that may write, and
         HubUnreachable.
         """
-        hub = HubClient(self.endpoint, self.token, self.tell)
+        hub = HubClient(self.endpoint, self.token, self.report)
         with _no_job_yet():
             if not self.token:
                 raise Refused(
@@ -62,25 +61,25 @@ class HubRoad:
                 raise
 
     def take_back(self, repo: str) -> None:
-        """Delete a repo that no job will use; a failure is told."""
+        """Delete a repo that no job will use; a failure is reported, not raised."""
         hub = HubClient(self.endpoint, self.token, retry=_CLEAR_UP)
         try:
             hub.delete_repo("dataset", repo)
         except FtqError as error:
             page = hub.refusals.page("dataset", repo)
-            self.tell(
+            self.report(
                 f"the private repo {repo} could not be deleted: {error.message};"
                 f" delete it at {page}/settings"
             )
 
     @contextmanager
     def uncertain(self, job: str, inputs: Sequence[InputFile]) -> Iterator[None]:
-        """Name the repo that stays when nobody knows whether the broker took the job."""
+        """Name the repo that stays when the broker's answer to the submit is lost."""
         try:
             yield
         except BaseException:
             for repo in _repos(inputs):
-                self.tell(
+                self.report(
                     f"your files are in the private repo {repo}: unless `ftq list` shows {job},"
                     f" delete it at {self.endpoint}/datasets/{repo}/settings"
                 )
@@ -92,13 +91,13 @@ class HubRoad:
             self.take_back(repo)
 
     def _upload(
-        self, hub: HubClient, repo: str, job: str, files: Sequence["LocalFile"]
+        self, hub: HubClient, repo: str, job: str, files: Sequence[OwnFile]
     ) -> list[InputFile]:
-        """Send each file ahead, so that it can be told and tried again by itself, then commit."""
-        self.tell(f"sending {_mib(files)} MiB through {hub.refusals.page('dataset', repo)}")
+        """Send each file ahead, so that each has its own progress and retries; then commit."""
+        self.report(f"sending {_mib(files)} MiB through {hub.refusals.page('dataset', repo)}")
         sent = []
         for number, file in enumerate(files, 1):
-            self.tell(f"uploading {file.path}, {_mib([file])} MiB ({number} of {len(files)})")
+            self.report(f"uploading {file.path}, {_mib([file])} MiB ({number} of {len(files)})")
             sent.append(_send_ahead(hub, repo, file))
         commit = _commit(hub, repo, f"ftq {job}: files for the job", files, sent)
         return [
@@ -125,11 +124,11 @@ def _make_private(hub: HubClient, repo: str) -> None:
         raise Refused(
             f"the Hub made {repo} public, so nothing was sent through it",
             code="not_private",
-            hint="use another road, or ask whoever runs this Hub",
+            hint="use another route, or ask whoever runs this Hub",
         )
 
 
-def _send_ahead(hub: HubClient, repo: str, file: "LocalFile") -> "CommitOperationAdd":
+def _send_ahead(hub: HubClient, repo: str, file: OwnFile) -> "CommitOperationAdd":
     """Upload one file ahead of the commit; small ones travel in the commit itself."""
 
     def once() -> "CommitOperationAdd":
@@ -140,7 +139,7 @@ def _send_ahead(hub: HubClient, repo: str, file: "LocalFile") -> "CommitOperatio
     return hub.call(once, kind="dataset", repo=repo, what=f"uploading {file.path}")
 
 
-def _operation(file: "LocalFile") -> "CommitOperationAdd":
+def _operation(file: OwnFile) -> "CommitOperationAdd":
     from huggingface_hub import CommitOperationAdd
 
     return CommitOperationAdd(file.path, file.source)
@@ -150,10 +149,9 @@ def _commit(
     hub: HubClient,
     repo: str,
     title: str,
-    files: Sequence["LocalFile"],
+    files: Sequence[OwnFile],
     sent: Sequence["CommitOperationAdd"],
 ) -> str:
-    """Make the commit and return its id."""
     first = list(sent)
 
     def once() -> str:
@@ -198,5 +196,5 @@ def _repos(inputs: Sequence[InputFile]) -> set[str]:
     return {file.hub.partition("@")[0] for file in inputs if file.hub}
 
 
-def _mib(files: Sequence["LocalFile"]) -> str:
-    return f"{sum(file.size for file in files) / 2**20:.1f}"
+def _mib(files: Sequence[OwnFile]) -> str:
+    return f"{size_of(files) / 2**20:.1f}"

@@ -17,7 +17,7 @@ from ftq_shared.errors import FtqError, HubUnreachable, target_taken
 from ftq_shared.events import EventType
 from ftq_shared.hub import HubClient, RepoState
 from ftq_worker.job.context import PhaseContext
-from ftq_worker.publishing.staging import LocalFile
+from ftq_worker.publishing.staging import StagedFile
 from ftq_worker.publishing.verify import Verification
 
 LOCK_RETRY_S = 1.0  # between two looks at a repo that another job publishes to
@@ -50,7 +50,7 @@ class Pushed:
     revision: str
 
 
-def push(ctx: PhaseContext, hub: HubClient, repo: str, files: list[LocalFile]) -> Pushed:
+def push(ctx: PhaseContext, hub: HubClient, repo: str, files: list[StagedFile]) -> Pushed:
     """Make the repo hold exactly this model, and return the commit.
 
     Raises Refused when the token may not write or the repo holds something that ftq did not put
@@ -96,7 +96,7 @@ def _refuse_foreign(ctx: PhaseContext, hub: HubClient, repo: str) -> None:
         raise target_taken(repo)
 
 
-def _attempt(ctx: PhaseContext, hub: HubClient, repo: str, files: list[LocalFile]) -> str | None:
+def _attempt(ctx: PhaseContext, hub: HubClient, repo: str, files: list[StagedFile]) -> str | None:
     """Return the commit, made now or found; None when another one came in between."""
     looking = f"looking at {repo}"
     parent, done = hub.call(
@@ -135,7 +135,7 @@ def _attempt(ctx: PhaseContext, hub: HubClient, repo: str, files: list[LocalFile
 
 
 def _look(
-    ctx: PhaseContext, hub: HubClient, repo: str, files: list[LocalFile]
+    ctx: PhaseContext, hub: HubClient, repo: str, files: list[StagedFile]
 ) -> tuple[str | None, str | None]:
     """Return the newest commit, and this job's one with exactly these files if there is one."""
     head = hub.api.model_info(repo).sha
@@ -158,7 +158,7 @@ def _emit_found(ctx: PhaseContext, repo: str, head: str | None, own: str) -> Non
 
 
 def _upload(
-    ctx: PhaseContext, hub: HubClient, repo: str, files: list[LocalFile], number: int
+    ctx: PhaseContext, hub: HubClient, repo: str, files: list[StagedFile], number: int
 ) -> CommitOperationAdd:
     """Upload one file ahead of the commit and emit how far the whole is.
 
@@ -183,11 +183,11 @@ def _upload(
     return addition
 
 
-def _additions(files: list[LocalFile]) -> list[CommitOperationAdd]:
+def _additions(files: list[StagedFile]) -> list[CommitOperationAdd]:
     return [CommitOperationAdd(file.name, file.path) for file in files]
 
 
-def _stale(files: list[LocalFile], there: dict[str, RepoFile]) -> list[CommitOperationDelete]:
+def _stale(files: list[StagedFile], there: dict[str, RepoFile]) -> list[CommitOperationDelete]:
     """Return the removals of model files that this push does not bring."""
     staying = {file.name for file in files}
     return [
@@ -202,7 +202,7 @@ def _tree(hub: HubClient, repo: str, revision: str | None) -> dict[str, RepoFile
     return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
 
 
-def read_back(ctx: PhaseContext, hub: HubClient, pushed: Pushed, files: list[LocalFile]) -> None:
+def read_back(ctx: PhaseContext, hub: HubClient, pushed: Pushed, files: list[StagedFile]) -> None:
     """Compare the pushed revision with the local files, by hash; emit the result.
 
     Raises FtqError (code `verification_failed`) when the Hub holds something else.
@@ -229,7 +229,7 @@ def read_back(ctx: PhaseContext, hub: HubClient, pushed: Pushed, files: list[Loc
         )
 
 
-def differences(files: list[LocalFile], there: dict[str, RepoFile]) -> list[str]:
+def differences(files: list[StagedFile], there: dict[str, RepoFile]) -> list[str]:
     """Return what differs between local and pushed files, and model files that no local one has."""
     wrong = []
     for file in files:

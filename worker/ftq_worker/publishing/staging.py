@@ -24,7 +24,7 @@ _BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
-class LocalFile:
+class StagedFile:
     """One file to push, with both hashes that a Hub may name it by."""
 
     name: str  # path in the repo
@@ -99,13 +99,13 @@ def attach(adapter: Path, base: Path, task: Task, labels: list[str], trained: Tr
     return PeftModel.from_pretrained(model, adapter)
 
 
-def hash_files(folder: Path) -> list[LocalFile]:
+def hash_files(folder: Path) -> list[StagedFile]:
     """Return every file of the folder with its hashes, in the order of their names."""
     paths = sorted(p for p in folder.rglob("*") if p.is_file())
     return [_hash(path, path.relative_to(folder).as_posix()) for path in paths]
 
 
-def _hash(path: Path, name: str) -> LocalFile:
+def _hash(path: Path, name: str) -> StagedFile:
     size = path.stat().st_size
     content = hashlib.sha256()
     # A git object is hashed with its type and size in front (git-hash-object).
@@ -114,7 +114,7 @@ def _hash(path: Path, name: str) -> LocalFile:
         while block := file.read(_BLOCK):
             content.update(block)
             blob.update(block)
-    return LocalFile(name, path, size, content.hexdigest(), blob.hexdigest())
+    return StagedFile(name, path, size, content.hexdigest(), blob.hexdigest())
 
 
 def _link_or_copy(source: str, target: str) -> None:

@@ -4,27 +4,34 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 import pexpect
 import pytest
 from rich.console import Console
 
-from ftq_client.submit.questions import Answer, Found, Kind, NotFound, ask_missing
+from ftq_client.submit.questions import (
+    Answer,
+    Answered,
+    Essentials,
+    Kind,
+    NotFound,
+    ask_missing,
+)
 from ftq_shared.errors import HubUnreachable, Refused, UsageError
 
-ROOT = str(Path(__file__).resolve().parents[4])
+# As here: the script imports this module.
+PATH = os.pathsep.join([str(Path(__file__).resolve().parents[4]), *sys.path])
 SCRIPT = """
 import json, sys
 from rich.console import Console
 from tests.unit.client.submit.test_questions import FakeLookup
-from ftq_client.submit.questions import ask_missing
+from ftq_client.submit.questions import Essentials, ask_missing
 import click
 lookup = FakeLookup(token={token!r})
 try:
-    raw = ask_missing({raw!r}, lookup=lookup, console=Console(stderr=True))
-    print("ANSWER", json.dumps(raw), lookup.typed)
+    asked = ask_missing(Essentials(**{given!r}), lookup=lookup, console=Console(stderr=True))
+    print("ANSWER", json.dumps(vars(asked)), lookup.typed)
 except click.Abort:
     print("ABORTED")
 """
@@ -41,21 +48,21 @@ class FakeLookup:
 
     def model(self, name: str) -> Answer:
         if name == "meta/gated":
-            return Found(name, "gated", needs_token=True)
+            return Answered(name, "gated", needs_token=True)
         if name == "bad name":
             raise UsageError("model: 'bad name' is no Hub id", hint="a Hub id looks like org/name")
         if name == "Qwen/Qwen3":
             raise Refused("there is no model Qwen/Qwen3", nearest=MODELS, hint="did you mean ...")
-        return Found(name, "0.6B parameters") if name in MODELS else NotFound(MODELS)
+        return Answered(name, "0.6B parameters") if name in MODELS else NotFound(MODELS)
 
     def dataset(self, name: str) -> Answer:
         base = name.partition("@")[0]
         if base == "openai/gsm8k":
-            return Found(name, configs=["main", "socratic"])
+            return Answered(name, configs=["main", "socratic"])
         if name == "big/configs":
-            return Found(name, configs=[f"lang-{n}" for n in range(40)])
+            return Answered(name, configs=[f"lang-{n}" for n in range(40)])
         if name in ("openai/gsm8k:main", "./rows.jsonl"):
-            return Found(name, "7,473 rows")
+            return Answered(name, "7,473 rows")
         return NotFound()
 
     def search(self, kind: Kind, query: str) -> list[str]:
@@ -69,23 +76,23 @@ class FakeLookup:
         if token != SECRET:
             return NotFound(message="the Hub does not know this token")
         self.token = token
-        return Found("ann")
+        return Answered("ann")
 
     def target(self, repo: str) -> Answer:
         if repo.startswith("ann/"):
-            return Found(repo, "will be made, private")
+            return Answered(repo, "will be made, private")
         return NotFound(["ann/new"], f"this token may not write to {repo}")
 
 
 class Terminal:
     """A conversation: what is asked, what is typed, what came of it."""
 
-    def __init__(self, raw: dict[str, Any] | None = None, token: str = "", **env: str) -> None:
+    def __init__(self, given: dict[str, str] | None = None, token: str = "", **env: str) -> None:
         self.seen = ""
         self.child = pexpect.spawn(
             sys.executable,
-            ["-c", SCRIPT.format(raw=raw or {}, token=token)],
-            env={**os.environ, "TERM": "xterm", "PYTHONPATH": ROOT, "NO_COLOR": "1", **env},
+            ["-c", SCRIPT.format(given=given or {}, token=token)],
+            env={**os.environ, "TERM": "xterm", "PYTHONPATH": PATH, "NO_COLOR": "1", **env},
             dimensions=(40, 120),
             encoding="utf-8",
             timeout=20,
@@ -111,7 +118,7 @@ def test_model_dataset_and_target() -> None:
     terminal.asks("Dataset to train on").types("./rows.jsonl").asks("✓ ./rows.jsonl")
     terminal.asks("Publish to").types("ann/out").asks("✓ ann/out")
     assert terminal.answer() == (
-        '{"model": "Qwen/Qwen3-0.6B", "dataset": "./rows.jsonl", "publish": {"repo": "ann/out"}} 0'
+        '{"model": "Qwen/Qwen3-0.6B", "dataset": "./rows.jsonl", "target": "ann/out"} 0'
     )
 
 
@@ -172,15 +179,15 @@ def test_a_token_can_be_left_out() -> None:
     terminal = Terminal({"dataset": "./rows.jsonl"})
     terminal.asks("Model").types("Qwen/Qwen3-0.6B").asks("Publish to").types("ann/x")
     terminal.asks("Hub token").types("").asks("Publish to").types("")
-    assert "publish" not in terminal.answer()
+    assert '"target": ""' in terminal.answer()
 
 
 def test_nothing_is_asked_where_nothing_is_missing() -> None:
-    raw = {"model": "a/b", "dataset": "c/d"}
-    assert Terminal(raw).answer() == '{"model": "a/b", "dataset": "c/d"} 0'
-    terminal = Terminal({**raw, "publish": {"repo": "ann/x"}})
+    given = {"model": "a/b", "dataset": "c/d"}
+    assert Terminal(given).answer() == '{"model": "", "dataset": "", "target": ""} 0'
+    terminal = Terminal({**given, "target": "ann/x"})
     terminal.asks("to write ann/x").asks("Hub token").types(SECRET)
-    assert '"publish": {"repo": "ann/x"}' in terminal.answer()
+    assert terminal.answer().endswith(f'"target": ""}} {len(SECRET)}')
 
 
 @pytest.mark.parametrize("key", ["\x03", "\x04"])
@@ -210,7 +217,7 @@ class Unreachable(FakeLookup):
 def test_a_hub_that_is_away_ends_the_questions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(click, "prompt", lambda *_, **__: "a/b")
     with pytest.raises(HubUnreachable):
-        ask_missing({}, lookup=Unreachable(), console=Console(stderr=True))
+        ask_missing(Essentials(), lookup=Unreachable(), console=Console(stderr=True))
 
 
 def test_names_from_the_hub_are_shown_escaped(
@@ -218,13 +225,12 @@ def test_names_from_the_hub_are_shown_escaped(
 ) -> None:
     class Odd(FakeLookup):
         def model(self, name: str) -> Answer:
-            return Found("a/b", "[red]x[/red] \x1b[2J")
+            return Answered("a/b", "[red]x[/red] \x1b[2J")
 
     answers = iter(["a/b", ""])
     monkeypatch.setattr(click, "prompt", lambda *_, **__: next(answers))
-    raw = {"dataset": "d"}
-    assert ask_missing(raw, lookup=Odd(), console=Console(stderr=True))["model"] == "a/b"
-    assert raw == {"dataset": "d"}
+    asked = ask_missing(Essentials(dataset="d"), lookup=Odd(), console=Console(stderr=True))
+    assert asked == Essentials("a/b")
     captured = capsys.readouterr()
     assert r"[red]x[/red] \x1b[2J" in captured.err
     assert captured.out == ""
