@@ -2,12 +2,23 @@
 
 import os
 from collections.abc import Mapping
-from typing import TextIO
+from typing import Protocol, TextIO
 
-from ftq_client.view.base import View
 from ftq_client.view.plain import JsonView, PlainView
+from ftq_shared.events import Event
 
-__all__ = ["View", "make_view"]
+
+class View(Protocol):
+    """Shows the events of one job, or of several, as they come."""
+
+    def event(self, event: Event) -> None:
+        """Show one event at once."""
+
+    def note(self, text: str) -> None:
+        """Tell people something that is no event; never goes to stdout as data."""
+
+    def close(self) -> None:
+        """Give the terminal back and show how each job ended; safe to call twice."""
 
 
 def make_view(

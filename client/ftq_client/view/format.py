@@ -7,14 +7,13 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
-from typing import Any
 
 from ftq_client.view.lines import ASCII, Glyphs, shown
 
 UNKNOWN = "?"
 
 
-def number(value: Any) -> float | None:
+def number(value: object) -> float | None:
     """Return a finite real number, None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -24,7 +23,7 @@ def number(value: Any) -> float | None:
         return None
 
 
-def duration(seconds: Any) -> str:
+def duration(seconds: object) -> str:
     """Return 0.4s, 41s, 5m41s, 2h05m or 3d04h."""
     value = number(seconds)
     if value is None or value < 0:
@@ -41,7 +40,7 @@ def duration(seconds: Any) -> str:
     return f"{minutes}m{secs:02d}s" if minutes else f"{secs}s"
 
 
-def count(value: Any) -> str:
+def count(value: object) -> str:
     """Return a whole number with commas; what is none is shown as it came."""
     if value is None:
         return UNKNOWN
@@ -51,7 +50,7 @@ def count(value: Any) -> str:
     return f"{known:,.0f}" if known == int(known) or abs(known) >= 1000 else f"{known:,.1f}"
 
 
-def size(value: Any) -> str:
+def size(value: object) -> str:
     """Return bytes as 512 B, 1.2 MB or 3.4 GB (powers of 1000, as disks and hubs count)."""
     left = number(value)
     if left is None:
@@ -63,12 +62,12 @@ def size(value: Any) -> str:
     return UNKNOWN
 
 
-def amount(value: Any, unit: Any) -> str:
+def amount(value: object, unit: object) -> str:
     """Return so many of a unit; bytes become a size."""
     return size(value) if unit == "bytes" else f"{count(value)} {shown(unit)}".rstrip()
 
 
-def figure(value: Any) -> str:
+def figure(value: object) -> str:
     """Return a loss or another measured number with four decimals; null is `nan`."""
     known = number(value)
     if known is None:
@@ -76,7 +75,7 @@ def figure(value: Any) -> str:
     return f"{known:.4f}" if abs(known) < 1000 else f"{known:.3e}"
 
 
-def short(value: Any) -> str:
+def short(value: object) -> str:
     """Return a number in few characters: 0.90, 12.3, 1.2e+05; null is `nan`."""
     known = number(value)
     if known is None:
@@ -87,13 +86,13 @@ def short(value: Any) -> str:
     return f"{known:.2f}" if size_ < 10 else f"{known:.1f}"
 
 
-def rate(value: Any) -> str:
+def rate(value: object) -> str:
     """Return a learning rate: 2.0e-04."""
     known = number(value)
     return "nan" if known is None else f"{known:.1e}"
 
 
-def percent(value: Any, digits: int = 1) -> str:
+def percent(value: object, digits: int = 1) -> str:
     """Return a share of 1 as 95.6%."""
     known = number(value)
     return UNKNOWN if known is None else f"{100 * known:.{digits}f}%"
@@ -123,7 +122,7 @@ def moment(seconds: float) -> str:
         return UNKNOWN
 
 
-def bar(done: Any, total: Any, width: int, glyphs: Glyphs = ASCII) -> tuple[str, str]:
+def bar(done: object, total: object, width: int, glyphs: Glyphs = ASCII) -> tuple[str, str]:
     """Return a bar's done part and its rest, together `width` characters."""
     part, whole = number(done), number(total)
     share = min(max((part or 0) / whole, 0.0), 1.0) if whole and whole > 0 else 0.0

@@ -10,25 +10,40 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from types import TracebackType
 
 from rich.console import Console, ConsoleOptions
 from rich.control import Control
 from rich.live import Live
 from rich.segment import ControlType, Segment
 
-from ftq_client.view.base import write_note
-from ftq_client.view.format import seconds_of
-from ftq_client.view.lines import Ink, Line, glyphs_for, shown, width_of, wrap
-from ftq_client.view.model import JobView
+from ftq_client.view.event_data import ProgressData, StateData, StepData, WaitingData, data_of
+from ftq_client.view.format import amount, clock, seconds_of
+from ftq_client.view.lines import (
+    Glyphs,
+    Line,
+    Span,
+    Style,
+    crop,
+    glyphs_for,
+    shown,
+    text_of,
+    width_of,
+    wrap,
+    write_note,
+)
+from ftq_client.view.model import JobView, ProgressTask
+from ftq_client.view.phrases import Phrase, parts_line, step_line, took
 from ftq_client.view.region import compact_lines, region_lines
-from ftq_client.view.scrollback import permanent_lines
 from ftq_client.view.summary import INDENT, summary_lines
-from ftq_shared.events import Event
+from ftq_client.view.wording import found_nothing, phrase
+from ftq_shared.events import Event, EventType
 
 BUNDLE_S = 0.03  # events of one burst that are drawn together
 _NAMED = 12  # columns of a job's id in front of its lines, where there are several
 TICK_S = 0.5  # the clocks in the region go on while nothing happens
+_SUBJECT = 15  # columns for what a line is about: `dataset licence` is the longest
+_CLOCK_FROM = 76  # a narrower terminal has no room for the time of day
+_SAMPLE_ROWS = 14  # of one sample; the whole of it is in `ftq tail --json`
 
 
 class LiveView:
@@ -70,7 +85,7 @@ class LiveView:
             view = self._jobs.get(event.job) or self._new_job(event.job)
             age = time.time() - seconds_of(event.time)
             self._behind = age if self._behind is None else min(self._behind, age)
-            lines = permanent_lines(event, view, width=self._width(), glyphs=self._glyphs)
+            lines = scrollback_lines(event, view, width=self._width(), glyphs=self._glyphs)
             self._pending += [self._named(view, line) for line in lines]
             if time.monotonic() - self._flushed >= BUNDLE_S:
                 self._flush()
@@ -83,7 +98,7 @@ class LiveView:
             if self._closed or not sys.stderr.isatty():
                 write_note(text)
                 return
-            self._pending += [((shown(line), Ink.WARN),) for line in text.splitlines()]
+            self._pending += [((shown(line), Style.WARN),) for line in text.splitlines()]
             self._flush()
 
     def close(self) -> None:
@@ -102,17 +117,6 @@ class LiveView:
         self._wake.set()
         self._ticker.join(timeout=1)
 
-    def __enter__(self) -> "LiveView":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _new_job(self, job: str) -> JobView:
         self._jobs[job] = JobView(job, self._names.get(job, ""))
         return self._jobs[job]
@@ -121,7 +125,7 @@ class LiveView:
         width, rows = self._console.width, []
         for line in summary_lines(view, self._glyphs):
             # Commands and URLs are copied: only the terminal may wrap them, it knows they go on.
-            copied = bool(line) and line[-1][1] is Ink.ACCENT
+            copied = bool(line) and line[-1][1] is Style.ACCENT
             rows += [line] if copied else wrap(line, width, INDENT)
         return rows
 
@@ -130,9 +134,8 @@ class LiveView:
         return self._drawn_width - (_NAMED if self._many else 0)
 
     def _named(self, view: JobView, line: Line) -> Line:
-        return (
-            ((f"{shown(view.job)[: _NAMED - 1]:<{_NAMED}}", Ink.DIM), *line) if self._many else line
-        )
+        job = shown(view.job)[: _NAMED - 1]
+        return ((f"{job:<{_NAMED}}", Style.DIM), *line) if self._many else line
 
     def _flush(self) -> None:
         """Draw what waits, and the region below it."""
@@ -174,7 +177,7 @@ class LiveView:
         ]
         room = max(self._console.height - 2, 1)
         if len(lines) > room:
-            lines = [*lines[: room - 1], ((f"and {len(lines) - room + 1} more", Ink.DIM),)]
+            lines = [*lines[: room - 1], ((f"and {len(lines) - room + 1} more", Style.DIM),)]
         self._drawn, self._drawn_width = [width_of(line) for line in lines], width
         return lines
 
@@ -186,10 +189,10 @@ class _Lines:
         self._lines = lines
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        styles = {ink: console.get_style(ink) if ink else None for ink in Ink}
+        looks = {style: console.get_style(style) if style else None for style in Style}
         for line in self._lines:
-            for text, ink in line:
-                yield Segment(text, styles[ink])
+            for text, style in line:
+                yield Segment(text, looks[style])
             yield Segment.line()
 
 
@@ -201,3 +204,113 @@ class _Region:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         yield from _Lines(self._view.region(options.max_width)).__rich_console__(console, options)
+
+
+def scrollback_lines(event: Event, view: JobView, *, width: int, glyphs: Glyphs) -> list[Line]:
+    """Apply an event to its job and return the lines that it leaves, often none.
+
+    States and progress live in the region; they leave a line where they say something that will
+    still matter when it has moved on.
+    """
+    unfinished = {name for name, task in view.tasks.items() if not task.finished}
+    waiting, idle_rules = view.waiting, view.idle_rules
+    view.apply(event)
+    if event.type is EventType.CLEANING and view.idle_rules > idle_rules:
+        return []  # told in one line, once the rules are through
+    lines: list[Line] = []
+    if idle_rules and not view.idle_rules:
+        lines = _laid_out(event, found_nothing(idle_rules), width, glyphs)
+    return lines + _lines_of(event, view, unfinished, waiting, width, glyphs)
+
+
+def _lines_of(
+    event: Event,
+    view: JobView,
+    unfinished: set[str],
+    waiting: WaitingData,
+    width: int,
+    glyphs: Glyphs,
+) -> list[Line]:
+    """Return an event's own lines; `unfinished` and `waiting` are as they were before it."""
+    match event.type:
+        case EventType.PROGRESS:
+            task = view.tasks.get(str(data_of(event, ProgressData).get("task")))
+            new = task is not None and task.finished and task.name in unfinished
+            return _laid_out(event, _task_done(task), width, glyphs) if task and new else []
+        # How it ended is what the closing block says.
+        case EventType.STATE if view.terminal or not data_of(event, StateData).get("reason"):
+            return []
+        case EventType.WAITING if waiting == view.waiting:
+            return []
+        case EventType.PHASE_STARTED:
+            return [(), _phase_rule(event, width, glyphs)]
+        case EventType.STEP:
+            return [_step(event, width, glyphs)]
+        case _:
+            return _laid_out(event, phrase(event, glyphs), width, glyphs)
+
+
+def _task_done(task: ProgressTask) -> Phrase:
+    seconds = took(task.updated - task.started)
+    line: Line = (
+        (f"{shown(task.name)}  ", Style.PLAIN),
+        (amount(task.done, task.unit), Style.STRONG),
+        (f"  {seconds}" if seconds else "", Style.DIM),
+    )
+    return Phrase("done", line, Style.GOOD)
+
+
+def _phase_rule(event: Event, width: int, glyphs: Glyphs) -> Line:
+    """Return the line that a phase begins with: its name, and where it runs."""
+    facts = text_of(phrase(event, glyphs).line)
+    lead: Line = (
+        (f"{glyphs.rule * 2} ", Style.ACCENT),
+        (str(event.phase or "phase"), Style.STRONG),
+        (f"  {facts} ", Style.DIM),
+    )
+    rule = glyphs.rule * max(width - width_of(lead), 2)
+    return crop((*lead, (rule, Style.DIM)), width, glyphs.cut)
+
+
+def _gutter(event: Event, sign: Span, subject: str, width: int) -> Line:
+    """Return what stands left of the words: time, sign, and what they are about."""
+    spans: list[Span] = [(f"{clock(event.time)} ", Style.DIM)] if width >= _CLOCK_FROM else []
+    style = sign[1] if sign[1] is Style.BAD else Style.PLAIN
+    return (*spans, (f"{sign[0]} ", sign[1]), (f"{subject:<{_SUBJECT}} ", style))
+
+
+def _step(event: Event, width: int, glyphs: Glyphs) -> Line:
+    start: Line = (*_gutter(event, (glyphs.point, Style.DIM), "", width)[:-1], ("step ", Style.DIM))
+    return (*start, *step_line(data_of(event, StepData), width=width - width_of(start), pad=True))
+
+
+def _laid_out(event: Event, words: Phrase, width: int, glyphs: Glyphs) -> list[Line]:
+    """Return words with their gutter, wrapped to the terminal, and what belongs below them."""
+    signs = {Style.GOOD: glyphs.good, Style.BAD: glyphs.bad, Style.WARN: glyphs.warn}
+    sign = (signs.get(words.style, glyphs.point), words.style or Style.DIM)
+    start = _gutter(event, sign, words.subject or words.head, width)
+    indent = width_of(start) if width >= 50 else 4
+    lines = wrap((*start, *words.line), width, indent)
+    below = [_below(words, line, max(width - indent, 10)) for line in words.more]
+    if words.hint:
+        hint: Line = ((f"{glyphs.to} {words.hint}", Style.STRONG),)
+        below.insert(0, wrap(hint, max(width - indent, 10), 2))
+    rows = [row for part in below for row in part]
+    return lines + [((" " * indent, Style.PLAIN), *row) for row in _shortened(words, rows, glyphs)]
+
+
+def _below(words: Phrase, line: Line, width: int) -> list[Line]:
+    if words.head != "sample":
+        return wrap(line, width, 2)
+    # The sign in front says which part is trained: each row of a long line carries it.
+    sign, *rest = line
+    return [(sign, *row) for row in wrap(tuple(rest), width - 2)]
+
+
+def _shortened(words: Phrase, rows: list[Line], glyphs: Glyphs) -> list[Line]:
+    if words.head != "sample" or len(rows) <= _SAMPLE_ROWS:
+        return rows
+    hidden = len(rows) - _SAMPLE_ROWS + 1
+    more = parts_line(glyphs, f"{glyphs.cut} {hidden} more lines", first=Style.DIM)
+    half = _SAMPLE_ROWS // 2
+    return [*rows[: half + 1], more, *rows[half + 1 + hidden :]]

@@ -4,18 +4,17 @@ import json
 from collections.abc import Mapping
 from typing import TextIO
 
-from ftq_client.view.base import write_line, write_note
+from ftq_client.view.event_data import ProgressData, data_of
 from ftq_client.view.format import clock, number, seconds_of
-from ftq_client.view.lines import ASCII, Ink, shown, text_of
+from ftq_client.view.lines import ASCII, Style, shown, text_of, write_line, write_note
 from ftq_client.view.model import JobView
 from ftq_client.view.phrases import Phrase
 from ftq_client.view.summary import summary_lines
-from ftq_client.view.wording import phrase
-from ftq_client.view.wording_data import found_nothing
+from ftq_client.view.wording import found_nothing, phrase
 from ftq_shared.events import Event, EventType
 
 _INDENT = " " * 18  # clock, space, phase, space: where the words begin
-_RESULTS = {Ink.GOOD: " ok", Ink.BAD: " FAILED"}
+_RESULTS = {Style.GOOD: " ok", Style.BAD: " FAILED"}
 # A log needs no line for every 0.1 %: one for each tenth, and one after so much silence.
 _PROGRESS_SHARE = 0.1
 _PROGRESS_S = 10.0
@@ -38,7 +37,7 @@ def _head(words: Phrase) -> str:
     """Return the first words of a line: the type, and for a result also how and what."""
     if not words.subject:
         return f"{words.head} "
-    return f"{words.head}{_RESULTS.get(words.ink, '')}: {words.subject}: "
+    return f"{words.head}{_RESULTS.get(words.style, '')}: {words.subject}: "
 
 
 class PlainView:
@@ -76,8 +75,9 @@ class PlainView:
 
     def _due(self, event: Event) -> bool:
         """Return whether a progress event says enough that is new to be a line of a log."""
-        key = (event.job, str(event.data.get("task")))
-        done, total = number(event.data.get("done")) or 0.0, number(event.data.get("total"))
+        data = data_of(event, ProgressData)
+        key = (event.job, str(data.get("task")))
+        done, total = number(data.get("done")) or 0.0, number(data.get("total"))
         share, now = (done / total if total else 0.0), seconds_of(event.time)
         last = self._told.get(key)
         if last is not None and share < 1.0:
