@@ -16,7 +16,7 @@ from rich.control import Control
 from rich.live import Live
 from rich.segment import ControlType, Segment
 
-from ftq_client.view.event_data import ProgressData, StateData, StepData, WaitingData, data_of
+from ftq_client.view import payloads
 from ftq_client.view.format import amount, clock, seconds_of
 from ftq_client.view.lines import (
     Glyphs,
@@ -210,13 +210,13 @@ def scrollback_lines(event: Event, view: JobView, *, width: int, glyphs: Glyphs)
     """Apply an event to its job and return the lines that it leaves, often none.
 
     States and progress live in the region; they leave a line where they say something that will
-    still matter when it has moved on.
+    still matter when the region has moved on.
     """
     unfinished = {name for name, task in view.tasks.items() if not task.finished}
     waiting, idle_rules = view.waiting, view.idle_rules
     view.apply(event)
-    if event.type is EventType.CLEANING and view.idle_rules > idle_rules:
-        return []  # told in one line, once the rules are through
+    if view.idle_rules > idle_rules:
+        return []  # counted: one line for all of them, once another event comes
     lines: list[Line] = []
     if idle_rules and not view.idle_rules:
         lines = _laid_out(event, found_nothing(idle_rules), width, glyphs)
@@ -227,25 +227,26 @@ def _lines_of(
     event: Event,
     view: JobView,
     unfinished: set[str],
-    waiting: WaitingData,
+    waiting: payloads.Waiting,
     width: int,
     glyphs: Glyphs,
 ) -> list[Line]:
     """Return an event's own lines; `unfinished` and `waiting` are as they were before it."""
     match event.type:
         case EventType.PROGRESS:
-            task = view.tasks.get(str(data_of(event, ProgressData).get("task")))
-            new = task is not None and task.finished and task.name in unfinished
-            return _laid_out(event, _task_done(task), width, glyphs) if task and new else []
-        # How it ended is what the closing block says.
-        case EventType.STATE if view.terminal or not data_of(event, StateData).get("reason"):
+            done = [task for task in view.tasks.values() if task.finished]
+            new = [_task_done(task) for task in done if task.name in unfinished]
+            return [line for words in new for line in _laid_out(event, words, width, glyphs)]
+        case EventType.STATE if view.terminal:
+            return []  # the summary says how the job ended
+        case EventType.STATE if not payloads.read(event, payloads.State).get("reason"):
             return []
         case EventType.WAITING if waiting == view.waiting:
             return []
         case EventType.PHASE_STARTED:
             return [(), _phase_rule(event, width, glyphs)]
         case EventType.STEP:
-            return [_step(event, width, glyphs)]
+            return [_step(event, view.step, width, glyphs)]
         case _:
             return _laid_out(event, phrase(event, glyphs), width, glyphs)
 
@@ -279,9 +280,12 @@ def _gutter(event: Event, sign: Span, subject: str, width: int) -> Line:
     return (*spans, (f"{sign[0]} ", sign[1]), (f"{subject:<{_SUBJECT}} ", style))
 
 
-def _step(event: Event, width: int, glyphs: Glyphs) -> Line:
+def _step(event: Event, data: payloads.Step, width: int, glyphs: Glyphs) -> Line:
     start: Line = (*_gutter(event, (glyphs.point, Style.DIM), "", width)[:-1], ("step ", Style.DIM))
-    return (*start, *step_line(data_of(event, StepData), width=width - width_of(start), pad=True))
+    return (
+        *start,
+        *step_line(data, width=width - width_of(start), pad=True),
+    )
 
 
 def _laid_out(event: Event, words: Phrase, width: int, glyphs: Glyphs) -> list[Line]:

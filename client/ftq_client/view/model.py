@@ -8,20 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ftq_client.view.event_data import (
-    CheckpointData,
-    CleaningData,
-    ErrorData,
-    EvalData,
-    PhaseFinishedData,
-    ProgressData,
-    PublishedData,
-    ResumedData,
-    StateData,
-    StepData,
-    WaitingData,
-    data_of,
-)
+from ftq_client.view import payloads
 from ftq_client.view.format import number, seconds_of
 from ftq_shared.events import Event, EventType
 from ftq_shared.states import JobState, Phase
@@ -125,17 +112,17 @@ class JobView:
     started: float | None = None  # time of the first event and of the latest
     updated: float = 0.0
     phases: dict[Phase, PhaseMark] = field(default_factory=lambda: {p: PhaseMark() for p in Phase})
-    waiting: WaitingData = field(default_factory=WaitingData)  # empty unless it waits
+    waiting: payloads.Waiting = field(default_factory=payloads.Waiting)  # empty unless it waits
     tasks: dict[str, ProgressTask] = field(default_factory=dict)  # of the current phase, by name
     idle_rules: int = 0  # cleaning rules that found nothing, until another event comes
-    step: StepData = field(default_factory=StepData)  # the latest step
+    step: payloads.Step = field(default_factory=payloads.Step)  # the latest step
     losses: Series = field(default_factory=Series)
-    validation: EvalData = field(default_factory=EvalData)  # the latest that has a loss
-    before: EvalData = field(default_factory=EvalData)  # the golden set's scores
-    after: EvalData = field(default_factory=EvalData)
-    checkpoint: CheckpointData = field(default_factory=CheckpointData)  # the latest
-    published: PublishedData = field(default_factory=PublishedData)
-    error: ErrorData = field(default_factory=ErrorData)
+    validation: payloads.Eval = field(default_factory=payloads.Eval)  # the latest that has a loss
+    before: payloads.Eval = field(default_factory=payloads.Eval)  # the golden set's scores
+    after: payloads.Eval = field(default_factory=payloads.Eval)
+    checkpoint: payloads.Checkpoint = field(default_factory=payloads.Checkpoint)  # the latest
+    published: payloads.Published = field(default_factory=payloads.Published)
+    error: payloads.Error = field(default_factory=payloads.Error)
     reason: str = ""  # why it ended, where that is said
 
     def apply(self, event: Event) -> None:
@@ -163,7 +150,7 @@ class JobView:
 
 
 def _state(view: JobView, event: Event) -> None:
-    data = data_of(event, StateData)
+    data = payloads.read(event, payloads.State)
     try:
         view.state = JobState(data.get("state", ""))
     except ValueError:  # a state of a newer version: shown as a line, not understood
@@ -193,7 +180,7 @@ def _end(view: JobView) -> None:
 
 
 def _waiting(view: JobView, event: Event) -> None:
-    view.waiting = data_of(event, WaitingData)
+    view.waiting = payloads.read(event, payloads.Waiting)
 
 
 def _phase_started(view: JobView, event: Event) -> None:
@@ -213,13 +200,13 @@ def _phase_started(view: JobView, event: Event) -> None:
 def _phase_finished(view: JobView, event: Event) -> None:
     view.tasks = {}
     if event.phase:
-        seconds = data_of(event, PhaseFinishedData).get("seconds")
+        seconds = payloads.read(event, payloads.PhaseFinished).get("seconds")
         mark = view.phases[event.phase]
         mark.mark, mark.seconds = Mark.DONE, number(seconds)
 
 
 def _cleaning(view: JobView, event: Event) -> None:
-    data = data_of(event, CleaningData)
+    data = payloads.read(event, payloads.Cleaning)
     rows = number(data.get("rows_in"))
     # A rule that changes rows and drops none has examples of what it found.
     if rows is not None and rows == number(data.get("rows_out")) and not data.get("examples"):
@@ -227,7 +214,7 @@ def _cleaning(view: JobView, event: Event) -> None:
 
 
 def _progress(view: JobView, event: Event) -> None:
-    data = data_of(event, ProgressData)
+    data = payloads.read(event, payloads.Progress)
     name, done = str(data.get("task")), number(data.get("done")) or 0.0
     unit, total = str(data.get("unit") or ""), number(data.get("total"))
     task = view.tasks.get(name)
@@ -241,14 +228,14 @@ def _progress(view: JobView, event: Event) -> None:
 
 
 def _step(view: JobView, event: Event) -> None:
-    view.step = data_of(event, StepData)
+    view.step = payloads.read(event, payloads.Step)
     at = number(view.step.get("step"))
     if at is not None:
         view.losses.add(int(at), view.step.get("loss"))
 
 
 def _eval(view: JobView, event: Event) -> None:
-    data = data_of(event, EvalData)
+    data = payloads.read(event, payloads.Eval)
     match data.get("set"), data.get("when"):
         case "validation", _ if data.get("loss") is not None:
             view.validation = data
@@ -259,21 +246,21 @@ def _eval(view: JobView, event: Event) -> None:
 
 
 def _checkpoint(view: JobView, event: Event) -> None:
-    view.checkpoint = data_of(event, CheckpointData)
+    view.checkpoint = payloads.read(event, payloads.Checkpoint)
 
 
 def _resumed(view: JobView, event: Event) -> None:
-    at = number(data_of(event, ResumedData).get("step"))
+    at = number(payloads.read(event, payloads.Resumed).get("step"))
     if at is not None:
         view.losses.rewind(int(at))
 
 
 def _published(view: JobView, event: Event) -> None:
-    view.published = data_of(event, PublishedData)
+    view.published = payloads.read(event, payloads.Published)
 
 
 def _error(view: JobView, event: Event) -> None:
-    view.error = data_of(event, ErrorData)
+    view.error = payloads.read(event, payloads.Error)
 
 
 _HANDLERS: dict[EventType, Callable[[JobView, Event], None]] = {

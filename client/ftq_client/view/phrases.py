@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ftq_client.view import format as fmt
-from ftq_client.view.event_data import ErrorData, StepData
+from ftq_client.view import payloads
 from ftq_client.view.lines import Glyphs, Line, Span, Style, shown, width_of
 
 
@@ -26,14 +26,14 @@ def plain_line(text: str) -> Line:
     return ((text, Style.PLAIN),)
 
 
-def parts_line(glyphs: Glyphs, *facts: str, first: Style = Style.PLAIN) -> Line:
-    """Return the facts that are there, on one line; the first one leads."""
-    there = [fact for fact in facts if fact]
-    rest: list[Span] = [(f" {glyphs.sep} {fact}", Style.DIM) for fact in there[1:]]
+def parts_line(glyphs: Glyphs, *parts: str, first: Style = Style.PLAIN) -> Line:
+    """Return the parts that are there, on one line; the first one leads."""
+    there = [part for part in parts if part]
+    rest: list[Span] = [(f" {glyphs.sep} {part}", Style.DIM) for part in there[1:]]
     return ((there[0], first), *rest) if there else ()
 
 
-def said(data: Mapping[str, object], key: str, before: str = "", after: str = "") -> str:
+def field(data: Mapping[str, object], key: str, before: str = "", after: str = "") -> str:
     """Return a field as shown text between two words, empty when it is not there."""
     value = data.get(key)
     return f"{before}{shown(value)}{after}" if value not in (None, "", [], {}) else ""
@@ -77,19 +77,19 @@ METRICS = (
 
 
 def score(scores: Mapping[str, object], metric: Metric) -> str:
-    """Return one of the scores of an `EvalData`, with its 95 % interval where it has one."""
+    """Return one of the scores of an `payloads.Eval`, with its 95 % interval where it has one."""
     low, high = scores.get(f"{metric.key}_low"), scores.get(f"{metric.key}_high")
     ends = f" [{metric.text(low)}, {metric.text(high)}]" if None not in (low, high) else ""
     return metric.text(scores.get(metric.key)) + ends
 
 
-def where(data: ErrorData) -> str:
+def where(data: payloads.Error) -> str:
     """Return where an error was found: file, line, row and field, those that it names."""
     parts = (
-        said(data, "file"),
-        said(data, "line", "line "),
-        said(data, "row", "row "),
-        said(data, "field", "field "),
+        field(data, "file"),
+        field(data, "line", "line "),
+        field(data, "row", "row "),
+        field(data, "field", "field "),
     )
     return ", ".join(part for part in parts if part)
 
@@ -102,7 +102,7 @@ class _Figure(NamedTuple):
 
 
 def step_line(
-    data: StepData, *, width: int | None = None, pad: bool = False, eta: bool = True
+    data: payloads.Step, *, width: int | None = None, pad: bool = False, eta: bool = True
 ) -> Line:
     """Return `12/300  loss 1.8300  lr 2.0e-04 ...` in at most `width` columns.
 
@@ -133,7 +133,7 @@ def _fitting(figures: list[_Figure], width: int) -> list[_Figure]:
     return figures
 
 
-def _figures(data: StepData, pad: bool) -> list[_Figure]:
+def _figures(data: payloads.Step, pad: bool) -> list[_Figure]:
     bad = data.get("nonfinite") or ()
     nonfinite = bad if isinstance(bad, list | tuple) else ()
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import TextIO
 
-from ftq_client.view.event_data import ProgressData, data_of
+from ftq_client.view import payloads
 from ftq_client.view.format import clock, number, seconds_of
 from ftq_client.view.lines import ASCII, Style, shown, text_of, write_line, write_note
 from ftq_client.view.model import JobView
@@ -50,7 +50,7 @@ class PlainView:
         self._many = many
         self._names = names or {}
         self._jobs: dict[str, JobView] = {}
-        self._told: dict[tuple[str, str], tuple[float, float]] = {}  # progress: share, time
+        self._written: dict[tuple[str, str], tuple[float, float]] = {}  # progress: share, time
         self._closed = False
 
     def event(self, event: Event) -> None:
@@ -60,8 +60,8 @@ class PlainView:
         view = self._jobs[event.job]
         idle_rules = view.idle_rules
         view.apply(event)
-        if event.type is EventType.CLEANING and view.idle_rules > idle_rules:
-            return  # told in one line, once the rules are through
+        if view.idle_rules > idle_rules:
+            return  # counted: one line for all of them, once another event comes
         if idle_rules and not view.idle_rules:
             self._write(event, _lines_of(event, found_nothing(idle_rules)))
         if event.type is EventType.PROGRESS and not self._due(event):
@@ -75,16 +75,16 @@ class PlainView:
 
     def _due(self, event: Event) -> bool:
         """Return whether a progress event says enough that is new to be a line of a log."""
-        data = data_of(event, ProgressData)
+        data = payloads.read(event, payloads.Progress)
         key = (event.job, str(data.get("task")))
         done, total = number(data.get("done")) or 0.0, number(data.get("total"))
         share, now = (done / total if total else 0.0), seconds_of(event.time)
-        last = self._told.get(key)
+        last = self._written.get(key)
         if last is not None and share < 1.0:
             before, then = last
             if 0 <= share - before < _PROGRESS_SHARE and now - then < _PROGRESS_S:
                 return False
-        self._told[key] = (share, now)
+        self._written[key] = (share, now)
         return True
 
     def note(self, text: str) -> None:

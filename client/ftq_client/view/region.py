@@ -3,7 +3,7 @@
 from ftq_client.view import format as fmt
 from ftq_client.view.lines import Glyphs, Line, Span, Style, cells, crop, shown, width_of
 from ftq_client.view.model import JobView, Mark, ProgressTask
-from ftq_client.view.phrases import percent_of, said, step_line
+from ftq_client.view.phrases import field, percent_of, step_line
 from ftq_shared.states import JobState, Phase
 
 _TASKS = 4  # progress bars shown at once
@@ -97,10 +97,10 @@ def _waiting(view: JobView, glyphs: Glyphs) -> Line:
     if not view.waiting:
         host = f" on {shown(view.host)}" if view.state is JobState.PLACED and view.host else ""
         return ((f"{view.state}{host}", Style.WARN),)
-    position = said(view.waiting, "position", f" {glyphs.sep} position ")
-    unblock = said(view.waiting, "unblock", f" {glyphs.to} ")
+    position = field(view.waiting, "position", f" {glyphs.sep} position ")
+    unblock = field(view.waiting, "unblock", f" {glyphs.to} ")
     return (
-        (f"waiting{position}: {said(view.waiting, 'reason')}", Style.WARN),
+        (f"waiting{position}: {field(view.waiting, 'reason')}", Style.WARN),
         (unblock, Style.STRONG),
     )
 
@@ -156,7 +156,7 @@ def _curve(view: JobView, width: int, glyphs: Glyphs) -> Line:
     facts = [f"low {fmt.figure(low)}"] if low is not None else []
     validation = view.validation
     facts += [f"validation {fmt.figure(validation['loss'])}"] if validation else []
-    facts += [said(view.checkpoint, "step", "saved at ")] if view.checkpoint else []
+    facts += [field(view.checkpoint, "step", "saved at ")] if view.checkpoint else []
     text = f" {glyphs.sep} ".join(facts)
     while facts and width - cells(text) < 40:  # the curve comes first on a narrow terminal
         facts.pop()

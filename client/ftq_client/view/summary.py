@@ -4,10 +4,10 @@ import shlex
 from collections.abc import Mapping
 
 from ftq_client.view import format as fmt
-from ftq_client.view.event_data import ErrorData
+from ftq_client.view import payloads
 from ftq_client.view.lines import ASCII, Glyphs, Line, Span, Style, shown
 from ftq_client.view.model import JobView
-from ftq_client.view.phrases import METRICS, Metric, names, said, score, where
+from ftq_client.view.phrases import METRICS, Metric, field, names, score, where
 from ftq_shared.states import JobState, Phase
 
 _LABEL = 15  # columns of the labels on the left
@@ -61,7 +61,7 @@ def _headline(view: JobView, glyphs: Glyphs) -> Line:
 
 def _failure(view: JobView) -> list[Line]:
     error = view.error
-    code, message = said(error, "code"), said(error, "message")
+    code, message = field(error, "code"), field(error, "message")
     lines = [_row("error", ": ".join(p for p in (code, message) if p) or shown(view.reason))]
     if view.reason and message and view.reason not in message:
         lines.append(_row("reason", shown(view.reason)))
@@ -69,7 +69,7 @@ def _failure(view: JobView) -> list[Line]:
         lines.append(_row("where", place))
     if error.get("nearest"):
         lines.append(_row("nearest", names(error["nearest"])))
-    if hint := said(error, "hint"):
+    if hint := field(error, "hint"):
         lines.append(_row("hint", hint, Style.STRONG))
     return lines
 
@@ -118,10 +118,10 @@ def _times(view: JobView, glyphs: Glyphs) -> list[Line]:
 
 
 def _results(view: JobView) -> list[Line]:
-    url = said(view.published, "url")
+    url = field(view.published, "url")
     if not url:
         return [_row("model", "saved with the job's files, not published")]
-    revision = said(view.published, "revision")[:12]
+    revision = field(view.published, "revision")[:12]
     return [_row("model", url, Style.ACCENT), _row("revision", revision)]
 
 
@@ -136,7 +136,7 @@ def next_commands(view: JobView) -> list[str]:
     return [f"ftq retry {job} --set {fix}" if fix else f"ftq retry {job}", f"ftq show {job}"]
 
 
-def _fix(error: ErrorData) -> str:
+def _fix(error: payloads.Error) -> str:
     """Return the setting that would mend the job, as far as the error says it; else empty."""
     field = _FIELDS.get(str(error.get("code")), error.get("field"))
     if field not in (*_FIELDS.values(), "dataset"):

@@ -5,43 +5,19 @@ colours and a place. Every text that comes from outside goes through `shown`.
 """
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from ftq_client.view import format as fmt
-from ftq_client.view.event_data import (
-    CheckData,
-    CheckpointData,
-    CleaningData,
-    DatasetData,
-    ErrorData,
-    EvalData,
-    GoldenData,
-    GuardData,
-    LogData,
-    PhaseFinishedData,
-    PhaseStartedData,
-    ProgressData,
-    PublishedData,
-    ResolvedData,
-    ResumedData,
-    SampleData,
-    StateData,
-    StepData,
-    T,
-    TruncatedData,
-    VerificationData,
-    WaitingData,
-    WarningData,
-    data_of,
-)
+from ftq_client.view import payloads
 from ftq_client.view.lines import Glyphs, Line, Span, Style, shown
 from ftq_client.view.phrases import (
     METRICS,
     Phrase,
+    field,
     names,
     parts_line,
     percent_of,
     plain_line,
-    said,
     score,
     step_line,
     took,
@@ -49,6 +25,9 @@ from ftq_client.view.phrases import (
 )
 from ftq_shared.events import Event, EventType
 from ftq_shared.states import JobState
+
+T = TypeVar("T")
+Wording = Callable[[Event, Glyphs], Phrase]
 
 
 def phrase(event: Event, glyphs: Glyphs) -> Phrase:
@@ -63,79 +42,81 @@ _STATE_STYLES: dict[str, Style] = {
 }
 
 
-def _state(event: Event, data: StateData, glyphs: Glyphs) -> Phrase:
+def _state(event: Event, data: payloads.State, glyphs: Glyphs) -> Phrase:
     state = shown(data.get("state"))
     gpus = data.get("gpus")
-    facts = (
+    parts = (
         state,
         f"on {shown(event.host)}" if state in ("placed", "running") and event.host else "",
         f"GPU {names(gpus)}" if gpus else "",
-        said(data, "next", "next is "),
-        said(data, "reason"),
-        said(data, "exit_code", "exit code "),
+        field(data, "next", "next is "),
+        field(data, "reason"),
+        field(data, "exit_code", "exit code "),
     )
     # A reason is given where something was not as usual.
     usual = Style.WARN if data.get("reason") else Style.PLAIN
     style = _STATE_STYLES.get(state, usual)
-    return Phrase("state", parts_line(glyphs, *facts, first=style), style)
+    return Phrase("state", parts_line(glyphs, *parts, first=style), style)
 
 
-def _waiting(event: Event, data: WaitingData, glyphs: Glyphs) -> Phrase:
-    facts = (said(data, "reason"), said(data, "position", "position "))
-    return Phrase("waiting", parts_line(glyphs, *facts), Style.WARN, hint=said(data, "unblock"))
+def _waiting(event: Event, data: payloads.Waiting, glyphs: Glyphs) -> Phrase:
+    parts = (field(data, "reason"), field(data, "position", "position "))
+    return Phrase("waiting", parts_line(glyphs, *parts), Style.WARN, hint=field(data, "unblock"))
 
 
-def _phase_started(event: Event, data: PhaseStartedData, glyphs: Glyphs) -> Phrase:
-    facts = (
+def _phase_started(event: Event, data: payloads.PhaseStarted, glyphs: Glyphs) -> Phrase:
+    parts = (
         f"on {shown(event.host)}" if event.host else "started",
         f"attempt {event.attempt}" if event.attempt else "",
         names(data["devices"]) if data.get("devices") else "",
         "warm start" if data.get("warm") else "",
-        said(data, "pid", "pid "),
+        field(data, "pid", "pid "),
     )
-    return Phrase("started", parts_line(glyphs, *facts))
+    return Phrase("started", parts_line(glyphs, *parts))
 
 
-def _phase_finished(event: Event, data: PhaseFinishedData, glyphs: Glyphs) -> Phrase:
+def _phase_finished(event: Event, data: payloads.PhaseFinished, glyphs: Glyphs) -> Phrase:
     return Phrase("finished", plain_line(f"in {fmt.duration(data.get('seconds'))}"), Style.GOOD)
 
 
-def _resolved(event: Event, data: ResolvedData, glyphs: Glyphs) -> Phrase:
+def _resolved(event: Event, data: payloads.Resolved, glyphs: Glyphs) -> Phrase:
     value = (f"{shown(data.get('field'))} = {shown(data.get('value'))}", Style.STRONG)
-    return Phrase("resolved", (value, (said(data, "reason", "  "), Style.DIM)))
+    return Phrase("resolved", (value, (field(data, "reason", "  "), Style.DIM)))
 
 
-def _result(head: str, data: CheckData | VerificationData, after: Span, hint: str = "") -> Phrase:
+def _result(
+    head: str, data: payloads.Check | payloads.Verification, *, after: str = "", hint: str = ""
+) -> Phrase:
     """Return a result in words: ok or not, of what; its message has the figures in it."""
     style = Style.GOOD if data.get("ok") else Style.BAD
-    line: Line = ((said(data, "message"), Style.PLAIN), after)
+    line: Line = ((field(data, "message"), Style.PLAIN), (after, Style.DIM))
     return Phrase(head, line, style, subject=shown(data.get("name")), hint=hint)
 
 
-def _check(event: Event, data: CheckData, glyphs: Glyphs) -> Phrase:
+def _check(event: Event, data: payloads.Check, glyphs: Glyphs) -> Phrase:
     seconds = took(data.get("seconds"))
-    after: Span = (f"  {seconds}" if seconds else "", Style.DIM)
-    return _result("check", data, after, said(data, "hint"))
+    after = f"  {seconds}" if seconds else ""
+    return _result("check", data, after=after, hint=field(data, "hint"))
 
 
-def _verification(event: Event, data: VerificationData, glyphs: Glyphs) -> Phrase:
-    return _result("verification", data, ("", Style.DIM))
+def _verification(event: Event, data: payloads.Verification, glyphs: Glyphs) -> Phrase:
+    return _result("verification", data)
 
 
-def _dataset(event: Event, data: DatasetData, glyphs: Glyphs) -> Phrase:
+def _dataset(event: Event, data: payloads.Dataset, glyphs: Glyphs) -> Phrase:
     tokens, splits = data.get("tokens"), data.get("splits")
     rows = data.get("rows")
-    facts = (
+    parts = (
         "rows not counted yet" if rows is None else f"{fmt.count(rows)} rows",
         f"columns {names(data['columns'])}" if data.get("columns") else "",
-        said(data, "shape", "read as "),
-        said(data, "task", "task "),
-        said(data, "labels", "", " labels"),
+        field(data, "shape", "read as "),
+        field(data, "task", "task "),
+        field(data, "labels", "", " labels"),
         f"tokens per row {_pairs(tokens)}" if isinstance(tokens, Mapping) else "",
         f"splits {_pairs(splits)}" if isinstance(splits, Mapping) else "",
-        said(data, "source", "from "),
+        field(data, "source", "from "),
     )
-    return Phrase("dataset", parts_line(glyphs, *facts, first=Style.STRONG))
+    return Phrase("dataset", parts_line(glyphs, *parts, first=Style.STRONG))
 
 
 def _pairs(table: Mapping[str, object]) -> str:
@@ -146,23 +127,23 @@ def _pairs(table: Mapping[str, object]) -> str:
     )
 
 
-def _sample(event: Event, data: SampleData, glyphs: Glyphs) -> Phrase:
+def _sample(event: Event, data: payloads.Sample, glyphs: Glyphs) -> Phrase:
     """Word a row as the model will see it; the part that is trained has a sign of its own."""
     whole = str(data.get("text") or "")
     at = _trained_from(whole, str(data.get("trained") or ""))
     # All of it is trained: nothing to tell apart.
     split = at if 0 < at < len(whole) else None
-    facts = (
+    parts = (
         f"row {shown(data.get('row'))}",
-        said(data, "set"),
-        said(data, "label", "label "),
-        said(data, "tokens", "", " tokens"),
+        field(data, "set"),
+        field(data, "label", "label "),
+        field(data, "tokens", "", " tokens"),
         f"{glyphs.trained} is what the loss counts" if split else "",
     )
     lines = _quoted(whole[:split], f"{glyphs.quote} ", Style.PLAIN)
     if split:
         lines += _quoted(whole[split:], f"{glyphs.trained} ", Style.GOOD)
-    return Phrase("sample", parts_line(glyphs, *facts, first=Style.STRONG), more=tuple(lines))
+    return Phrase("sample", parts_line(glyphs, *parts, first=Style.STRONG), more=tuple(lines))
 
 
 def _quoted(text: str, sign: str, style: Style) -> list[Line]:
@@ -181,14 +162,14 @@ def _trained_from(whole: str, trained: str) -> int:
     return at
 
 
-def _cleaning(event: Event, data: CleaningData, glyphs: Glyphs) -> Phrase:
+def _cleaning(event: Event, data: payloads.Cleaning, glyphs: Glyphs) -> Phrase:
     rows_in, rows_out = fmt.number(data.get("rows_in")), fmt.number(data.get("rows_out"))
     gone = rows_in - rows_out if rows_in is not None and rows_out is not None else 0
     line: Line = (
         (f"{shown(data.get('rule')):<24} ", Style.PLAIN),
         (f"{fmt.count(rows_in)} {glyphs.to} {fmt.count(rows_out)} rows", Style.PLAIN),
         (f"  {-gone:+,.0f}" if gone else "", Style.WARN),
-        (said(data, "reason", "  "), Style.DIM),
+        (field(data, "reason", "  "), Style.DIM),
     )
     examples = data.get("examples")
     found = examples if isinstance(examples, list) else []
@@ -215,11 +196,11 @@ def _finding(example: object) -> str:
     return ": ".join(part for part in (where, rest) if part)
 
 
-def _golden(event: Event, data: GoldenData, glyphs: Glyphs) -> Phrase:
+def _golden(event: Event, data: payloads.Golden, glyphs: Glyphs) -> Phrase:
     strata = data.get("strata")
-    facts = (
+    parts = (
         f"{fmt.count(data.get('rows'))} rows from {shown(data.get('source'))}",
-        said(data, "reason"),
+        field(data, "reason"),
         f"{len(strata)} strata" if isinstance(strata, Mapping) and strata else "",
         f"validation {fmt.count(data['validation_rows'])} rows"
         if data.get("validation_rows") is not None
@@ -229,27 +210,27 @@ def _golden(event: Event, data: GoldenData, glyphs: Glyphs) -> Phrase:
         else "",
         f"sha256 {shown(data.get('sha256'))[:12]}",
     )
-    return Phrase("golden", parts_line(glyphs, *facts, first=Style.STRONG))
+    return Phrase("golden", parts_line(glyphs, *parts, first=Style.STRONG))
 
 
-def _progress(event: Event, data: ProgressData, glyphs: Glyphs) -> Phrase:
+def _progress(event: Event, data: payloads.Progress, glyphs: Glyphs) -> Phrase:
     done, total, unit = data.get("done"), fmt.number(data.get("total")), data.get("unit")
     text = fmt.amount(done, unit)
     if total:
         done_text = text if unit == "bytes" else fmt.count(done)
         text = f"{done_text} of {fmt.amount(total, unit)}  {percent_of(done, total)}"
-    name = said(data, "task", after="  ")
+    name = field(data, "task", after="  ")
     return Phrase("progress", ((name, Style.PLAIN), (text, Style.STRONG)))
 
 
-def _step(event: Event, data: StepData, glyphs: Glyphs) -> Phrase:
+def _step(event: Event, data: payloads.Step, glyphs: Glyphs) -> Phrase:
     return Phrase("step", step_line(data))
 
 
-def _eval(event: Event, data: EvalData, glyphs: Glyphs) -> Phrase:
+def _eval(event: Event, data: payloads.Eval, glyphs: Glyphs) -> Phrase:
     scores = [f"{m.name} {score(data, m)}" for m in METRICS if m.key in data]
     when = shown(data.get("when"))
-    step = said(data, "step", "step ")
+    step = field(data, "step", "step ")
     lead = f"{shown(data.get('set'))} {step if when == 'during' and step else when}"
     best: Span = (f"  {glyphs.good} best so far" if data.get("best") else "", Style.GOOD)
     rows = f"{fmt.count(data['rows'])} rows" if data.get("rows") is not None else ""
@@ -259,92 +240,98 @@ def _eval(event: Event, data: EvalData, glyphs: Glyphs) -> Phrase:
     )
 
 
-def _checkpoint(event: Event, data: CheckpointData, glyphs: Glyphs) -> Phrase:
-    facts = (
+def _checkpoint(event: Event, data: payloads.Checkpoint, glyphs: Glyphs) -> Phrase:
+    parts = (
         f"step {shown(data.get('step'))}",
         fmt.size(data["bytes"]) if data.get("bytes") is not None else "",
         took(data.get("seconds")),
         "best so far" if data.get("best") else "",
-        said(data, "path"),
+        field(data, "path"),
     )
-    return Phrase("checkpoint", parts_line(glyphs, *facts))
+    return Phrase("checkpoint", parts_line(glyphs, *parts))
 
 
-def _resumed(event: Event, data: ResumedData, glyphs: Glyphs) -> Phrase:
-    facts = (f"from step {shown(data.get('step'))}", said(data, "reason"))
-    return Phrase("resumed", parts_line(glyphs, *facts, first=Style.STRONG), Style.WARN)
+def _resumed(event: Event, data: payloads.Resumed, glyphs: Glyphs) -> Phrase:
+    parts = (f"from step {shown(data.get('step'))}", field(data, "reason"))
+    return Phrase("resumed", parts_line(glyphs, *parts, first=Style.STRONG), Style.WARN)
 
 
-def _guard(event: Event, data: GuardData, glyphs: Glyphs) -> Phrase:
-    facts = (said(data, "name", after=": ") + said(data, "message"), said(data, "action"))
-    return Phrase("guard", parts_line(glyphs, *facts), Style.WARN)
+def _guard(event: Event, data: payloads.Guard, glyphs: Glyphs) -> Phrase:
+    parts = (
+        field(data, "name", after=": ") + field(data, "message"),
+        field(data, "action"),
+    )
+    return Phrase("guard", parts_line(glyphs, *parts), Style.WARN)
 
 
-def _published(event: Event, data: PublishedData, glyphs: Glyphs) -> Phrase:
-    facts = (
-        said(data, "url"),
+def _published(event: Event, data: payloads.Published, glyphs: Glyphs) -> Phrase:
+    parts = (
+        field(data, "url"),
         f"revision {shown(data.get('revision'))[:12]}",
         "private" if data.get("private") else "",
     )
-    return Phrase("published", parts_line(glyphs, *facts, first=Style.STRONG), Style.GOOD)
+    return Phrase("published", parts_line(glyphs, *parts, first=Style.STRONG), Style.GOOD)
 
 
-def _log(event: Event, data: LogData, glyphs: Glyphs) -> Phrase:
+def _log(event: Event, data: payloads.Log, glyphs: Glyphs) -> Phrase:
     return Phrase("log", ((shown(data.get("line")), Style.DIM),))
 
 
-def _warning(event: Event, data: WarningData, glyphs: Glyphs) -> Phrase:
-    return Phrase("warning", plain_line(said(data, "message")), Style.WARN, hint=said(data, "hint"))
+def _warning(event: Event, data: payloads.Warning, glyphs: Glyphs) -> Phrase:
+    return Phrase(
+        "warning",
+        plain_line(field(data, "message")),
+        Style.WARN,
+        hint=field(data, "hint"),
+    )
 
 
-def _error(event: Event, data: ErrorData, glyphs: Glyphs) -> Phrase:
+def _error(event: Event, data: payloads.Error, glyphs: Glyphs) -> Phrase:
     place = where(data)
     line: Line = (
         (f"{shown(data.get('code'))}: ", Style.BAD),
-        (said(data, "message"), Style.STRONG),
+        (field(data, "message"), Style.STRONG),
         (f" ({place})" if place else "", Style.PLAIN),
     )
     nearest = data.get("nearest")
     near = [f"nearest: {names(nearest)}"] if nearest else []
     trace = [shown(text) for text in str(data.get("traceback") or "").splitlines()]
     more = tuple(((text, Style.DIM),) for text in near + trace)
-    return Phrase("error", line, Style.BAD, hint=said(data, "hint"), more=more)
+    return Phrase("error", line, Style.BAD, hint=field(data, "hint"), more=more)
 
 
-def _truncated(event: Event, data: TruncatedData, glyphs: Glyphs) -> Phrase:
+def _truncated(event: Event, data: payloads.Truncated, glyphs: Glyphs) -> Phrase:
     first, last = fmt.count(data.get("first")), fmt.count(data.get("last"))
     text = f"events {first} to {last} are no longer held one by one"
     kept = f"; {fmt.count(data['kept'])} of them follow" if data.get("kept") is not None else ""
     return Phrase("truncated", plain_line(text + kept), Style.WARN)
 
 
-def _reads(
-    kind: type[T], word: Callable[[Event, T, Glyphs], Phrase]
-) -> Callable[[Event, Glyphs], Phrase]:
-    return lambda event, glyphs: word(event, data_of(event, kind), glyphs)
+def _reads(kind: type[T], word: Callable[[Event, T, Glyphs], Phrase]) -> Wording:
+    return lambda event, glyphs: word(event, payloads.read(event, kind), glyphs)
 
 
-_WORDINGS: dict[EventType, Callable[[Event, Glyphs], Phrase]] = {
-    EventType.STATE: _reads(StateData, _state),
-    EventType.WAITING: _reads(WaitingData, _waiting),
-    EventType.PHASE_STARTED: _reads(PhaseStartedData, _phase_started),
-    EventType.PHASE_FINISHED: _reads(PhaseFinishedData, _phase_finished),
-    EventType.RESOLVED: _reads(ResolvedData, _resolved),
-    EventType.CHECK: _reads(CheckData, _check),
-    EventType.DATASET: _reads(DatasetData, _dataset),
-    EventType.SAMPLE: _reads(SampleData, _sample),
-    EventType.CLEANING: _reads(CleaningData, _cleaning),
-    EventType.GOLDEN: _reads(GoldenData, _golden),
-    EventType.PROGRESS: _reads(ProgressData, _progress),
-    EventType.STEP: _reads(StepData, _step),
-    EventType.EVAL: _reads(EvalData, _eval),
-    EventType.CHECKPOINT: _reads(CheckpointData, _checkpoint),
-    EventType.RESUMED: _reads(ResumedData, _resumed),
-    EventType.GUARD: _reads(GuardData, _guard),
-    EventType.VERIFICATION: _reads(VerificationData, _verification),
-    EventType.PUBLISHED: _reads(PublishedData, _published),
-    EventType.LOG: _reads(LogData, _log),
-    EventType.WARNING: _reads(WarningData, _warning),
-    EventType.ERROR: _reads(ErrorData, _error),
-    EventType.TRUNCATED: _reads(TruncatedData, _truncated),
+_WORDINGS: dict[EventType, Wording] = {
+    EventType.STATE: _reads(payloads.State, _state),
+    EventType.WAITING: _reads(payloads.Waiting, _waiting),
+    EventType.PHASE_STARTED: _reads(payloads.PhaseStarted, _phase_started),
+    EventType.PHASE_FINISHED: _reads(payloads.PhaseFinished, _phase_finished),
+    EventType.RESOLVED: _reads(payloads.Resolved, _resolved),
+    EventType.CHECK: _reads(payloads.Check, _check),
+    EventType.DATASET: _reads(payloads.Dataset, _dataset),
+    EventType.SAMPLE: _reads(payloads.Sample, _sample),
+    EventType.CLEANING: _reads(payloads.Cleaning, _cleaning),
+    EventType.GOLDEN: _reads(payloads.Golden, _golden),
+    EventType.PROGRESS: _reads(payloads.Progress, _progress),
+    EventType.STEP: _reads(payloads.Step, _step),
+    EventType.EVAL: _reads(payloads.Eval, _eval),
+    EventType.CHECKPOINT: _reads(payloads.Checkpoint, _checkpoint),
+    EventType.RESUMED: _reads(payloads.Resumed, _resumed),
+    EventType.GUARD: _reads(payloads.Guard, _guard),
+    EventType.VERIFICATION: _reads(payloads.Verification, _verification),
+    EventType.PUBLISHED: _reads(payloads.Published, _published),
+    EventType.LOG: _reads(payloads.Log, _log),
+    EventType.WARNING: _reads(payloads.Warning, _warning),
+    EventType.ERROR: _reads(payloads.Error, _error),
+    EventType.TRUNCATED: _reads(payloads.Truncated, _truncated),
 }

@@ -13,12 +13,12 @@ from ftq_shared.events import Event
 T = TypeVar("T")
 
 
-def data_of(event: Event, kind: type[T]) -> T:
+def read(event: Event, kind: type[T]) -> T:
     """Return what an event carries, as the type of its kind; empty where it is no object."""
     return cast(T, event.data if isinstance(event.data, Mapping) else {})
 
 
-class StateData(TypedDict, total=False):
+class State(TypedDict, total=False):
     """The job changed state."""
 
     state: str
@@ -29,7 +29,7 @@ class StateData(TypedDict, total=False):
     next: str
 
 
-class WaitingData(TypedDict, total=False):
+class Waiting(TypedDict, total=False):
     """The job cannot be placed."""
 
     reason: str
@@ -37,7 +37,7 @@ class WaitingData(TypedDict, total=False):
     position: int
 
 
-class PhaseStartedData(TypedDict, total=False):
+class PhaseStarted(TypedDict, total=False):
     """A child works on a phase."""
 
     pid: int
@@ -45,13 +45,13 @@ class PhaseStartedData(TypedDict, total=False):
     warm: bool
 
 
-class PhaseFinishedData(TypedDict, total=False):
+class PhaseFinished(TypedDict, total=False):
     """A phase has done its work."""
 
     seconds: float
 
 
-class ResolvedData(TypedDict, total=False):
+class Resolved(TypedDict, total=False):
     """An `auto` field has its value."""
 
     field: str
@@ -59,7 +59,7 @@ class ResolvedData(TypedDict, total=False):
     reason: str
 
 
-class CheckData(TypedDict, total=False):
+class Check(TypedDict, total=False):
     """One validation."""
 
     name: str
@@ -69,7 +69,7 @@ class CheckData(TypedDict, total=False):
     seconds: float
 
 
-class DatasetData(TypedDict, total=False):
+class Dataset(TypedDict, total=False):
     """What the dataset looks like."""
 
     rows: int | None
@@ -82,7 +82,7 @@ class DatasetData(TypedDict, total=False):
     source: str
 
 
-class SampleData(TypedDict, total=False):
+class Sample(TypedDict, total=False):
     """A row as the model will see it."""
 
     row: int
@@ -93,7 +93,7 @@ class SampleData(TypedDict, total=False):
     set: str
 
 
-class CleaningData(TypedDict, total=False):
+class Cleaning(TypedDict, total=False):
     """What one cleaning rule did."""
 
     rule: str
@@ -103,7 +103,7 @@ class CleaningData(TypedDict, total=False):
     reason: str
 
 
-class GoldenData(TypedDict, total=False):
+class Golden(TypedDict, total=False):
     """The golden set."""
 
     rows: int
@@ -115,7 +115,7 @@ class GoldenData(TypedDict, total=False):
     removed_from_train: int
 
 
-class ProgressData(TypedDict, total=False):
+class Progress(TypedDict, total=False):
     """How far a piece of work has come."""
 
     task: str
@@ -124,7 +124,7 @@ class ProgressData(TypedDict, total=False):
     total: float | None
 
 
-class StepData(TypedDict, total=False):
+class Step(TypedDict, total=False):
     """One optimizer step; None stands for a number that was not finite."""
 
     step: int
@@ -141,7 +141,7 @@ class StepData(TypedDict, total=False):
     nonfinite: list[str]
 
 
-class EvalData(TypedDict, total=False):
+class Eval(TypedDict, total=False):
     """The scores on a held-out set; None stands for a number that was not finite."""
 
     set: str
@@ -160,7 +160,7 @@ class EvalData(TypedDict, total=False):
     seconds: float
 
 
-class CheckpointData(TypedDict, total=False):
+class Checkpoint(TypedDict, total=False):
     """What an exact resume needs is on disk."""
 
     step: int
@@ -170,7 +170,7 @@ class CheckpointData(TypedDict, total=False):
     best: bool
 
 
-class ResumedData(TypedDict, total=False):
+class Resumed(TypedDict, total=False):
     """Training goes on from a checkpoint."""
 
     step: int
@@ -178,7 +178,7 @@ class ResumedData(TypedDict, total=False):
     reason: str
 
 
-class GuardData(TypedDict, total=False):
+class Guard(TypedDict, total=False):
     """A guard acted."""
 
     name: str
@@ -186,7 +186,7 @@ class GuardData(TypedDict, total=False):
     action: str
 
 
-class VerificationData(TypedDict, total=False):
+class Verification(TypedDict, total=False):
     """The saved or pushed model was checked."""
 
     name: str
@@ -196,7 +196,7 @@ class VerificationData(TypedDict, total=False):
     after: object
 
 
-class PublishedData(TypedDict, total=False):
+class Published(TypedDict, total=False):
     """The model is on the Hub."""
 
     repo: str
@@ -206,14 +206,14 @@ class PublishedData(TypedDict, total=False):
     files: int
 
 
-class LogData(TypedDict, total=False):
+class Log(TypedDict, total=False):
     """A line that the phase's process printed."""
 
     line: str
     stream: str
 
 
-class WarningData(TypedDict, total=False):
+class Warning(TypedDict, total=False):
     """Something to know that does not stop the job."""
 
     message: str
@@ -221,7 +221,7 @@ class WarningData(TypedDict, total=False):
     code: str
 
 
-class ErrorData(TypedDict, total=False):
+class Error(TypedDict, total=False):
     """What ended the phase."""
 
     code: str
@@ -237,7 +237,7 @@ class ErrorData(TypedDict, total=False):
     traceback: str
 
 
-class TruncatedData(TypedDict, total=False):
+class Truncated(TypedDict, total=False):
     """Older events are no longer held one by one."""
 
     first: int
