@@ -31,8 +31,8 @@ def make_view(
 ) -> View:
     """Return the view for `stream`: JSON lines when asked, live on a terminal, else plain lines.
 
-    `tty` says what the stream is; None looks, and takes a dumb terminal for a file. `many` puts
-    the job's id in front of every line; `names` are the names that people gave their jobs.
+    `tty` says whether the stream is a terminal; None asks the stream, and a dumb terminal counts as
+    a file. `many` puts the job's id in front of every line; `names` are the jobs' names by id.
     """
     if json:
         return JsonView(stream)

@@ -41,7 +41,7 @@ def duration(seconds: object) -> str:
 
 
 def count(value: object) -> str:
-    """Return a whole number with commas; what is none is shown as it came."""
+    """Return a number with commas; what is no number is shown as it came."""
     if value is None:
         return UNKNOWN
     known = number(value)
@@ -127,7 +127,7 @@ def bar(done: object, total: object, width: int, glyphs: Glyphs = ASCII) -> tupl
     part, whole = number(done), number(total)
     share = min(max((part or 0) / whole, 0.0), 1.0) if whole and whole > 0 else 0.0
     full = int(share * width)
-    # The tip shows that it moves; a bar that is full or empty has none.
+    # A tip shows that the bar moves; a full or an empty one has none.
     tip = glyphs.tip if share > 0 and full < width else ""
     return glyphs.full * full + tip, glyphs.empty * (width - full - len(tip))
 
@@ -135,8 +135,8 @@ def bar(done: object, total: object, width: int, glyphs: Glyphs = ASCII) -> tupl
 def sparkline(values: Sequence[float | None], width: int, glyphs: Glyphs = ASCII) -> str:
     """Return the values as at most `width` signs, low to high; what is not finite is a hole.
 
-    Each sign is the mean of its share of the values; one value that is not finite makes its sign
-    a hole, however many share it. A constant series is a flat line.
+    Each sign is the mean of a run of values, and a hole when one of them is not finite. A constant
+    series is a flat line.
     """
     if width <= 0 or not values:
         return ""
@@ -160,7 +160,7 @@ def _spark(value: float | None, low: float, high: float, glyphs: Glyphs) -> str:
 
 
 def _buckets(values: list[float | None], width: int) -> list[float | None]:
-    """Return the values as at most `width` means; one bad value makes its bucket bad."""
+    """Return the values as at most `width` means; a bucket with a hole is a hole."""
     if len(values) <= width:
         return values
     edges = [i * len(values) // width for i in range(width + 1)]
@@ -169,7 +169,7 @@ def _buckets(values: list[float | None], width: int) -> list[float | None]:
 
 def _mean(values: list[float | None]) -> float | None:
     finite = [v for v in values if v is not None]
-    # A loss that was not finite must be seen, also among hundreds that were.
+    # One loss that was not finite must be seen among hundreds that were.
     if len(finite) < len(values):
         return None
     return math.fsum(v / len(finite) for v in finite)

@@ -16,7 +16,7 @@ from ftq_shared.redaction import escape_control
 
 
 class Style(StrEnum):
-    """How a piece of text looks; each value is the rich style of that look."""
+    """How a piece of text looks; each value is rich's name of that style."""
 
     PLAIN = ""  # most text
     STRONG = "bold"  # what the eye should find first
@@ -43,7 +43,7 @@ class Glyphs:
     later: str  # a phase to come
     then: str  # between two phases
     to: str  # from one figure to another
-    sep: str  # between facts on one line
+    sep: str  # between parts of one line
     rule: str
     quote: str  # in front of a sample's context
     trained: str  # in front of what the loss counts
@@ -73,7 +73,7 @@ def glyphs_for(encoding: str | None) -> Glyphs:
 
 
 def shown(value: object) -> str:
-    """Return text from outside as it is shown on one line: what steers a terminal is escaped."""
+    """Return text from outside for one line: characters that steer a terminal are escaped."""
     return escape_control(str(value).replace("\t", "    "), keep_newlines=False)
 
 
@@ -90,7 +90,7 @@ def _cells_of(char: str) -> int:
 
 
 def text_of(line: Iterable[Span]) -> str:
-    """Return a line without its styles."""
+    """Return a line's text without its styles."""
     return "".join([text for text, _ in line])
 
 

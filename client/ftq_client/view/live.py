@@ -1,8 +1,8 @@
 """The live view of a terminal: lines that scroll up, and a region at the foot that moves.
 
-Every event is on the screen at once: the first after a pause immediately, those of a burst in
-bundles of 30 ms, because a terminal shows no more pictures than that and a replay of ten thousand
-steps must not take minutes.
+An event that comes after a pause is drawn at once. The events of a burst are drawn together, every
+30 ms: a terminal shows no more pictures than that, and a replay of ten thousand steps must not take
+minutes.
 """
 
 import atexit
@@ -38,7 +38,7 @@ from ftq_client.view.summary import INDENT, summary_lines
 from ftq_client.view.wording import found_nothing, phrase
 from ftq_shared.events import Event, EventType
 
-BUNDLE_S = 0.03  # events of one burst that are drawn together
+BUNDLE_S = 0.03  # the events of a burst that come within this time are drawn together
 _NAMED = 12  # columns of a job's id in front of its lines, where there are several
 TICK_S = 0.5  # the clocks in the region go on while nothing happens
 _SUBJECT = 15  # columns for what a line is about: `dataset licence` is the longest
@@ -57,7 +57,8 @@ class LiveView:
         self._many = many
         self._names = names or {}
         self._jobs: dict[str, JobView] = {}
-        self._behind: float | None = None  # smallest age of an event so far: the clocks' skew
+        # The smallest age of an event so far: how far this clock is ahead of the worker's.
+        self._behind: float | None = None
         self._pending: list[Line] = []
         self._drawn: list[int] = []  # widths of the region's lines on the screen
         self._drawn_width = console.width
@@ -70,7 +71,7 @@ class LiveView:
             console=console,
             auto_refresh=False,
             transient=True,
-            # What goes to a file must not land on the screen.
+            # rich would draw on the screen what the person redirected to a file.
             redirect_stderr=sys.stderr.isatty(),
         )
         self._live.start()
@@ -124,13 +125,13 @@ class LiveView:
     def _summary(self, view: JobView) -> list[Line]:
         width, rows = self._console.width, []
         for line in summary_lines(view, self._glyphs):
-            # Commands and URLs are copied: only the terminal may wrap them, it knows they go on.
+            # People copy commands and URLs: a line break of ours would be copied with them.
             copied = bool(line) and line[-1][1] is Style.ACCENT
             rows += [line] if copied else wrap(line, width, INDENT)
         return rows
 
     def _width(self) -> int:
-        # As of the last picture: to ask the terminal ten thousand times takes long.
+        # That of the last picture: asking the terminal at each of ten thousand events takes long.
         return self._drawn_width - (_NAMED if self._many else 0)
 
     def _named(self, view: JobView, line: Line) -> Line:
@@ -138,7 +139,7 @@ class LiveView:
         return ((f"{job:<{_NAMED}}", Style.DIM), *line) if self._many else line
 
     def _flush(self) -> None:
-        """Draw what waits, and the region below it."""
+        """Draw the pending lines, and the region below them."""
         if self._console.width != self._drawn_width:
             self._erase_wrapped()
         lines, self._pending = self._pending, []
@@ -158,7 +159,7 @@ class LiveView:
             self._console.control(Control(ControlType.CARRIAGE_RETURN, *up))
 
     def _tick(self) -> None:
-        """Draw when something waits or a clock must move on; ends with the view."""
+        """Draw when lines are pending or a clock must move on, until the view closes."""
         while not self._closed:
             if self._wake.wait(TICK_S):
                 self._wake.clear()
@@ -183,7 +184,7 @@ class LiveView:
 
 
 class _Lines:
-    """Lines of ours as rich draws them: straight to segments, so that no text is markup."""
+    """Our lines as rich's segments, so that rich takes no text of theirs for markup."""
 
     def __init__(self, lines: Iterable[Line]) -> None:
         self._lines = lines
@@ -197,7 +198,7 @@ class _Lines:
 
 
 class _Region:
-    """The live region; asked for its lines each time it is drawn."""
+    """The live region: rich asks it for its lines at each picture."""
 
     def __init__(self, view: LiveView) -> None:
         self._view = view
@@ -209,8 +210,8 @@ class _Region:
 def scrollback_lines(event: Event, view: JobView, *, width: int, glyphs: Glyphs) -> list[Line]:
     """Apply an event to its job and return the lines that it leaves, often none.
 
-    States and progress live in the region; they leave a line where they say something that will
-    still matter when the region has moved on.
+    The region shows states and progress. Of these only what still matters later leaves a line: a
+    state with a reason, a task that is finished.
     """
     unfinished = {name for name, task in view.tasks.items() if not task.finished}
     waiting, idle_rules = view.waiting, view.idle_rules
@@ -263,18 +264,18 @@ def _task_done(task: ProgressTask) -> Phrase:
 
 def _phase_rule(event: Event, width: int, glyphs: Glyphs) -> Line:
     """Return the line that a phase begins with: its name, and where it runs."""
-    facts = text_of(phrase(event, glyphs).line)
+    place = text_of(phrase(event, glyphs).line)
     lead: Line = (
         (f"{glyphs.rule * 2} ", Style.ACCENT),
         (str(event.phase or "phase"), Style.STRONG),
-        (f"  {facts} ", Style.DIM),
+        (f"  {place} ", Style.DIM),
     )
     rule = glyphs.rule * max(width - width_of(lead), 2)
     return crop((*lead, (rule, Style.DIM)), width, glyphs.cut)
 
 
 def _gutter(event: Event, sign: Span, subject: str, width: int) -> Line:
-    """Return what stands left of the words: time, sign, and what they are about."""
+    """Return what stands left of the words: the time, a sign, and the subject."""
     spans: list[Span] = [(f"{clock(event.time)} ", Style.DIM)] if width >= _CLOCK_FROM else []
     style = sign[1] if sign[1] is Style.BAD else Style.PLAIN
     return (*spans, (f"{sign[0]} ", sign[1]), (f"{subject:<{_SUBJECT}} ", style))
@@ -282,10 +283,7 @@ def _gutter(event: Event, sign: Span, subject: str, width: int) -> Line:
 
 def _step(event: Event, data: payloads.Step, width: int, glyphs: Glyphs) -> Line:
     start: Line = (*_gutter(event, (glyphs.point, Style.DIM), "", width)[:-1], ("step ", Style.DIM))
-    return (
-        *start,
-        *step_line(data, width=width - width_of(start), pad=True),
-    )
+    return (*start, *step_line(data, width=width - width_of(start), pad=True))
 
 
 def _laid_out(event: Event, words: Phrase, width: int, glyphs: Glyphs) -> list[Line]:

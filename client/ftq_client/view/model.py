@@ -1,7 +1,7 @@
-"""What a screen needs to know of one job: a reducer over its events, free of any terminal.
+"""The state of one job as a screen shows it: a reducer over the job's events.
 
 `JobView.apply` never raises for an event that `Event.from_json` accepts, whatever its fields
-hold: a newer worker, or an odd value, must not end somebody's `ftq tail`.
+hold: an event of a newer worker, or a damaged one, must not end somebody's `ftq tail`.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from ftq_client.view.format import number, seconds_of
 from ftq_shared.events import Event, EventType
 from ftq_shared.states import JobState, Phase
 
-KEPT_TASKS = 500  # bounded, whatever a job sends
-KEPT_POINTS = 2000  # of a series
+KEPT_TASKS = 500  # of one job, so that no job can fill the memory
+KEPT_POINTS = 2000  # of one series
 
 
 class Mark(StrEnum):
@@ -43,45 +43,44 @@ class ProgressTask:
     unit: str
     done: float
     total: float | None
-    started: float  # when it was first heard of, and how much was done then
-    base: float
-    updated: float
+    started: float  # time of its first event
+    base: float  # units that were done at that time
+    updated: float  # time of its latest event
 
     @property
     def finished(self) -> bool:
-        """Return whether nothing is left to do."""
         return self.total is not None and self.done >= self.total
 
     @property
     def rate(self) -> float | None:
-        """Return units per second since it was first heard of, None before that can be told."""
+        """Return units per second since the first event, None while nothing was done since."""
         passed = self.updated - self.started
         return (self.done - self.base) / passed if passed > 0 and self.done > self.base else None
 
     @property
     def eta_s(self) -> float | None:
-        """Return the seconds that are left at this rate, None while unknown."""
+        """Return the seconds that are left at this rate, None without a rate or a total."""
         rate = self.rate
         return (self.total - self.done) / rate if rate and self.total is not None else None
 
 
 class Series:
-    """Keeps (step, value) points; beyond the limit every second one goes, evenly."""
+    """The (step, value) points of a curve; beyond the limit every second point is dropped."""
 
     def __init__(self, limit: int = KEPT_POINTS) -> None:
         self.limit = limit
         self.points: list[tuple[int, float | None]] = []
         self.stride = 1  # steps between two points that are kept
-        self.low: float | None = None  # the lowest finite value, also among those that went
+        self.low: float | None = None  # the lowest finite value, dropped points included
 
     def add(self, step: int, value: object) -> None:
-        """Take one step's value; anything but a finite number is kept as a hole."""
+        """Add one step's value; anything but a finite number becomes a hole (None)."""
         known = number(value)
         if self.points and step <= self.points[-1][0]:
             self.rewind(step - 1)
         if known is not None and (self.low is None or known < self.low):
             self.low = known
-        # A hole is always kept: it is why people look.
+        # People look at the curve for holes: one is kept wherever it comes.
         if not self.points or known is None or step - self.points[-1][0] >= self.stride:
             self.points.append((step, known))
         if len(self.points) > self.limit:
@@ -89,19 +88,18 @@ class Series:
             self.stride *= 2
 
     def rewind(self, step: int) -> None:
-        """Forget what came after `step`: it is computed again."""
+        """Drop the points after `step`: training computes these steps again."""
         while self.points and self.points[-1][0] > step:
             self.points.pop()
 
     @property
     def values(self) -> list[float | None]:
-        """Return the values in order."""
         return [value for _, value in self.points]
 
 
 @dataclass
 class JobView:
-    """One job as its events tell it; `apply` takes them in order."""
+    """One job as a screen shows it; `apply` takes its events in order."""
 
     job: str
     name: str = ""
@@ -109,8 +107,8 @@ class JobView:
     host: str = ""
     phase: Phase | None = None
     state: JobState | None = None
-    started: float | None = None  # time of the first event and of the latest
-    updated: float = 0.0
+    started: float | None = None  # time of the first event, in seconds since 1970
+    updated: float = 0.0  # time of the latest event
     phases: dict[Phase, PhaseMark] = field(default_factory=lambda: {p: PhaseMark() for p in Phase})
     waiting: payloads.Waiting = field(default_factory=payloads.Waiting)  # empty unless it waits
     tasks: dict[str, ProgressTask] = field(default_factory=dict)  # of the current phase, by name
@@ -123,10 +121,9 @@ class JobView:
     checkpoint: payloads.Checkpoint = field(default_factory=payloads.Checkpoint)  # the latest
     published: payloads.Published = field(default_factory=payloads.Published)
     error: payloads.Error = field(default_factory=payloads.Error)
-    reason: str = ""  # why it ended, where that is said
+    reason: str = ""  # why it ended, where its last state gives a reason
 
     def apply(self, event: Event) -> None:
-        """Take in one event."""
         self.updated = max(self.updated, seconds_of(event.time))
         if self.started is None:
             self.started = self.updated
@@ -140,7 +137,6 @@ class JobView:
 
     @property
     def terminal(self) -> bool:
-        """Return whether the job has ended."""
         return self.state is not None and self.state.terminal
 
     @property

@@ -1,8 +1,9 @@
-"""The `data` of each event type as the view reads it, field by field as in `EVENTS`.
+# ruff: noqa: D101  `EVENTS` says what each type and field means
+"""The `data` of each event type, field by field as `EVENTS` documents it.
 
-The types say what a worker of this version sends. A newer or a damaged event may lack any field
-and hold anything in the others: the view reads with `get`, and shows values through functions that
-take every object.
+The types say what a worker of this version sends. An event of a newer worker, or a damaged one, may
+lack any field and hold any value: so the view reads fields with `get`, and shows them through
+functions that take every object.
 """
 
 from collections.abc import Mapping
@@ -14,13 +15,11 @@ T = TypeVar("T")
 
 
 def read(event: Event, kind: type[T]) -> T:
-    """Return what an event carries, as the type of its kind; empty where it is no object."""
+    """Return an event's data as `kind`, the class of its type; empty where it is no object."""
     return cast(T, event.data if isinstance(event.data, Mapping) else {})
 
 
 class State(TypedDict, total=False):
-    """The job changed state."""
-
     state: str
     reason: str
     outcome: str
@@ -30,38 +29,28 @@ class State(TypedDict, total=False):
 
 
 class Waiting(TypedDict, total=False):
-    """The job cannot be placed."""
-
     reason: str
     unblock: str
     position: int
 
 
 class PhaseStarted(TypedDict, total=False):
-    """A child works on a phase."""
-
     pid: int
     devices: list[str]
     warm: bool
 
 
 class PhaseFinished(TypedDict, total=False):
-    """A phase has done its work."""
-
     seconds: float
 
 
 class Resolved(TypedDict, total=False):
-    """An `auto` field has its value."""
-
     field: str
     value: object
     reason: str
 
 
 class Check(TypedDict, total=False):
-    """One validation."""
-
     name: str
     ok: bool
     message: str
@@ -70,8 +59,6 @@ class Check(TypedDict, total=False):
 
 
 class Dataset(TypedDict, total=False):
-    """What the dataset looks like."""
-
     rows: int | None
     columns: list[str]
     splits: dict[str, int | None]
@@ -83,8 +70,6 @@ class Dataset(TypedDict, total=False):
 
 
 class Sample(TypedDict, total=False):
-    """A row as the model will see it."""
-
     row: int
     text: str
     trained: str
@@ -94,8 +79,6 @@ class Sample(TypedDict, total=False):
 
 
 class Cleaning(TypedDict, total=False):
-    """What one cleaning rule did."""
-
     rule: str
     rows_in: int
     rows_out: int
@@ -104,8 +87,6 @@ class Cleaning(TypedDict, total=False):
 
 
 class Golden(TypedDict, total=False):
-    """The golden set."""
-
     rows: int
     source: str
     sha256: str
@@ -116,8 +97,6 @@ class Golden(TypedDict, total=False):
 
 
 class Progress(TypedDict, total=False):
-    """How far a piece of work has come."""
-
     task: str
     done: float
     unit: str
@@ -125,8 +104,6 @@ class Progress(TypedDict, total=False):
 
 
 class Step(TypedDict, total=False):
-    """One optimizer step; None stands for a number that was not finite."""
-
     step: int
     steps: int
     epoch: float
@@ -142,8 +119,6 @@ class Step(TypedDict, total=False):
 
 
 class Eval(TypedDict, total=False):
-    """The scores on a held-out set; None stands for a number that was not finite."""
-
     set: str
     when: str
     step: int
@@ -161,8 +136,6 @@ class Eval(TypedDict, total=False):
 
 
 class Checkpoint(TypedDict, total=False):
-    """What an exact resume needs is on disk."""
-
     step: int
     path: str
     bytes: int
@@ -171,24 +144,18 @@ class Checkpoint(TypedDict, total=False):
 
 
 class Resumed(TypedDict, total=False):
-    """Training goes on from a checkpoint."""
-
     step: int
     path: str
     reason: str
 
 
 class Guard(TypedDict, total=False):
-    """A guard acted."""
-
     name: str
     message: str
     action: str
 
 
 class Verification(TypedDict, total=False):
-    """The saved or pushed model was checked."""
-
     name: str
     ok: bool
     message: str
@@ -197,8 +164,6 @@ class Verification(TypedDict, total=False):
 
 
 class Published(TypedDict, total=False):
-    """The model is on the Hub."""
-
     repo: str
     revision: str
     url: str
@@ -207,23 +172,17 @@ class Published(TypedDict, total=False):
 
 
 class Log(TypedDict, total=False):
-    """A line that the phase's process printed."""
-
     line: str
     stream: str
 
 
 class Warning(TypedDict, total=False):
-    """Something to know that does not stop the job."""
-
     message: str
     hint: str
     code: str
 
 
 class Error(TypedDict, total=False):
-    """What ended the phase."""
-
     code: str
     message: str
     hint: str
@@ -238,8 +197,6 @@ class Error(TypedDict, total=False):
 
 
 class Truncated(TypedDict, total=False):
-    """Older events are no longer held one by one."""
-
     first: int
     last: int
     kept: int

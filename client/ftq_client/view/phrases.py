@@ -1,4 +1,4 @@
-"""Pieces of wording that several views share: parts side by side, scores, places, a step's line."""
+"""Pieces of text that several views share: parts side by side, scores, places, a step's line."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,32 +22,31 @@ class Phrase:
 
 
 def plain_line(text: str) -> Line:
-    """Return a line of one plain text."""
+    """Return a text as a line."""
     return ((text, Style.PLAIN),)
 
 
 def parts_line(glyphs: Glyphs, *parts: str, first: Style = Style.PLAIN) -> Line:
-    """Return the parts that are there, on one line; the first one leads."""
+    """Return the parts that are not empty on one line, the first in a style of its own."""
     there = [part for part in parts if part]
     rest: list[Span] = [(f" {glyphs.sep} {part}", Style.DIM) for part in there[1:]]
     return ((there[0], first), *rest) if there else ()
 
 
 def field(data: Mapping[str, object], key: str, before: str = "", after: str = "") -> str:
-    """Return a field as shown text between two words, empty when it is not there."""
+    """Return a field as shown text between `before` and `after`, empty when it has no value."""
     value = data.get(key)
     return f"{before}{shown(value)}{after}" if value not in (None, "", [], {}) else ""
 
 
 def names(value: object) -> str:
-    """Return a list as names with commas between."""
+    """Return a list's items with commas between; anything else as it is shown."""
     return ", ".join(shown(v) for v in value) if isinstance(value, list) else shown(value)
 
 
 def took(seconds: object) -> str:
-    """Return the time that something took; empty where it is not said, or next to nothing."""
+    """Return how long something took; empty when that is unknown or would be shown as 0.0s."""
     known = fmt.number(seconds)
-    # Below this it would be shown as 0.0s.
     return fmt.duration(known) if known is not None and known >= 0.05 else ""
 
 
@@ -77,14 +76,14 @@ METRICS = (
 
 
 def score(scores: Mapping[str, object], metric: Metric) -> str:
-    """Return one of the scores of an `payloads.Eval`, with its 95 % interval where it has one."""
+    """Return one score of a `payloads.Eval`, with its 95 % interval where it has one."""
     low, high = scores.get(f"{metric.key}_low"), scores.get(f"{metric.key}_high")
     ends = f" [{metric.text(low)}, {metric.text(high)}]" if None not in (low, high) else ""
     return metric.text(scores.get(metric.key)) + ends
 
 
 def where(data: payloads.Error) -> str:
-    """Return where an error was found: file, line, row and field, those that it names."""
+    """Return where an error was found: those of file, line, row and field that it names."""
     parts = (
         field(data, "file"),
         field(data, "line", "line "),
@@ -95,7 +94,7 @@ def where(data: payloads.Error) -> str:
 
 
 class _Figure(NamedTuple):
-    """One figure of a step: those of the highest rank leave first where there is no room."""
+    """One figure of a step; where room is short, the highest rank is dropped first."""
 
     rank: int
     spans: tuple[Span, ...]
@@ -106,8 +105,8 @@ def step_line(
 ) -> Line:
     """Return `12/300  loss 1.8300  lr 2.0e-04 ...` in at most `width` columns.
 
-    `pad` gives figures a fixed width, so that the lines of a run stand in columns; without `eta`
-    the time that is left is not shown.
+    `pad` gives figures a fixed width, so that a run's lines stand in columns; without `eta` the
+    time that is left is not shown.
     """
     figures = _figures(data, pad)
     if eta and data.get("eta_s"):  # the last step has none
@@ -123,7 +122,7 @@ def step_line(
 
 
 def _fitting(figures: list[_Figure], width: int) -> list[_Figure]:
-    """Return the figures for which there is room, always the first."""
+    """Return the figures for which there is room; the first one always stays."""
     used = sum(width_of(figure.spans) + 2 for figure in figures) - 2
     for figure in sorted(figures[1:], key=lambda figure: -figure.rank):
         if used <= width:
@@ -144,10 +143,7 @@ def _figures(data: payloads.Step, pad: bool) -> list[_Figure]:
 
     step, steps = shown(data.get("step")), shown(data.get("steps"))
     count = (f"{step.rjust(len(steps)) if pad else step}/{steps}", Style.STRONG)
-    figures = [
-        _Figure(0, (count,)),
-        figure(1, "loss", "loss", fmt.figure(data.get("loss")), 6),
-    ]
+    figures = [_Figure(0, (count,)), figure(1, "loss", "loss", fmt.figure(data.get("loss")), 6)]
     if data.get("lr") is not None:
         figures.append(figure(4, "lr", "lr", fmt.rate(data["lr"]), 7))
     if "grad_norm" in data:

@@ -15,7 +15,7 @@ from ftq_shared.events import Event, EventType
 
 _INDENT = " " * 18  # clock, space, phase, space: where the words begin
 _RESULTS = {Style.GOOD: " ok", Style.BAD: " FAILED"}
-# A log needs no line for every 0.1 %: one for each tenth, and one after so much silence.
+# A log gets one progress line for each tenth of a task, and one after so much silence.
 _PROGRESS_SHARE = 0.1
 _PROGRESS_S = 10.0
 
@@ -34,7 +34,7 @@ def _lines_of(event: Event, words: Phrase) -> list[str]:
 
 
 def _head(words: Phrase) -> str:
-    """Return the first words of a line: the type, and for a result also how and what."""
+    """Return the first words of a line: its type; for a result also ok or FAILED, and of what."""
     if not words.subject:
         return f"{words.head} "
     return f"{words.head}{_RESULTS.get(words.style, '')}: {words.subject}: "
@@ -74,7 +74,7 @@ class PlainView:
             write_line(self._stream, prefix + line)
 
     def _due(self, event: Event) -> bool:
-        """Return whether a progress event says enough that is new to be a line of a log."""
+        """Return whether the log gets a line for this progress event."""
         data = payloads.read(event, payloads.Progress)
         key = (event.job, str(data.get("task")))
         done, total = number(data.get("done")) or 0.0, number(data.get("total"))
@@ -92,7 +92,7 @@ class PlainView:
         write_note(text)
 
     def close(self) -> None:
-        """Write how each job ended that has ended."""
+        """Write the summary of each job that has ended."""
         if self._closed:
             return
         self._closed = True
@@ -121,4 +121,4 @@ class JsonView:
         write_note(text)
 
     def close(self) -> None:
-        """Do nothing: the last event carries the outcome."""
+        """Do nothing: each job's last event carries its outcome."""

@@ -1,13 +1,13 @@
-"""The live region at the foot of the terminal, as lines: a pure picture of one `JobView`."""
+"""The live region at the foot of the terminal, as lines: pure functions of a `JobView`."""
 
 from ftq_client.view import format as fmt
-from ftq_client.view.lines import Glyphs, Line, Span, Style, cells, crop, shown, width_of
+from ftq_client.view.lines import Glyphs, Line, Span, Style, cells, crop, shown, text_of, width_of
 from ftq_client.view.model import JobView, Mark, ProgressTask
 from ftq_client.view.phrases import field, percent_of, step_line
 from ftq_shared.states import JobState, Phase
 
 _TASKS = 4  # progress bars shown at once
-_BAR = 60  # columns of a bar or curve, at most: longer ones say no more
+_BAR = 60  # columns of a bar or curve at most: longer ones show no more
 _STYLES = {
     Mark.PENDING: Style.DIM,
     Mark.CURRENT: Style.ACCENT,
@@ -50,10 +50,7 @@ def _header(view: JobView, now: float, width: int, glyphs: Glyphs) -> Line:
     left: Line = (
         (glyphs.rule * 2 + " ", Style.DIM),
         (shown(view.job), Style.STRONG),
-        (
-            crop(((name, Style.PLAIN),), max(width // 3, 8), glyphs.cut)[0][0] if name else "",
-            Style.PLAIN,
-        ),
+        (text_of(crop(((name, Style.PLAIN),), max(width // 3, 8), glyphs.cut)), Style.PLAIN),
         (" ", Style.PLAIN),
     )
     gap = width - width_of(left) - cells(right) - 4
@@ -138,9 +135,8 @@ def _training(view: JobView, width: int, glyphs: Glyphs) -> list[Line]:
     """Return the bar of the steps, the figures of the latest, and the curve of the loss."""
     step, steps = fmt.number(view.step.get("step")), fmt.number(view.step.get("steps"))
     eta = view.step.get("eta_s")
-    facts = f" {percent_of(step, steps):>4}" + (
-        f" {glyphs.sep} eta {fmt.duration(eta)}" if eta else ""
-    )
+    left = f" {glyphs.sep} eta {fmt.duration(eta)}" if eta else ""
+    facts = f" {percent_of(step, steps):>4}{left}"
     bar = _bar(step, steps, width - 9 - cells(facts), glyphs)
     figures = step_line(view.step, width=width - 9, eta=False)
     return [
@@ -151,7 +147,7 @@ def _training(view: JobView, width: int, glyphs: Glyphs) -> list[Line]:
 
 
 def _curve(view: JobView, width: int, glyphs: Glyphs) -> Line:
-    """Return the loss as a curve, with the figures that people compare it to."""
+    """Return the loss as a curve, and beside it the figures to compare it with."""
     low = view.losses.low
     facts = [f"low {fmt.figure(low)}"] if low is not None else []
     validation = view.validation

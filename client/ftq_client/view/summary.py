@@ -1,4 +1,4 @@
-"""The closing block of a job: how it ended, what came of it, and what to type next."""
+"""The closing block of a job: how it ended, its results, and what to type next."""
 
 import shlex
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from ftq_shared.states import JobState, Phase
 
 _LABEL = 15  # columns of the labels on the left
 INDENT = 2 + _LABEL  # where the words begin
-# The setting that an error is about, where its code says so.
+# The setting that an error is about, by the error's code.
 _FIELDS = {
     "no_such_model": "model",
     "no_such_dataset": "dataset",
@@ -105,7 +105,7 @@ def _score(
 
 
 def _change(first: float, last: float, key: str) -> str:
-    """Return how far a figure moved: a loss in percent of it, a share in points."""
+    """Return the change of a score: of a loss in percent of `first`, of a share in points."""
     if key == "loss":
         return f"{100 * (last - first) / first:+.0f}%" if first else ""
     return f"{100 * (last - first):+.1f} points"
@@ -137,7 +137,7 @@ def next_commands(view: JobView) -> list[str]:
 
 
 def _fix(error: payloads.Error) -> str:
-    """Return the setting that would mend the job, as far as the error says it; else empty."""
+    """Return the setting that would mend the job, empty where the error does not name one."""
     field = _FIELDS.get(str(error.get("code")), error.get("field"))
     if field not in (*_FIELDS.values(), "dataset"):
         return ""

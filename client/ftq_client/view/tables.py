@@ -22,11 +22,11 @@ _SMALLEST = 8  # columns that a cell keeps when the terminal is too narrow
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its head, what stands in it, and how soon it leaves a narrow terminal."""
+    """One column: its head, its cells, and how soon a narrow terminal drops it."""
 
     head: str
     cell: Callable[[Row], str]
-    rank: int = 0  # the highest goes first, 0 stays
+    rank: int = 0  # the highest is dropped first, 0 stays
     right: bool = False  # numbers stand at the right
 
 
@@ -101,7 +101,7 @@ def _table(
 
 
 def _squeeze(widths: dict[Column, int], width: int) -> None:
-    """Make the table fit: columns of the highest rank go, then the widest cells are cut."""
+    """Make the table fit: drop the columns of the highest rank, then cut the widest cells."""
 
     def total() -> int:
         return sum(widths.values()) + len(_GAP) * (len(widths) - 1)

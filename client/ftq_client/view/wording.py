@@ -1,6 +1,6 @@
 """The words of every event, the same on a terminal and in a log file.
 
-`phrase` turns an event into a `Phrase`; `plain` writes it on one greppable line, `live` gives it
+`phrase` turns an event into a `Phrase`. `plain` writes that on one greppable line; `live` gives it
 colours and a place. Every text that comes from outside goes through `shown`.
 """
 
@@ -53,7 +53,7 @@ def _state(event: Event, data: payloads.State, glyphs: Glyphs) -> Phrase:
         field(data, "reason"),
         field(data, "exit_code", "exit code "),
     )
-    # A reason is given where something was not as usual.
+    # A state has a reason only where something was not as usual.
     usual = Style.WARN if data.get("reason") else Style.PLAIN
     style = _STATE_STYLES.get(state, usual)
     return Phrase("state", parts_line(glyphs, *parts, first=style), style)
@@ -128,10 +128,10 @@ def _pairs(table: Mapping[str, object]) -> str:
 
 
 def _sample(event: Event, data: payloads.Sample, glyphs: Glyphs) -> Phrase:
-    """Word a row as the model will see it; the part that is trained has a sign of its own."""
+    """Word a row as the model will see it; a sign of its own marks the part that is trained."""
     whole = str(data.get("text") or "")
     at = _trained_from(whole, str(data.get("trained") or ""))
-    # All of it is trained: nothing to tell apart.
+    # No mark where all of the text is trained, or none of it.
     split = at if 0 < at < len(whole) else None
     parts = (
         f"row {shown(data.get('row'))}",
@@ -151,9 +151,9 @@ def _quoted(text: str, sign: str, style: Style) -> list[Line]:
 
 
 def _trained_from(whole: str, trained: str) -> int:
-    """Return where the trained part begins, -1 when it cannot be told.
+    """Return where the trained part begins, -1 when the text does not hold it.
 
-    The event's text is cut, so the end of the trained part may be missing.
+    The worker cuts the event's text, so the end of the trained part may be missing.
     """
     at = whole.rfind(trained) if trained else -1
     if trained and at < 0:
@@ -257,10 +257,8 @@ def _resumed(event: Event, data: payloads.Resumed, glyphs: Glyphs) -> Phrase:
 
 
 def _guard(event: Event, data: payloads.Guard, glyphs: Glyphs) -> Phrase:
-    parts = (
-        field(data, "name", after=": ") + field(data, "message"),
-        field(data, "action"),
-    )
+    message = field(data, "name", after=": ") + field(data, "message")
+    parts = (message, field(data, "action"))
     return Phrase("guard", parts_line(glyphs, *parts), Style.WARN)
 
 
@@ -278,12 +276,8 @@ def _log(event: Event, data: payloads.Log, glyphs: Glyphs) -> Phrase:
 
 
 def _warning(event: Event, data: payloads.Warning, glyphs: Glyphs) -> Phrase:
-    return Phrase(
-        "warning",
-        plain_line(field(data, "message")),
-        Style.WARN,
-        hint=field(data, "hint"),
-    )
+    line = plain_line(field(data, "message"))
+    return Phrase("warning", line, Style.WARN, hint=field(data, "hint"))
 
 
 def _error(event: Event, data: payloads.Error, glyphs: Glyphs) -> Phrase:
