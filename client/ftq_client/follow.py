@@ -31,11 +31,11 @@ def follow(client: Client, wanted: Following) -> int:
     Ctrl-C leaves the jobs running and prints how to come back.
     """
     many = len(wanted.jobs) > 1
-    ends: dict[str, int] = {}  # exit codes by job, as the jobs' own last events say
+    ends: dict[str, int] = {}  # exit codes by job, from the jobs' last events
     names = {job: client.get(job).name for job in wanted.jobs}
     view = make_view(sys.stdout, json=wanted.as_json, many=many, names=names)
     try:
-        _note_if_no_worker(client, wanted, view)
+        _note_missing_workers(client, wanted, view)
         for event in _events(client, wanted, view):
             view.event(event)
             if event.type is EventType.STATE:
@@ -49,13 +49,14 @@ def follow(client: Client, wanted: Following) -> int:
     return max(_exit_code(client, job, ends.get(job, -1)) for job in wanted.jobs)
 
 
-def _note_if_no_worker(client: Client, wanted: Following, view: View) -> None:
+def _note_missing_workers(client: Client, wanted: Following, view: View) -> None:
+    """Note at once when the job waits and no worker is online."""
     try:
         waiting = any(client.get(job).state is JobState.QUEUED for job in wanted.jobs)
-        alone = waiting and not client.online()
-    except BrokerUnreachable:  # a moment's outage: the tail waits for its end
+        missing = waiting and not client.online()
+    except BrokerUnreachable:  # a short outage: the tail waits until it ends
         return
-    if alone:
+    if missing:
         view.note(
             "no worker is online; the job waits. Start one: `ftq worker` on a host, `ftq up` here"
         )
@@ -72,7 +73,7 @@ def _events(client: Client, wanted: Following, view: View) -> Iterator[Event]:
 
 
 class _Once:
-    """Passes a note on when it is not the one before: an outage is noted once."""
+    """Shows a note unless it repeats the one before: an outage is noted once."""
 
     def __init__(self, view: View) -> None:
         self._view, self._last = view, ""
@@ -108,18 +109,19 @@ def _merged(streams: Sequence[Iterator[Event]]) -> Iterator[Event]:
             yield item
 
 
-def _exit_code(client: Client, job: str, reported: int) -> int:
-    """Return what a job's state means for a caller; an unfinished job is no failure.
+def _exit_code(client: Client, job: str, last: int) -> int:
+    """Return the exit code of a job's end; a job that has not ended is no failure.
 
-    `reported` is the exit code of its last event, -1 where there was none: then the record says it.
+    `last` is the exit code in its last event; -1 means that there is none: then the record has it.
     """
-    if reported >= 0:
-        return reported
+    if last >= 0:
+        return last
     record = client.get(job)
     return record.exit_code if record.state.terminal else Exit.OK
 
 
 def _print_way_back(client: Client, wanted: Following) -> None:
+    """Print that the jobs go on, and how to watch or cancel them."""
     for job in wanted.jobs:
         try:
             running = not client.get(job).state.terminal

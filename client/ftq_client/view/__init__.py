@@ -2,12 +2,23 @@
 
 import os
 from collections.abc import Mapping
-from typing import TextIO
+from typing import Protocol, TextIO
 
-from ftq_client.view.base import View
 from ftq_client.view.plain import JsonView, PlainView
+from ftq_shared.events import Event
 
-__all__ = ["View", "make_view"]
+
+class View(Protocol):
+    """Shows the events of one job, or of several, as they come."""
+
+    def event(self, event: Event) -> None:
+        """Show one event at once."""
+
+    def note(self, text: str) -> None:
+        """Tell people something that is no event; never goes to stdout as data."""
+
+    def close(self) -> None:
+        """Give the terminal back and show how each job ended; safe to call twice."""
 
 
 def make_view(
@@ -20,8 +31,8 @@ def make_view(
 ) -> View:
     """Return the view for `stream`: JSON lines when asked, live on a terminal, else plain lines.
 
-    `tty` says what the stream is; None looks, and takes a dumb terminal for a file. `many` puts
-    the job's id in front of every line; `names` are the names that people gave their jobs.
+    `tty` says whether the stream is a terminal; None asks the stream, and a dumb terminal counts as
+    a file. `many` puts the job's id in front of every line; `names` are the jobs' names by id.
     """
     if json:
         return JsonView(stream)

@@ -7,14 +7,13 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
-from typing import Any
 
 from ftq_client.view.lines import ASCII, Glyphs, shown
 
 UNKNOWN = "?"
 
 
-def number(value: Any) -> float | None:
+def number(value: object) -> float | None:
     """Return a finite real number, None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -24,7 +23,7 @@ def number(value: Any) -> float | None:
         return None
 
 
-def duration(seconds: Any) -> str:
+def duration(seconds: object) -> str:
     """Return 0.4s, 41s, 5m41s, 2h05m or 3d04h."""
     value = number(seconds)
     if value is None or value < 0:
@@ -41,8 +40,8 @@ def duration(seconds: Any) -> str:
     return f"{minutes}m{secs:02d}s" if minutes else f"{secs}s"
 
 
-def count(value: Any) -> str:
-    """Return a whole number with commas; what is none is shown as it came."""
+def count(value: object) -> str:
+    """Return a number with commas; what is no number is shown as it came."""
     if value is None:
         return UNKNOWN
     known = number(value)
@@ -51,7 +50,7 @@ def count(value: Any) -> str:
     return f"{known:,.0f}" if known == int(known) or abs(known) >= 1000 else f"{known:,.1f}"
 
 
-def size(value: Any) -> str:
+def size(value: object) -> str:
     """Return bytes as 512 B, 1.2 MB or 3.4 GB (powers of 1000, as disks and hubs count)."""
     left = number(value)
     if left is None:
@@ -63,12 +62,12 @@ def size(value: Any) -> str:
     return UNKNOWN
 
 
-def amount(value: Any, unit: Any) -> str:
+def amount(value: object, unit: object) -> str:
     """Return so many of a unit; bytes become a size."""
     return size(value) if unit == "bytes" else f"{count(value)} {shown(unit)}".rstrip()
 
 
-def figure(value: Any) -> str:
+def figure(value: object) -> str:
     """Return a loss or another measured number with four decimals; null is `nan`."""
     known = number(value)
     if known is None:
@@ -76,7 +75,7 @@ def figure(value: Any) -> str:
     return f"{known:.4f}" if abs(known) < 1000 else f"{known:.3e}"
 
 
-def short(value: Any) -> str:
+def short(value: object) -> str:
     """Return a number in few characters: 0.90, 12.3, 1.2e+05; null is `nan`."""
     known = number(value)
     if known is None:
@@ -87,13 +86,13 @@ def short(value: Any) -> str:
     return f"{known:.2f}" if size_ < 10 else f"{known:.1f}"
 
 
-def rate(value: Any) -> str:
+def rate(value: object) -> str:
     """Return a learning rate: 2.0e-04."""
     known = number(value)
     return "nan" if known is None else f"{known:.1e}"
 
 
-def percent(value: Any, digits: int = 1) -> str:
+def percent(value: object, digits: int = 1) -> str:
     """Return a share of 1 as 95.6%."""
     known = number(value)
     return UNKNOWN if known is None else f"{100 * known:.{digits}f}%"
@@ -123,12 +122,12 @@ def moment(seconds: float) -> str:
         return UNKNOWN
 
 
-def bar(done: Any, total: Any, width: int, glyphs: Glyphs = ASCII) -> tuple[str, str]:
+def bar(done: object, total: object, width: int, glyphs: Glyphs = ASCII) -> tuple[str, str]:
     """Return a bar's done part and its rest, together `width` characters."""
     part, whole = number(done), number(total)
     share = min(max((part or 0) / whole, 0.0), 1.0) if whole and whole > 0 else 0.0
     full = int(share * width)
-    # The tip shows that it moves; a bar that is full or empty has none.
+    # A tip shows that the bar moves; a full or an empty one has none.
     tip = glyphs.tip if share > 0 and full < width else ""
     return glyphs.full * full + tip, glyphs.empty * (width - full - len(tip))
 
@@ -136,8 +135,8 @@ def bar(done: Any, total: Any, width: int, glyphs: Glyphs = ASCII) -> tuple[str,
 def sparkline(values: Sequence[float | None], width: int, glyphs: Glyphs = ASCII) -> str:
     """Return the values as at most `width` signs, low to high; what is not finite is a hole.
 
-    Each sign is the mean of its share of the values; one value that is not finite makes its sign
-    a hole, however many share it. A constant series is a flat line.
+    Each sign is the mean of a run of values, and a hole when one of them is not finite. A constant
+    series is a flat line.
     """
     if width <= 0 or not values:
         return ""
@@ -161,7 +160,7 @@ def _spark(value: float | None, low: float, high: float, glyphs: Glyphs) -> str:
 
 
 def _buckets(values: list[float | None], width: int) -> list[float | None]:
-    """Return the values as at most `width` means; one bad value makes its bucket bad."""
+    """Return the values as at most `width` means; a bucket with a hole is a hole."""
     if len(values) <= width:
         return values
     edges = [i * len(values) // width for i in range(width + 1)]
@@ -170,7 +169,7 @@ def _buckets(values: list[float | None], width: int) -> list[float | None]:
 
 def _mean(values: list[float | None]) -> float | None:
     finite = [v for v in values if v is not None]
-    # A loss that was not finite must be seen, also among hundreds that were.
+    # One loss that was not finite must be seen among hundreds that were.
     if len(finite) < len(values):
         return None
     return math.fsum(v / len(finite) for v in finite)

@@ -1,20 +1,22 @@
-"""Lines of text in inks: what every view is made of, before a terminal or a file shows them.
+"""Lines of styled text: what every view is made of, before a terminal or a file shows them.
 
-A line is a tuple of (text, ink) pairs. Only `live` turns inks into colours, so nothing here
-needs rich, and text from outside can never be read as markup.
+A line is a tuple of (text, style) pairs. Only `live` turns styles into colours, so nothing here
+needs rich, and text from outside is never read as markup.
 """
 
+import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from typing import TextIO
 
 from ftq_shared.redaction import escape_control
 
 
-class Ink(StrEnum):
-    """How a piece of text looks; each value is the rich style of that look."""
+class Style(StrEnum):
+    """How a piece of text looks; each value is rich's name of that style."""
 
     PLAIN = ""  # most text
     STRONG = "bold"  # what the eye should find first
@@ -25,7 +27,7 @@ class Ink(StrEnum):
     ACCENT = "cyan"  # what goes on now
 
 
-Span = tuple[str, Ink]
+Span = tuple[str, Style]
 Line = tuple[Span, ...]
 
 
@@ -41,7 +43,7 @@ class Glyphs:
     later: str  # a phase to come
     then: str  # between two phases
     to: str  # from one figure to another
-    sep: str  # between facts on one line
+    sep: str  # between parts of one line
     rule: str
     quote: str  # in front of a sample's context
     trained: str  # in front of what the loss counts
@@ -71,7 +73,7 @@ def glyphs_for(encoding: str | None) -> Glyphs:
 
 
 def shown(value: object) -> str:
-    """Return text from outside as it is shown on one line: what steers a terminal is escaped."""
+    """Return text from outside for one line: characters that steer a terminal are escaped."""
     return escape_control(str(value).replace("\t", "    "), keep_newlines=False)
 
 
@@ -88,7 +90,7 @@ def _cells_of(char: str) -> int:
 
 
 def text_of(line: Iterable[Span]) -> str:
-    """Return a line without its inks."""
+    """Return a line's text without its styles."""
     return "".join([text for text, _ in line])
 
 
@@ -102,12 +104,12 @@ def crop(line: Line, width: int, cut: str = "…") -> Line:
     if width_of(line) <= width:
         return line
     room, kept = max(width - cells(cut), 0), []
-    for char, ink in _chars(line):
+    for char, style in _chars(line):
         room -= _cells_of(char)
         if room < 0:
             break
-        kept.append((char, ink))
-    return _joined([*kept, (cut[:width], Ink.DIM)])
+        kept.append((char, style))
+    return _joined([*kept, (cut[:width], Style.DIM)])
 
 
 def wrap(line: Line, width: int, indent: int = 0) -> list[Line]:
@@ -121,7 +123,7 @@ def wrap(line: Line, width: int, indent: int = 0) -> list[Line]:
     while rest:
         room = max(width - (margin if lines else 0), 2)
         end = _break(rest, room)
-        pad: list[Span] = [(" " * margin, Ink.PLAIN)] if lines and margin else []
+        pad: list[Span] = [(" " * margin, Style.PLAIN)] if lines and margin else []
         lines.append(_joined([*pad, *rest[:end]]))
         while end < len(rest) and rest[end][0] == " ":
             end += 1
@@ -147,15 +149,31 @@ def _may_break(chars: list[Span], at: int) -> bool:
 
 
 def _chars(line: Iterable[Span]) -> Iterator[Span]:
-    return ((char, ink) for text, ink in line for char in text)
+    return ((char, style) for text, style in line for char in text)
 
 
 def _joined(chars: Iterable[Span]) -> Line:
-    """Return the spans with neighbours of one ink put together."""
+    """Return the spans with neighbours of one style put together."""
     spans: list[Span] = []
-    for text, ink in chars:
-        if spans and spans[-1][1] is ink:
-            spans[-1] = (spans[-1][0] + text, ink)
+    for text, style in chars:
+        if spans and spans[-1][1] is style:
+            spans[-1] = (spans[-1][0] + text, style)
         else:
-            spans.append((text, ink))
+            spans.append((text, style))
     return tuple(spans)
+
+
+def write_note(text: str) -> None:
+    """Write words for people to stderr, line by line, with control characters escaped."""
+    for line in text.splitlines():
+        write_line(sys.stderr, shown(line))
+
+
+def write_line(stream: TextIO, line: str) -> None:
+    """Write one line and flush it; what the stream's encoding lacks is shown escaped."""
+    try:
+        stream.write(f"{line}\n")
+    except UnicodeEncodeError:
+        encoding = getattr(stream, "encoding", None) or "ascii"
+        stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    stream.flush()

@@ -1,8 +1,8 @@
 """The live view of a terminal: lines that scroll up, and a region at the foot that moves.
 
-Every event is on the screen at once: the first after a pause immediately, those of a burst in
-bundles of 30 ms, because a terminal shows no more pictures than that and a replay of ten thousand
-steps must not take minutes.
+An event that comes after a pause is drawn at once. The events of a burst are drawn together, every
+30 ms: a terminal shows no more pictures than that, and a replay of ten thousand steps must not take
+minutes.
 """
 
 import atexit
@@ -10,25 +10,40 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from types import TracebackType
 
 from rich.console import Console, ConsoleOptions
 from rich.control import Control
 from rich.live import Live
 from rich.segment import ControlType, Segment
 
-from ftq_client.view.base import write_note
-from ftq_client.view.format import seconds_of
-from ftq_client.view.lines import Ink, Line, glyphs_for, shown, width_of, wrap
-from ftq_client.view.model import JobView
+from ftq_client.view import payloads
+from ftq_client.view.format import amount, clock, seconds_of
+from ftq_client.view.lines import (
+    Glyphs,
+    Line,
+    Span,
+    Style,
+    crop,
+    glyphs_for,
+    shown,
+    text_of,
+    width_of,
+    wrap,
+    write_note,
+)
+from ftq_client.view.model import JobView, ProgressTask
+from ftq_client.view.phrases import Phrase, parts_line, step_line, took
 from ftq_client.view.region import compact_lines, region_lines
-from ftq_client.view.scrollback import permanent_lines
 from ftq_client.view.summary import INDENT, summary_lines
-from ftq_shared.events import Event
+from ftq_client.view.wording import found_nothing, phrase
+from ftq_shared.events import Event, EventType
 
-BUNDLE_S = 0.03  # events of one burst that are drawn together
+BUNDLE_S = 0.03  # the events of a burst that come within this time are drawn together
 _NAMED = 12  # columns of a job's id in front of its lines, where there are several
 TICK_S = 0.5  # the clocks in the region go on while nothing happens
+_SUBJECT = 15  # columns for what a line is about: `dataset licence` is the longest
+_CLOCK_FROM = 76  # a narrower terminal has no room for the time of day
+_SAMPLE_ROWS = 14  # of one sample; the whole of it is in `ftq tail --json`
 
 
 class LiveView:
@@ -42,7 +57,8 @@ class LiveView:
         self._many = many
         self._names = names or {}
         self._jobs: dict[str, JobView] = {}
-        self._behind: float | None = None  # smallest age of an event so far: the clocks' skew
+        # The smallest age of an event so far: how far this clock is ahead of the worker's.
+        self._behind: float | None = None
         self._pending: list[Line] = []
         self._drawn: list[int] = []  # widths of the region's lines on the screen
         self._drawn_width = console.width
@@ -55,7 +71,7 @@ class LiveView:
             console=console,
             auto_refresh=False,
             transient=True,
-            # What goes to a file must not land on the screen.
+            # rich would draw on the screen what the person redirected to a file.
             redirect_stderr=sys.stderr.isatty(),
         )
         self._live.start()
@@ -70,7 +86,7 @@ class LiveView:
             view = self._jobs.get(event.job) or self._new_job(event.job)
             age = time.time() - seconds_of(event.time)
             self._behind = age if self._behind is None else min(self._behind, age)
-            lines = permanent_lines(event, view, width=self._width(), glyphs=self._glyphs)
+            lines = scrollback_lines(event, view, width=self._width(), glyphs=self._glyphs)
             self._pending += [self._named(view, line) for line in lines]
             if time.monotonic() - self._flushed >= BUNDLE_S:
                 self._flush()
@@ -83,7 +99,7 @@ class LiveView:
             if self._closed or not sys.stderr.isatty():
                 write_note(text)
                 return
-            self._pending += [((shown(line), Ink.WARN),) for line in text.splitlines()]
+            self._pending += [((shown(line), Style.WARN),) for line in text.splitlines()]
             self._flush()
 
     def close(self) -> None:
@@ -102,17 +118,6 @@ class LiveView:
         self._wake.set()
         self._ticker.join(timeout=1)
 
-    def __enter__(self) -> "LiveView":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _new_job(self, job: str) -> JobView:
         self._jobs[job] = JobView(job, self._names.get(job, ""))
         return self._jobs[job]
@@ -120,22 +125,21 @@ class LiveView:
     def _summary(self, view: JobView) -> list[Line]:
         width, rows = self._console.width, []
         for line in summary_lines(view, self._glyphs):
-            # Commands and URLs are copied: only the terminal may wrap them, it knows they go on.
-            copied = bool(line) and line[-1][1] is Ink.ACCENT
+            # People copy commands and URLs: a line break of ours would be copied with them.
+            copied = bool(line) and line[-1][1] is Style.ACCENT
             rows += [line] if copied else wrap(line, width, INDENT)
         return rows
 
     def _width(self) -> int:
-        # As of the last picture: to ask the terminal ten thousand times takes long.
+        # That of the last picture: asking the terminal at each of ten thousand events takes long.
         return self._drawn_width - (_NAMED if self._many else 0)
 
     def _named(self, view: JobView, line: Line) -> Line:
-        return (
-            ((f"{shown(view.job)[: _NAMED - 1]:<{_NAMED}}", Ink.DIM), *line) if self._many else line
-        )
+        job = shown(view.job)[: _NAMED - 1]
+        return ((f"{job:<{_NAMED}}", Style.DIM), *line) if self._many else line
 
     def _flush(self) -> None:
-        """Draw what waits, and the region below it."""
+        """Draw the pending lines, and the region below them."""
         if self._console.width != self._drawn_width:
             self._erase_wrapped()
         lines, self._pending = self._pending, []
@@ -155,7 +159,7 @@ class LiveView:
             self._console.control(Control(ControlType.CARRIAGE_RETURN, *up))
 
     def _tick(self) -> None:
-        """Draw when something waits or a clock must move on; ends with the view."""
+        """Draw when lines are pending or a clock must move on, until the view closes."""
         while not self._closed:
             if self._wake.wait(TICK_S):
                 self._wake.clear()
@@ -174,30 +178,141 @@ class LiveView:
         ]
         room = max(self._console.height - 2, 1)
         if len(lines) > room:
-            lines = [*lines[: room - 1], ((f"and {len(lines) - room + 1} more", Ink.DIM),)]
+            lines = [*lines[: room - 1], ((f"and {len(lines) - room + 1} more", Style.DIM),)]
         self._drawn, self._drawn_width = [width_of(line) for line in lines], width
         return lines
 
 
 class _Lines:
-    """Lines of ours as rich draws them: straight to segments, so that no text is markup."""
+    """Our lines as rich's segments, so that rich takes no text of theirs for markup."""
 
     def __init__(self, lines: Iterable[Line]) -> None:
         self._lines = lines
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        styles = {ink: console.get_style(ink) if ink else None for ink in Ink}
+        looks = {style: console.get_style(style) if style else None for style in Style}
         for line in self._lines:
-            for text, ink in line:
-                yield Segment(text, styles[ink])
+            for text, style in line:
+                yield Segment(text, looks[style])
             yield Segment.line()
 
 
 class _Region:
-    """The live region; asked for its lines each time it is drawn."""
+    """The live region: rich asks it for its lines at each picture."""
 
     def __init__(self, view: LiveView) -> None:
         self._view = view
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         yield from _Lines(self._view.region(options.max_width)).__rich_console__(console, options)
+
+
+def scrollback_lines(event: Event, view: JobView, *, width: int, glyphs: Glyphs) -> list[Line]:
+    """Apply an event to its job and return the lines that it leaves, often none.
+
+    The region shows states and progress. Of these only what still matters later leaves a line: a
+    state with a reason, a task that is finished.
+    """
+    unfinished = {name for name, task in view.tasks.items() if not task.finished}
+    waiting, idle_rules = view.waiting, view.idle_rules
+    view.apply(event)
+    if view.idle_rules > idle_rules:
+        return []  # counted: one line for all of them, once another event comes
+    lines: list[Line] = []
+    if idle_rules and not view.idle_rules:
+        lines = _laid_out(event, found_nothing(idle_rules), width, glyphs)
+    return lines + _lines_of(event, view, unfinished, waiting, width, glyphs)
+
+
+def _lines_of(
+    event: Event,
+    view: JobView,
+    unfinished: set[str],
+    waiting: payloads.Waiting,
+    width: int,
+    glyphs: Glyphs,
+) -> list[Line]:
+    """Return an event's own lines; `unfinished` and `waiting` are as they were before it."""
+    match event.type:
+        case EventType.PROGRESS:
+            done = [task for task in view.tasks.values() if task.finished]
+            new = [_task_done(task) for task in done if task.name in unfinished]
+            return [line for words in new for line in _laid_out(event, words, width, glyphs)]
+        case EventType.STATE if view.terminal:
+            return []  # the summary says how the job ended
+        case EventType.STATE if not payloads.read(event, payloads.State).get("reason"):
+            return []
+        case EventType.WAITING if waiting == view.waiting:
+            return []
+        case EventType.PHASE_STARTED:
+            return [(), _phase_rule(event, width, glyphs)]
+        case EventType.STEP:
+            return [_step(event, view.step, width, glyphs)]
+        case _:
+            return _laid_out(event, phrase(event, glyphs), width, glyphs)
+
+
+def _task_done(task: ProgressTask) -> Phrase:
+    seconds = took(task.updated - task.started)
+    line: Line = (
+        (f"{shown(task.name)}  ", Style.PLAIN),
+        (amount(task.done, task.unit), Style.STRONG),
+        (f"  {seconds}" if seconds else "", Style.DIM),
+    )
+    return Phrase("done", line, Style.GOOD)
+
+
+def _phase_rule(event: Event, width: int, glyphs: Glyphs) -> Line:
+    """Return the line that a phase begins with: its name, and where it runs."""
+    place = text_of(phrase(event, glyphs).line)
+    lead: Line = (
+        (f"{glyphs.rule * 2} ", Style.ACCENT),
+        (str(event.phase or "phase"), Style.STRONG),
+        (f"  {place} ", Style.DIM),
+    )
+    rule = glyphs.rule * max(width - width_of(lead), 2)
+    return crop((*lead, (rule, Style.DIM)), width, glyphs.cut)
+
+
+def _gutter(event: Event, sign: Span, subject: str, width: int) -> Line:
+    """Return what stands left of the words: the time, a sign, and the subject."""
+    spans: list[Span] = [(f"{clock(event.time)} ", Style.DIM)] if width >= _CLOCK_FROM else []
+    style = sign[1] if sign[1] is Style.BAD else Style.PLAIN
+    return (*spans, (f"{sign[0]} ", sign[1]), (f"{subject:<{_SUBJECT}} ", style))
+
+
+def _step(event: Event, data: payloads.Step, width: int, glyphs: Glyphs) -> Line:
+    start: Line = (*_gutter(event, (glyphs.point, Style.DIM), "", width)[:-1], ("step ", Style.DIM))
+    return (*start, *step_line(data, width=width - width_of(start), pad=True))
+
+
+def _laid_out(event: Event, words: Phrase, width: int, glyphs: Glyphs) -> list[Line]:
+    """Return words with their gutter, wrapped to the terminal, and what belongs below them."""
+    signs = {Style.GOOD: glyphs.good, Style.BAD: glyphs.bad, Style.WARN: glyphs.warn}
+    sign = (signs.get(words.style, glyphs.point), words.style or Style.DIM)
+    start = _gutter(event, sign, words.subject or words.head, width)
+    indent = width_of(start) if width >= 50 else 4
+    lines = wrap((*start, *words.line), width, indent)
+    below = [_below(words, line, max(width - indent, 10)) for line in words.more]
+    if words.hint:
+        hint: Line = ((f"{glyphs.to} {words.hint}", Style.STRONG),)
+        below.insert(0, wrap(hint, max(width - indent, 10), 2))
+    rows = [row for part in below for row in part]
+    return lines + [((" " * indent, Style.PLAIN), *row) for row in _shortened(words, rows, glyphs)]
+
+
+def _below(words: Phrase, line: Line, width: int) -> list[Line]:
+    if words.head != "sample":
+        return wrap(line, width, 2)
+    # The sign in front says which part is trained: each row of a long line carries it.
+    sign, *rest = line
+    return [(sign, *row) for row in wrap(tuple(rest), width - 2)]
+
+
+def _shortened(words: Phrase, rows: list[Line], glyphs: Glyphs) -> list[Line]:
+    if words.head != "sample" or len(rows) <= _SAMPLE_ROWS:
+        return rows
+    hidden = len(rows) - _SAMPLE_ROWS + 1
+    more = parts_line(glyphs, f"{glyphs.cut} {hidden} more lines", first=Style.DIM)
+    half = _SAMPLE_ROWS // 2
+    return [*rows[: half + 1], more, *rows[half + 1 + hidden :]]

@@ -4,19 +4,18 @@ import json
 from collections.abc import Mapping
 from typing import TextIO
 
-from ftq_client.view.base import write_line, write_note
+from ftq_client.view import payloads
 from ftq_client.view.format import clock, number, seconds_of
-from ftq_client.view.lines import ASCII, Ink, shown, text_of
+from ftq_client.view.lines import ASCII, Style, shown, text_of, write_line, write_note
 from ftq_client.view.model import JobView
 from ftq_client.view.phrases import Phrase
 from ftq_client.view.summary import summary_lines
-from ftq_client.view.wording import phrase
-from ftq_client.view.wording_data import found_nothing
+from ftq_client.view.wording import found_nothing, phrase
 from ftq_shared.events import Event, EventType
 
 _INDENT = " " * 18  # clock, space, phase, space: where the words begin
-_RESULTS = {Ink.GOOD: " ok", Ink.BAD: " FAILED"}
-# A log needs no line for every 0.1 %: one for each tenth, and one after so much silence.
+_RESULTS = {Style.GOOD: " ok", Style.BAD: " FAILED"}
+# A log gets one progress line for each tenth of a task, and one after so much silence.
 _PROGRESS_SHARE = 0.1
 _PROGRESS_S = 10.0
 
@@ -35,10 +34,10 @@ def _lines_of(event: Event, words: Phrase) -> list[str]:
 
 
 def _head(words: Phrase) -> str:
-    """Return the first words of a line: the type, and for a result also how and what."""
+    """Return the first words of a line: its type; for a result also ok or FAILED, and of what."""
     if not words.subject:
         return f"{words.head} "
-    return f"{words.head}{_RESULTS.get(words.ink, '')}: {words.subject}: "
+    return f"{words.head}{_RESULTS.get(words.style, '')}: {words.subject}: "
 
 
 class PlainView:
@@ -51,7 +50,7 @@ class PlainView:
         self._many = many
         self._names = names or {}
         self._jobs: dict[str, JobView] = {}
-        self._told: dict[tuple[str, str], tuple[float, float]] = {}  # progress: share, time
+        self._written: dict[tuple[str, str], tuple[float, float]] = {}  # progress: share, time
         self._closed = False
 
     def event(self, event: Event) -> None:
@@ -61,8 +60,8 @@ class PlainView:
         view = self._jobs[event.job]
         idle_rules = view.idle_rules
         view.apply(event)
-        if event.type is EventType.CLEANING and view.idle_rules > idle_rules:
-            return  # told in one line, once the rules are through
+        if view.idle_rules > idle_rules:
+            return  # counted: one line for all of them, once another event comes
         if idle_rules and not view.idle_rules:
             self._write(event, _lines_of(event, found_nothing(idle_rules)))
         if event.type is EventType.PROGRESS and not self._due(event):
@@ -75,16 +74,17 @@ class PlainView:
             write_line(self._stream, prefix + line)
 
     def _due(self, event: Event) -> bool:
-        """Return whether a progress event says enough that is new to be a line of a log."""
-        key = (event.job, str(event.data.get("task")))
-        done, total = number(event.data.get("done")) or 0.0, number(event.data.get("total"))
+        """Return whether the log gets a line for this progress event."""
+        data = payloads.read(event, payloads.Progress)
+        key = (event.job, str(data.get("task")))
+        done, total = number(data.get("done")) or 0.0, number(data.get("total"))
         share, now = (done / total if total else 0.0), seconds_of(event.time)
-        last = self._told.get(key)
+        last = self._written.get(key)
         if last is not None and share < 1.0:
             before, then = last
             if 0 <= share - before < _PROGRESS_SHARE and now - then < _PROGRESS_S:
                 return False
-        self._told[key] = (share, now)
+        self._written[key] = (share, now)
         return True
 
     def note(self, text: str) -> None:
@@ -92,7 +92,7 @@ class PlainView:
         write_note(text)
 
     def close(self) -> None:
-        """Write how each job ended that has ended."""
+        """Write the summary of each job that has ended."""
         if self._closed:
             return
         self._closed = True
@@ -121,4 +121,4 @@ class JsonView:
         write_note(text)
 
     def close(self) -> None:
-        """Do nothing: the last event carries the outcome."""
+        """Do nothing: each job's last event carries its outcome."""

@@ -1,15 +1,19 @@
-"""The live region at the foot of the terminal, as lines: a pure picture of one `JobView`."""
+"""The live region at the foot of the terminal, as lines: pure functions of a `JobView`."""
 
 from ftq_client.view import format as fmt
-from ftq_client.view.lines import Glyphs, Ink, Line, Span, cells, crop, shown, width_of
-from ftq_client.view.model import JobView, Mark, Task
-from ftq_client.view.phrases import percent_of, said
-from ftq_client.view.steps import step_line
+from ftq_client.view.lines import Glyphs, Line, Span, Style, cells, crop, shown, text_of, width_of
+from ftq_client.view.model import JobView, Mark, ProgressTask
+from ftq_client.view.phrases import field, percent_of, step_line
 from ftq_shared.states import JobState, Phase
 
 _TASKS = 4  # progress bars shown at once
-_BAR = 60  # columns of a bar or curve, at most: longer ones say no more
-_INKS = {Mark.PENDING: Ink.DIM, Mark.CURRENT: Ink.ACCENT, Mark.DONE: Ink.GOOD, Mark.FAILED: Ink.BAD}
+_BAR = 60  # columns of a bar or curve at most: longer ones show no more
+_STYLES = {
+    Mark.PENDING: Style.DIM,
+    Mark.CURRENT: Style.ACCENT,
+    Mark.DONE: Style.GOOD,
+    Mark.FAILED: Style.BAD,
+}
 
 
 def region_lines(view: JobView, *, now: float, width: int, glyphs: Glyphs) -> list[Line]:
@@ -27,9 +31,9 @@ def compact_lines(view: JobView, *, now: float, width: int, glyphs: Glyphs) -> l
     """Return one line of a job, for a region that several share."""
     phase, state = view.phase or "-", view.state or "unknown"
     lead: Line = (
-        (f"{shown(view.job)} ", Ink.STRONG),
-        (f"{phase:<8} ", Ink.ACCENT),
-        (f"{state:<9} ", Ink.PLAIN),
+        (f"{shown(view.job)} ", Style.STRONG),
+        (f"{phase:<8} ", Style.ACCENT),
+        (f"{state:<9} ", Style.PLAIN),
     )
     room = max(width - width_of(lead), 20)
     figures = step_line(view.step, width=room) if view.step else ()
@@ -44,20 +48,17 @@ def _header(view: JobView, now: float, width: int, glyphs: Glyphs) -> Line:
     right = f" {glyphs.sep} ".join(facts)
     name = f" {shown(view.name)}" if view.name else ""
     left: Line = (
-        (glyphs.rule * 2 + " ", Ink.DIM),
-        (shown(view.job), Ink.STRONG),
-        (
-            crop(((name, Ink.PLAIN),), max(width // 3, 8), glyphs.cut)[0][0] if name else "",
-            Ink.PLAIN,
-        ),
-        (" ", Ink.PLAIN),
+        (glyphs.rule * 2 + " ", Style.DIM),
+        (shown(view.job), Style.STRONG),
+        (text_of(crop(((name, Style.PLAIN),), max(width // 3, 8), glyphs.cut)), Style.PLAIN),
+        (" ", Style.PLAIN),
     )
     gap = width - width_of(left) - cells(right) - 4
     return (
         *left,
-        (glyphs.rule * max(gap, 1), Ink.DIM),
-        (f" {right} ", Ink.PLAIN),
-        (glyphs.rule * 2, Ink.DIM),
+        (glyphs.rule * max(gap, 1), Style.DIM),
+        (f" {right} ", Style.PLAIN),
+        (glyphs.rule * 2, Style.DIM),
     )
 
 
@@ -79,25 +80,25 @@ def _phases(view: JobView, now: float, glyphs: Glyphs, times: bool) -> Line:
     }
     spans: list[Span] = []
     for phase, mark in view.phases.items():
-        spans += [(f" {glyphs.then} ", Ink.DIM)] if spans else []
-        spans.append((f"{signs[mark.mark]} {phase}", _INKS[mark.mark]))
+        spans += [(f" {glyphs.then} ", Style.DIM)] if spans else []
+        spans.append((f"{signs[mark.mark]} {phase}", _STYLES[mark.mark]))
         seconds = mark.seconds
         if mark.mark is Mark.CURRENT and mark.started is not None:
             seconds = now - mark.started
         if seconds is not None and (times or mark.mark is Mark.CURRENT):
-            spans.append((f" {fmt.duration(max(seconds, 0))}", Ink.DIM))
+            spans.append((f" {fmt.duration(max(seconds, 0))}", Style.DIM))
     return tuple(spans)
 
 
 def _waiting(view: JobView, glyphs: Glyphs) -> Line:
     if not view.waiting:
         host = f" on {shown(view.host)}" if view.state is JobState.PLACED and view.host else ""
-        return ((f"{view.state}{host}", Ink.WARN),)
-    position = said(view.waiting, "position", f" {glyphs.sep} position ")
-    unblock = said(view.waiting, "unblock", f" {glyphs.to} ")
+        return ((f"{view.state}{host}", Style.WARN),)
+    position = field(view.waiting, "position", f" {glyphs.sep} position ")
+    unblock = field(view.waiting, "unblock", f" {glyphs.to} ")
     return (
-        (f"waiting{position}: {said(view.waiting, 'reason')}", Ink.WARN),
-        (unblock, Ink.STRONG),
+        (f"waiting{position}: {field(view.waiting, 'reason')}", Style.WARN),
+        (unblock, Style.STRONG),
     )
 
 
@@ -105,57 +106,56 @@ def _tasks(view: JobView, width: int, glyphs: Glyphs) -> list[Line]:
     tasks = [task for task in view.tasks.values() if not task.finished]
     hidden = len(tasks) - _TASKS
     lines = [_task(task, width, glyphs) for task in tasks[-_TASKS:]]
-    return [((f"and {hidden} more", Ink.DIM),), *lines] if hidden > 0 else lines
+    return [((f"and {hidden} more", Style.DIM),), *lines] if hidden > 0 else lines
 
 
-def _task(task: Task, width: int, glyphs: Glyphs) -> Line:
-    name = crop(((shown(task.name), Ink.PLAIN),), max(width // 4, 10), glyphs.cut)
-    lead: Line = (*name, (" " * (max(width // 4, 10) - width_of(name) + 1), Ink.PLAIN))
+def _task(task: ProgressTask, width: int, glyphs: Glyphs) -> Line:
+    name = crop(((shown(task.name), Style.PLAIN),), max(width // 4, 10), glyphs.cut)
+    lead: Line = (*name, (" " * (max(width // 4, 10) - width_of(name) + 1), Style.PLAIN))
     facts = fmt.amount(task.done, task.unit)
     if task.total:
         facts = f"{percent_of(task.done, task.total):>4} of {fmt.amount(task.total, task.unit)}"
     facts += f" {glyphs.sep} {fmt.amount(task.rate, task.unit)}/s" if task.rate else ""
     facts += f" {glyphs.sep} eta {fmt.duration(task.eta_s)}" if task.eta_s is not None else ""
     if not task.total:
-        return (*lead, (facts, Ink.PLAIN))
+        return (*lead, (facts, Style.PLAIN))
     return (
         *lead,
         *_bar(task.done, task.total, width - width_of(lead) - cells(facts) - 1, glyphs),
-        (f" {facts}", Ink.PLAIN),
+        (f" {facts}", Style.PLAIN),
     )
 
 
 def _bar(done: object, total: object, width: int, glyphs: Glyphs) -> Line:
     full, rest = fmt.bar(done, total, min(max(width, 4), _BAR), glyphs)
-    return ((full, Ink.ACCENT), (rest, Ink.DIM))
+    return ((full, Style.ACCENT), (rest, Style.DIM))
 
 
 def _training(view: JobView, width: int, glyphs: Glyphs) -> list[Line]:
     """Return the bar of the steps, the figures of the latest, and the curve of the loss."""
     step, steps = fmt.number(view.step.get("step")), fmt.number(view.step.get("steps"))
     eta = view.step.get("eta_s")
-    facts = f" {percent_of(step, steps):>4}" + (
-        f" {glyphs.sep} eta {fmt.duration(eta)}" if eta else ""
-    )
+    left = f" {glyphs.sep} eta {fmt.duration(eta)}" if eta else ""
+    facts = f" {percent_of(step, steps):>4}{left}"
     bar = _bar(step, steps, width - 9 - cells(facts), glyphs)
-    figures = step_line({k: v for k, v in view.step.items() if k != "eta_s"}, width=width - 9)
+    figures = step_line(view.step, width=width - 9, eta=False)
     return [
-        (("steps    ", Ink.DIM), *bar, (facts, Ink.PLAIN)),
-        (("latest   ", Ink.DIM), *figures),
+        (("steps    ", Style.DIM), *bar, (facts, Style.PLAIN)),
+        (("latest   ", Style.DIM), *figures),
         _curve(view, width, glyphs),
     ]
 
 
 def _curve(view: JobView, width: int, glyphs: Glyphs) -> Line:
-    """Return the loss as a curve, with the figures that people compare it to."""
+    """Return the loss as a curve, and beside it the figures to compare it with."""
     low = view.losses.low
     facts = [f"low {fmt.figure(low)}"] if low is not None else []
-    scores = [e for e in view.evals if e.get("set") == "validation" and e.get("loss") is not None]
-    facts += [f"validation {fmt.figure(scores[-1]['loss'])}"] if scores else []
-    facts += [said(view.checkpoint, "step", "saved at ")] if view.checkpoint else []
+    validation = view.validation
+    facts += [f"validation {fmt.figure(validation['loss'])}"] if validation else []
+    facts += [field(view.checkpoint, "step", "saved at ")] if view.checkpoint else []
     text = f" {glyphs.sep} ".join(facts)
     while facts and width - cells(text) < 40:  # the curve comes first on a narrow terminal
         facts.pop()
         text = f" {glyphs.sep} ".join(facts)
     spark = fmt.sparkline(view.losses.values, min(width - 10 - cells(text), _BAR), glyphs)
-    return (("loss     ", Ink.DIM), (spark, Ink.ACCENT), (f" {text}", Ink.PLAIN))
+    return (("loss     ", Style.DIM), (spark, Style.ACCENT), (f" {text}", Style.PLAIN))

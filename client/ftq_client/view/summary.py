@@ -1,18 +1,18 @@
-"""The closing block of a job: how it ended, what came of it, and what to type next."""
+"""The closing block of a job: how it ended, its results, and what to type next."""
 
 import shlex
 from collections.abc import Mapping
-from typing import Any
 
 from ftq_client.view import format as fmt
-from ftq_client.view.lines import ASCII, Glyphs, Ink, Line, Span, shown
+from ftq_client.view import payloads
+from ftq_client.view.lines import ASCII, Glyphs, Line, Span, Style, shown
 from ftq_client.view.model import JobView
-from ftq_client.view.phrases import METRICS, interval, names, said, where
+from ftq_client.view.phrases import METRICS, Metric, field, names, score, where
 from ftq_shared.states import JobState, Phase
 
 _LABEL = 15  # columns of the labels on the left
 INDENT = 2 + _LABEL  # where the words begin
-# The setting that an error is about, where its code says so.
+# The setting that an error is about, by the error's code.
 _FIELDS = {
     "no_such_model": "model",
     "no_such_dataset": "dataset",
@@ -21,9 +21,9 @@ _FIELDS = {
     "too_slow_on_cpu": "resources.gpus",
 }
 _OUTCOMES = {
-    JobState.SUCCEEDED: ("succeeded", Ink.GOOD),
-    JobState.FAILED: ("failed", Ink.BAD),
-    JobState.CANCELLED: ("cancelled", Ink.WARN),
+    JobState.SUCCEEDED: ("succeeded", Style.GOOD),
+    JobState.FAILED: ("failed", Style.BAD),
+    JobState.CANCELLED: ("cancelled", Style.WARN),
 }
 
 
@@ -40,28 +40,28 @@ def summary_lines(view: JobView, glyphs: Glyphs = ASCII) -> list[Line]:
     lines += _times(view, glyphs)
     if view.state is JobState.SUCCEEDED:
         lines += _results(view)
-    lines += [_row("next", command, Ink.ACCENT) for command in next_commands(view)]
+    lines += [_row("next", command, Style.ACCENT) for command in next_commands(view)]
     return lines
 
 
-def _row(label: str, text: str, ink: Ink = Ink.PLAIN) -> Line:
-    return ((f"  {label:<{_LABEL}}", Ink.DIM), (text, ink))
+def _row(label: str, text: str, style: Style = Style.PLAIN) -> Line:
+    return ((f"  {label:<{_LABEL}}", Style.DIM), (text, style))
 
 
 def _headline(view: JobView, glyphs: Glyphs) -> Line:
     assert view.state is not None
-    word, ink = _OUTCOMES[view.state]
-    sign = {Ink.GOOD: glyphs.good, Ink.BAD: glyphs.bad}.get(ink, glyphs.warn)
+    word, style = _OUTCOMES[view.state]
+    sign = {Style.GOOD: glyphs.good, Style.BAD: glyphs.bad}.get(style, glyphs.warn)
     name = f" {shown(view.name)}" if view.name else ""
     total = view.updated - view.started if view.started else None
     at = f" in {view.phase}" if view.phase and view.state is not JobState.SUCCEEDED else ""
     after = f" after {fmt.duration(total)}" if total is not None else ""
-    return ((f"{sign} {shown(view.job)}{name} {word}{at}", ink), (after, Ink.DIM))
+    return ((f"{sign} {shown(view.job)}{name} {word}{at}", style), (after, Style.DIM))
 
 
 def _failure(view: JobView) -> list[Line]:
     error = view.error
-    code, message = said(error, "code"), said(error, "message")
+    code, message = field(error, "code"), field(error, "message")
     lines = [_row("error", ": ".join(p for p in (code, message) if p) or shown(view.reason))]
     if view.reason and message and view.reason not in message:
         lines.append(_row("reason", shown(view.reason)))
@@ -69,42 +69,43 @@ def _failure(view: JobView) -> list[Line]:
         lines.append(_row("where", place))
     if error.get("nearest"):
         lines.append(_row("nearest", names(error["nearest"])))
-    if hint := said(error, "hint"):
-        lines.append(_row("hint", hint, Ink.STRONG))
+    if hint := field(error, "hint"):
+        lines.append(_row("hint", hint, Style.STRONG))
     return lines
 
 
 def _scores(view: JobView, glyphs: Glyphs) -> list[Line]:
-    """Return a line per figure of the golden set, before and after."""
-    before, after = view.before, view.after
+    """Return a line per score of the golden set, before and after."""
+    before: Mapping[str, object] = view.before
+    after: Mapping[str, object] = view.after
     lines = [
-        _score(name, key, before, after, word, glyphs)
-        for key, name, word in METRICS
-        if before.get(key) is not None or after.get(key) is not None
+        _score(metric, before, after, glyphs)
+        for metric in METRICS
+        if before.get(metric.key) is not None or after.get(metric.key) is not None
     ]
     rows = after.get("rows") or before.get("rows")
     if lines and rows is not None:
-        lines[0] = (*lines[0], (f"  on {fmt.count(rows)} golden rows", Ink.DIM))
+        lines[0] = (*lines[0], (f"  on {fmt.count(rows)} golden rows", Style.DIM))
     return lines
 
 
 def _score(
-    name: str, key: str, before: Mapping[str, Any], after: Mapping[str, Any], word: Any, g: Glyphs
+    metric: Metric, before: Mapping[str, object], after: Mapping[str, object], glyphs: Glyphs
 ) -> Line:
-    ends = [
-        interval(side, key, word) if side.get(key) is not None else "?" for side in (before, after)
-    ]
-    first, last = fmt.number(before.get(key)), fmt.number(after.get(key))
-    better: Span = ("", Ink.PLAIN)
+    start, end = (
+        fmt.UNKNOWN if scores.get(metric.key) is None else score(scores, metric)
+        for scores in (before, after)
+    )
+    first, last = fmt.number(before.get(metric.key)), fmt.number(after.get(metric.key))
+    better: Span = ("", Style.PLAIN)
     if first is not None and last is not None and first != last:
-        good = (last < first) == (key == "loss")
-        better = (f"  {_change(first, last, key)}", Ink.GOOD if good else Ink.WARN)
-    label = _row(name, f"{ends[0]} {g.to} ")
-    return (*label, (ends[1], Ink.STRONG), better)
+        good = (last < first) == (metric.key == "loss")
+        better = (f"  {_change(first, last, metric.key)}", Style.GOOD if good else Style.WARN)
+    return (*_row(metric.name, f"{start} {glyphs.to} "), (end, Style.STRONG), better)
 
 
 def _change(first: float, last: float, key: str) -> str:
-    """Return how far a figure moved: a loss in percent of it, a share in points."""
+    """Return the change of a score: of a loss in percent of `first`, of a share in points."""
     if key == "loss":
         return f"{100 * (last - first) / first:+.0f}%" if first else ""
     return f"{100 * (last - first):+.1f} points"
@@ -117,11 +118,11 @@ def _times(view: JobView, glyphs: Glyphs) -> list[Line]:
 
 
 def _results(view: JobView) -> list[Line]:
-    url = said(view.published, "url")
+    url = field(view.published, "url")
     if not url:
         return [_row("model", "saved with the job's files, not published")]
-    revision = said(view.published, "revision")[:12]
-    return [_row("model", url, Ink.ACCENT), _row("revision", revision)]
+    revision = field(view.published, "revision")[:12]
+    return [_row("model", url, Style.ACCENT), _row("revision", revision)]
 
 
 def next_commands(view: JobView) -> list[str]:
@@ -135,8 +136,8 @@ def next_commands(view: JobView) -> list[str]:
     return [f"ftq retry {job} --set {fix}" if fix else f"ftq retry {job}", f"ftq show {job}"]
 
 
-def _fix(error: Mapping[str, Any]) -> str:
-    """Return the setting that would mend the job, as far as the error says it; else empty."""
+def _fix(error: payloads.Error) -> str:
+    """Return the setting that would mend the job, empty where the error does not name one."""
     field = _FIELDS.get(str(error.get("code")), error.get("field"))
     if field not in (*_FIELDS.values(), "dataset"):
         return ""

@@ -8,26 +8,25 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import click
 
 from ftq_client.view import format as fmt
-from ftq_client.view.lines import Ink, cells, crop, shown, text_of
+from ftq_client.view.lines import Style, cells, crop, shown, text_of
 from ftq_client.view.phrases import percent_of
 
-Row = Mapping[str, Any]
+Row = Mapping[str, object]
 _GAP = "   "
 _SMALLEST = 8  # columns that a cell keeps when the terminal is too narrow
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its head, what stands in it, and how soon it leaves a narrow terminal."""
+    """One column: its head, its cells, and how soon a narrow terminal drops it."""
 
     head: str
     cell: Callable[[Row], str]
-    rank: int = 0  # the highest goes first, 0 stays
+    rank: int = 0  # the highest is dropped first, 0 stays
     right: bool = False  # numbers stand at the right
 
 
@@ -54,13 +53,13 @@ def workers_table(rows: Sequence[Row], *, tty: bool = False, width: int | None =
     return _table(_WORKER_COLUMNS, rows, empty, tty, width)
 
 
-def show_block(record: Mapping[str, Any], *, tty: bool = False) -> str:
+def show_block(record: Mapping[str, object], *, tty: bool = False) -> str:
     """Return one record as labelled lines; sections are indented, empty fields are left out."""
     colours = tty and not os.environ.get("NO_COLOR")
     return "\n".join(_block(record, 0, colours))
 
 
-def _block(record: Mapping[str, Any], depth: int, colours: bool) -> list[str]:
+def _block(record: Mapping[str, object], depth: int, colours: bool) -> list[str]:
     filled = {key: value for key, value in record.items() if value not in (None, "", [], {})}
     pad = max((cells(shown(key)) for key in filled), default=0)
     lines: list[str] = []
@@ -74,9 +73,9 @@ def _block(record: Mapping[str, Any], depth: int, colours: bool) -> list[str]:
     return lines
 
 
-def _value(key: str, value: Any) -> str:
-    if key in ("created", "ended") and fmt.number(value) is not None:
-        return fmt.moment(value)
+def _value(key: str, value: object) -> str:
+    if key in ("created", "ended") and (seconds := fmt.number(value)) is not None:
+        return fmt.moment(seconds)
     if key.endswith("_s") and fmt.number(value) is not None:
         return fmt.duration(value)
     return ", ".join(map(shown, value)) if isinstance(value, list | tuple) else shown(value)
@@ -102,7 +101,7 @@ def _table(
 
 
 def _squeeze(widths: dict[Column, int], width: int) -> None:
-    """Make the table fit: columns of the highest rank go, then the widest cells are cut."""
+    """Make the table fit: drop the columns of the highest rank, then cut the widest cells."""
 
     def total() -> int:
         return sum(widths.values()) + len(_GAP) * (len(widths) - 1)
@@ -115,7 +114,7 @@ def _squeeze(widths: dict[Column, int], width: int) -> None:
 
 
 def _aligned(text: str, column: Column, width: int) -> str:
-    text = text_of(crop(((text, Ink.PLAIN),), width))
+    text = text_of(crop(((text, Style.PLAIN),), width))
     return text.rjust(width) if column.right else _left(text, width)
 
 
@@ -193,7 +192,7 @@ def _running(row: Row) -> str:
     return ", ".join(shown(j.get("job", j) if isinstance(j, Mapping) else j) for j in jobs)
 
 
-def _listed(row: Row, key: str) -> list[Any]:
+def _listed(row: Row, key: str) -> list[object]:
     value = row.get(key)
     return list(value) if isinstance(value, list | tuple) else []
 

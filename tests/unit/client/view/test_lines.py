@@ -1,4 +1,4 @@
-"""Lines of inked text: width, wrapping, escaping."""
+"""Lines of styled text: width, wrapping, escaping."""
 
 import pytest
 from hypothesis import given
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ftq_client.view.lines import (
     ASCII,
     UNICODE,
-    Ink,
+    Style,
     cells,
     crop,
     glyphs_for,
@@ -17,7 +17,7 @@ from ftq_client.view.lines import (
     wrap,
 )  # fmt: skip
 
-LINES = st.lists(st.tuples(st.text(max_size=40), st.sampled_from(Ink)), max_size=6).map(tuple)
+LINES = st.lists(st.tuples(st.text(max_size=40), st.sampled_from(Style)), max_size=6).map(tuple)
 
 
 @given(LINES, st.integers(4, 80))
@@ -37,24 +37,24 @@ def test_cropping_fits_and_keeps_the_start(line, width) -> None:
         assert text_of(line).startswith(text_of(short)[:-1])
 
 
-def test_wrapping_breaks_between_words_and_keeps_inks() -> None:
-    line = (("one two ", Ink.PLAIN), ("three four", Ink.BAD))
+def test_wrapping_breaks_between_words_and_keeps_styles() -> None:
+    line = (("one two ", Style.PLAIN), ("three four", Style.BAD))
     assert wrap(line, 10, indent=2) == [
-        (("one two", Ink.PLAIN),),
-        (("  ", Ink.PLAIN), ("three", Ink.BAD)),
-        (("  ", Ink.PLAIN), ("four", Ink.BAD)),
+        (("one two", Style.PLAIN),),
+        (("  ", Style.PLAIN), ("three", Style.BAD)),
+        (("  ", Style.PLAIN), ("four", Style.BAD)),
     ]
 
 
 def test_a_separator_does_not_begin_a_line() -> None:
-    rows = wrap((("7,473 rows · question", Ink.PLAIN),), 13)
+    rows = wrap((("7,473 rows · question", Style.PLAIN),), 13)
     assert [text_of(row) for row in rows] == ["7,473 rows ·", "question"]
 
 
 def test_wide_and_combining_characters_are_measured() -> None:
     assert cells("日本") == 4
     assert cells("e\u0301") == 1
-    assert [text_of(row) for row in wrap((("日本語", Ink.PLAIN),), 4)] == ["日本", "語"]
+    assert [text_of(row) for row in wrap((("日本語", Style.PLAIN),), 4)] == ["日本", "語"]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import io
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
 from hypothesis import given, settings
@@ -29,7 +29,7 @@ def console_of(stream: io.StringIO, width: int = 100, **more: object) -> Console
 
 def played(events: Iterable[Event], width: int = 100, **more: object) -> str:
     stream = io.StringIO()
-    with LiveView(console_of(stream, width), **more) as view:
+    with closing(LiveView(console_of(stream, width), **more)) as view:
         for event in events:
             view.event(event)
     return stream.getvalue()
@@ -74,7 +74,7 @@ def test_the_terminal_is_given_back() -> None:
 
 def test_an_exception_gives_the_terminal_back() -> None:
     stream = io.StringIO()
-    with suppress(RuntimeError), LiveView(console_of(stream)) as view:
+    with suppress(RuntimeError), closing(LiveView(console_of(stream))) as view:
         view.event(next(story()))
         raise RuntimeError
     assert stream.getvalue().rindex("\x1b[?25h") > stream.getvalue().rindex("\x1b[?25l")

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from tests.unit.client.view.story import JOB, Teller, phase, refused, story
 from tests.unit.client.view.strategies import histories
 
-from ftq_client.view.model import KEPT, JobView, Mark
-from ftq_client.view.series import Series
+from ftq_client.view.format import seconds_of
+from ftq_client.view.model import KEPT_TASKS, JobView, Mark, Series
 from ftq_shared.events import Event
 from ftq_shared.states import JobState, Phase
 
@@ -24,21 +24,15 @@ def test_a_whole_job() -> None:
     view = after(story(steps=30))
     assert view.state is JobState.SUCCEEDED
     assert view.terminal
-    assert view.exit_code == 0
     assert [mark.mark for mark in view.phases.values()] == [Mark.DONE] * 4
     assert view.phases[Phase.PUBLISH].seconds == 9.4
-    assert list(view.checks) == ["model", "dataset", "licence", "task", "target", "disk"]
-    assert view.dataset["rows"] == 7473
-    assert view.golden["rows"] == 1000
-    assert next(iter(view.cleaning)) == "empty_field"
-    assert view.resolved["train.epochs"]["value"] == 2
     assert view.step["step"] == 30
     assert len(view.losses.points) == 30
     assert (view.before["loss"], view.after["loss"]) == (2.3104, 0.6213)
+    assert view.validation["step"] == 30
     assert view.checkpoint["step"] == 30
-    assert list(view.verifications) == ["reload", "hashes"]
     assert view.published["url"].endswith("me/qwen-gsm8k")
-    assert (view.host, view.attempt, view.warnings) == ("gpu-03", 1, 1)
+    assert (view.host, view.attempt) == ("gpu-03", 1)
     assert not view.waiting
     assert not view.tasks
 
@@ -46,7 +40,6 @@ def test_a_whole_job() -> None:
 def test_a_refused_job_keeps_its_error() -> None:
     view = after(refused())
     assert view.state is JobState.FAILED
-    assert view.exit_code == 5
     assert view.error["nearest"][0] == "Qwen/Qwen3-0.6B"
     assert view.phases[Phase.VALIDATE].mark is Mark.FAILED
 
@@ -74,7 +67,6 @@ def test_a_retry_clears_how_it_ended() -> None:
     view = after([*events, Teller()("state", state="queued")])
     assert view.state is JobState.QUEUED
     assert not view.error
-    assert view.exit_code is None
     assert view.phases[Phase.VALIDATE].mark is Mark.PENDING
 
 
@@ -94,7 +86,7 @@ def test_progress_tells_rate_and_time_left() -> None:
 @given(histories)
 def test_no_history_is_too_odd(events: list[Event]) -> None:
     view = after(events)
-    assert view.seq == max((event.seq for event in events), default=0)
+    assert view.updated == max([0.0, *(seconds_of(event.time) for event in events)])
     # Nothing was changed in the events themselves, and they still travel.
     assert all(json.loads(event.to_json()) for event in events)
 
@@ -102,11 +94,10 @@ def test_no_history_is_too_odd(events: list[Event]) -> None:
 def test_what_is_kept_is_bounded() -> None:
     tell = Teller()
     view = JobView(JOB)
-    for n in range(KEPT + 50):
-        view.apply(tell("check", name=f"c{n}", ok=True, message=""))
-        view.apply(tell("eval", set="validation", when="during"))
+    for n in range(KEPT_TASKS + 50):
         view.apply(tell("progress", task=f"t{n}", done=1, unit="rows"))
-    assert len(view.checks) == len(view.evals) == len(view.tasks) == KEPT
+    assert len(view.tasks) == KEPT_TASKS
+    assert next(iter(view.tasks)) == "t50"
 
 
 @given(st.lists(st.tuples(st.integers(0, 9999), st.none() | st.floats(-10, 10)), max_size=400))
