@@ -59,16 +59,29 @@ def test_every_counter_of_a_record_is_in_the_table_and_starts_as_it_says() -> No
     assert all(f"'{name}'" in lua for name, _ in rows)
 
 
-def test_the_way_of_a_job_is_at_most_ten_files_that_exist() -> None:
-    steps = re.findall(
-        r"^(\d+)\. `([^`]+)`", section(TEXT, "## A job's way, in ten files"), re.MULTILINE
-    )
-    numbers = [int(number) for number, _ in steps]
-    assert numbers[0] == 1
-    assert all(b == a + 1 for a, b in pairwise(numbers))
-    assert 5 <= len(steps) <= 10
-    for _, file in steps:
-        assert (ROOT / file).is_file(), file
+SPINE = re.findall(
+    r"^\| \(?(\d+)\)? \| `([^`]+)` \| .* \| (?:`(\w+)`|the terminal) \|$",
+    section(TEXT, "## The spine: from `ftq submit` to a printed step"),
+    re.MULTILINE,
+)
+
+
+def test_the_spine_passes_few_files_and_numbers_each_once() -> None:
+    numbers: dict[str, int] = {}
+    for number, file, _ in SPINE:
+        assert numbers.setdefault(file, len(numbers) + 1) == int(number), file
+    assert 15 < len(numbers) <= 24
+    assert SPINE[-1][2] == ""
+
+
+@pytest.mark.parametrize(("here", "following"), list(pairwise(SPINE)), ids=lambda row: row[1])
+def test_each_file_of_the_spine_hands_on_to_the_next(
+    here: tuple[str, str, str], following: tuple[str, str, str]
+) -> None:
+    _, file, name = here
+    for path in (file, following[1]):
+        text = (ROOT / path).read_text()
+        assert re.search(rf"(?<!\w){name}(?!\w)", text), f"{path} knows nothing of {name}"
 
 
 def test_every_path_that_is_named_exists() -> None:
