@@ -54,12 +54,10 @@ class HostRecord:
 
     @property
     def queue(self) -> str:
-        """Its own Celery queue."""
         return keys.host_queue(self.name, self.instance)
 
     @classmethod
     def from_hash(cls, raw: Mapping[str, str], now_ms: float) -> "HostRecord":
-        """Read a Redis hash."""
         running = json.loads(raw.get("running") or "{}")
         return cls(
             name=raw["name"],

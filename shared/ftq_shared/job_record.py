@@ -141,7 +141,6 @@ class JobRecord:
 
     @property
     def inputs(self) -> tuple[InputFile, ...]:
-        """The files that travel with the job."""
         raw = json.loads(self.summary.get("inputs") or "[]")
         return tuple(InputFile.from_json(entry) for entry in raw)
 

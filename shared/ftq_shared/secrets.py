@@ -92,7 +92,6 @@ class FleetKey:
 
     @property
     def fingerprint(self) -> str:
-        """What people compare; see `fingerprint`."""
         return fingerprint(self.public)
 
     def _open(self, box: bytes) -> bytes:

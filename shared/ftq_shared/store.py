@@ -78,7 +78,6 @@ class JobStore:
         }
 
     def _run(self, name: str, job: str, *args: Any, extra_keys: Sequence[str] = ()) -> Any:
-        """Run a script on one job's keys."""
         names = [keys.job(job), keys.events(job), keys.kept(job), keys.secret(job)]
         return self._scripts[name](keys=[*names, keys.inputs(job), *extra_keys], args=[job, *args])
 
@@ -286,7 +285,6 @@ class JobStore:
         error: ErrorInfo | None = None,
         fields: Mapping[str, str] | None = None,
     ) -> Literal["ok", "stale"]:
-        """End the phase, or the job."""
         stored, exit_code = ending(outcome, error, fields)
         answer: Literal["ok", "stale"] = self._run(
             "finish", job, token, outcome, next_phase or "", json.dumps(stored), exit_code

@@ -50,7 +50,6 @@ class Call:
 
     @property
     def revision(self) -> str:
-        """The revision of the path, main without one."""
         return self.params.get("rev") or MAIN
 
     def flag(self, name: str) -> bool:
@@ -188,7 +187,6 @@ class Routes:
         return register
 
     def extend(self, others: Iterable["Routes"]) -> None:
-        """Append the routes of other tables."""
         for other in others:
             self._routes += other._routes
 

@@ -81,7 +81,6 @@ class LiveView:
         atexit.register(self.close)
 
     def event(self, event: Event) -> None:
-        """Show one event."""
         with self._lock:
             view = self._jobs.get(event.job) or self._new_job(event.job)
             age = time.time() - seconds_of(event.time)

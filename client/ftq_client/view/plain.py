@@ -54,7 +54,6 @@ class PlainView:
         self._closed = False
 
     def event(self, event: Event) -> None:
-        """Write one event."""
         if event.job not in self._jobs:
             self._jobs[event.job] = JobView(event.job, self._names.get(event.job, ""))
         view = self._jobs[event.job]
@@ -108,7 +107,6 @@ class JsonView:
         self._stream = stream
 
     def event(self, event: Event) -> None:
-        """Write one event."""
         line = event.to_json()
         try:
             line.encode(getattr(self._stream, "encoding", None) or "utf-8")

@@ -46,7 +46,6 @@ class Layout:
 
     @property
     def names(self) -> list[str]:
-        """The configs' names."""
         return list(self.configs)
 
 

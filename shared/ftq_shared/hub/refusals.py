@@ -20,11 +20,9 @@ class Refusals:
         self.has_token = has_token
 
     def page(self, kind: Kind, repo: str) -> str:
-        """Return the address of a repo's page."""
         return f"{self.endpoint}/{'datasets/' if kind == 'dataset' else ''}{repo}"
 
     def give_token(self) -> str:
-        """Say how to give a token."""
         return _HOW.format(endpoint=self.endpoint)
 
     def translate(
@@ -132,7 +130,6 @@ class Refusals:
         )
 
     def no_token(self, repo: str) -> Refused:
-        """Writing needs a token."""
         return Refused(
             f"no token was given, and publishing to {repo} needs one that may write",
             code="no_token",
@@ -140,7 +137,6 @@ class Refusals:
         )
 
     def no_write(self, repo: str, why: str) -> Refused:
-        """The token cannot write to the target."""
         return Refused(
             f"no write access to {repo}: {why}",
             code="no_write_access",

@@ -79,7 +79,6 @@ class MemoryBroker:
         self._run_id, self._started = run_id, self._clock()
 
     def server(self) -> Server:
-        """Return which start this is."""
         return Server(self._run_id, self._clock() - self._started)
 
 

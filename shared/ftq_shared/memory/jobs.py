@@ -34,7 +34,6 @@ class MemoryJob:
     kept: list[int] = field(default_factory=list)  # numbers of the milestones
 
     def seen(self) -> JobRecord:
-        """Return the whole record."""
         inner = {
             "max_attempts": self.max_attempts,
             "tries": self.tries,
@@ -49,7 +48,6 @@ class MemoryJob:
         return replace(self.record, summary={**self.record.summary, **text})
 
     def lease(self) -> Lease:
-        """Return what the record says of its lease."""
         it = self.record
         return Lease(
             it.id,
@@ -65,7 +63,6 @@ class MemoryJob:
         )
 
     def holds(self, token: str) -> bool:
-        """Return whether `token` is the job's."""
         return token != "" and token == self.record.token
 
     def ended(self, token: str) -> bool:
@@ -77,7 +74,6 @@ class MemoryJob:
         self.record = replace(record, version=record.version + 1)
 
     def note(self, **texts: str) -> None:
-        """Write fields of the summary."""
         self.record = replace(self.record, summary={**self.record.summary, **texts})
 
     def append(self, body: str, *, keep: bool) -> None:
@@ -94,7 +90,6 @@ class MemoryJob:
         self.lines.append(event.to_json())
 
     def _next(self, keep: bool) -> int:
-        """Return the next event's number."""
         number = self.record.seq + 1
         self.record = replace(self.record, seq=number)
         if keep:
@@ -151,7 +146,6 @@ class Held:
         job.put(replace(free, last_token=it.token))
 
     def to_queue(self, job: MemoryJob, phase: Phase, reason: str | None = None) -> None:
-        """Let the job wait for a place for a phase."""
         job.put(replace(job.record, state=JobState.QUEUED, phase=phase))
         job.note(queued_ms=str(self.now_ms))
         job.say(EventType.STATE, self.now_ms, state="queued", reason=reason)
@@ -159,7 +153,6 @@ class Held:
     def end(
         self, job: MemoryJob, state: JobState, exit_code: int, reason: str | None = None
     ) -> None:
-        """End the job."""
         it = replace(job.record, state=state, ended_ms=self.now_ms, exit_code=exit_code)
         job.put(it)
         job.sealed = ""

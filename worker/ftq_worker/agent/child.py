@@ -79,7 +79,6 @@ class Child:
         self.ended = True
 
     def close(self) -> None:
-        """Give the descriptors back."""
         with self._lock:
             for fd in (self.ended_fd, self._control, self.events.fd):
                 with contextlib.suppress(OSError):
@@ -128,7 +127,6 @@ class ColdChild(Child):
         os.close(write)
 
     def status(self) -> int | None:
-        """Return the exit code."""
         return self._process.wait(timeout=5)
 
 

@@ -61,7 +61,6 @@ class ControlChannel:
                 stopping.wait(AGAIN_S)
 
     def handle(self, message: ControlMessage) -> None:
-        """Act on one message."""
         if message.get("drain") == self._services.host:
             self._on_drain()  # asks the broker: only who may write a host's record may drain it
         if "cancel" in message:

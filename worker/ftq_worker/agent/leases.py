@@ -88,7 +88,6 @@ class LeaseKeeper:
             self._pass_on(runs[job], job, answer)
 
     def _pass_on(self, run: Owned, job: str, answer: str) -> None:
-        """Act on the answer for one lease."""
         if answer == "stale":
             log.warning(
                 "lost %s: its token is stale", job, extra={"action": "lease_lost", "job": job}

@@ -262,7 +262,6 @@ class Agent:
 
 
 def _services(config: HostConfig, settings: Settings, store: JobStore, supervisor: int) -> Services:
-    """Return what every run uses."""
     root, _ = open_storage(config.storage)
     return Services(
         host=config.name,

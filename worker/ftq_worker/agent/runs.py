@@ -149,7 +149,6 @@ class RunPool:
         return True
 
     def _work(self, run: PhaseRun) -> None:
-        """Carry a run to its end."""
         job = run.record.id
         try:
             if not self._start_over(run) and not self._ended_before(run):

@@ -60,7 +60,6 @@ class Watchdog:
                 os.killpg(0, signal.SIGKILL)
 
     def _handle(self, line: bytes) -> None:
-        """Act on one control message."""
         match read_control(line):
             case Secrets(values):
                 self.secrets = values
@@ -75,7 +74,6 @@ class Watchdog:
                 assert_never(never)
 
     def _extend(self, lease: LeaseTimes) -> None:
-        """Take a renewed lease."""
         now = time.monotonic()
         # 0 would turn the timer off: a lease that came too late ends us at once.
         signal.setitimer(signal.ITIMER_REAL, max(0.001, lease.until - now))

@@ -38,7 +38,6 @@ class Printer:
         self._seq = 0
 
     def __call__(self, type_: EventType, /, **data: Any) -> None:
-        """Print one event."""
         body = make_body(type_, data, attempt=1, host="", phase=self._phase)
         self._seq += 1
         line = f'{{"v":1,"job":"{JOB}","seq":{self._seq},{body[1:]}'

@@ -75,11 +75,9 @@ class Tally:
         self._counts = {rule: _Count() for rule in Rule}
 
     def add(self, rule: Rule, row: Row, field_name: str = "", what: str = "") -> None:
-        """Count one row under a rule."""
         self.count(rule, 1, [row_example(row, field_name, what or REASONS[rule])])
 
     def count(self, rule: Rule, rows: int, examples: Iterable[RowExample] = ()) -> None:
-        """Count several rows under a rule."""
         counted = self._counts[rule]
         counted.rows += rows
         counted.examples.extend(list(examples)[: EXAMPLES - len(counted.examples)])
@@ -89,11 +87,9 @@ class Tally:
         return 0 if rule is Rule.CONTROL_CHARACTERS else self._counts[rule].rows
 
     def changed(self, rule: Rule) -> int:
-        """Return how many rows a rule touched."""
         return self._counts[rule].rows
 
     def examples(self) -> list[RowExample]:
-        """Return a few examples over all rules."""
         return [e for count in self._counts.values() for e in count.examples][:EXAMPLES]
 
     def left(self) -> int:

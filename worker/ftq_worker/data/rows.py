@@ -18,7 +18,6 @@ class Row:
     problem: str = ""  # why it cannot be read
 
     def where(self) -> Where:
-        """Return its place, as errors name it."""
         where: Where = {"file": self.file, "row": self.number}
         if self.line is not None:
             where["line"] = self.line

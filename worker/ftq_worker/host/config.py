@@ -30,27 +30,22 @@ class HostConfig:
 
     @property
     def agent_socket(self) -> Path:
-        """Where the agent listens."""
         return Path(self.run_dir) / "agent.sock"
 
     @property
     def zygote_socket(self) -> Path:
-        """Where the zygote listens."""
         return Path(self.run_dir) / "zygote.sock"
 
     @property
     def agent_heartbeat(self) -> Path:
-        """The agent's heartbeat."""
         return Path(self.run_dir) / "agent.heartbeat"
 
     @property
     def celery_heartbeat(self) -> Path:
-        """The Celery worker's heartbeat."""
         return Path(self.run_dir) / "celery.heartbeat"
 
     @property
     def zygote_heartbeat(self) -> Path:
-        """The zygote's heartbeat."""
         return Path(self.run_dir) / "zygote.heartbeat"
 
     @property
@@ -64,12 +59,10 @@ class HostConfig:
         return Path(self.run_dir) / "phases.json"
 
     def dumps(self) -> str:
-        """Return it as text."""
         return json.dumps(asdict(self))
 
     @classmethod
     def loads(cls, text: str) -> Self:
-        """Read what `dumps` wrote."""
         raw = json.loads(text)
         return cls(**raw | {"gpus": tuple(Gpu(**gpu) for gpu in raw["gpus"])})
 

@@ -40,12 +40,10 @@ class ChildRequest:
     fresh_after: int = 0  # checkpoints of tokens up to this number are not resumed from
 
     def dumps(self) -> str:
-        """Return it as JSON on one line."""
         return json.dumps(asdict(self))
 
     @classmethod
     def loads(cls, text: str | bytes) -> Self:
-        """Read what `dumps` wrote."""
         raw = json.loads(text)
         return cls(**raw | {"gpus": tuple(raw["gpus"])})
 

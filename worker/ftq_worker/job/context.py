@@ -112,7 +112,6 @@ class SoleOwner:
         """Do nothing."""
 
     def try_lock(self, what: str) -> str:
-        """Return '': it is ours."""
         return ""
 
 
@@ -168,11 +167,9 @@ class PhaseContext:
         self.emit(EventType.RESOLVED, field=field_name, value=value, reason=reason)
 
     def check(self, name: str, ok: bool, message: str, hint: str = "") -> None:
-        """Emit the result of one validation."""
         self.emit(
             EventType.CHECK, name=name, ok=ok, message=message, **({"hint": hint} if hint else {})
         )
 
     def warn(self, message: str, hint: str = "") -> None:
-        """Emit a warning: the job goes on."""
         self.emit(EventType.WARNING, message=message, **({"hint": hint} if hint else {}))

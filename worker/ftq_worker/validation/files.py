@@ -16,9 +16,7 @@ class ModelFiles(Protocol):
     """What the checks read of a model."""
 
     @property
-    def name(self) -> str:
-        """What to call it in messages."""
-        ...
+    def name(self) -> str: ...
 
     @property
     def sizes(self) -> Mapping[str, int]:
