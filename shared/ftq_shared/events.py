@@ -18,6 +18,10 @@ from ftq_shared.states import Phase
 
 SCHEMA_VERSION = 1
 
+# What an event carries. EVENTS documents the fields of each type; an event of a newer worker, or a
+# damaged one, may lack any and hold any value: a reader takes what it finds.
+Data = Mapping[str, object]
+
 
 class EventType(StrEnum):
     """Every type of event; `EVENTS` says what each one carries."""
@@ -262,7 +266,7 @@ class Event:
     time: str  # RFC 3339, UTC, milliseconds
     phase: Phase | None
     type: EventType
-    data: dict[str, Any]  # the fields that EVENTS documents for the type
+    data: Mapping[str, Any]  # the fields that EVENTS documents for the type; read it as Data
 
     def to_json(self) -> str:
         """Return the event as one line of JSON, without the line's end."""
@@ -281,7 +285,7 @@ class Event:
             phase=Phase(raw["phase"]) if raw.get("phase") else None,
             type=EventType(raw["type"]),
             # Lua's cjson cannot tell an empty object from an empty list.
-            data=raw["data"] or {},
+            data=raw["data"] if isinstance(raw["data"], dict) else {},
         )
 
 

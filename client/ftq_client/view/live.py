@@ -16,7 +16,6 @@ from rich.control import Control
 from rich.live import Live
 from rich.segment import ControlType, Segment
 
-from ftq_client.view import payloads
 from ftq_client.view.format import amount, clock, seconds_of
 from ftq_client.view.lines import (
     Glyphs,
@@ -36,7 +35,7 @@ from ftq_client.view.phrases import Phrase, parts_line, step_line, took
 from ftq_client.view.region import compact_lines, region_lines
 from ftq_client.view.summary import INDENT, summary_lines
 from ftq_client.view.wording import found_nothing, phrase
-from ftq_shared.events import Event, EventType
+from ftq_shared.events import Data, Event, EventType
 
 BUNDLE_S = 0.03  # the events of a burst that come within this time are drawn together
 _NAMED = 12  # columns of a job's id in front of its lines, where there are several
@@ -227,7 +226,7 @@ def _lines_of(
     event: Event,
     view: JobView,
     unfinished: set[str],
-    waiting: payloads.Waiting,
+    waiting: Data,
     width: int,
     glyphs: Glyphs,
 ) -> list[Line]:
@@ -239,7 +238,7 @@ def _lines_of(
             return [line for words in new for line in _laid_out(event, words, width, glyphs)]
         case EventType.STATE if view.terminal:
             return []  # the summary says how the job ended
-        case EventType.STATE if not payloads.read(event, payloads.State).get("reason"):
+        case EventType.STATE if not event.data.get("reason"):
             return []
         case EventType.WAITING if waiting == view.waiting:
             return []
@@ -280,7 +279,7 @@ def _gutter(event: Event, sign: Span, subject: str, width: int) -> Line:
     return (*spans, (f"{sign[0]} ", sign[1]), (f"{subject:<{_SUBJECT}} ", style))
 
 
-def _step(event: Event, data: payloads.Step, width: int, glyphs: Glyphs) -> Line:
+def _step(event: Event, data: Data, width: int, glyphs: Glyphs) -> Line:
     start: Line = (*_gutter(event, (glyphs.point, Style.DIM), "", width)[:-1], ("step ", Style.DIM))
     return (*start, *step_line(data, width=width - width_of(start), pad=True))
 

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ftq_client.view import payloads
 from ftq_client.view.format import number, seconds_of
-from ftq_shared.events import Event, EventType
+from ftq_shared.events import Data, Event, EventType
 from ftq_shared.states import JobState, Phase
 
 KEPT_TASKS = 500  # of one job, so that no job can fill the memory
@@ -110,17 +109,17 @@ class JobView:
     started: float | None = None  # time of the first event, in seconds since 1970
     updated: float = 0.0  # time of the latest event
     phases: dict[Phase, PhaseMark] = field(default_factory=lambda: {p: PhaseMark() for p in Phase})
-    waiting: payloads.Waiting = field(default_factory=payloads.Waiting)  # empty unless it waits
+    waiting: Data = field(default_factory=dict)  # empty unless it waits
     tasks: dict[str, ProgressTask] = field(default_factory=dict)  # of the current phase, by name
     idle_rules: int = 0  # cleaning rules that found nothing, until another event comes
-    step: payloads.Step = field(default_factory=payloads.Step)  # the latest step
+    step: Data = field(default_factory=dict)  # the latest step
     losses: Series = field(default_factory=Series)
-    validation: payloads.Eval = field(default_factory=payloads.Eval)  # the latest that has a loss
-    before: payloads.Eval = field(default_factory=payloads.Eval)  # the golden set's scores
-    after: payloads.Eval = field(default_factory=payloads.Eval)
-    checkpoint: payloads.Checkpoint = field(default_factory=payloads.Checkpoint)  # the latest
-    published: payloads.Published = field(default_factory=payloads.Published)
-    error: payloads.Error = field(default_factory=payloads.Error)
+    validation: Data = field(default_factory=dict)  # the latest that has a loss
+    before: Data = field(default_factory=dict)  # the golden set's scores
+    after: Data = field(default_factory=dict)
+    checkpoint: Data = field(default_factory=dict)  # the latest
+    published: Data = field(default_factory=dict)
+    error: Data = field(default_factory=dict)
     reason: str = ""  # why it ended, where its last state gives a reason
 
     def apply(self, event: Event) -> None:
@@ -132,6 +131,15 @@ class JobView:
         self.phase = event.phase or self.phase
         if event.type is not EventType.CLEANING:
             self.idle_rules = 0
+        match event.type:
+            case EventType.WAITING:
+                self.waiting = event.data
+            case EventType.CHECKPOINT:
+                self.checkpoint = event.data
+            case EventType.PUBLISHED:
+                self.published = event.data
+            case EventType.ERROR:
+                self.error = event.data
         if handler := _HANDLERS.get(event.type):
             handler(self, event)
 
@@ -146,9 +154,9 @@ class JobView:
 
 
 def _state(view: JobView, event: Event) -> None:
-    data = payloads.read(event, payloads.State)
+    data = event.data
     try:
-        view.state = JobState(data.get("state", ""))
+        view.state = JobState(str(data.get("state")))
     except ValueError:  # a state of a newer version: shown as a line, not understood
         return
     if view.state is not JobState.QUEUED:
@@ -175,10 +183,6 @@ def _end(view: JobView) -> None:
         current.mark = Mark.FAILED
 
 
-def _waiting(view: JobView, event: Event) -> None:
-    view.waiting = payloads.read(event, payloads.Waiting)
-
-
 def _phase_started(view: JobView, event: Event) -> None:
     view.tasks, view.waiting = {}, {}
     if event.phase is None:
@@ -196,13 +200,13 @@ def _phase_started(view: JobView, event: Event) -> None:
 def _phase_finished(view: JobView, event: Event) -> None:
     view.tasks = {}
     if event.phase:
-        seconds = payloads.read(event, payloads.PhaseFinished).get("seconds")
+        seconds = event.data.get("seconds")
         mark = view.phases[event.phase]
         mark.mark, mark.seconds = Mark.DONE, number(seconds)
 
 
 def _cleaning(view: JobView, event: Event) -> None:
-    data = payloads.read(event, payloads.Cleaning)
+    data = event.data
     rows = number(data.get("rows_in"))
     # A rule that changes rows and drops none has examples of what it found.
     if rows is not None and rows == number(data.get("rows_out")) and not data.get("examples"):
@@ -210,7 +214,7 @@ def _cleaning(view: JobView, event: Event) -> None:
 
 
 def _progress(view: JobView, event: Event) -> None:
-    data = payloads.read(event, payloads.Progress)
+    data = event.data
     name, done = str(data.get("task")), number(data.get("done")) or 0.0
     unit, total = str(data.get("unit") or ""), number(data.get("total"))
     task = view.tasks.get(name)
@@ -224,14 +228,14 @@ def _progress(view: JobView, event: Event) -> None:
 
 
 def _step(view: JobView, event: Event) -> None:
-    view.step = payloads.read(event, payloads.Step)
+    view.step = event.data
     at = number(view.step.get("step"))
     if at is not None:
         view.losses.add(int(at), view.step.get("loss"))
 
 
 def _eval(view: JobView, event: Event) -> None:
-    data = payloads.read(event, payloads.Eval)
+    data = event.data
     match data.get("set"), data.get("when"):
         case "validation", _ if data.get("loss") is not None:
             view.validation = data
@@ -241,35 +245,19 @@ def _eval(view: JobView, event: Event) -> None:
             view.after = data
 
 
-def _checkpoint(view: JobView, event: Event) -> None:
-    view.checkpoint = payloads.read(event, payloads.Checkpoint)
-
-
 def _resumed(view: JobView, event: Event) -> None:
-    at = number(payloads.read(event, payloads.Resumed).get("step"))
+    at = number(event.data.get("step"))
     if at is not None:
         view.losses.rewind(int(at))
 
 
-def _published(view: JobView, event: Event) -> None:
-    view.published = payloads.read(event, payloads.Published)
-
-
-def _error(view: JobView, event: Event) -> None:
-    view.error = payloads.read(event, payloads.Error)
-
-
 _HANDLERS: dict[EventType, Callable[[JobView, Event], None]] = {
     EventType.STATE: _state,
-    EventType.WAITING: _waiting,
     EventType.PHASE_STARTED: _phase_started,
     EventType.PHASE_FINISHED: _phase_finished,
     EventType.CLEANING: _cleaning,
     EventType.PROGRESS: _progress,
     EventType.STEP: _step,
     EventType.EVAL: _eval,
-    EventType.CHECKPOINT: _checkpoint,
     EventType.RESUMED: _resumed,
-    EventType.PUBLISHED: _published,
-    EventType.ERROR: _error,
 }

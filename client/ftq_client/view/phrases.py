@@ -1,12 +1,12 @@
 """Pieces of text that several views share: parts side by side, scores, places, a step's line."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from ftq_client.view import format as fmt
-from ftq_client.view import payloads
 from ftq_client.view.lines import Glyphs, Line, Span, Style, shown, width_of
+from ftq_shared.events import Data
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def parts_line(glyphs: Glyphs, *parts: str, first: Style = Style.PLAIN) -> Line:
     return ((there[0], first), *rest) if there else ()
 
 
-def field(data: Mapping[str, object], key: str, before: str = "", after: str = "") -> str:
+def field(data: Data, key: str, before: str = "", after: str = "") -> str:
     """Return a field as shown text between `before` and `after`, empty when it has no value."""
     value = data.get(key)
     return f"{before}{shown(value)}{after}" if value not in (None, "", [], {}) else ""
@@ -75,14 +75,17 @@ METRICS = (
 )
 
 
-def score(scores: Mapping[str, object], metric: Metric) -> str:
-    """Return one score of a `payloads.Eval`, with its 95 % interval where it has one."""
-    low, high = scores.get(f"{metric.key}_low"), scores.get(f"{metric.key}_high")
-    ends = f" [{metric.text(low)}, {metric.text(high)}]" if None not in (low, high) else ""
-    return metric.text(scores.get(metric.key)) + ends
+def score(scores: Data, metric: Metric) -> str:
+    """Return one score of an `eval` event, with its 95 % interval where it has one."""
+    text = metric.text(scores.get(metric.key))
+    interval = (f"{metric.key}_low", f"{metric.key}_high")
+    ends = [
+        metric.text(scores[end]) for end in interval if end in scores and scores[end] is not None
+    ]
+    return f"{text} [{', '.join(ends)}]" if len(ends) == 2 else text
 
 
-def where(data: payloads.Error) -> str:
+def where(data: Data) -> str:
     """Return where an error was found: those of file, line, row and field that it names."""
     parts = (
         field(data, "file"),
@@ -100,9 +103,7 @@ class _Figure(NamedTuple):
     spans: tuple[Span, ...]
 
 
-def step_line(
-    data: payloads.Step, *, width: int | None = None, pad: bool = False, eta: bool = True
-) -> Line:
+def step_line(data: Data, *, width: int | None = None, pad: bool = False, eta: bool = True) -> Line:
     """Return `12/300  loss 1.8300  lr 2.0e-04 ...` in at most `width` columns.
 
     `pad` gives figures a fixed width, so that a run's lines stand in columns; without `eta` the
@@ -132,7 +133,7 @@ def _fitting(figures: list[_Figure], width: int) -> list[_Figure]:
     return figures
 
 
-def _figures(data: payloads.Step, pad: bool) -> list[_Figure]:
+def _figures(data: Data, pad: bool) -> list[_Figure]:
     bad = data.get("nonfinite") or ()
     nonfinite = bad if isinstance(bad, list | tuple) else ()
 

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from typing import TextIO
 
-from ftq_client.view import payloads
 from ftq_client.view.format import clock, number, seconds_of
 from ftq_client.view.lines import ASCII, Style, shown, text_of, write_line, write_note
 from ftq_client.view.model import JobView
@@ -74,7 +73,7 @@ class PlainView:
 
     def _due(self, event: Event) -> bool:
         """Return whether the log gets a line for this progress event."""
-        data = payloads.read(event, payloads.Progress)
+        data = event.data
         key = (event.job, str(data.get("task")))
         done, total = number(data.get("done")) or 0.0, number(data.get("total"))
         share, now = (done / total if total else 0.0), seconds_of(event.time)

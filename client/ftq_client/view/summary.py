@@ -1,13 +1,12 @@
 """The closing block of a job: how it ended, its results, and what to type next."""
 
 import shlex
-from collections.abc import Mapping
 
 from ftq_client.view import format as fmt
-from ftq_client.view import payloads
 from ftq_client.view.lines import ASCII, Glyphs, Line, Span, Style, shown
 from ftq_client.view.model import JobView
 from ftq_client.view.phrases import METRICS, Metric, field, names, score, where
+from ftq_shared.events import Data
 from ftq_shared.states import JobState, Phase
 
 _LABEL = 15  # columns of the labels on the left
@@ -76,8 +75,7 @@ def _failure(view: JobView) -> list[Line]:
 
 def _scores(view: JobView, glyphs: Glyphs) -> list[Line]:
     """Return a line per score of the golden set, before and after."""
-    before: Mapping[str, object] = view.before
-    after: Mapping[str, object] = view.after
+    before, after = view.before, view.after
     lines = [
         _score(metric, before, after, glyphs)
         for metric in METRICS
@@ -89,9 +87,7 @@ def _scores(view: JobView, glyphs: Glyphs) -> list[Line]:
     return lines
 
 
-def _score(
-    metric: Metric, before: Mapping[str, object], after: Mapping[str, object], glyphs: Glyphs
-) -> Line:
+def _score(metric: Metric, before: Data, after: Data, glyphs: Glyphs) -> Line:
     start, end = (
         fmt.UNKNOWN if scores.get(metric.key) is None else score(scores, metric)
         for scores in (before, after)
@@ -136,7 +132,7 @@ def next_commands(view: JobView) -> list[str]:
     return [f"ftq retry {job} --set {fix}" if fix else f"ftq retry {job}", f"ftq show {job}"]
 
 
-def _fix(error: payloads.Error) -> str:
+def _fix(error: Data) -> str:
     """Return the setting that would mend the job, empty where the error does not name one."""
     field = _FIELDS.get(str(error.get("code")), error.get("field"))
     if field not in (*_FIELDS.values(), "dataset"):

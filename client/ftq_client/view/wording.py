@@ -5,10 +5,8 @@ colours and a place. Every text that comes from outside goes through `shown`.
 """
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
 
 from ftq_client.view import format as fmt
-from ftq_client.view import payloads
 from ftq_client.view.lines import Glyphs, Line, Span, Style, shown
 from ftq_client.view.phrases import (
     METRICS,
@@ -23,16 +21,15 @@ from ftq_client.view.phrases import (
     took,
     where,
 )
-from ftq_shared.events import Event, EventType
+from ftq_shared.events import Data, Event, EventType
 from ftq_shared.states import JobState
 
-T = TypeVar("T")
-Wording = Callable[[Event, Glyphs], Phrase]
+Wording = Callable[[Event, Data, Glyphs], Phrase]
 
 
 def phrase(event: Event, glyphs: Glyphs) -> Phrase:
     """Return an event in words; an event with odd fields still gives a line."""
-    return _WORDINGS[event.type](event, glyphs)
+    return _WORDINGS[event.type](event, event.data, glyphs)
 
 
 _STATE_STYLES: dict[str, Style] = {
@@ -42,7 +39,7 @@ _STATE_STYLES: dict[str, Style] = {
 }
 
 
-def _state(event: Event, data: payloads.State, glyphs: Glyphs) -> Phrase:
+def _state(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     state = shown(data.get("state"))
     gpus = data.get("gpus")
     parts = (
@@ -59,12 +56,12 @@ def _state(event: Event, data: payloads.State, glyphs: Glyphs) -> Phrase:
     return Phrase("state", parts_line(glyphs, *parts, first=style), style)
 
 
-def _waiting(event: Event, data: payloads.Waiting, glyphs: Glyphs) -> Phrase:
+def _waiting(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     parts = (field(data, "reason"), field(data, "position", "position "))
     return Phrase("waiting", parts_line(glyphs, *parts), Style.WARN, hint=field(data, "unblock"))
 
 
-def _phase_started(event: Event, data: payloads.PhaseStarted, glyphs: Glyphs) -> Phrase:
+def _phase_started(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     parts = (
         f"on {shown(event.host)}" if event.host else "started",
         f"attempt {event.attempt}" if event.attempt else "",
@@ -75,35 +72,33 @@ def _phase_started(event: Event, data: payloads.PhaseStarted, glyphs: Glyphs) ->
     return Phrase("started", parts_line(glyphs, *parts))
 
 
-def _phase_finished(event: Event, data: payloads.PhaseFinished, glyphs: Glyphs) -> Phrase:
+def _phase_finished(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     return Phrase("finished", plain_line(f"in {fmt.duration(data.get('seconds'))}"), Style.GOOD)
 
 
-def _resolved(event: Event, data: payloads.Resolved, glyphs: Glyphs) -> Phrase:
+def _resolved(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     value = (f"{shown(data.get('field'))} = {shown(data.get('value'))}", Style.STRONG)
     return Phrase("resolved", (value, (field(data, "reason", "  "), Style.DIM)))
 
 
-def _result(
-    head: str, data: payloads.Check | payloads.Verification, *, after: str = "", hint: str = ""
-) -> Phrase:
+def _result(head: str, data: Data, *, after: str = "", hint: str = "") -> Phrase:
     """Return a result in words: ok or not, of what; its message has the figures in it."""
     style = Style.GOOD if data.get("ok") else Style.BAD
     line: Line = ((field(data, "message"), Style.PLAIN), (after, Style.DIM))
     return Phrase(head, line, style, subject=shown(data.get("name")), hint=hint)
 
 
-def _check(event: Event, data: payloads.Check, glyphs: Glyphs) -> Phrase:
+def _check(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     seconds = took(data.get("seconds"))
     after = f"  {seconds}" if seconds else ""
     return _result("check", data, after=after, hint=field(data, "hint"))
 
 
-def _verification(event: Event, data: payloads.Verification, glyphs: Glyphs) -> Phrase:
+def _verification(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     return _result("verification", data)
 
 
-def _dataset(event: Event, data: payloads.Dataset, glyphs: Glyphs) -> Phrase:
+def _dataset(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     tokens, splits = data.get("tokens"), data.get("splits")
     rows = data.get("rows")
     parts = (
@@ -127,7 +122,7 @@ def _pairs(table: Mapping[str, object]) -> str:
     )
 
 
-def _sample(event: Event, data: payloads.Sample, glyphs: Glyphs) -> Phrase:
+def _sample(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     """Word a row as the model will see it; a sign of its own marks the part that is trained."""
     whole = str(data.get("text") or "")
     at = _trained_from(whole, str(data.get("trained") or ""))
@@ -162,7 +157,7 @@ def _trained_from(whole: str, trained: str) -> int:
     return at
 
 
-def _cleaning(event: Event, data: payloads.Cleaning, glyphs: Glyphs) -> Phrase:
+def _cleaning(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     rows_in, rows_out = fmt.number(data.get("rows_in")), fmt.number(data.get("rows_out"))
     gone = rows_in - rows_out if rows_in is not None and rows_out is not None else 0
     line: Line = (
@@ -196,7 +191,7 @@ def _finding(example: object) -> str:
     return ": ".join(part for part in (where, rest) if part)
 
 
-def _golden(event: Event, data: payloads.Golden, glyphs: Glyphs) -> Phrase:
+def _golden(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     strata = data.get("strata")
     parts = (
         f"{fmt.count(data.get('rows'))} rows from {shown(data.get('source'))}",
@@ -213,7 +208,7 @@ def _golden(event: Event, data: payloads.Golden, glyphs: Glyphs) -> Phrase:
     return Phrase("golden", parts_line(glyphs, *parts, first=Style.STRONG))
 
 
-def _progress(event: Event, data: payloads.Progress, glyphs: Glyphs) -> Phrase:
+def _progress(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     done, total, unit = data.get("done"), fmt.number(data.get("total")), data.get("unit")
     text = fmt.amount(done, unit)
     if total:
@@ -223,11 +218,11 @@ def _progress(event: Event, data: payloads.Progress, glyphs: Glyphs) -> Phrase:
     return Phrase("progress", ((name, Style.PLAIN), (text, Style.STRONG)))
 
 
-def _step(event: Event, data: payloads.Step, glyphs: Glyphs) -> Phrase:
+def _step(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     return Phrase("step", step_line(data))
 
 
-def _eval(event: Event, data: payloads.Eval, glyphs: Glyphs) -> Phrase:
+def _eval(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     scores = [f"{m.name} {score(data, m)}" for m in METRICS if m.key in data]
     when = shown(data.get("when"))
     step = field(data, "step", "step ")
@@ -240,7 +235,7 @@ def _eval(event: Event, data: payloads.Eval, glyphs: Glyphs) -> Phrase:
     )
 
 
-def _checkpoint(event: Event, data: payloads.Checkpoint, glyphs: Glyphs) -> Phrase:
+def _checkpoint(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     parts = (
         f"step {shown(data.get('step'))}",
         fmt.size(data["bytes"]) if data.get("bytes") is not None else "",
@@ -251,18 +246,18 @@ def _checkpoint(event: Event, data: payloads.Checkpoint, glyphs: Glyphs) -> Phra
     return Phrase("checkpoint", parts_line(glyphs, *parts))
 
 
-def _resumed(event: Event, data: payloads.Resumed, glyphs: Glyphs) -> Phrase:
+def _resumed(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     parts = (f"from step {shown(data.get('step'))}", field(data, "reason"))
     return Phrase("resumed", parts_line(glyphs, *parts, first=Style.STRONG), Style.WARN)
 
 
-def _guard(event: Event, data: payloads.Guard, glyphs: Glyphs) -> Phrase:
+def _guard(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     message = field(data, "name", after=": ") + field(data, "message")
     parts = (message, field(data, "action"))
     return Phrase("guard", parts_line(glyphs, *parts), Style.WARN)
 
 
-def _published(event: Event, data: payloads.Published, glyphs: Glyphs) -> Phrase:
+def _published(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     parts = (
         field(data, "url"),
         f"revision {shown(data.get('revision'))[:12]}",
@@ -271,16 +266,16 @@ def _published(event: Event, data: payloads.Published, glyphs: Glyphs) -> Phrase
     return Phrase("published", parts_line(glyphs, *parts, first=Style.STRONG), Style.GOOD)
 
 
-def _log(event: Event, data: payloads.Log, glyphs: Glyphs) -> Phrase:
+def _log(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     return Phrase("log", ((shown(data.get("line")), Style.DIM),))
 
 
-def _warning(event: Event, data: payloads.Warning, glyphs: Glyphs) -> Phrase:
+def _warning(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     line = plain_line(field(data, "message"))
     return Phrase("warning", line, Style.WARN, hint=field(data, "hint"))
 
 
-def _error(event: Event, data: payloads.Error, glyphs: Glyphs) -> Phrase:
+def _error(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     place = where(data)
     line: Line = (
         (f"{shown(data.get('code'))}: ", Style.BAD),
@@ -294,38 +289,34 @@ def _error(event: Event, data: payloads.Error, glyphs: Glyphs) -> Phrase:
     return Phrase("error", line, Style.BAD, hint=field(data, "hint"), more=more)
 
 
-def _truncated(event: Event, data: payloads.Truncated, glyphs: Glyphs) -> Phrase:
+def _truncated(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     first, last = fmt.count(data.get("first")), fmt.count(data.get("last"))
     text = f"events {first} to {last} are no longer held one by one"
     kept = f"; {fmt.count(data['kept'])} of them follow" if data.get("kept") is not None else ""
     return Phrase("truncated", plain_line(text + kept), Style.WARN)
 
 
-def _reads(kind: type[T], word: Callable[[Event, T, Glyphs], Phrase]) -> Wording:
-    return lambda event, glyphs: word(event, payloads.read(event, kind), glyphs)
-
-
 _WORDINGS: dict[EventType, Wording] = {
-    EventType.STATE: _reads(payloads.State, _state),
-    EventType.WAITING: _reads(payloads.Waiting, _waiting),
-    EventType.PHASE_STARTED: _reads(payloads.PhaseStarted, _phase_started),
-    EventType.PHASE_FINISHED: _reads(payloads.PhaseFinished, _phase_finished),
-    EventType.RESOLVED: _reads(payloads.Resolved, _resolved),
-    EventType.CHECK: _reads(payloads.Check, _check),
-    EventType.DATASET: _reads(payloads.Dataset, _dataset),
-    EventType.SAMPLE: _reads(payloads.Sample, _sample),
-    EventType.CLEANING: _reads(payloads.Cleaning, _cleaning),
-    EventType.GOLDEN: _reads(payloads.Golden, _golden),
-    EventType.PROGRESS: _reads(payloads.Progress, _progress),
-    EventType.STEP: _reads(payloads.Step, _step),
-    EventType.EVAL: _reads(payloads.Eval, _eval),
-    EventType.CHECKPOINT: _reads(payloads.Checkpoint, _checkpoint),
-    EventType.RESUMED: _reads(payloads.Resumed, _resumed),
-    EventType.GUARD: _reads(payloads.Guard, _guard),
-    EventType.VERIFICATION: _reads(payloads.Verification, _verification),
-    EventType.PUBLISHED: _reads(payloads.Published, _published),
-    EventType.LOG: _reads(payloads.Log, _log),
-    EventType.WARNING: _reads(payloads.Warning, _warning),
-    EventType.ERROR: _reads(payloads.Error, _error),
-    EventType.TRUNCATED: _reads(payloads.Truncated, _truncated),
+    EventType.STATE: _state,
+    EventType.WAITING: _waiting,
+    EventType.PHASE_STARTED: _phase_started,
+    EventType.PHASE_FINISHED: _phase_finished,
+    EventType.RESOLVED: _resolved,
+    EventType.CHECK: _check,
+    EventType.DATASET: _dataset,
+    EventType.SAMPLE: _sample,
+    EventType.CLEANING: _cleaning,
+    EventType.GOLDEN: _golden,
+    EventType.PROGRESS: _progress,
+    EventType.STEP: _step,
+    EventType.EVAL: _eval,
+    EventType.CHECKPOINT: _checkpoint,
+    EventType.RESUMED: _resumed,
+    EventType.GUARD: _guard,
+    EventType.VERIFICATION: _verification,
+    EventType.PUBLISHED: _published,
+    EventType.LOG: _log,
+    EventType.WARNING: _warning,
+    EventType.ERROR: _error,
+    EventType.TRUNCATED: _truncated,
 }
