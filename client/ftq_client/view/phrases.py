@@ -77,12 +77,11 @@ METRICS = (
 
 def score(scores: Data, metric: Metric) -> str:
     """Return one score of an `eval` event, with its 95 % interval where it has one."""
-    text = metric.text(scores.get(metric.key))
-    interval = (f"{metric.key}_low", f"{metric.key}_high")
-    ends = [
-        metric.text(scores[end]) for end in interval if end in scores and scores[end] is not None
-    ]
-    return f"{text} [{', '.join(ends)}]" if len(ends) == 2 else text
+    text, ends = metric.text(scores.get(metric.key)), (f"{metric.key}_low", f"{metric.key}_high")
+    known = [scores[end] for end in ends if end in scores]
+    if len(known) < 2 or None in known:
+        return text
+    return f"{text} [{', '.join(map(metric.text, known))}]"
 
 
 def where(data: Data) -> str:
