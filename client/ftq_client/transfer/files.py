@@ -43,36 +43,26 @@ def files_of(what: str, name: str) -> list[OwnFile]:
     """
     path = Path(name)
     if path.is_dir():
-        top, files = path, _in_folder(path)
+        top = path
+        files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
     else:
-        files = _matching(name)
+        found = [path] if path.is_file() else [Path(p) for p in sorted(glob(name, recursive=True))]
+        files = [p for p in found if p.is_file()]
         # From the folder that all share: two files of one name in two folders stay two files.
         top = Path(os.path.commonpath([file.parent for file in files])) if files else path
     if what == "dataset":
         files = [file for file in files if file.suffix in DATA_SUFFIXES]
     if not files:
         raise _no_file(what, name)
-    return [_own_file(what, file, top) for file in files]
+    return [
+        OwnFile(file, f"{what}/{file.relative_to(top).as_posix()}", file.stat().st_size)
+        for file in files
+    ]
 
 
 def size_of(files: Sequence[OwnFile]) -> int:
     """Return the size of all files together, in bytes."""
     return sum(file.size for file in files)
-
-
-def _in_folder(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
-
-
-def _matching(name: str) -> list[Path]:
-    """Return the file of that name, else the files that match it as a glob."""
-    path = Path(name)
-    paths = [path] if path.is_file() else [Path(p) for p in sorted(glob(name, recursive=True))]
-    return [p for p in paths if p.is_file()]
-
-
-def _own_file(what: str, file: Path, top: Path) -> OwnFile:
-    return OwnFile(file, f"{what}/{file.relative_to(top).as_posix()}", file.stat().st_size)
 
 
 def _no_file(what: str, name: str) -> UsageError:

@@ -52,12 +52,9 @@ def source(name: str) -> str:
     flags = " flags=allow-oom" if name in WHEN_FULL else ""
     body = _text(name.removesuffix("_when_full"))
     if name not in OF_HOSTS:
-        body = _constants() + _text("lib") + body
+        constants = "".join(f"local {name} = {getattr(keys, name)}\n" for name in FROM_KEYS)
+        body = constants + _text("lib") + body
     return f"#!lua{flags}\n{body}"
-
-
-def _constants() -> str:
-    return "".join(f"local {name} = {getattr(keys, name)}\n" for name in FROM_KEYS)
 
 
 @functools.cache

@@ -94,15 +94,10 @@ def _unknown(raw: Raw, model: type[BaseModel], prefix: str) -> Iterator[SpecProb
         if field is None:
             yield from _strangers(f"{prefix}{key}", raw.pop(key), list(model.model_fields))
         elif section and isinstance(raw[key], dict):
-            for name in [
-                name for name, value in raw[key].items() if _empty(prefix, key, name, value)
-            ]:
-                del raw[key][name]
+            for name, value in list(raw[key].items()):
+                if _empty_section(f"{prefix}{key}.{name}", value):
+                    del raw[key][name]
             yield from _unknown(raw[key], section, f"{prefix}{key}.")
-
-
-def _empty(prefix: str, key: str, name: Any, value: Any) -> bool:
-    return _empty_section(f"{prefix}{key}.{name}", value)
 
 
 def _strangers(name: str, value: Any, allowed: list[str]) -> Iterator[SpecProblem]:

@@ -80,9 +80,9 @@ class Agent:
     def serve(self, wakeup: Wakeup) -> bool:
         """Run until SIGTERM or a drain, then hand everything back; return whether that worked."""
         self._listener = listener = Listener(
-            self.config.agent_socket, self._take, self._take_missed
+            self.config.socket("agent"), self._take, self._take_missed
         )
-        touch(self.config.agent_heartbeat)
+        touch(self.config.heartbeat("agent"))
         self._heartbeat()
         self._release_predecessor()
         heartbeat = threading.Thread(target=self._heartbeat_loop, name="heartbeat", daemon=True)
@@ -193,7 +193,7 @@ class Agent:
             "endpoint": self._services.endpoint,
             "running": {job: run.token for job, run in pool.runs().items()},
             "broker": broker,
-            "warm": "1" if config.cold or config.zygote_socket.exists() else "0",
+            "warm": "1" if config.cold or config.socket("zygote").exists() else "0",
         }
         if self._hosts.heartbeat(config.name, config.instance, config.replaces, fields):
             self._stopping.set()
@@ -201,7 +201,7 @@ class Agent:
     def _renew_loop(self) -> None:
         """Renew all leases every RENEW_S, at once when there is a cancel; also while draining."""
         while True:
-            touch(self.config.agent_heartbeat)
+            touch(self.config.heartbeat("agent"))
             self._renew_now.wait(RENEW_S)
             self._renew_now.clear()
             runs = self._pool.runs()
@@ -274,7 +274,7 @@ def _services(config: HostConfig, settings: Settings, store: JobStore, superviso
         store=store,
         binary=connect(settings.redis_url, binary=True),
         fleet=FleetKey.load(settings.fleet_key_file),
-        spawn=ColdSpawn() if config.cold else ZygoteSpawn(config.zygote_socket),
+        spawn=ColdSpawn() if config.cold else ZygoteSpawn(config.socket("zygote")),
         processes=PhaseProcesses(supervisor, Path(config.run_dir)),
     )
 

@@ -71,7 +71,8 @@ def load_tables(ctx: PhaseContext, validated: Validated, folder: Path) -> Tables
     labels, ids = _labels(ctx, validated.task, train, book)
     for table in (validation, test):
         if table is not None and labels:
-            _drop_unknown_labels(table, ids)
+            unknown = ids[table.column("label")] < 0
+            table.drop_where(Rule.MISSING, unknown, lambda i: "its label is on no training row")
     return Tables(train, _filled(ctx, validation), _filled(ctx, test), labels, ids)
 
 
@@ -139,11 +140,6 @@ def _labels(
             hint="a label needs several rows to be learned; merge or drop the rare ones",
         )
     return labels, book.ids(labels)
-
-
-def _drop_unknown_labels(table: SplitTable, ids: Indices) -> None:
-    unknown = ids[table.column("label")] < 0
-    table.drop_where(Rule.MISSING, unknown, lambda i: "its label is on no training row")
 
 
 def _filled(ctx: PhaseContext, table: SplitTable | None) -> SplitTable | None:

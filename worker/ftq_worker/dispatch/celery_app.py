@@ -56,11 +56,11 @@ def make_app(config: HostConfig, settings: Settings) -> Celery:
     @app.task(name=RUN_PHASE)  # type: ignore[untyped-decorator]
     def run_phase(job: str, token: str) -> None:
         # An agent that does not answer loses nothing: its repair pass finds the placement.
-        ask(config.agent_socket, TakePhase(run=job, token=token))
+        ask(config.socket("agent"), TakePhase(run=job, token=token))
 
     @app.task(name=PING)  # type: ignore[untyped-decorator]
     def ping() -> None:
-        touch(config.celery_heartbeat)
+        touch(config.heartbeat("celery"))
 
     return app
 
@@ -77,7 +77,7 @@ def ping_self(app: Celery, config: HostConfig) -> None:
             app.send_task(PING, queue=queue, expires=PING_S * 2)
         except (OperationalError, RedisError) as error:
             log.debug("ping: %s", error, extra={"action": "ping_failed"})
-            touch(config.celery_heartbeat)
+            touch(config.heartbeat("celery"))
         time.sleep(PING_S)
 
 
@@ -93,7 +93,7 @@ def forward_requests(app: Celery, config: HostConfig, settings: Settings) -> Non
     while True:
         try:
             with socket.socket(socket.AF_UNIX) as agent:
-                agent.connect(str(config.agent_socket))
+                agent.connect(str(config.socket("agent")))
                 agent.sendall(to_line(FORWARD_REQUESTS))
                 for _ in lines(agent):
                     with translated():

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from ftq_shared.hosts import HostStore, running_after_restart
 from ftq_shared.store import JobStore
-from ftq_worker.dispatch.policy import HostRoom, Waiting, free_room, plan
+from ftq_worker.dispatch.policy import free_room, plan
 
 log = logging.getLogger(__name__)
 
@@ -45,19 +45,9 @@ def dispatch(store: JobStore, hosts: HostStore, tell_host: TellHost) -> int:
             queue = next(h.queue for h in known if h.name == one.host)
             tell_host(queue, one.job, token)
             placed += 1
-        _say_waiting(store, waiting)
+        for one_waiting in waiting[:20]:  # those behind them wait for these
+            store.say_waiting(one_waiting.job, one_waiting.reason, one_waiting.unblock)
         start += WINDOW - len(plans)
-        if not _any_room(rooms):
-            break
+        if not any(room.slots > 0 or room.gpus for room in rooms):
+            break  # reading on can place nothing
     return placed
-
-
-def _any_room(rooms: list[HostRoom]) -> bool:
-    """Return whether reading on can place anything."""
-    return any(room.slots > 0 or room.gpus for room in rooms)
-
-
-def _say_waiting(store: JobStore, waiting: list[Waiting]) -> None:
-    """Tell the first jobs of the queue what they wait for; those behind them wait for these."""
-    for one in waiting[:20]:
-        store.say_waiting(one.job, one.reason, one.unblock)

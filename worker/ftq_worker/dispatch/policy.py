@@ -92,7 +92,9 @@ def _place(job: JobRecord, rooms: list[HostRoom]) -> Placement | Waiting:
         return _nobody(job, rooms)
     request = wanted_gpus(job, rooms)
     bound = [r for r in usable if not job.storage_id or r.host.storage_id == job.storage_id]
-    if not job.storage_id and (later := _later_gpus(job, rooms)).count:
+    # A job is bound to a storage only where it can train.
+    later = wanted_gpus(replace(job, phase=Phase.TRAIN), rooms)
+    if not job.storage_id and later.count:
         groups = {r.host.storage_id for r in usable if _could(r, later, job)}
         bound = [r for r in usable if r.host.storage_id in groups]
         if not bound:
@@ -111,11 +113,6 @@ def _place(job: JobRecord, rooms: list[HostRoom]) -> Placement | Waiting:
             "`ftq retry --from validate` starts it over elsewhere",
         )
     return _on_gpus(job, request, bound) if request.count else _on_slot(job, bound)
-
-
-def _later_gpus(job: JobRecord, rooms: Sequence[HostRoom]) -> GpuRequest:
-    """Return what training will need: a job is bound to a storage only where it can train."""
-    return wanted_gpus(replace(job, phase=Phase.TRAIN), rooms)
 
 
 def _could(room: HostRoom, request: GpuRequest, job: JobRecord) -> bool:

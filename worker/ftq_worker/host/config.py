@@ -4,7 +4,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from ftq_shared.hosts import Gpu
 from ftq_shared.settings import Settings, load_settings
@@ -28,25 +28,11 @@ class HostConfig:
 
     ENV: ClassVar[str] = "FTQ_HOST_CONFIG"  # how it travels: it holds no secret
 
-    @property
-    def agent_socket(self) -> Path:
-        return Path(self.run_dir) / "agent.sock"
+    def socket(self, process: Literal["agent", "zygote"]) -> Path:
+        return Path(self.run_dir) / f"{process}.sock"
 
-    @property
-    def zygote_socket(self) -> Path:
-        return Path(self.run_dir) / "zygote.sock"
-
-    @property
-    def agent_heartbeat(self) -> Path:
-        return Path(self.run_dir) / "agent.heartbeat"
-
-    @property
-    def celery_heartbeat(self) -> Path:
-        return Path(self.run_dir) / "celery.heartbeat"
-
-    @property
-    def zygote_heartbeat(self) -> Path:
-        return Path(self.run_dir) / "zygote.heartbeat"
+    def heartbeat(self, process: Literal["agent", "celery", "zygote"]) -> Path:
+        return Path(self.run_dir) / f"{process}.heartbeat"
 
     @property
     def processes(self) -> Path:

@@ -59,7 +59,8 @@ def push(ctx: PhaseContext, hub: HubClient, repo: str, files: list[StagedFile]) 
     full = hub.write_access(repo)
     wait_for_repo(ctx, hub, full)
     for _ in range(RACES):
-        _refuse_foreign(ctx, hub, full)
+        if hub.repo_state(full) is RepoState.OTHER and not ctx.spec.publish.overwrite:
+            raise target_taken(full)
         hub.call(
             lambda: hub.api.create_repo(full, private=ctx.spec.publish.private, exist_ok=True),
             kind="model",
@@ -89,11 +90,6 @@ def wait_for_repo(ctx: PhaseContext, hub: HubClient, repo: str) -> None:
             said = owner
         ctx.control.check()
         time.sleep(LOCK_RETRY_S)
-
-
-def _refuse_foreign(ctx: PhaseContext, hub: HubClient, repo: str) -> None:
-    if hub.repo_state(repo) is RepoState.OTHER and not ctx.spec.publish.overwrite:
-        raise target_taken(repo)
 
 
 def _attempt(ctx: PhaseContext, hub: HubClient, repo: str, files: list[StagedFile]) -> str | None:

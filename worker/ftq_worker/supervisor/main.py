@@ -55,19 +55,19 @@ class Supervisor:
         env = clean_environment(os.environ) | {HostConfig.ENV: config.dumps()}
         me = str(os.getpid())
         python = [sys.executable, "-m"]
-        zygote = [*python, "ftq_worker.child.zygote", str(config.zygote_socket), me]
+        zygote = [*python, "ftq_worker.child.zygote", str(config.socket("zygote")), me]
         # The children get GPUs by CUDA_VISIBLE_DEVICES; the zygote itself must not see any.
         blind = child_environment(env) | {"CUDA_VISIBLE_DEVICES": ""}
-        self._zygote = Process("zygote", zygote, blind, HeartbeatWatch(config.zygote_heartbeat))
+        self._zygote = Process("zygote", zygote, blind, HeartbeatWatch(config.heartbeat("zygote")))
         self._agent = Process(
             "agent",
             [*python, "ftq_worker.agent.main", me],
             env,
-            HeartbeatWatch(config.agent_heartbeat),
+            HeartbeatWatch(config.heartbeat("agent")),
             self._end_phases,
         )
         celery = [*python, "ftq_worker.dispatch.celery_app", me]
-        self._celery = Process("celery", celery, env, HeartbeatWatch(config.celery_heartbeat))
+        self._celery = Process("celery", celery, env, HeartbeatWatch(config.heartbeat("celery")))
         others = [] if config.cold else [self._zygote]
         self._all = [*others, self._agent, self._celery]
 

@@ -42,7 +42,7 @@ def method(facts: RunFacts, lora: Lora) -> Resolved[Method]:
         return Resolved("full", "an encoder is small enough to train whole")
     if facts.device.kind == "cuda":
         need = estimate(facts, "lora", lora, 1)
-        if need.total > USABLE * facts.device.memory_bytes and _has_bitsandbytes():
+        if need.total > USABLE * facts.device.memory_bytes and has_bitsandbytes():
             return Resolved("qlora", f"LoRA would need {need.total / 1e9:.0f} GB ({need.words()})")
     return Resolved("lora", "a decoder: LoRA keeps the base frozen")
 
@@ -184,7 +184,8 @@ def largest_divisor(number: int, limit: int) -> int:
     return next(d for d in range(min(number, limit), 0, -1) if number % d == 0)
 
 
-def _has_bitsandbytes() -> bool:
+def has_bitsandbytes() -> bool:
+    """Return whether weights can be quantized to 4 bits here."""
     from transformers.utils import is_bitsandbytes_available
 
     return bool(is_bitsandbytes_available())

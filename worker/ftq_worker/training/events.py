@@ -132,11 +132,9 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]  # transformers has 
         left = self._settings.steps - step
         if not left:
             return 0.0
-        return self._clock.eta_s(left, self._evals_left(step), self._saves_left())
-
-    def _evals_left(self, step: int) -> int:
         every = self._settings.eval_every
-        return math.ceil(self._settings.steps / every) - step // every if every else 0
+        evals_left = math.ceil(self._settings.steps / every) - step // every if every else 0
+        return self._clock.eta_s(left, evals_left, self._saves_left())
 
     def _is_broken(self, step: int, loss: float, norm: float | None) -> bool:
         if not math.isfinite(loss):

@@ -97,7 +97,7 @@ class _Resolver:
 def _refuse_method(method: str, facts: RunFacts) -> None:
     if facts.task is Task.PREFERENCE:
         raise task_unsupported(facts.task)
-    if method == "qlora" and (facts.device.kind != "cuda" or not auto_rules._has_bitsandbytes()):
+    if method == "qlora" and (facts.device.kind != "cuda" or not auto_rules.has_bitsandbytes()):
         raise Refused(
             "train.method: qlora needs a CUDA GPU and the bitsandbytes package on the worker",
             code="method_not_supported",
