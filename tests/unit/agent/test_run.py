@@ -1,16 +1,22 @@
 """A run beside its children: what it takes back, what it ends, how it says that it ended."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from redis import Redis
 from redis.exceptions import ResponseError
+from tests.support.store_jobs import HOST, submit
+from tests.support.store_jobs import run as start
 
 from ftq_shared.errors import BrokerUnreachable, ErrorInfo
-from ftq_shared.job_record import JobRecord
+from ftq_shared.memory import MemoryHosts, MemoryStore
+from ftq_shared.secrets import FleetKey
+from ftq_shared.states import JobState
 from ftq_worker.agent import run as run_module
 from ftq_worker.agent.child import DIE_S, Child, HostTrouble
 from ftq_worker.agent.leases import ask_broker
@@ -19,6 +25,7 @@ from ftq_worker.agent.run import PhaseRun, RunHandle
 from ftq_worker.agent.services import Services
 from ftq_worker.host.messages import (
     Answer,
+    ChildRequest,
     Ending,
     LeaseTimes,
     Outcome,
@@ -28,6 +35,7 @@ from ftq_worker.host.messages import (
     StopReason,
     report_line,
 )
+from ftq_worker.host.process_tree import PhaseProcesses
 
 FAILED = Outcome(Ending.FAILED, ErrorInfo("nonfinite_loss", "the loss is not finite"))
 
@@ -72,30 +80,64 @@ class FakeOutbox:
         self.bodies.append(body)
 
 
-@pytest.fixture
-def handle() -> RunHandle:
-    return RunHandle("ft-aaaaaaaa", "1:a", LeaseTimes(120.0, 110.0), claim_again=lambda: None)
+class FakeSpawn:
+    """Gives the children of a test, one after the other."""
+
+    warm = False
+    children: list[FakeChild] | HostTrouble
+
+    def __call__(self, request: ChildRequest, output: int) -> Child:
+        if isinstance(self.children, HostTrouble):
+            raise self.children
+        return self.children.pop(0)
+
+
+class NoProcesses(PhaseProcesses):
+    """A fake child's pid is nobody's: none is written down, no orphan is killed."""
+
+    def add(self, pid: int) -> None: ...
+
+    def remove(self, pids: Iterable[int]) -> None: ...
 
 
 @pytest.fixture
-def services(tmp_path: Path) -> Any:
-    return SimpleNamespace(
-        host="h",
+def store() -> MemoryStore:
+    """Where one job runs on this host."""
+    store = MemoryStore()
+    MemoryHosts(store.broker).heartbeat("h1", "i1", "", HOST)
+    start(store, submit(store))
+    return store
+
+
+@pytest.fixture
+def handle(store: MemoryStore) -> RunHandle:
+    (lease,) = store.leases()
+    times = LeaseTimes(120.0, 110.0)
+    return RunHandle(lease.id, lease.token, times, claim_again=lambda: None)
+
+
+@pytest.fixture
+def spawn() -> FakeSpawn:
+    return FakeSpawn()
+
+
+@pytest.fixture
+def run(store: MemoryStore, handle: RunHandle, spawn: FakeSpawn, tmp_path: Path) -> PhaseRun:
+    services = Services(
+        host="h1",
+        instance="i1",
         storage=tmp_path,
+        storage_id="s1",
         endpoint="",
         cpu_threads=1,
         warm=False,
-        binary=None,
-        store=SimpleNamespace(sealed_secrets=lambda job: ""),
-        processes=SimpleNamespace(add=lambda pid: None, remove=lambda pids: list(pids)),
+        store=store,
+        binary=Redis(),  # never asked: the job has no inputs
+        fleet=FleetKey.generate(),
+        spawn=spawn,
+        processes=NoProcesses(0, tmp_path),
     )
-
-
-@pytest.fixture
-def run(services: Services, handle: RunHandle) -> PhaseRun:
-    raw = {"id": "ft-aaaaaaaa", "v": "1", "state": "running", "phase": "train"}
-    record = JobRecord.from_hash(raw | {"attempt": "1", "version": "1", "token": "1:a"})
-    return PhaseRun(services, record, handle)
+    return PhaseRun(services, store.get(handle.job), handle)
 
 
 def with_children(handle: RunHandle, *children: FakeChild) -> None:
@@ -157,22 +199,25 @@ def test_what_does_not_stop_gets_term_and_then_kill(
 
 
 @pytest.mark.parametrize("answer", ["later", None])
-def test_an_answer_that_is_none_confirms_nothing(handle: RunHandle, answer: str | None) -> None:
+def test_an_answer_that_is_none_confirms_nothing(
+    store: MemoryStore, handle: RunHandle, answer: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     child = FakeChild(1)
     with_children(handle, child)
-    store: Any = SimpleNamespace(
-        renew=lambda leases: dict.fromkeys(leases, answer), lock=lambda *_: (answer, "")
-    )
+    monkeypatch.setattr(store, "renew", lambda leases: dict.fromkeys(leases, answer))
+    monkeypatch.setattr(store, "lock", lambda *_: (answer, ""))
     for question in (Question("confirm"), Question("lock", "hub/me/x")):
         with pytest.raises(ResponseError, match="is no answer"):
             ask_broker(store, handle, question)
     assert child.told == []
 
 
-def test_a_confirmation_extends_the_lease(handle: RunHandle) -> None:
+def test_a_confirmation_extends_the_lease_also_of_a_job_that_is_cancelled(
+    store: MemoryStore, handle: RunHandle
+) -> None:
     child = FakeChild(1)
     with_children(handle, child)
-    store: Any = SimpleNamespace(renew=lambda leases: dict.fromkeys(leases, "cancel"))
+    store.cancel(handle.job)
     assert ask_broker(store, handle, Question("confirm")) == Answer("ok")
     assert child.told[0].until > time.monotonic()
 
@@ -204,14 +249,12 @@ class _Context:
 
 @pytest.fixture
 def outcome(
-    run: PhaseRun, services: Any, monkeypatch: pytest.MonkeyPatch
+    run: PhaseRun, spawn: FakeSpawn, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Outcome]:
     """Runs a phase whose children have said something, or not, and died in an order."""
 
     def of(*deaths: tuple[FakeChild, Outcome | None], at_once: bool = False) -> Outcome:
-        children = iter([child for child, _ in deaths])
-        services.spawn = lambda request, output: next(children)
-        services.gpus = ()
+        spawn.children = [child for child, _ in deaths]
 
         def pump(self: PhaseRun, outbox: Any) -> None:
             for child, said in deaths:
@@ -225,8 +268,7 @@ def outcome(
                 self._note_deaths(gone)
 
         monkeypatch.setattr(PhaseRun, "_pump", pump)
-        monkeypatch.setattr(JobRecord, "gpus", tuple("ab"[: len(deaths)]), raising=False)
-        monkeypatch.setattr(run_module, "request_for", lambda *_: None)
+        run.record = replace(run.record, gpus=tuple("ab"[: len(deaths)]))
         outbox: Any = FakeOutbox()
         return run._run(outbox)
 
@@ -262,12 +304,9 @@ def test_the_first_rank_to_fail_is_believed_over_those_that_follow(
 
 @pytest.mark.parametrize(("code", "counts"), [("host_trouble", False), ("no_fork", True)])
 def test_what_a_job_may_meet_for_ever_costs_an_attempt(
-    run: PhaseRun, services: Any, code: str, counts: bool
+    run: PhaseRun, spawn: FakeSpawn, code: str, counts: bool
 ) -> None:
-    def no_child(*_: Any) -> None:
-        raise HostTrouble("no", code=code)
-
-    services.spawn = no_child
+    spawn.children = HostTrouble("no", code=code)
     outbox: Any = FakeOutbox()
     assert run._run(outbox) == Outcome(Ending.NOT_RUN, ErrorInfo(code, "no"), counts)
 
@@ -277,12 +316,16 @@ def test_what_a_job_may_meet_for_ever_costs_an_attempt(
     [(OSError(5, "Input/output error"), "the storage failed"), (KeyError("x"), "the agent failed")],
 )
 def test_whatever_goes_wrong_is_said(
-    run: PhaseRun, services: Any, error: Exception, reason: str
+    run: PhaseRun,
+    store: MemoryStore,
+    error: Exception,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken(job: str) -> str:
         raise error
 
-    services.store.sealed_secrets = broken
+    monkeypatch.setattr(store, "sealed_secrets", broken)
     outbox: Any = FakeOutbox()
     ended = run._run(outbox)
     assert ended.ending is Ending.NOT_RUN
@@ -290,17 +333,14 @@ def test_whatever_goes_wrong_is_said(
 
 
 def test_a_disk_without_room_for_an_event_requeues_the_job_and_counts(
-    run: PhaseRun, services: Any, tmp_path: Path
+    run: PhaseRun, store: MemoryStore
 ) -> None:
-    told: list[Any] = []
-    services.store.requeue = lambda *args, **how: told.append((args, how))
     run.paths.claim_dir(run.record.claim).parent.mkdir(parents=True)
     run.paths.claim_dir(run.record.claim).touch()  # in the way of the folder
     run.work()
-    ((args, how),) = told
-    assert args[:2] == ("ft-aaaaaaaa", "1:a")
-    assert "events cannot be written" in args[2]
-    assert how == {"counts_attempt": True}
+    record = store.get(run.record.id)
+    assert (record.state, record.attempt) == (JobState.QUEUED, run.record.attempt + 1)
+    assert "events cannot be written" in store.broker.held.jobs[record.id].deaths[-1]["reason"]
 
 
 def test_a_claims_end_is_reported_once_the_broker_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
