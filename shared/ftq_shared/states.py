@@ -53,61 +53,39 @@ class Transition:
     sentence: str  # what it means, as docs/architecture.md says it
 
 
+QUEUED, PLACED, RUNNING, SUCCEEDED, FAILED, CANCELLED = JobState
+
 TRANSITIONS = (
-    Transition(None, JobState.QUEUED, "submit", "A client submits a job."),
+    Transition(None, QUEUED, "submit", "A client submits a job."),
+    Transition(QUEUED, PLACED, "place", "A dispatch pass finds a host with free slots."),
+    Transition(PLACED, RUNNING, "claim", "The host's agent claims with the token."),
     Transition(
-        JobState.QUEUED, JobState.PLACED, "place", "A dispatch pass finds a host with free slots."
-    ),
-    Transition(
-        JobState.PLACED, JobState.RUNNING, "claim", "The host's agent claims with the token."
-    ),
-    Transition(
-        JobState.PLACED,
-        JobState.RUNNING,
+        PLACED,
+        RUNNING,
         "finish",
         "The broker went back and lost the claim: the holder of the token had it all the same.",
     ),
+    Transition(PLACED, QUEUED, "reap", "Nobody claimed in time: the place is given back."),
+    Transition(RUNNING, QUEUED, "finish", "A phase is done and another follows."),
     Transition(
-        JobState.PLACED, JobState.QUEUED, "reap", "Nobody claimed in time: the place is given back."
-    ),
-    Transition(JobState.RUNNING, JobState.QUEUED, "finish", "A phase is done and another follows."),
-    Transition(
-        JobState.RUNNING,
-        JobState.QUEUED,
+        RUNNING,
+        QUEUED,
         "requeue",
         "The phase was interrupted (drain, lost child) and attempts are left.",
     ),
-    Transition(
-        JobState.RUNNING, JobState.QUEUED, "reap", "The lease ran out and attempts are left."
-    ),
-    Transition(JobState.RUNNING, JobState.SUCCEEDED, "finish", "The last phase is done."),
-    Transition(JobState.RUNNING, JobState.FAILED, "finish", "A phase failed."),
-    Transition(
-        JobState.RUNNING, JobState.FAILED, "requeue", "It was interrupted and no attempt is left."
-    ),
-    Transition(
-        JobState.RUNNING, JobState.FAILED, "reap", "The lease ran out and no attempt is left."
-    ),
-    Transition(
-        JobState.RUNNING, JobState.CANCELLED, "finish", "The owner stopped it after a cancel."
-    ),
-    Transition(
-        JobState.RUNNING, JobState.CANCELLED, "requeue", "It was interrupted and a cancel waits."
-    ),
-    Transition(
-        JobState.RUNNING, JobState.CANCELLED, "reap", "The lease ran out and a cancel waits."
-    ),
-    Transition(JobState.QUEUED, JobState.CANCELLED, "cancel", "Nobody had it yet."),
-    Transition(JobState.PLACED, JobState.CANCELLED, "cancel", "Nobody worked on it yet."),
-    Transition(
-        JobState.PLACED, JobState.CANCELLED, "claim", "The canceller might not take the lease."
-    ),
-    Transition(
-        JobState.PLACED, JobState.CANCELLED, "reap", "Nobody claimed in time and a cancel waits."
-    ),
-    Transition(
-        JobState.PLACED, JobState.QUEUED, "requeue", "The host is going down, or its disk is full."
-    ),
-    Transition(JobState.FAILED, JobState.QUEUED, "retry", "Somebody asked for another attempt."),
-    Transition(JobState.CANCELLED, JobState.QUEUED, "retry", "Somebody asked for another attempt."),
+    Transition(RUNNING, QUEUED, "reap", "The lease ran out and attempts are left."),
+    Transition(RUNNING, SUCCEEDED, "finish", "The last phase is done."),
+    Transition(RUNNING, FAILED, "finish", "A phase failed."),
+    Transition(RUNNING, FAILED, "requeue", "It was interrupted and no attempt is left."),
+    Transition(RUNNING, FAILED, "reap", "The lease ran out and no attempt is left."),
+    Transition(RUNNING, CANCELLED, "finish", "The owner stopped it after a cancel."),
+    Transition(RUNNING, CANCELLED, "requeue", "It was interrupted and a cancel waits."),
+    Transition(RUNNING, CANCELLED, "reap", "The lease ran out and a cancel waits."),
+    Transition(QUEUED, CANCELLED, "cancel", "Nobody had it yet."),
+    Transition(PLACED, CANCELLED, "cancel", "Nobody worked on it yet."),
+    Transition(PLACED, CANCELLED, "claim", "The canceller might not take the lease."),
+    Transition(PLACED, CANCELLED, "reap", "Nobody claimed in time and a cancel waits."),
+    Transition(PLACED, QUEUED, "requeue", "The host is going down, or its disk is full."),
+    Transition(FAILED, QUEUED, "retry", "Somebody asked for another attempt."),
+    Transition(CANCELLED, QUEUED, "retry", "Somebody asked for another attempt."),
 )

@@ -167,8 +167,8 @@ class Held:
         self, job: MemoryJob, reason: str, *, counts_attempt: bool, phase: Phase | None = None
     ) -> Interruption:
         """End an attempt: a cancel wins, then the attempts count, else it is queued again."""
-        burnt = int(counts_attempt and job.record.state is JobState.RUNNING)
-        tries, deaths = job.tries + burnt, self._add_death(job, reason) if burnt else []
+        counted = int(counts_attempt and job.record.state is JobState.RUNNING)
+        tries, deaths = job.tries + counted, self._add_death(job, reason) if counted else []
         if job.record.cancel:
             self.release(job, "cancelled")
             self.cancel(job, "cancelled")
@@ -178,7 +178,7 @@ class Held:
             self._exhaust(job, tries, deaths)
             return "failed"
         self.release(job, "queued")
-        job.tries, again = tries, replace(job.record, attempt=job.record.attempt + burnt)
+        job.tries, again = tries, replace(job.record, attempt=job.record.attempt + counted)
         job.put(replace(again, storage_id="") if phase else again)
         self.to_queue(job, phase or again.phase, reason)
         return "queued"
