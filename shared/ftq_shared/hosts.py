@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftq_shared import keys, scripts
 from ftq_shared.errors import UsageError
+from ftq_shared.lifetimes import HOST_LOST_S, HOST_TTL_S
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class HostRecord:
     @property
     def online(self) -> bool:
         """Whether it was heard of lately."""
-        return self.age_s < keys.HOST_LOST_S
+        return self.age_s < HOST_LOST_S
 
     @property
     def queue(self) -> str:
@@ -100,8 +101,8 @@ class HostStore:
                 instance,
                 replaces,
                 text,
-                keys.HOST_TTL_S,
-                keys.HOST_LOST_S,
+                HOST_TTL_S,
+                HOST_LOST_S,
                 keys.host_queue(name, instance),
             ],
         )
@@ -123,7 +124,7 @@ class HostStore:
     def forget_old_queues(self) -> None:
         """Remove the Celery queues of instances that have been silent for a day."""
         seconds, _ = self.redis.time()
-        oldest = (seconds - keys.HOST_TTL_S) * 1000
+        oldest = (seconds - HOST_TTL_S) * 1000
         old: Any = self.redis.zrangebyscore(keys.QUEUES, "-inf", oldest, start=0, num=10)
         for queue in old:
             self._forget_queue(queue)
@@ -180,7 +181,7 @@ def running_after_restart(
     owner. That owner ends it as soon as it cannot renew the lease; until every host has said what
     it runs, or is lost, nothing is placed or claimed. Later it is all known: empty.
     """
-    if server.uptime_s > keys.HOST_LOST_S:
+    if server.uptime_s > HOST_LOST_S:
         return {}
     if any(host.broker not in ("", server.run_id) for host in known):
         return None

@@ -8,30 +8,6 @@ expiring by themselves: submit, dirty, lock, inputs before the submit
 
 import secrets
 
-# Times are seconds.
-LEASE_S = 30.0  # a lease that was not renewed for so long may be reaped
-RENEW_S = 5.0  # between two renewals of a lease
-PAUSE_S = 18.0  # a child without a renewal pauses at its next step boundary
-CHILD_S = 25.0  # a child without a renewal is ended by the kernel's timer
-CLAIM_S = 20.0  # a placed phase that nobody claims goes back to the queue
-BEAT_S = 3.0  # between two heartbeats of a host
-HOST_LOST_S = 15.0  # a host without a heartbeat for so long gets no work
-HOST_TTL_S = 86_400  # the record of a host that is gone
-JOB_TTL_S = 30 * 86_400  # record and milestones of a job after its end
-EVENTS_TTL_S = 86_400  # all its events after its end
-LOCK_TTL_S = 86_400  # at the latest: a lock is released with the token that took it
-SUBMIT_TTL_S = 86_400  # how long a repeated submit is recognised
-DISPATCH_TTL_S = 10  # a dispatch message that got lost is sent again after this
-INPUTS_TTL_S = 3_600  # chunks whose submit never came
-SECRET_TTL_S = 30 * 86_400  # at the latest: the end of the job deletes it
-
-INPUT_CHUNK = 2**20  # bytes of one chunk of a client's file
-INPUT_JOB_MAX = 64 * 2**20  # bytes that one job may send through the broker
-INPUT_TOTAL_MAX = 2**30  # bytes that all jobs together may hold there
-
-EVENTS_EXACT = 20_000  # newest events of a job that are held one by one
-MILESTONES_KEPT = 5_000  # newest milestones of a job
-
 JOBS = "ftq:jobs"  # sorted set: job id by time of submit (ms)
 QUEUE = "ftq:queue"  # sorted set: queued job id by priority and time
 LEASES = "ftq:leases"  # set: ids of placed and running jobs

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from ftq_shared import keys, scripts
 from ftq_shared.errors import ErrorInfo, NoSuchJob
 from ftq_shared.job_record import RECORD_VERSION, InputFile, JobRecord, new_record
+from ftq_shared.lifetimes import DISPATCH_TTL_S, HOST_LOST_S, LOCK_TTL_S, SUBMIT_TTL_S
 from ftq_shared.states import JobState, Phase
 
 log = logging.getLogger(__name__)
@@ -77,9 +78,12 @@ class JobStore:
             name: redis.register_script(scripts.source(name)) for name in scripts.NAMES
         }
 
-    def _run(self, name: str, job: str, *args: Any, extra_keys: Sequence[str] = ()) -> Any:
-        names = [keys.job(job), keys.events(job), keys.kept(job), keys.secret(job)]
-        return self._scripts[name](keys=[*names, keys.inputs(job), *extra_keys], args=[job, *args])
+    def _run(
+        self, name: str, job: str, *args: Any, extra_keys: Sequence[str] = (), client: Any = None
+    ) -> Any:
+        kinds = (keys.job, keys.events, keys.kept, keys.secret, keys.inputs)
+        names = [*(key(job) for key in kinds), *extra_keys]
+        return self._scripts[name](keys=names, args=[job, *args], client=client)
 
     # -- the client's calls
 
@@ -99,11 +103,8 @@ class JobStore:
         A second call with the same `client_key` changes nothing and returns the first one's id.
         """
         text = json.dumps(new_record(spec, owner=owner, endpoint=endpoint, inputs=inputs))
-        return str(
-            self._run(
-                "submit", job, text, keys.SUBMIT_TTL_S, sealed, extra_keys=[keys.submit(client_key)]
-            )
-        )
+        made = [keys.submit(client_key)]
+        return str(self._run("submit", job, text, SUBMIT_TTL_S, sealed, extra_keys=made))
 
     def cancel(self, job: str) -> str:
         """Ask for a cancel; return the state afterwards, '' when there is no such job."""
@@ -202,7 +203,7 @@ class JobStore:
             plan.slot,
             json.dumps(plan.gpus),
             random or secrets.token_hex(8),
-            keys.HOST_LOST_S,
+            HOST_LOST_S,
             extra_keys=[keys.host(plan.host)],
         )
         return str(token), str(why)
@@ -213,7 +214,7 @@ class JobStore:
 
     def first_to_request(self) -> bool:
         """Ask for a dispatch pass; return whether the caller has to send the message for it."""
-        return bool(self.redis.set(keys.DISPATCH_REQUESTED, "1", nx=True, ex=keys.DISPATCH_TTL_S))
+        return bool(self.redis.set(keys.DISPATCH_REQUESTED, "1", nx=True, ex=DISPATCH_TTL_S))
 
     def server(self) -> Server:
         """Return which start of the broker this is, and how long ago it was."""
@@ -249,8 +250,7 @@ class JobStore:
         """
         pipe = self.redis.pipeline(transaction=False)
         for job, token in leases.items():
-            names = [keys.job(job), keys.events(job), keys.kept(job), keys.secret(job)]
-            self._scripts["renew"](keys=[*names, keys.inputs(job)], args=[job, token], client=pipe)
+            self._run("renew", job, token, client=pipe)
         return dict(_answered(list(leases), pipe))
 
     def append(
@@ -307,7 +307,7 @@ class JobStore:
 
     def lock(self, job: str, token: str, what: str) -> tuple[Literal["ok", "busy", "stale"], str]:
         """Take a lock of the fleet for as long as the token holds; return (answer, its owner)."""
-        answer, owner = self._run("lock", job, token, keys.lock(what), keys.LOCK_TTL_S)
+        answer, owner = self._run("lock", job, token, keys.lock(what), LOCK_TTL_S)
         return answer, str(owner)
 
     def sealed_secrets(self, job: str) -> str:

@@ -20,6 +20,7 @@ from ftq_client.client import Client
 from ftq_client.local.valkey import EmbeddedBroker
 from ftq_shared.broker import connect
 from ftq_shared.events import Event
+from ftq_shared.lifetimes import LEASE_S
 from ftq_shared.secrets import FleetKey
 from ftq_shared.settings import load_settings
 from tests.chaos.proxy import Proxy
@@ -149,9 +150,8 @@ class Fleet:
 
     @property
     def lease_s(self) -> float:
-        from ftq_shared import keys
 
-        return keys.LEASE_S * self.scale
+        return LEASE_S * self.scale
 
     def env(self, name: str, port: int | None = None, **extra: str) -> dict[str, str]:
         """Return the environment of one machine."""

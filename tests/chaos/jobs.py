@@ -15,6 +15,7 @@ from redis import Redis
 from ftq_client.client import Client
 from ftq_shared import keys
 from ftq_shared.errors import BrokerUnreachable, FtqError, NoSuchJob
+from ftq_shared.lifetimes import SUBMIT_TTL_S
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import JobState
 from tests.chaos.fleet import Fleet
@@ -97,7 +98,7 @@ def submit_as_previous(redis: "Redis", job: str, spec: JobSpec, version: int = 1
     }
     text = json.dumps({name: str(value) for name, value in record.items()})
     key = keys.submit(f"chaos-{job}")
-    return _run_previous(redis, "submit", job, [key], text, keys.SUBMIT_TTL_S, "")
+    return _run_previous(redis, "submit", job, [key], text, SUBMIT_TTL_S, "")
 
 
 def cancel_as_previous(redis: "Redis", job: str) -> str:

@@ -22,7 +22,7 @@ import pytest
 from ftq_client.client import Client
 from ftq_shared import keys
 from ftq_shared.events import Event
-from ftq_shared.keys import CHILD_S, LEASE_S
+from ftq_shared.lifetimes import CHILD_S, LEASE_S
 from ftq_worker.agent.run import STOP_GRACE_S
 from ftq_worker.host.config import UNCLEAN
 from ftq_worker.host.process_tree import runs

@@ -12,6 +12,7 @@ from ftq_shared import keys
 from ftq_shared.errors import FtqError, Stale, UsageError
 from ftq_shared.events import EventType
 from ftq_shared.job_record import InputFile
+from ftq_shared.lifetimes import INPUT_JOB_MAX, INPUT_TOTAL_MAX
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import JobState, Phase
 from ftq_worker.child.main import hub_inputs
@@ -35,7 +36,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for n in range(173):
             row = {"prompt": f"Say {n}.", "completion": f"It is {n}.", "note": note}
             file.write(json.dumps(row) + "\n")
-    assert path.stat().st_size > keys.INPUT_JOB_MAX
+    assert path.stat().st_size > INPUT_JOB_MAX
     return path
 
 
@@ -72,7 +73,7 @@ def test_model_folder_and_rows_go_through_the_hub_and_are_freed(
     assert f"uploading dataset/{large.name}, 66" in done.stderr
     assert f"/datasets/me/ftq-inputs-{done.job}" in done.stderr
     fetched = [d for d in done.data("progress") if d["task"] == "download your files"]
-    assert fetched[-1]["done"] == fetched[-1]["total"] > keys.INPUT_JOB_MAX
+    assert fetched[-1]["done"] == fetched[-1]["total"] > INPUT_JOB_MAX
     assert any("deleted the private repo" in d["line"] for d in done.data("log"))
     assert repos(fleet) == []
 
@@ -199,7 +200,7 @@ def test_a_full_broker_asks_as_well(fleet: Fleet, tmp_path: Path) -> None:
 
     spec = JobSpec(model="demo/tiny-llama", dataset=str(path))
     assert not client.draft(spec).needs_hub
-    client.redis.zadd(keys.INPUT_SIZES, {"ft-bbbbbbbb": keys.INPUT_TOTAL_MAX})
+    client.redis.zadd(keys.INPUT_SIZES, {"ft-bbbbbbbb": INPUT_TOTAL_MAX})
     client.redis.hset(keys.inputs("ft-bbbbbbbb"), "chunk", "x")
     try:
         assert client.draft(spec).needs_hub

@@ -1,4 +1,4 @@
-"""How long the broker keeps what: keys.py says it, and the scripts do it."""
+"""How long the broker keeps what: lifetimes.py says it, and the scripts do it."""
 
 import pytest
 

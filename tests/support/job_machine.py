@@ -13,6 +13,7 @@ from ftq_shared import keys
 from ftq_shared.errors import ErrorInfo
 from ftq_shared.events import EventType, make_body
 from ftq_shared.job_record import JobRecord
+from ftq_shared.lifetimes import INPUTS_TTL_S
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import Phase
 from ftq_shared.store import Placement
@@ -173,7 +174,7 @@ class JobMachine(RuleBasedStateMachine):
         """Do what `transfer.routes.send_inputs` does before a submit."""
         redis = self.world.redis
         redis.hset(keys.inputs(job), "sha", "bytes")
-        redis.expire(keys.inputs(job), keys.INPUTS_TTL_S)
+        redis.expire(keys.inputs(job), INPUTS_TTL_S)
         redis.zadd(keys.INPUT_SIZES, {job: 5})
         self.history.inputs.add(job)
 

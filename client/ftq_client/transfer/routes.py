@@ -16,6 +16,7 @@ from ftq_shared import keys
 from ftq_shared.errors import UsageError
 from ftq_shared.hosts import HostRecord
 from ftq_shared.job_record import InputFile
+from ftq_shared.lifetimes import INPUT_CHUNK, INPUT_JOB_MAX, INPUT_TOTAL_MAX, INPUTS_TTL_S
 from ftq_shared.paths import JobPaths
 from ftq_shared.settings import Settings
 
@@ -98,20 +99,20 @@ def _send_chunks(binary: "Redis", job: str, file: OwnFile) -> InputFile:
     names: list[str] = []
     whole = hashlib.sha256()
     with file.source.open("rb") as stream:
-        while chunk := stream.read(keys.INPUT_CHUNK):
+        while chunk := stream.read(INPUT_CHUNK):
             whole.update(chunk)
             names.append(hashlib.sha256(chunk).hexdigest())
             binary.hset(keys.inputs(job), names[-1], chunk)
-            binary.expire(keys.inputs(job), keys.INPUTS_TTL_S)
+            binary.expire(keys.inputs(job), INPUTS_TTL_S)
     return InputFile(file.path, file.size, whole.hexdigest(), tuple(names))
 
 
 def _broker_refuses(binary: "Redis", files: Sequence[OwnFile]) -> UsageError | None:
     size = size_of(files)
-    if size > keys.INPUT_JOB_MAX:
+    if size > INPUT_JOB_MAX:
         return _too_large(size)
     live = _waiting_bytes(binary)
-    if live + size > keys.INPUT_TOTAL_MAX:
+    if live + size > INPUT_TOTAL_MAX:
         return _too_large(size, f"other jobs hold {live / 2**20:.0f} MiB of the broker already; ")
     return None
 
@@ -129,7 +130,7 @@ def _waiting_bytes(binary: "Redis") -> int:
 
 
 def _too_large(size: int, why: str = "") -> UsageError:
-    limit = keys.INPUT_JOB_MAX // 2**20
+    limit = INPUT_JOB_MAX // 2**20
     return UsageError(
         f"{why}{size / 2**20:.0f} MiB of files cannot travel through the broker (at most {limit})",
         code="too_large_to_travel",

@@ -16,7 +16,9 @@ from rich.control import Control
 from rich.live import Live
 from rich.segment import ControlType, Segment
 
+from ftq_client.view.event_wording import found_nothing, phrase
 from ftq_client.view.format import amount, clock, seconds_of
+from ftq_client.view.fragments import Phrase, parts_line, step_line, took
 from ftq_client.view.lines import (
     Glyphs,
     Line,
@@ -31,10 +33,8 @@ from ftq_client.view.lines import (
     write_note,
 )
 from ftq_client.view.model import JobView, ProgressTask
-from ftq_client.view.phrases import Phrase, parts_line, step_line, took
 from ftq_client.view.region import compact_lines, region_lines
 from ftq_client.view.summary import INDENT, summary_lines
-from ftq_client.view.wording import found_nothing, phrase
 from ftq_shared.events import Data, Event, EventType
 
 BUNDLE_S = 0.03  # the events of a burst that come within this time are drawn together

@@ -4,12 +4,12 @@ import json
 from collections.abc import Mapping
 from typing import TextIO
 
+from ftq_client.view.event_wording import found_nothing, phrase
 from ftq_client.view.format import clock, number, seconds_of
+from ftq_client.view.fragments import Phrase
 from ftq_client.view.lines import ASCII, Style, shown, text_of, write_line, write_note
 from ftq_client.view.model import JobView
-from ftq_client.view.phrases import Phrase
 from ftq_client.view.summary import summary_lines
-from ftq_client.view.wording import found_nothing, phrase
 from ftq_shared.events import Event, EventType
 
 _INDENT = " " * 18  # clock, space, phase, space: where the words begin

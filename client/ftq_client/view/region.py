@@ -1,9 +1,9 @@
 """The live region at the foot of the terminal, as lines: pure functions of a `JobView`."""
 
 from ftq_client.view import format as fmt
+from ftq_client.view.fragments import field, percent_of, step_line
 from ftq_client.view.lines import Glyphs, Line, Span, Style, cells, crop, shown, text_of, width_of
 from ftq_client.view.model import JobView, Mark, ProgressTask
-from ftq_client.view.phrases import field, percent_of, step_line
 from ftq_shared.states import JobState, Phase
 
 _TASKS = 4  # progress bars shown at once

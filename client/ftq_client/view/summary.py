@@ -3,9 +3,9 @@
 import shlex
 
 from ftq_client.view import format as fmt
+from ftq_client.view.fragments import METRICS, Metric, field, names, score, where
 from ftq_client.view.lines import ASCII, Glyphs, Line, Span, Style, shown
 from ftq_client.view.model import JobView
-from ftq_client.view.phrases import METRICS, Metric, field, names, score, where
 from ftq_shared.events import Data
 from ftq_shared.states import JobState, Phase
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import click
 
 from ftq_client.view import format as fmt
+from ftq_client.view.fragments import percent_of
 from ftq_client.view.lines import Style, cells, crop, shown, text_of
-from ftq_client.view.phrases import percent_of
 
 Row = Mapping[str, object]
 _GAP = "   "

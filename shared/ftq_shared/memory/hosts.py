@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ftq_shared import keys
 from ftq_shared.hosts import HostRecord, HostStore, as_hash, name_taken
+from ftq_shared.lifetimes import HOST_LOST_S
 from ftq_shared.memory.broker import MemoryBroker, atomic
 from ftq_shared.memory.jobs import MemoryHost
 
@@ -21,7 +21,7 @@ class MemoryHosts(HostStore):
         held = self.broker.held
         host, now_ms = held.hosts.get(name), held.now_ms
         if host and host.record.instance != instance:
-            alive = now_ms - host.record.beat_ms < keys.HOST_LOST_S * 1000
+            alive = now_ms - host.record.beat_ms < HOST_LOST_S * 1000
             if host.record.instance != replaces and alive:
                 raise name_taken(name)
             host = None

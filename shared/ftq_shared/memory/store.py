@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 from redis.exceptions import ResponseError
 
-from ftq_shared import keys
 from ftq_shared.errors import ErrorInfo
 from ftq_shared.events import EventType
 from ftq_shared.job_record import RECORD_VERSION, InputFile, JobRecord, new_record
+from ftq_shared.lifetimes import HOST_LOST_S
 from ftq_shared.memory.broker import MemoryBroker, atomic
 from ftq_shared.memory.jobs import MemoryJob
 from ftq_shared.states import JobState, Phase
@@ -188,7 +188,7 @@ class MemoryStore(JobStore):
             return "the host restarted"
         if host.record.record_version < job.record_version:
             return "the host is of an older version"
-        lost = held.now_ms - host.record.beat_ms > keys.HOST_LOST_S * 1000
+        lost = held.now_ms - host.record.beat_ms > HOST_LOST_S * 1000
         if host.record.draining or host.record.full or lost:
             return "the host takes no work"
         there = [other.record for other in held.leased() if other.record.host == plan.host]

@@ -3,7 +3,7 @@
 import functools
 from importlib import resources
 
-from ftq_shared import keys
+from ftq_shared import lifetimes
 
 NAMES = (
     "append",
@@ -42,17 +42,17 @@ WHEN_FULL = frozenset(
 )
 
 
-# Constants of keys.py that the scripts on a job name: they stand before each, so that how long
+# Constants of lifetimes.py that the scripts on a job name: they stand before each, so that how long
 # something is kept has one source.
-FROM_KEYS = ("JOB_TTL_S", "EVENTS_TTL_S", "SECRET_TTL_S", "EVENTS_EXACT", "MILESTONES_KEPT")
+CONSTANTS = ("JOB_TTL_S", "EVENTS_TTL_S", "SECRET_TTL_S", "EVENTS_EXACT", "MILESTONES_KEPT")
 
 
 def source(name: str) -> str:
-    """Return the text of a script; one on a job begins with FROM_KEYS and what all share."""
+    """Return the text of a script; one on a job begins with CONSTANTS and what all share."""
     flags = " flags=allow-oom" if name in WHEN_FULL else ""
     body = _text(name.removesuffix("_when_full"))
     if name not in OF_HOSTS:
-        constants = "".join(f"local {name} = {getattr(keys, name)}\n" for name in FROM_KEYS)
+        constants = "".join(f"local {name} = {getattr(lifetimes, name)}\n" for name in CONSTANTS)
         body = constants + _text("lib") + body
     return f"#!lua{flags}\n{body}"
 

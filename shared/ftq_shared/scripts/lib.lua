@@ -1,5 +1,5 @@
 -- Shared by all scripts on a job: it is put before each of them, and before it the constants of
--- keys.py that FROM_KEYS in __init__.py names.
+-- lifetimes.py that CONSTANTS in __init__.py names.
 -- Time is the server's. A job record is a hash; its fields are named in job_record.py.
 
 local function now_ms()

@@ -8,7 +8,7 @@ from redis.exceptions import ConnectionError
 from tests.support import store_jobs
 
 from ftq_shared.errors import NoSuchJob
-from ftq_shared.keys import CHILD_S, CLAIM_S, LEASE_S, PAUSE_S
+from ftq_shared.lifetimes import CHILD_S, CLAIM_S, LEASE_S, PAUSE_S
 from ftq_shared.memory import MemoryHosts, MemoryStore
 from ftq_shared.states import JobState
 from ftq_shared.store import Lease

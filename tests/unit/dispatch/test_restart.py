@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from tests.support.clock import Clock
 
-from ftq_shared.keys import HOST_LOST_S
+from ftq_shared.lifetimes import HOST_LOST_S
 from ftq_shared.memory import MemoryBroker, MemoryHosts, MemoryStore
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import JobState

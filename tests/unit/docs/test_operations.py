@@ -8,6 +8,24 @@ from tests.support.pages import ROOT, section
 
 from ftq_client.local.stack import STOP_TIMEOUT_S
 from ftq_shared import keys
+from ftq_shared.lifetimes import (
+    CHILD_S,
+    DISPATCH_TTL_S,
+    EVENTS_EXACT,
+    EVENTS_TTL_S,
+    HOST_TTL_S,
+    INPUT_JOB_MAX,
+    INPUT_TOTAL_MAX,
+    INPUTS_TTL_S,
+    JOB_TTL_S,
+    LEASE_S,
+    LOCK_TTL_S,
+    MILESTONES_KEPT,
+    PAUSE_S,
+    RENEW_S,
+    SECRET_TTL_S,
+    SUBMIT_TTL_S,
+)
 from ftq_worker.agent import run
 from ftq_worker.supervisor.main import DRAIN_S, END_S
 
@@ -50,13 +68,13 @@ def test_every_function_that_makes_a_key_was_tried() -> None:
 @pytest.mark.parametrize(
     ("key", "ttl_s", "words"),
     [
-        ("job:ID", keys.JOB_TTL_S, "{} days after the job's end"),
-        ("kept:ID", keys.JOB_TTL_S, "{} days after the job's end"),
-        ("events:ID", keys.EVENTS_TTL_S, "{} day after the job's end"),
-        ("secret:ID", keys.SECRET_TTL_S, "at most {} days"),
-        ("submit:KEY", keys.SUBMIT_TTL_S, "{} day "),
-        ("lock:NAME", keys.LOCK_TTL_S, "at most {} day "),
-        ("host:NAME", keys.HOST_TTL_S, "else {} day "),
+        ("job:ID", JOB_TTL_S, "{} days after the job's end"),
+        ("kept:ID", JOB_TTL_S, "{} days after the job's end"),
+        ("events:ID", EVENTS_TTL_S, "{} day after the job's end"),
+        ("secret:ID", SECRET_TTL_S, "at most {} days"),
+        ("submit:KEY", SUBMIT_TTL_S, "{} day "),
+        ("lock:NAME", LOCK_TTL_S, "at most {} day "),
+        ("host:NAME", HOST_TTL_S, "else {} day "),
     ],
 )
 def test_times_to_live_are_those_of_the_code(key: str, ttl_s: int, words: str) -> None:
@@ -67,8 +85,8 @@ def test_times_to_live_are_those_of_the_code(key: str, ttl_s: int, words: str) -
 
 def test_the_shorter_times_to_live_are_those_of_the_code() -> None:
     table = section(TEXT, "### Keys")
-    assert f"| {keys.DISPATCH_TTL_S} s |" in table
-    assert f"{keys.INPUTS_TTL_S // 3_600} hour without a submit" in table
+    assert f"| {DISPATCH_TTL_S} s |" in table
+    assert f"{INPUTS_TTL_S // 3_600} hour without a submit" in table
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "shared/ftq_shared/scripts").glob("*.lua")))
@@ -80,14 +98,11 @@ def test_no_script_has_a_time_to_live_of_its_own(script: Path) -> None:
 
 
 def test_limits_are_those_of_the_code() -> None:
-    assert f"at most {keys.INPUT_JOB_MAX // 2**20} MiB a job" in TEXT
-    assert keys.INPUT_TOTAL_MAX == 2**30
+    assert f"at most {INPUT_JOB_MAX // 2**20} MiB a job" in TEXT
+    assert INPUT_TOTAL_MAX == 2**30
     assert "1 GiB together" in TEXT
-    assert (
-        f"at most {keys.EVENTS_EXACT:,} events and {keys.MILESTONES_KEPT:,} milestones a job"
-        in TEXT
-    )
-    assert f"The newest {keys.EVENTS_EXACT:,} events" in (ROOT / "docs/events.md").read_text()
+    assert f"at most {EVENTS_EXACT:,} events and {MILESTONES_KEPT:,} milestones a job" in TEXT
+    assert f"The newest {EVENTS_EXACT:,} events" in (ROOT / "docs/events.md").read_text()
 
 
 def test_there_is_time_enough_for_a_drain() -> None:
@@ -106,7 +121,5 @@ def test_there_is_time_enough_for_a_drain() -> None:
 
 def test_leases_are_as_the_architecture_tells() -> None:
     text = re.sub(r"\s+", " ", (ROOT / "docs" / "architecture.md").read_text())
-    assert f"renewed every {keys.RENEW_S:.0f} s and may be taken after {keys.LEASE_S:.0f} s" in text
-    assert (
-        f"after {keys.PAUSE_S:.0f} s and is ended by the kernel after {keys.CHILD_S:.0f} s" in text
-    )
+    assert f"renewed every {RENEW_S:.0f} s and may be taken after {LEASE_S:.0f} s" in text
+    assert f"after {PAUSE_S:.0f} s and is ended by the kernel after {CHILD_S:.0f} s" in text

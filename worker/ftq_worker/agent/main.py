@@ -22,7 +22,7 @@ from ftq_shared.broker import connect, translated
 from ftq_shared.errors import BrokerUnreachable, FtqError
 from ftq_shared.hosts import HostStore
 from ftq_shared.job_record import RECORD_VERSION, JobRecord
-from ftq_shared.keys import BEAT_S, RENEW_S
+from ftq_shared.lifetimes import BEAT_S, RENEW_S
 from ftq_shared.paths import JobPaths, open_storage
 from ftq_shared.secrets import FleetKey
 from ftq_shared.settings import Settings

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ftq_shared import keys
+from ftq_shared.lifetimes import INPUT_CHUNK
 from ftq_shared.paths import JobPaths
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ class _Pieces:
     def write(self, data: bytes) -> int:
         """Take bytes; waits while the client is behind. Raises TimeoutError when it is gone."""
         self._buffer += data
-        while len(self._buffer) >= keys.INPUT_CHUNK:
-            self._push(bytes(self._buffer[: keys.INPUT_CHUNK]))
-            del self._buffer[: keys.INPUT_CHUNK]
+        while len(self._buffer) >= INPUT_CHUNK:
+            self._push(bytes(self._buffer[:INPUT_CHUNK]))
+            del self._buffer[:INPUT_CHUNK]
         return len(data)
 
     def end(self) -> None:

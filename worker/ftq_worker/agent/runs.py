@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from ftq_shared.broker import translated
 from ftq_shared.errors import BrokerUnreachable, ErrorInfo
 from ftq_shared.hosts import HostStore, running_after_restart
-from ftq_shared.keys import HOST_LOST_S
+from ftq_shared.lifetimes import HOST_LOST_S
 from ftq_shared.states import Phase
 from ftq_worker.agent.outcome import read_result, report_until_heard
 from ftq_worker.agent.run import PhaseRun, RunHandle

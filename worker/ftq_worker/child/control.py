@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from ftq_shared.errors import Stale
-from ftq_shared.keys import CHILD_S, PAUSE_S
+from ftq_shared.lifetimes import CHILD_S, PAUSE_S
 from ftq_worker.host.messages import (
     Answer,
     LeaseTimes,

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Literal, Self, TypedDict
 
 from ftq_shared.errors import ErrorInfo
-from ftq_shared.keys import CHILD_S, PAUSE_S
+from ftq_shared.lifetimes import CHILD_S, PAUSE_S
 from ftq_worker.host.wire import to_line
 
 # -- agent -> zygote

@@ -10,7 +10,6 @@ from ftq_worker.job.reports import Prepared, Trained, Validated
 from ftq_worker.training.base_model import fetch_base, load_tokenizer
 from ftq_worker.training.facts import look_at_device, run_facts
 from ftq_worker.training.resolve import resolve_settings
-from ftq_worker.training.saving import save_model
 from ftq_worker.training.session import (
     build_session,
     emit_random_head,
@@ -22,6 +21,7 @@ from ftq_worker.training.session import (
     score_golden,
     train,
 )
+from ftq_worker.training.trained_model import save_model
 
 
 def run(ctx: PhaseContext) -> None:

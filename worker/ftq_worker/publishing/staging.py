@@ -17,7 +17,7 @@ from ftq_worker.job.auto import auto_rule
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Prepared, Trained, Validated
 from ftq_worker.training.base_model import load_base
-from ftq_worker.training.saving import name_base
+from ftq_worker.training.trained_model import name_base
 
 Format = Literal["adapter", "merged", "full"]
 _BLOCK = 1 << 20

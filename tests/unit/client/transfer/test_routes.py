@@ -9,10 +9,10 @@ from redis import Redis
 from ftq_client.transfer.files import OwnFile
 from ftq_client.transfer.hub_route import HubRoute
 from ftq_client.transfer.routes import Draft, make_draft, send_inputs
-from ftq_shared import keys
 from ftq_shared.errors import UsageError
 from ftq_shared.hosts import HostRecord
 from ftq_shared.job_record import InputFile
+from ftq_shared.lifetimes import INPUT_JOB_MAX
 from ftq_shared.settings import Settings, load_settings
 from ftq_shared.spec import JobSpec
 
@@ -49,7 +49,7 @@ def test_a_shared_storage_gets_a_copy(settings: Settings, spec: JobSpec, tmp_pat
 
 def test_one_host_with_another_storage_closes_that_route(settings: Settings, spec: JobSpec) -> None:
     with Path(spec.dataset).open("ab") as file:
-        file.truncate(keys.INPUT_JOB_MAX + 1)
+        file.truncate(INPUT_JOB_MAX + 1)
     draft = make_draft(spec, NO_BROKER, settings, [HOST, replace(HOST, storage_id="s2")])
     assert (draft.storage, draft.needs_hub) == (None, True)
     with pytest.raises(UsageError, match="64 MiB of files cannot travel through the broker"):

@@ -7,8 +7,7 @@ colours and a place. Every text that comes from outside goes through `shown`.
 from collections.abc import Callable, Mapping
 
 from ftq_client.view import format as fmt
-from ftq_client.view.lines import Glyphs, Line, Span, Style, shown
-from ftq_client.view.phrases import (
+from ftq_client.view.fragments import (
     METRICS,
     Phrase,
     field,
@@ -21,6 +20,7 @@ from ftq_client.view.phrases import (
     took,
     where,
 )
+from ftq_client.view.lines import Glyphs, Line, Span, Style, shown
 from ftq_shared.events import Data, Event, EventType
 from ftq_shared.states import JobState
 
