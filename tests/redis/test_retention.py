@@ -2,7 +2,7 @@
 
 import pytest
 
-from ftq_shared import keys
+from ftq_shared import keys, lifetimes
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import Phase
 from ftq_shared.store import JobStore
@@ -10,12 +10,12 @@ from ftq_shared.store import JobStore
 SPEC = JobSpec(model="org/model", dataset="org/data")
 
 
-def test_what_is_kept_and_for_how_long_is_said_in_keys(
+def test_what_is_kept_and_for_how_long_is_said_in_one_place(
     store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = {"JOB_TTL_S": 1_000, "EVENTS_TTL_S": 500, "SECRET_TTL_S": 250}
     for name, value in times.items():
-        monkeypatch.setattr(keys, name, value)
+        monkeypatch.setattr(lifetimes, name, value)
     store = JobStore(store.redis)  # makes its scripts anew
     job = store.submit(
         "ft-aaaaaaaa", SPEC, client_key="k", owner="me@here", endpoint="", sealed="box"
