@@ -18,7 +18,7 @@ from ftq_shared import errors
 from ftq_shared.events import BULK_TYPES, EVENTS
 from ftq_shared.settings import SETTINGS
 from ftq_shared.spec_input.aliases import ALIASES
-from ftq_shared.spec_input.schema import describe, fields, section_of
+from ftq_shared.spec_input.dotted_fields import describe, fields, section_of
 from ftq_shared.states import TRANSITIONS, JobState
 from ftq_worker.job import auto
 

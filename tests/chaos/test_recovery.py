@@ -23,7 +23,7 @@ from ftq_client.client import Client
 from ftq_shared import keys
 from ftq_shared.events import Event
 from ftq_shared.lifetimes import CHILD_S, LEASE_S
-from ftq_worker.agent.run import STOP_GRACE_S
+from ftq_worker.agent.run_handle import STOP_GRACE_S
 from ftq_worker.host.config import UNCLEAN
 from ftq_worker.host.process_tree import runs
 from ftq_worker.supervisor.process import HANG_S

@@ -66,6 +66,6 @@ def test_no_process_holds_what_it_must_live_without(imported: dict[str, set[str]
     for module, forbidden in PROCESSES.items():
         assert not imported[module] & forbidden, module
     # The look itself works: each has what it is there for.
-    assert "ftq_worker.agent.runs" in imported["ftq_worker.agent.main"]
+    assert "ftq_worker.agent.run_pool" in imported["ftq_worker.agent.main"]
     assert "celery" in imported["ftq_worker.dispatch.celery_app"]
     assert "torch" in imported["ftq_worker.child.zygote"]

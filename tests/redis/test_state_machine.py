@@ -1,7 +1,7 @@
 """Random histories of all scripts against the store in memory; `make chaos` runs many more.
 
 The rules are in `tests/support/job_machine.py`, what must always hold in `broker_view.py` beside
-it. So a unit test may take `ftq_shared.memory` for the real store.
+it. So a unit test may take `ftq_shared.in_memory` for the real store.
 """
 
 import pytest

@@ -13,9 +13,9 @@ from ftq_shared import keys, scripts
 from ftq_shared.broker import connect
 from ftq_shared.events import EventType
 from ftq_shared.hosts import HostRecord, HostStore
+from ftq_shared.in_memory import MemoryBroker
+from ftq_shared.in_memory.jobs import Held, MemoryJob
 from ftq_shared.job_record import JobRecord
-from ftq_shared.memory import MemoryBroker
-from ftq_shared.memory.jobs import Held, MemoryJob
 from ftq_shared.states import TERMINAL
 from ftq_shared.store import JobStore
 

@@ -16,7 +16,7 @@ from ftq_shared.sources import Place
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import Phase
 from ftq_worker.data.columns import detect_layout
-from ftq_worker.data.reading import columns_of, file_sources, sample_rows
+from ftq_worker.data.split_sources import columns_of, file_sources, sample_rows
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import DatasetFacts, ModelFacts, Prepared, Validated
 from ftq_worker.phases import prepare

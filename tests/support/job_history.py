@@ -10,9 +10,9 @@ from ftq_shared import keys
 from ftq_shared.errors import UsageError
 from ftq_shared.events import EventType
 from ftq_shared.hosts import HostStore
+from ftq_shared.in_memory import MemoryBroker, MemoryHosts, MemoryStore
+from ftq_shared.in_memory.jobs import Held
 from ftq_shared.job_record import JobRecord
-from ftq_shared.memory import MemoryBroker, MemoryHosts, MemoryStore
-from ftq_shared.memory.jobs import Held
 from ftq_shared.states import TRANSITIONS
 from ftq_shared.store import JobStore, Placement
 from tests.support.broker_view import CLOCK, Checker, Offer, View, World

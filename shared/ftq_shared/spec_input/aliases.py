@@ -7,7 +7,7 @@ OpenAI. It comes first because difflib answers most of these wrongly (`save_step
 
 import difflib
 
-from ftq_shared.spec_input.schema import fields, leaves
+from ftq_shared.spec_input.dotted_fields import fields, leaves
 from ftq_shared.trainer_fields import (
     ALWAYS,
     BATCH,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftq_shared.errors import UsageError, Where
-from ftq_shared.spec_input.schema import only_text
+from ftq_shared.spec_input.dotted_fields import only_text
 
 if TYPE_CHECKING:
     from yaml import SafeLoader

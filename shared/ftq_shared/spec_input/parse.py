@@ -11,8 +11,8 @@ from ftq_shared.errors import UsageError
 from ftq_shared.redaction import Redactor, escape_control
 from ftq_shared.spec import JobSpec
 from ftq_shared.spec_input import aliases, checks
+from ftq_shared.spec_input.dotted_fields import accepts, describe, fields, section_of
 from ftq_shared.spec_input.layers import Raw, merge, nested
-from ftq_shared.spec_input.schema import accepts, describe, fields, section_of
 
 _REQUIRED = {
     "model": "what to fine-tune: a Hub id such as Qwen/Qwen3-0.6B, or a folder",

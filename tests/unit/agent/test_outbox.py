@@ -8,7 +8,7 @@ from redis.exceptions import ConnectionError
 from tests.support.store_jobs import HOST, run, submit
 
 from ftq_shared.events import EventType
-from ftq_shared.memory import MemoryHosts, MemoryStore
+from ftq_shared.in_memory import MemoryHosts, MemoryStore
 from ftq_shared.states import Phase
 from ftq_worker.agent.outbox import Outbox
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from tests.support.clock import Clock
 
+from ftq_shared.in_memory import MemoryBroker, MemoryHosts, MemoryStore
 from ftq_shared.lifetimes import HOST_LOST_S
-from ftq_shared.memory import MemoryBroker, MemoryHosts, MemoryStore
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import JobState
 from ftq_worker.dispatch.dispatcher import dispatch

@@ -11,7 +11,7 @@ from tests.support.pages import ROOT, section
 
 from ftq_shared.events import EVENTS
 from ftq_shared.settings import SETTINGS
-from ftq_shared.spec_input.schema import fields, section_of
+from ftq_shared.spec_input.dotted_fields import fields, section_of
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from ftq_shared.lifetimes import (
     SECRET_TTL_S,
     SUBMIT_TTL_S,
 )
-from ftq_worker.agent import run
+from ftq_worker.agent import run_handle
 from ftq_worker.supervisor.main import DRAIN_S, END_S
 
 TEXT = (ROOT / "docs" / "operations.md").read_text()
@@ -115,8 +115,8 @@ def test_there_is_time_enough_for_a_drain() -> None:
     assert int(systemd[1]) > drain_s
     assert int(compose[1]) > drain_s
     assert drain_s < STOP_TIMEOUT_S
-    assert run.STOP_GRACE_S + run.KILL_GRACE_S < DRAIN_S
-    assert f"get {run.STOP_GRACE_S:.0f} s to save" in TEXT
+    assert run_handle.STOP_GRACE_S + run_handle.KILL_GRACE_S < DRAIN_S
+    assert f"get {run_handle.STOP_GRACE_S:.0f} s to save" in TEXT
 
 
 def test_leases_are_as_the_architecture_tells() -> None:

@@ -6,8 +6,8 @@ from ftq_shared.errors import UsageError
 from ftq_shared.spec import JobSpec, Task
 from ftq_shared.spec_input import apply_sets, load_yaml, merge, parse_spec
 from ftq_shared.spec_input.aliases import ALIASES
+from ftq_shared.spec_input.dotted_fields import describe, fields, leaves
 from ftq_shared.spec_input.parse import examine
-from ftq_shared.spec_input.schema import describe, fields, leaves
 
 LEAST = {"model": "org/base", "dataset": "org/rows:main"}
 

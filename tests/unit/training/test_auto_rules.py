@@ -15,7 +15,7 @@ from ftq_shared.sources import Place
 from ftq_shared.spec import Lora, Task
 from ftq_worker.job import auto
 from ftq_worker.job.reports import ModelFacts
-from ftq_worker.training import auto_rules, memory
+from ftq_worker.training import auto_rules, memory_estimate
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.facts import DeviceFacts, RunFacts
 from ftq_worker.training.flow import FlowCallback
@@ -146,11 +146,11 @@ def test_the_rules_need_no_torch():
 
 def test_memory_grows_with_what_it_is_made_of():
     def total(method="lora", micro=1, **changes):
-        return memory.estimate(facts(device=H100, **changes), method, Lora(), micro).total
+        return memory_estimate.estimate(facts(device=H100, **changes), method, Lora(), micro).total
 
     assert total("qlora") < total("lora") < total("full")
     assert all(a < b for a, b in pairwise(total(micro=m) for m in (1, 2, 4, 8)))
-    assert "base" in memory.estimate(facts(), "lora", Lora(), 1).words()
+    assert "base" in memory_estimate.estimate(facts(), "lora", Lora(), 1).words()
 
 
 @pytest.mark.parametrize(("device", "precision"), [(CPU, "fp32"), (H100, "bf16"), (T4, "fp16")])

@@ -16,8 +16,8 @@ from ftq_shared.paths import JobPaths, read_json, write_json
 from ftq_worker.agent.child import Spawn
 from ftq_worker.host.disk import disk_full
 from ftq_worker.host.messages import Ending, Outcome
-from ftq_worker.job import folders
-from ftq_worker.job.prepared import load_sets
+from ftq_worker.job import atomic_folders
+from ftq_worker.job.prepared_sets import load_sets
 from ftq_worker.job.reports import Prepared, Trained, Validated, read_resolved
 from ftq_worker.phases import prepare, train
 from ftq_worker.training import checkpoints
@@ -126,10 +126,10 @@ class TestUnfinished:
     def test_only_of_dead_claims_and_only_scratch(self, tmp_path):
         paths = JobPaths(tmp_path, JOB)
         for claim in ("1-aa", "2-bb", "3-cc", "12-dd", "old"):
-            for name in (*folders.SCRATCH, "prepare.old", "checkpoints/checkpoint-5"):
+            for name in (*atomic_folders.SCRATCH, "prepare.old", "checkpoints/checkpoint-5"):
                 (paths.claim_dir(claim) / name).mkdir(parents=True)
             paths.events(claim).write_text("{}")
-        folders.sweep(paths, 3)
+        atomic_folders.sweep(paths, 3)
         left = {
             claim: sorted(
                 p.relative_to(paths.claim_dir(claim)).as_posix()
@@ -140,7 +140,7 @@ class TestUnfinished:
         swept = ["checkpoints", "checkpoints/checkpoint-5", "events.jsonl"]
         assert left["1-aa"] == left["2-bb"] == swept
         for claim in ("3-cc", "12-dd", "old"):  # our own, a later one, and what has no number
-            assert {*folders.SCRATCH, "prepare.old"} <= set(left[claim])
+            assert {*atomic_folders.SCRATCH, "prepare.old"} <= set(left[claim])
 
     @pytest.mark.parametrize("moment", ["before", "between", "after"])
     def test_a_swap_that_was_cut_off_is_made_again(self, tmp_path, monkeypatch, moment):
@@ -159,22 +159,22 @@ class TestUnfinished:
 
         monkeypatch.setattr(Path, "replace", replace)
         if moment == "after":
-            folders.swap_in(tmp_path / "claim1", target)
+            atomic_folders.swap_in(tmp_path / "claim1", target)
         else:
             with pytest.raises(KeyboardInterrupt):
-                folders.swap_in(tmp_path / "claim1", target)
+                atomic_folders.swap_in(tmp_path / "claim1", target)
         monkeypatch.undo()
         if moment != "between":
             assert (target / "weights").read_text() == {"before": "old", "after": "new"}[moment]
         make_new(tmp_path / "claim2")
-        folders.swap_in(tmp_path / "claim2", target)
+        atomic_folders.swap_in(tmp_path / "claim2", target)
         assert (target / "weights").read_text() == "new"
         assert not (target / "deep").exists()
 
     def test_a_report_never_stands_beside_another_model(self, sft_job, monkeypatch):
         train.run(sft_job.ctx)
         assert sft_job.ctx.paths.train_report.exists()
-        monkeypatch.setattr(folders.Path, "replace", lambda *_: 1 / 0)
+        monkeypatch.setattr(atomic_folders.Path, "replace", lambda *_: 1 / 0)
         again = sft_job.again()
         with pytest.raises(ZeroDivisionError):
             train._leave(again.ctx, *leaving(again))

@@ -6,7 +6,7 @@ import pytest
 
 from ftq_shared.spec import Task
 from ftq_shared.spec_input.aliases import ALIASES, owned_arg
-from ftq_shared.spec_input.schema import fields
+from ftq_shared.spec_input.dotted_fields import fields
 from ftq_shared.trainer_fields import TRAINER_FIELDS
 from ftq_worker.training import trainer_args
 from ftq_worker.training.trainer_args import trainer_fields

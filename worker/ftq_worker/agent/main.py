@@ -34,7 +34,7 @@ from ftq_worker.agent.control_channel import ControlChannel
 from ftq_worker.agent.leases import LeaseKeeper, Reaper
 from ftq_worker.agent.listener import Listener
 from ftq_worker.agent.outbox import send_rest
-from ftq_worker.agent.runs import RunPool
+from ftq_worker.agent.run_pool import RunPool
 from ftq_worker.agent.services import Services
 from ftq_worker.host.config import UNCLEAN, HostConfig
 from ftq_worker.host.disk import DISK_MIN

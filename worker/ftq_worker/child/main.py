@@ -31,8 +31,8 @@ from ftq_worker.child.control import AgentLink, Watchdog
 from ftq_worker.host.disk import disk_full
 from ftq_worker.host.messages import ChildRequest, Ending, Outcome, report_line
 from ftq_worker.host.process_tree import kill_all
+from ftq_worker.job.atomic_folders import sweep
 from ftq_worker.job.context import Control, Devices, Interrupted, Owner, PhaseContext
-from ftq_worker.job.folders import sweep
 
 
 class PipeEmitter:

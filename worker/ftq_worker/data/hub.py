@@ -16,9 +16,9 @@ from ftq_shared.errors import Refused
 from ftq_shared.hub.layout import Split, layout
 from ftq_shared.hub.records import RepoRecord
 from ftq_shared.sources import DATA_SUFFIXES, Place
-from ftq_worker.data.files import label_names
-from ftq_worker.data.reading import open_files
+from ftq_worker.data.file_formats import label_names
 from ftq_worker.data.rows import Row, SplitSource, SplitSources
+from ftq_worker.data.split_sources import open_files
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.hub import MODEL_TEXT_FILES, download, hub_of
 from ftq_worker.job.reports import DatasetFacts, ModelFacts

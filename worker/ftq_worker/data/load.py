@@ -15,8 +15,8 @@ from ftq_worker.data.columns import ColumnLayout, require_column
 from ftq_worker.data.examples import example_maker
 from ftq_worker.data.hub import hub_sources
 from ftq_worker.data.limits import max_length
-from ftq_worker.data.reading import columns_of, file_sources, pick_split, sample_rows
 from ftq_worker.data.rows import SplitSource
+from ftq_worker.data.split_sources import columns_of, file_sources, pick_split, sample_rows
 from ftq_worker.data.tables import LabelBook, SplitTable, collect, drop_duplicates
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Validated

@@ -32,8 +32,8 @@ from ftq_worker.data.load import Tables, drop_long, load_tables
 from ftq_worker.data.sets import RowSets, choose_sets, lengths
 from ftq_worker.data.tables import tokenize
 from ftq_worker.data.tokenizing import Encoder, check_eos, choose_format, make_encoder
+from ftq_worker.job.atomic_folders import swap_in
 from ftq_worker.job.context import PhaseContext
-from ftq_worker.job.folders import swap_in
 from ftq_worker.job.reports import Prepared, Sample, Validated, read_resolved
 
 CHECKED_ROWS = 20  # rows that the end-of-turn check looks at

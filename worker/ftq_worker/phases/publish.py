@@ -6,7 +6,7 @@ from ftq_shared.events import EventType
 from ftq_shared.sources import Place
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.hub import hub_of
-from ftq_worker.job.prepared import load_sets
+from ftq_worker.job.prepared_sets import load_sets
 from ftq_worker.job.quiet import quiet_libraries
 from ftq_worker.job.reports import Prepared, Published, Trained, Validated
 from ftq_worker.publishing.card import write_card

@@ -2,9 +2,9 @@
 
 import torch
 
+from ftq_worker.job.atomic_folders import swap_in
 from ftq_worker.job.context import PhaseContext
-from ftq_worker.job.folders import swap_in
-from ftq_worker.job.prepared import load_sets
+from ftq_worker.job.prepared_sets import load_sets
 from ftq_worker.job.quiet import quiet_libraries
 from ftq_worker.job.reports import Prepared, Trained, Validated
 from ftq_worker.training.base_model import fetch_base, load_tokenizer

@@ -9,7 +9,7 @@ from typing import Literal
 from ftq_shared.spec import Lora, Task
 from ftq_worker.job.auto import Resolved, auto_rule
 from ftq_worker.training.facts import RunFacts
-from ftq_worker.training.memory import USABLE, estimate, largest_micro_batch
+from ftq_worker.training.memory_estimate import USABLE, estimate, largest_micro_batch
 
 # On a CPU 8 rows a pass, more where rows are short: below some 1,000 tokens a pass is bound by its
 # overhead (MiniLM, rows of 12 tokens, 2 cores: 32 rows a pass took half the time of 8).

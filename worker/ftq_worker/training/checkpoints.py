@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
 from ftq_shared.paths import JobPaths, read_json, write_json
-from ftq_worker.job.folders import PART, sync
+from ftq_worker.job.atomic_folders import PART, sync
 
 MANIFEST = "manifest.json"
 STATE = "trainer_state.json"

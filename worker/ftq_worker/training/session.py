@@ -15,7 +15,7 @@ from ftq_shared.errors import TrainingFailed
 from ftq_shared.events import EventType
 from ftq_shared.spec import Task
 from ftq_worker.job.context import PhaseContext
-from ftq_worker.job.prepared import PreparedSets
+from ftq_worker.job.prepared_sets import PreparedSets
 from ftq_worker.job.reports import Trained, Validated
 from ftq_worker.training import checkpoints
 from ftq_worker.training.checkpoints import STATE, Checkpoint, RunFigures

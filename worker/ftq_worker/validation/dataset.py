@@ -10,7 +10,7 @@ from ftq_shared.errors import Refused
 from ftq_shared.hub import HubClient, RepoRecord, layout
 from ftq_shared.sources import DATA_SUFFIXES, Place, Source
 from ftq_shared.spec import JobSpec
-from ftq_worker.data.reading import split_files
+from ftq_worker.data.split_sources import split_files
 from ftq_worker.job.auto import auto_rule
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.validation import rows

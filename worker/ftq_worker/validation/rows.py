@@ -11,9 +11,9 @@ from typing import Any
 from ftq_shared.errors import Refused
 from ftq_shared.hub import HubClient, RepoRecord
 from ftq_shared.sources import DATA_SUFFIXES
-from ftq_worker.data.files import read_file
-from ftq_worker.data.reading import columns_of, open_files, sample_rows
+from ftq_worker.data.file_formats import read_file
 from ftq_worker.data.rows import Row
+from ftq_worker.data.split_sources import columns_of, open_files, sample_rows
 
 _ROWS = 20
 _HEAD_BYTES = 2**18

@@ -13,8 +13,8 @@ limits of memory and of a stream's length, damaged records, channels and Celery 
 take every lease. There is no `redis` attribute.
 """
 
-from ftq_shared.memory.broker import MemoryBroker
-from ftq_shared.memory.hosts import MemoryHosts
-from ftq_shared.memory.store import MemoryStore
+from ftq_shared.in_memory.broker import MemoryBroker
+from ftq_shared.in_memory.hosts import MemoryHosts
+from ftq_shared.in_memory.store import MemoryStore
 
 __all__ = ["MemoryBroker", "MemoryHosts", "MemoryStore"]

@@ -11,8 +11,8 @@ from tests.support.store_contract import Events, StoreContract
 from tests.support.store_jobs import HOST, log, place, run, submit
 
 from ftq_shared.hosts import HostStore
+from ftq_shared.in_memory import MemoryBroker, MemoryHosts, MemoryStore
 from ftq_shared.lifetimes import HOST_LOST_S
-from ftq_shared.memory import MemoryBroker, MemoryHosts, MemoryStore
 from ftq_shared.states import JobState
 from ftq_shared.store import JobStore, Placement, Server
 

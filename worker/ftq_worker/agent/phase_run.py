@@ -2,10 +2,9 @@
 
 import logging
 import select
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from redis.exceptions import RedisError
@@ -18,11 +17,12 @@ from ftq_shared.paths import JobPaths, write_atomic
 from ftq_shared.redaction import Redactor
 from ftq_shared.states import Phase
 from ftq_shared.store import JobStore, is_damage
-from ftq_worker.agent.child import DIE_S, Child, HostTrouble
+from ftq_worker.agent.child import Child, HostTrouble
 from ftq_worker.agent.inputs import fetch_inputs, open_secrets
 from ftq_worker.agent.leases import ask_broker
 from ftq_worker.agent.outbox import Outbox
 from ftq_worker.agent.outcome import died, not_run, report_outcome, report_until_heard
+from ftq_worker.agent.run_handle import RunHandle
 from ftq_worker.agent.services import Services
 from ftq_worker.host.disk import disk_full
 from ftq_worker.host.linux import oom_kills
@@ -30,11 +30,9 @@ from ftq_worker.host.messages import (
     Answer,
     ChildRequest,
     Ending,
-    LeaseTimes,
     Outcome,
     Question,
     Secrets,
-    Stop,
     StopReason,
     read_report,
 )
@@ -43,92 +41,6 @@ log = logging.getLogger(__name__)
 
 # Not the job's fault, but what it might meet on every host: these cost an attempt.
 COUNTS_AS_ATTEMPT = ("disk_full", "no_fork")
-STOP_GRACE_S = 60.0  # for a checkpoint, after a phase was asked to stop
-KILL_GRACE_S = 5.0  # between TERM and KILL
-
-
-class RunHandle:
-    """All of a run that other threads may touch, under one lock: its processes and its lease."""
-
-    def __init__(
-        self, job: str, token: str, lease: LeaseTimes, claim_again: Callable[[], None]
-    ) -> None:
-        self.job, self.token = job, token
-        self.lost = False  # set once: somebody else owns the job, or nobody
-        self.stop_reason: StopReason | None = None  # set once: the first that came
-        self._claim_again = claim_again
-        self._lock = threading.Lock()
-        self._lease = lease
-        self._children: list[Child] = []  # one per rank, in rank order
-        self._term_at: float | None = None  # monotonic; when patience with a stop is over
-        self._killed_at: float | None = None  # monotonic; when a child was first sent SIGKILL
-
-    def add(self, child: Child, secrets: Secrets) -> None:
-        """Take a child that was just started, and tell it all that was said before it was there."""
-        with self._lock:
-            self._children.append(child)
-            child.send(secrets)
-            child.send(self._lease)
-            if self.stop_reason:
-                child.send(Stop(self.stop_reason))
-        if self.lost:
-            child.kill_tree()
-
-    def children(self) -> list[Child]:
-        with self._lock:
-            return list(self._children)
-
-    def extend_lease(self, lease: LeaseTimes) -> None:
-        """Let the children live and work for longer."""
-        with self._lock:
-            self._lease = lease.at_least(self._lease)
-            for child in self._children:
-                child.send(self._lease)
-
-    def claim_again(self) -> None:
-        """Tell a broker that has lost the claim, but not the placement, who holds it.
-
-        In a thread, because leases are renewed meanwhile. The next renewal asks again.
-        """
-        name = f"claim {self.job}"
-        threading.Thread(target=self._claim_again, name=name, daemon=True).start()
-
-    def stop(self, reason: StopReason, grace_s: float = STOP_GRACE_S) -> None:
-        """Ask the phase to save and end; after the grace period it is killed."""
-        with self._lock:
-            if self.stop_reason is not None:
-                return
-            self.stop_reason = reason
-            self._term_at = time.monotonic() + grace_s
-            for child in self._children:
-                child.send(Stop(reason))
-
-    def abandon(self) -> None:
-        """End at once and report nothing: somebody else owns the job."""
-        self.lost = True
-        self.kill(self.children())
-
-    def kill(self, children: Iterable[Child]) -> None:
-        """Kill children with all that they have started; does not wait for it."""
-        self._killed_at = self._killed_at or time.monotonic()
-        for child in children:
-            child.kill_tree()
-
-    def enforce_stop(self) -> None:
-        """Send TERM, and later KILL, to a phase that was asked to stop and does not.
-
-        Raises HostTrouble when a process does not even die of KILL.
-        """
-        now = time.monotonic()
-        if self._killed_at and now >= self._killed_at + DIE_S:
-            raise HostTrouble("a process of the phase does not die")
-        if self._term_at is None or now < self._term_at:
-            return
-        if now >= self._term_at + KILL_GRACE_S:
-            self.kill(self.children())
-            return
-        for child in self.children():
-            child.kill_tree(signal.SIGTERM)
 
 
 class PhaseRun:

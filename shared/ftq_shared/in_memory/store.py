@@ -9,10 +9,10 @@ from redis.exceptions import ResponseError
 
 from ftq_shared.errors import ErrorInfo
 from ftq_shared.events import EventType
+from ftq_shared.in_memory.broker import MemoryBroker, atomic
+from ftq_shared.in_memory.jobs import MemoryJob
 from ftq_shared.job_record import RECORD_VERSION, InputFile, JobRecord, new_record
 from ftq_shared.lifetimes import HOST_LOST_S
-from ftq_shared.memory.broker import MemoryBroker, atomic
-from ftq_shared.memory.jobs import MemoryJob
 from ftq_shared.states import JobState, Phase
 from ftq_shared.store import (
     Interruption,

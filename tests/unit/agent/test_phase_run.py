@@ -14,14 +14,14 @@ from tests.support.store_jobs import HOST, submit
 from tests.support.store_jobs import run as start
 
 from ftq_shared.errors import BrokerUnreachable, ErrorInfo
-from ftq_shared.memory import MemoryHosts, MemoryStore
+from ftq_shared.in_memory import MemoryHosts, MemoryStore
 from ftq_shared.secrets import FleetKey
 from ftq_shared.states import JobState
-from ftq_worker.agent import run as run_module
 from ftq_worker.agent.child import DIE_S, Child, HostTrouble
 from ftq_worker.agent.leases import ask_broker
 from ftq_worker.agent.outcome import report_until_heard
-from ftq_worker.agent.run import PhaseRun, RunHandle
+from ftq_worker.agent.phase_run import PhaseRun
+from ftq_worker.agent.run_handle import KILL_GRACE_S, RunHandle
 from ftq_worker.agent.services import Services
 from ftq_worker.host.messages import (
     Answer,
@@ -191,7 +191,7 @@ def test_what_does_not_stop_gets_term_and_then_kill(
     child, now = FakeChild(1), time.monotonic()
     with_children(handle, child)
     handle.stop(StopReason.DRAIN, grace_s=10.0)
-    for later_s, signals in ((9.0, []), (11.0, [15]), (10.0 + run_module.KILL_GRACE_S, [9])):
+    for later_s, signals in ((9.0, []), (11.0, [15]), (10.0 + KILL_GRACE_S, [9])):
         child.told.clear()
         monkeypatch.setattr("time.monotonic", lambda at=later_s: now + at + 0.5)
         handle.enforce_stop()

@@ -9,10 +9,10 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
 from ftq_shared.errors import Refused
-from ftq_worker.data import files as readers
-from ftq_worker.data.files import read_file
-from ftq_worker.data.reading import file_sources, open_files, pick_split, split_files
+from ftq_worker.data import file_formats as readers
+from ftq_worker.data.file_formats import read_file
 from ftq_worker.data.rows import Row
+from ftq_worker.data.split_sources import file_sources, open_files, pick_split, split_files
 
 
 def read(path: Path) -> list[Row]:

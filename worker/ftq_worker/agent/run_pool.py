@@ -15,7 +15,8 @@ from ftq_shared.hosts import HostStore, running_after_restart
 from ftq_shared.lifetimes import HOST_LOST_S
 from ftq_shared.states import Phase
 from ftq_worker.agent.outcome import read_result, report_until_heard
-from ftq_worker.agent.run import PhaseRun, RunHandle
+from ftq_worker.agent.phase_run import PhaseRun
+from ftq_worker.agent.run_handle import RunHandle
 from ftq_worker.agent.services import Services
 from ftq_worker.host.messages import LeaseTimes, StopReason
 

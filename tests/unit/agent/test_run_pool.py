@@ -9,9 +9,9 @@ import pytest
 from redis.exceptions import ConnectionError
 from tests.support.store_jobs import HOST, place, submit
 
-from ftq_shared.memory import MemoryHosts, MemoryStore
+from ftq_shared.in_memory import MemoryHosts, MemoryStore
 from ftq_shared.states import JobState
-from ftq_worker.agent.runs import RunPool
+from ftq_worker.agent.run_pool import RunPool
 
 JOB = "ft-aaaaaaaa"
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from ftq_shared.hosts import HostRecord, HostStore, as_hash, name_taken
+from ftq_shared.in_memory.broker import MemoryBroker, atomic
+from ftq_shared.in_memory.jobs import MemoryHost
 from ftq_shared.lifetimes import HOST_LOST_S
-from ftq_shared.memory.broker import MemoryBroker, atomic
-from ftq_shared.memory.jobs import MemoryHost
 
 
 class MemoryHosts(HostStore):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from ftq_shared.events import Event
-from ftq_shared.memory.jobs import Held
+from ftq_shared.in_memory.jobs import Held
 from ftq_shared.store import Server
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ftq_shared.errors import Refused
-from ftq_worker.data.files import parquet_schema, read_file
+from ftq_worker.data.file_formats import parquet_schema, read_file
 from ftq_worker.data.rows import Row, SplitSource, SplitSources
 
 _SPLIT_NAMES = {
