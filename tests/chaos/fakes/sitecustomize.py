@@ -61,10 +61,10 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 if scale := float(os.environ.get("FTQ_CHAOS_SCALE") or 0):
-    from ftq_shared import keys
+    from ftq_shared import lifetimes
 
     for _name in LEASE_TIMES:
-        setattr(keys, _name, getattr(keys, _name) * scale)
+        setattr(lifetimes, _name, getattr(lifetimes, _name) * scale)
 if FAKES or LIGHT:
     sys.meta_path.insert(0, _Finder())
 if wrong_s := float(os.environ.get("FTQ_CHAOS_CLOCK") or 0):
