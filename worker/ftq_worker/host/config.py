@@ -19,7 +19,7 @@ class HostConfig:
     name: str
     instance: str  # new with every start of the supervisor
     replaces: str  # the instance of a predecessor that is known to be dead, or ''
-    run_dir: str  # sockets; short, because a Unix socket's path is limited to 107 bytes
+    run_dir: str  # sockets and heartbeats; short enough for a Unix socket's path
     slots: int
     gpus: tuple[Gpu, ...]
     storage: str

@@ -13,6 +13,9 @@ def to_line(message: Mapping[str, object]) -> bytes:
     return text.encode(errors="replace") + b"\n"
 
 
+SOCKET_PATH_MAX = 107  # bytes of a Unix socket's path on Linux
+
+
 def listen(path: Path) -> socket.socket:
     """Return a listening Unix socket that only this user can reach."""
     path.parent.mkdir(mode=0o700, exist_ok=True)

@@ -36,6 +36,7 @@ from ftq_worker.host.environment import child_environment, clean_environment
 from ftq_worker.host.linux import end_with_parent
 from ftq_worker.host.log import setup_logging
 from ftq_worker.host.process_tree import kill_all, kill_leftovers, load_pids, save_pids
+from ftq_worker.host.wire import SOCKET_PATH_MAX
 from ftq_worker.supervisor.fleet_key import announce_fleet
 from ftq_worker.supervisor.gpus import offered_gpus
 from ftq_worker.supervisor.process import HeartbeatWatch, Process
@@ -194,7 +195,9 @@ def supervise(args: argparse.Namespace, settings: Settings, lock: IO[str], repla
     ping(settings.redis_url)
     announce_fleet(redis, settings)
     root, storage_id = open_storage(settings.storage)
-    with tempfile.TemporaryDirectory(prefix="ftq-", ignore_cleanup_errors=True) as run_dir:
+    with tempfile.TemporaryDirectory(
+        prefix="ftq-", dir=folder_for_sockets(), ignore_cleanup_errors=True
+    ) as run_dir:
         config = HostConfig(
             name=args.name,
             instance=secrets.token_hex(4),
@@ -215,6 +218,13 @@ def supervise(args: argparse.Namespace, settings: Settings, lock: IO[str], repla
         cards = len(config.gpus)
         log.info("worker %s: %d CPU slots, %d GPUs", config.name, config.slots, cards, extra=extra)
         return Supervisor(config).run()
+
+
+def folder_for_sockets() -> str:
+    """Return the folder for temporary files, or /tmp where a socket's path would be too long."""
+    usual = tempfile.gettempdir()  # that of a batch job or a user may be a hundred characters deep
+    longest = os.path.join(usual, "ftq-12345678", "zygote.sock")
+    return usual if len(os.fsencode(longest)) <= SOCKET_PATH_MAX else "/tmp"  # noqa: S108  mkdtemp
 
 
 def refuse_taken_name(hosts: HostStore, config: HostConfig) -> None:
