@@ -5,7 +5,7 @@ from typing import Literal, TypedDict
 
 from ftq_client.client import Client
 from ftq_shared.hosts import HostRecord
-from ftq_shared.store import Lease
+from ftq_shared.lease import Lease
 
 POLL_S = 0.5
 

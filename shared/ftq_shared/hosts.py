@@ -168,7 +168,9 @@ def _host(raw: Mapping[str, str], now_ms: float) -> HostRecord | None:
     try:
         return HostRecord.from_hash(raw, now_ms) if raw.get("instance") else None
     except (KeyError, ValueError, TypeError) as error:
-        log.warning("host %s is not one of this version: %r", raw.get("name", "?"), error)
+        host = raw.get("name", "?")
+        extra = {"action": "host_unreadable", "host": host}
+        log.warning("host %s is not one of this version: %r", host, error, extra=extra)
         return None
 
 

@@ -1,6 +1,7 @@
 """The job record as Python sees it: a frozen copy of the Redis hash."""
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, NotRequired, TypedDict
@@ -10,6 +11,8 @@ from ftq_shared.states import JobState, Phase
 
 if TYPE_CHECKING:  # the schema takes 0.2 s to import: lists and tails do without it
     from ftq_shared.spec import JobSpec
+
+log = logging.getLogger(__name__)
 
 RECORD_VERSION = 1  # a worker neither places, claims nor repairs a newer one
 
@@ -246,3 +249,14 @@ def new_record(
 
 # What the record holds by name; the rest is its summary.
 _OWN_FIELDS = frozenset({field.name for field in fields(JobRecord)} | {"v", "spec", "beat"})
+
+
+def read_record(raw: Mapping[str, str]) -> JobRecord | None:
+    """Read one record; one of a newer version or a damaged one is left to others, with a word."""
+    try:
+        return JobRecord.from_hash(raw)
+    except (KeyError, ValueError, TypeError) as error:
+        job = raw.get("id", "?")
+        extra = {"action": "record_unreadable", "job": job}
+        log.warning("record %s is not one of this version: %r", job, error, extra=extra)
+        return None

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ftq_shared import keys, scripts
 from ftq_shared.errors import ErrorInfo, NoSuchJob
-from ftq_shared.job_record import RECORD_VERSION, InputFile, JobRecord, new_record
+from ftq_shared.job_record import RECORD_VERSION, InputFile, JobRecord, new_record, read_record
+from ftq_shared.lease import LEASE_FIELDS, Lease, read_lease
 from ftq_shared.lifetimes import DISPATCH_TTL_S, HOST_LOST_S, LOCK_TTL_S, SUBMIT_TTL_S
-from ftq_shared.states import JobState, Phase
+from ftq_shared.states import Phase
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 # What the server says of a key that is no hash, and of a field that is no number.
 _DAMAGED = re.compile(r"^WRONGTYPE |hash value is not an integer|user_script:\d+: ")
 
-_LEASE_FIELDS = ("v", "state", "token", "beat", "host", "instance", "slot", "gpus", "storage_id")
 
 Interruption = Literal["queued", "failed", "cancelled", "stale"]
 Outcome = Literal["next", "succeeded", "failed", "cancelled"]
@@ -52,21 +52,6 @@ class Server(NamedTuple):
 
     run_id: str  # '' when we may not know
     uptime_s: float
-
-
-class Lease(NamedTuple):
-    """What repair and the dispatcher need to know of a placed or running job."""
-
-    id: str
-    record_version: int
-    state: JobState
-    token: str
-    renewals: int  # of the lease, under this token
-    host: str
-    instance: str
-    slot: str  # cpu or gpu
-    gpus: tuple[str, ...]  # ids of the cards it holds
-    storage_id: str  # where its files are; '' before its first claim
 
 
 class JobStore:
@@ -164,7 +149,7 @@ class JobStore:
         pipe = self.redis.pipeline(transaction=False)
         for job in jobs:
             pipe.hgetall(keys.job(job))
-        found = [_record(raw) for _, raw in _answered(jobs, pipe) if raw.get("state")]
+        found = [read_record(raw) for _, raw in _answered(jobs, pipe) if raw.get("state")]
         return [record for record in found if record]
 
     def queued(self, start: int, stop: int) -> list[str]:
@@ -186,8 +171,8 @@ class JobStore:
         jobs: Any = sorted(self.redis.smembers(keys.LEASES))
         pipe = self.redis.pipeline(transaction=False)
         for job in jobs:
-            pipe.hmget(keys.job(job), *_LEASE_FIELDS)
-        found = [_lease(job, raw) for job, raw in _answered(jobs, pipe)]
+            pipe.hmget(keys.job(job), *LEASE_FIELDS)
+        found = [read_lease(job, raw) for job, raw in _answered(jobs, pipe)]
         return [lease for lease in found if lease]
 
     # -- the dispatcher's calls
@@ -224,7 +209,9 @@ class JobStore:
             info: Any = self.redis.info("server")
             return Server(str(info["run_id"]), float(info["uptime_in_seconds"]))
         except NoPermissionError as error:
-            log.warning("the broker's user lacks +info, so its restarts are not noticed: %s", error)
+            extra = {"action": "info_refused"}
+            words = "the broker's user lacks +info, so its restarts are not noticed: %s"
+            log.warning(words, error, extra=extra)
             return Server("", float("inf"))
 
     def take_request(self) -> None:
@@ -356,45 +343,7 @@ def _answered(jobs: Sequence[str], pipe: "Pipeline") -> Iterator[tuple[str, Any]
         if not isinstance(answer, Exception):
             yield job, answer
         elif is_damage(answer):
-            log.warning("record %s is damaged: %s", job, answer)
+            extra = {"action": "record_damaged", "job": job}
+            log.warning("record %s is damaged: %s", job, answer, extra=extra)
         else:
             raise answer
-
-
-def _lease(job: str, raw: Sequence[str | None]) -> Lease | None:
-    """Read one lease; None for a record that is gone or damaged."""
-    version, state, token, renewals, host, instance, slot, gpus, storage_id = raw
-    try:
-        return Lease(
-            job,
-            int(version or "0"),
-            JobState(state or ""),
-            token or "",
-            int(renewals or "0"),
-            host or "",
-            instance or "",
-            slot or "",
-            _cards(job, gpus),
-            storage_id or "",
-        )
-    except ValueError as error:
-        log.warning("record %s is not one of this version: %r", job, error)
-        return None
-
-
-def _cards(job: str, raw: str | None) -> tuple[str, ...]:
-    """Read the ids of a lease's cards; damage there does not keep it from being reaped."""
-    try:
-        return tuple(map(str, json.loads(raw or "[]")))
-    except (ValueError, TypeError) as error:
-        log.warning("the GPUs of record %s cannot be read: %r", job, error)
-        return ()
-
-
-def _record(raw: Mapping[str, str]) -> JobRecord | None:
-    """Read one record; one of a newer version or a damaged one is left to others, with a word."""
-    try:
-        return JobRecord.from_hash(raw)
-    except (KeyError, ValueError, TypeError) as error:
-        log.warning("record %s is not one of this version: %r", raw.get("id", "?"), error)
-        return None

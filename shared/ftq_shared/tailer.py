@@ -117,7 +117,8 @@ class Tailer:
             raw = json.loads(line)
             seq, ends = int(raw["seq"]), "outcome" in (raw["data"] or {})
         except (ValueError, KeyError, TypeError) as error:
-            log.warning("a message on the channel of %s is no event: %r", self._job, error)
+            extra = {"action": "no_event", "job": self._job}
+            log.warning("a message of %s's channel is no event: %r", self._job, error, extra=extra)
             return
         if seq == self._last + 1:
             self._last = seq
@@ -132,7 +133,8 @@ class Tailer:
         try:
             yield Event.from_json(line)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            log.warning("event %d of %s cannot be read: %r", seq, self._job, error)
+            extra = {"action": "event_unreadable", "job": self._job}
+            log.warning("event %d of %s cannot be read: %r", seq, self._job, error, extra=extra)
 
     def _only_milestones(self) -> Iterator[Event]:
         """Yield what is left of a job that ended long ago."""

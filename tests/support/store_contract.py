@@ -10,8 +10,9 @@ from ftq_shared.errors import ErrorInfo, NoSuchJob
 from ftq_shared.events import Event, EventType
 from ftq_shared.hosts import HostStore
 from ftq_shared.job_record import InputFile
+from ftq_shared.lease import Lease
 from ftq_shared.states import JobState, Phase
-from ftq_shared.store import JobStore, Lease, Outcome, Placement
+from ftq_shared.store import JobStore, Outcome, Placement
 from tests.support.store_jobs import HOST, log, place, run, spec_with, submit
 
 MOST = 25  # deaths: more than a record holds

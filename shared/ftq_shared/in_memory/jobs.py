@@ -8,9 +8,10 @@ from ftq_shared.errors import AttemptDeath, ErrorInfo, Exit
 from ftq_shared.events import SCHEMA_VERSION, Event, EventType, rfc3339
 from ftq_shared.hosts import HostRecord
 from ftq_shared.job_record import JobRecord
+from ftq_shared.lease import Lease
 from ftq_shared.spec import Priority
 from ftq_shared.states import JobState, Phase
-from ftq_shared.store import Interruption, Lease
+from ftq_shared.store import Interruption
 
 DEATHS = 20  # the newest, of one round
 LEASED = (JobState.PLACED, JobState.RUNNING)

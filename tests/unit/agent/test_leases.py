@@ -9,9 +9,9 @@ from tests.support import store_jobs
 
 from ftq_shared.errors import NoSuchJob
 from ftq_shared.in_memory import MemoryHosts, MemoryStore
+from ftq_shared.lease import Lease
 from ftq_shared.lifetimes import CHILD_S, CLAIM_S, LEASE_S, PAUSE_S
 from ftq_shared.states import JobState
-from ftq_shared.store import Lease
 from ftq_worker.agent.leases import ELSEWHERE_S, OUTAGE_S, LeaseKeeper, Reaper
 from ftq_worker.host.messages import LeaseTimes, StopReason
 

@@ -7,8 +7,8 @@ import pytest
 
 from ftq_shared.hosts import Gpu, HostRecord
 from ftq_shared.job_record import JobRecord
+from ftq_shared.lease import Lease
 from ftq_shared.states import JobState, Phase
-from ftq_shared.store import Lease
 from ftq_worker.dispatch.policy import free_room, plan
 
 H100 = "NVIDIA H100 80GB HBM3"

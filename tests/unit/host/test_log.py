@@ -17,7 +17,7 @@ from ftq_shared.settings import load_settings
 
 PACKAGE = ROOT / "worker" / "ftq_worker"
 RESERVED = vars(logging.makeLogRecord({})).keys() | {"message", "asctime"}
-LEVELS = {"debug", "info", "warning", "error", "exception"}
+LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 SCRIPT = """
 import logging
 from ftq_worker.host.log import setup_logging
@@ -34,8 +34,9 @@ except ValueError:
 
 def _calls() -> Iterator[tuple[str, ast.Call, ast.FunctionDef]]:
     """Every log call of the processes that keep a host running, with the function it is in."""
-    for folder in ("supervisor", "agent", "dispatch", "host", "child"):
-        for path in sorted((PACKAGE / folder).glob("*.py")):
+    own = [PACKAGE / name for name in ("supervisor", "agent", "dispatch", "host", "child")]
+    for folder in (*own, ROOT / "shared" / "ftq_shared"):
+        for path in sorted(folder.glob("*.py")):
             tree = ast.parse(path.read_text())
             for function in ast.walk(tree):
                 if not isinstance(function, ast.FunctionDef):
@@ -83,13 +84,13 @@ def test_every_line_has_an_action(call: ast.Call, function: ast.FunctionDef) -> 
         assert re.fullmatch(r"f?'[a-z_]+(\{\w+\})?'", action), action
 
 
-def _lines(form: str) -> list[str]:
+def _lines(form: str, then: str = "") -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(form=form)],
+        [sys.executable, "-c", SCRIPT.format(form=form) + then],
         capture_output=True,
         text=True,
         timeout=60,
-        check=True,
+        check=not then,
     )
     return done.stderr.splitlines()
 
@@ -106,6 +107,24 @@ def test_json_is_one_object_a_line_with_action_and_ids() -> None:
     }
     assert "ValueError: redis://me:[hidden]@host/0" in error["traceback"]
     assert "password" not in json.dumps(error)
+
+
+def test_warnings_and_crashes_are_lines_of_the_log_too() -> None:
+    crash = """
+import threading, warnings
+warnings.warn("a library's", stacklevel=1)
+thread = threading.Thread(target=lambda: 1 / 0)
+thread.start()
+thread.join()
+raise KeyError("redis://me:password@host/0")
+"""
+    *_, warning, thread, end = map(json.loads, _lines("json", crash))
+    assert "a library's" in warning["message"]
+    assert warning["action"] == "library"
+    assert [line["action"] for line in (thread, end)] == ["crashed", "crashed"]
+    assert "ZeroDivisionError" in thread["traceback"]
+    assert "KeyError" in end["traceback"]
+    assert "password" not in json.dumps(end)
 
 
 def test_text_is_for_people() -> None:

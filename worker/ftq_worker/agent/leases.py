@@ -10,9 +10,10 @@ from redis.exceptions import RedisError, ResponseError
 from ftq_shared.broker import translated
 from ftq_shared.errors import BrokerUnreachable, FtqError
 from ftq_shared.job_record import RECORD_VERSION
+from ftq_shared.lease import Lease
 from ftq_shared.lifetimes import CHILD_S, CLAIM_S, LEASE_S, PAUSE_S
 from ftq_shared.states import JobState
-from ftq_shared.store import JobStore, Lease
+from ftq_shared.store import JobStore
 from ftq_worker.host.messages import Answer, LeaseTimes, Question, StopReason
 
 log = logging.getLogger(__name__)

@@ -22,13 +22,14 @@ from ftq_shared.broker import connect, translated
 from ftq_shared.errors import BrokerUnreachable, FtqError
 from ftq_shared.hosts import HostStore
 from ftq_shared.job_record import RECORD_VERSION, JobRecord
+from ftq_shared.lease import Lease
 from ftq_shared.lifetimes import BEAT_S, RENEW_S
 from ftq_shared.paths import JobPaths, open_storage
 from ftq_shared.secrets import FleetKey
 from ftq_shared.settings import Settings
 from ftq_shared.signals import Wakeup
 from ftq_shared.states import JobState
-from ftq_shared.store import JobStore, Lease
+from ftq_shared.store import JobStore
 from ftq_worker.agent.child import ColdSpawn, ZygoteSpawn
 from ftq_worker.agent.control_channel import ControlChannel
 from ftq_worker.agent.leases import LeaseKeeper, Reaper

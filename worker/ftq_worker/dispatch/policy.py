@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 
 from ftq_shared.hosts import Gpu, HostRecord
 from ftq_shared.job_record import RECORD_VERSION, JobRecord
+from ftq_shared.lease import Lease
 from ftq_shared.spec import GpuRequest
 from ftq_shared.states import Phase
-from ftq_shared.store import Lease, Placement
+from ftq_shared.store import Placement
 
 
 @dataclass

@@ -8,9 +8,13 @@ ids it concerns: job, host, instance, pid ...
 import json
 import logging
 import sys
+import threading
 from datetime import UTC, datetime
+from types import TracebackType
 
 from ftq_shared.redaction import Redactor
+
+log = logging.getLogger(__name__)
 
 # What every record has by itself; the rest of its attributes came with `extra`.
 _STANDARD = vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "taskName"}
@@ -40,6 +44,7 @@ class _Json(logging.Formatter):
             "level": record.levelname.lower(),
             "process": self._process,
             "message": record.getMessage(),
+            "action": "library",  # unless the call says better
         } | {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
@@ -53,5 +58,17 @@ def setup_logging(process: str, form: str) -> None:
     text = _Text(pattern, datefmt="%H:%M:%S")
     handler.setFormatter(_Json(process) if form == "json" else text)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.captureWarnings(True)
+    sys.excepthook = _log_crash
+    threading.excepthook = lambda args: _log_crash(
+        args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback
+    )
     for noisy in ("kombu", "celery", "amqp", "httpx2", "urllib3", "filelock", "fsspec"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _log_crash(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Log what ends a process or a thread, in the log's form and without secrets."""
+    log.critical("crashed: %r", error, exc_info=(kind, error, trace), extra={"action": "crashed"})
