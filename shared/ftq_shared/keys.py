@@ -7,6 +7,7 @@ expiring by themselves: submit, dirty, lock, inputs before the submit
 """
 
 import secrets
+from collections.abc import Callable
 
 JOBS = "ftq:jobs"  # sorted set: job id by time of submit (ms)
 QUEUE = "ftq:queue"  # sorted set: queued job id by priority and time
@@ -21,59 +22,21 @@ DISPATCH_REQUESTED = "ftq:dirty"  # string: a dispatch pass has been asked for
 DISPATCH_QUEUE = "ftq"  # Celery queue of `ftq.dispatch`
 
 
-def job(job_id: str) -> str:
-    """Hash: the job record."""
-    return f"ftq:job:{job_id}"
+def _key(form: str) -> Callable[[str], str]:
+    return form.format
 
 
-def events(job_id: str) -> str:
-    """Stream: the newest events, ids `<seq>-0`."""
-    return f"ftq:events:{job_id}"
-
-
-def kept(job_id: str) -> str:
-    """Stream: milestones and a thinned series, for readers that come late."""
-    return f"ftq:kept:{job_id}"
-
-
-def live(job_id: str) -> str:
-    """Channel: events as they happen."""
-    return f"ftq:live:{job_id}"
-
-
-def secret(job_id: str) -> str:
-    """String: the sealed box with the job's secrets."""
-    return f"ftq:secret:{job_id}"
-
-
-def inputs(job_id: str) -> str:
-    """Hash: chunks of the client's own files, by their SHA-256."""
-    return f"ftq:inputs:{job_id}"
-
-
-def relay(nonce: str) -> str:
-    """List: pieces of a folder on their way to a client."""
-    return f"ftq:relay:{nonce}"
-
-
-def relay_taken(nonce: str) -> str:
-    """String: a host has taken on the relay."""
-    return f"ftq:relay:{nonce}:taken"
-
-
-def lock(what: str) -> str:
-    """String: the job and token that hold a lock of the fleet, such as that of a Hub repo."""
-    return f"ftq:lock:{what}"
-
-
-def submit(client_key: str) -> str:
-    """String: the job that a submit with this key made."""
-    return f"ftq:submit:{client_key}"
-
-
-def host(name: str) -> str:
-    """Hash: a host's record."""
-    return f"ftq:host:{name}"
+job = _key("ftq:job:{}")  # hash: the job record
+events = _key("ftq:events:{}")  # stream: the newest events of a job, ids `<seq>-0`
+kept = _key("ftq:kept:{}")  # stream: milestones and a thinned series, for readers that come late
+live = _key("ftq:live:{}")  # channel: events as they happen
+secret = _key("ftq:secret:{}")  # string: the sealed box with the job's secrets
+inputs = _key("ftq:inputs:{}")  # hash: chunks of the client's own files, by their SHA-256
+relay = _key("ftq:relay:{}")  # list: pieces of a folder on their way to a client, by its nonce
+relay_taken = _key("ftq:relay:{}:taken")  # string: a host has taken on the relay
+lock = _key("ftq:lock:{}")  # string: the job and token that hold a lock, such as that of a Hub repo
+submit = _key("ftq:submit:{}")  # string: the job that a submit with this client key made
+host = _key("ftq:host:{}")  # hash: a host's record
 
 
 def host_queue(name: str, instance: str) -> str:
