@@ -267,7 +267,7 @@ def test_host_cut_off(made: Fleet) -> None:
 def test_celery_that_hangs(made: Fleet) -> None:
     """It is killed for its silence and started again; the training has no gap."""
     worker, client, job = one_training(made)
-    time.sleep(CALM_S)  # its pulse must have been seen
+    time.sleep(CALM_S)  # its heartbeat must have been seen
     hung = worker.pid("celery")
     at = time.monotonic()
     assert worker.freeze("celery")

@@ -32,7 +32,7 @@ from ftq_worker.host.messages import (
 from ftq_worker.host.wire import listen, reachable
 
 PHASES = """
-    import os, signal, sys, time, types
+    import os, signal, sys, threading, time, types, warnings
     from ftq_shared.errors import Refused
     from ftq_shared.events import EventType
     from ftq_worker.job.context import Interrupted
@@ -73,13 +73,20 @@ PHASES = """
         ctx.emit(EventType.LOG, line=ctx.owner.try_lock("a repo"))
         ctx.owner.check_lease()
 
+    def warn(ctx):
+        warnings.warn("a library's own words")
+        for target in (sys.exit, lambda: 1 / 0):
+            thread = threading.Thread(target=target)
+            thread.start()
+            thread.join()
+
     def no_room(ctx):
         try:
             raise OSError(28, "No space left on device")
         except OSError as error:
             raise RuntimeError("a library's own words") from error
 
-    for phase in (count, busy, refuse, vanish, fork, ask, tell, no_room):
+    for phase in (count, busy, refuse, vanish, fork, ask, tell, warn, no_room):
         module = types.ModuleType(f"ftq_worker.phases.{phase.__name__}")
         module.run = phase
         sys.modules[module.__name__] = module
@@ -91,6 +98,8 @@ ZYGOTE = """
     from ftq_worker.host.wire import listen
     from ftq_worker.child.zygote import Zygote
     import fake_phases
+    from ftq_worker.host.log import setup_logging
+    setup_logging("zygote", "json")
     ftq_worker.child.main.Phase = lambda name: name
     Zygote(listen(Path(sys.argv[1])), Path(sys.argv[1] + ".heartbeat")).serve()
 """
@@ -277,6 +286,17 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_what_a_library_warns_of_stands_in_the_output_as_it_prints_it(
+    start: Callable[[str], Child], tmp_path: Path
+) -> None:
+    assert ended(start("warn"))
+    output = (tmp_path / "output.log").read_text()
+    assert "UserWarning: a library's own words" in output
+    assert output.count("Traceback") == 1
+    assert "ZeroDivisionError" in output
+    assert '"action"' not in output
 
 
 def test_children_differ_in_session_and_share_no_descriptor(start: Callable[..., Child]) -> None:

@@ -4,7 +4,7 @@ import re
 from itertools import pairwise
 
 import pytest
-from tests.support.pages import ROOT, fences, section
+from tests.support.pages import ROOT, fences, pages, section
 
 from ftq_shared import scripts
 from ftq_shared.job_record import JobRecord
@@ -84,7 +84,18 @@ def test_each_file_of_the_spine_hands_on_to_the_next(
         assert re.search(rf"(?<!\w){name}(?!\w)", text), f"{path} knows nothing of {name}"
 
 
-def test_every_path_that_is_named_exists() -> None:
-    named = re.findall(r"`((?:client|shared|worker|tests|scripts)/[\w./-]+)`", TEXT)
-    assert len(named) > 20
+def test_every_path_and_module_that_is_named_exists() -> None:
+    texts = [page.read_text() for page in pages() if page.name != "CHANGELOG.md"]
+    named = set(re.findall(r"`((?:client|shared|worker|tests|scripts)/[\w./-]+)`", "".join(texts)))
+    assert len(named) > 60
     assert not [path for path in named if not (ROOT / path).exists()]
+    modules = set(re.findall(r"`(ftq_(?:client|shared|worker|hub)\.[\w.]+)`", "".join(texts)))
+    assert modules
+    assert not [name for name in modules if not _module_or_name(name)]
+
+
+def _module_or_name(name: str) -> bool:
+    package = name.partition(".")[0]
+    part = {"ftq_client": "client", "ftq_shared": "shared"}.get(package, "worker")
+    path = ROOT / part / name.replace(".", "/")
+    return any(p.with_suffix(".py").exists() or p.is_dir() for p in (path, path.parent))

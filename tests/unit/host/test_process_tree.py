@@ -115,6 +115,19 @@ def test_what_fell_to_init_is_known_by_its_environment(tmp_path: Path) -> None:
             process.wait()
 
 
+def test_a_pid_that_somebody_else_has_now_is_struck_out(
+    tmp_path: Path, tree: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A phase that hung in the kernel stays in the list after its run; then it ends after all."""
+    phases = process_tree.PhaseProcesses(os.getpid(), tmp_path)
+    phases.add(tree[0])
+    start = process_tree.start_ticks(tree[0])
+    assert start is not None
+    monkeypatch.setattr(process_tree, "start_ticks", lambda pid: start + 1)
+    phases.remove([])
+    assert json.loads((tmp_path / "phases.json").read_text()) == []
+
+
 def test_orphans_are_unknown_children_of_the_supervisor(
     tmp_path: Path, tree: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,6 @@
 """A child process as its agent holds it: pipes down and up, and its death by pidfd."""
 
 import contextlib
-import json
 import os
 import select
 import signal
@@ -17,7 +16,13 @@ import psutil
 
 from ftq_shared.errors import FtqError
 from ftq_worker.host.environment import child_environment
-from ftq_worker.host.messages import ChildRequest, ControlMessage, Exited, Forked, control_line
+from ftq_worker.host.messages import (
+    ChildRequest,
+    ControlMessage,
+    control_line,
+    read_exited,
+    read_forked,
+)
 from ftq_worker.host.wire import LineReader, lines
 
 DIE_S = 30.0  # a killed process that is still there hangs in the kernel, as in a driver
@@ -101,8 +106,7 @@ class WarmChild(Child):
         self._zygote.settimeout(2)
         with contextlib.suppress(OSError):
             for line in lines(self._zygote):
-                exited: Exited = json.loads(line)
-                self._status = exited["status"]
+                self._status = read_exited(line)["status"]
                 break
         return self._status
 
@@ -155,8 +159,7 @@ class ZygoteSpawn:
         finally:
             os.close(control_read)
             os.close(events_write)
-        forked: Forked = json.loads(data)
-        return WarmChild(forked["pid"], fds[0], control_write, events_read, connection)
+        return WarmChild(read_forked(data)["pid"], fds[0], control_write, events_read, connection)
 
     def _connect(self) -> socket.socket:
         """Return a connection; raises HostTrouble after ZYGOTE_START_S."""

@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 AGAIN_S = 1.0  # between two tries to listen
 
 
-class ControlMessage(FetchRequest, TypedDict, total=False):
-    """One message; it has one of `cancel`, `drain` and `fetch`."""
+class Published(FetchRequest, TypedDict, total=False):
+    """One message: a FetchRequest, or one of these two alone."""
 
     cancel: str  # a job
     drain: str  # a host
@@ -60,7 +60,7 @@ class ControlChannel:
                 log.info("control channel: %s", error, extra={"action": "control_failed"})
                 stopping.wait(AGAIN_S)
 
-    def handle(self, message: ControlMessage) -> None:
+    def handle(self, message: Published) -> None:
         if message.get("drain") == self._services.host:
             self._on_drain()  # asks the broker: only who may write a host's record may drain it
         if "cancel" in message:

@@ -184,6 +184,6 @@ class Reaper:
             extra = {"action": "reap_failed", "job": lease.id, "owner": lease.host}
             log.error("reap %s: %s: %s", lease.id, reason, error, extra=extra)
             return False
-        extra = {"action": "reaped", "job": lease.id, "owner": lease.host}
+        extra = {"action": "reaped", "job": lease.id, "owner": lease.host, "answer": answer}
         log.warning("reap %s: %s: %s", lease.id, reason, answer, extra=extra)
         return answer != "stale"

@@ -1,7 +1,6 @@
 """The agent's socket for the Celery worker of its host: placements come in, requests go out."""
 
 import contextlib
-import json
 import logging
 import socket
 import threading
@@ -9,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ftq_worker.host.messages import DISPATCH, Taken, TakePhase
+from ftq_worker.host.messages import DISPATCH, Taken, read_request
 from ftq_worker.host.wire import lines, listen, reachable, to_line
 
 log = logging.getLogger(__name__)
@@ -68,9 +67,7 @@ class Listener:
 
     def _handle(self, connection: socket.socket, line: bytes) -> None:
         """Act on one message of the Celery worker."""
-        message = json.loads(line)
-        if "run" in message:
-            placed: TakePhase = message
+        if placed := read_request(line):
             taken = self._take(placed["run"], placed["token"])
             connection.sendall(to_line(Taken(taken=taken)))
             return

@@ -285,7 +285,7 @@ def main() -> None:
     end_with_parent(int(sys.argv[1]))
     hide_memory()
     config, settings = HostConfig.from_env()
-    setup_logging("agent", settings.log)
+    setup_logging("agent", settings.log, host=config.name, instance=config.instance)
     agent = Agent(config, settings, int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     wakeup = Wakeup((signal.SIGTERM,), children=False)

@@ -197,7 +197,7 @@ def read_result(path: Path) -> Result | None:
     try:
         result = read_json(path)
     except ValueError as error:
-        extra = {"action": "result_damaged"}
+        extra = {"action": "result_damaged", "job": path.parent.name}
         log.warning("%s is damaged and not believed: %s", path, error, extra=extra)
         return None
     if not isinstance(result, dict) or result.get("state") not in TERMINAL:

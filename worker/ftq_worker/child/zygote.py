@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from ftq_shared.processes import become_subreaper
-from ftq_shared.settings import load_settings
 from ftq_worker.host.heartbeat import touch
 from ftq_worker.host.linux import end_with_parent, thread_count
-from ftq_worker.host.log import setup_logging
+from ftq_worker.host.log import leave_logging, setup_logging
 from ftq_worker.host.messages import ChildRequest, Exited, Forked
 from ftq_worker.host.wire import listen, reachable, to_line
 
@@ -138,7 +137,7 @@ class Zygote:
                 *self._children.values(),
             ]:
                 connection.close()
-            logging.getLogger().handlers.clear()  # what a child prints is its phase's own
+            leave_logging()
             os.setsid()
             become_subreaper()  # what its own processes leave stays below it, to be ended with it
             os.dup2(output, 1)
@@ -179,7 +178,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in PRELOAD:
         importlib.import_module(name)
-    setup_logging("zygote", load_settings().log)
+    # Not by load_settings: it reads the broker's address, which no child may have.
+    setup_logging("zygote", os.environ.get("FTQ_LOG") or "text")
     gc.collect()
     gc.freeze()  # children do not copy pages just because the collector looks at them
     assert thread_count() == 1, f"{thread_count()} threads after the imports"

@@ -116,7 +116,7 @@ def main() -> None:
     """Start the worker that the supervisor described."""
     end_with_parent(int(sys.argv[1]))
     config, settings = HostConfig.from_env()
-    setup_logging("celery", settings.log)
+    setup_logging("celery", settings.log, host=config.name, instance=config.instance)
     app = make_app(config, settings)
     threading.Thread(target=forward_requests, args=(app, config, settings), daemon=True).start()
     threading.Thread(target=ping_self, args=(app, config), daemon=True).start()

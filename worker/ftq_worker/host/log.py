@@ -34,15 +34,15 @@ class _Json(logging.Formatter):
 
     _redactor = Redactor()
 
-    def __init__(self, process: str) -> None:
+    def __init__(self, about: dict[str, str]) -> None:
         super().__init__()
-        self._process = process
+        self._about = about
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-            "process": self._process,
+            **self._about,
             "message": record.getMessage(),
             "action": "library",  # unless the call says better
         } | {key: value for key, value in vars(record).items() if key not in _STANDARD}
@@ -51,20 +51,33 @@ class _Json(logging.Formatter):
         return json.dumps(self._redactor.data(fields), ensure_ascii=False, default=str)
 
 
-def setup_logging(process: str, form: str) -> None:
-    """Send all logging of this process to stderr; `form` is the setting FTQ_LOG: text or json."""
+def setup_logging(process: str, form: str, **ids: str) -> None:
+    """Send all logging of this process to stderr, what a library warns of and a crash included.
+
+    `form` is the setting FTQ_LOG: text or json. Each JSON object has the `ids`, such as the host.
+    """
     handler = logging.StreamHandler(sys.stderr)
     pattern = f"%(asctime)s {process:<10} %(levelname)-7s %(message)s"
     text = _Text(pattern, datefmt="%H:%M:%S")
-    handler.setFormatter(_Json(process) if form == "json" else text)
+    handler.setFormatter(_Json({"process": process, **ids}) if form == "json" else text)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
     sys.excepthook = _log_crash
-    threading.excepthook = lambda args: _log_crash(
-        args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback
-    )
+    threading.excepthook = _log_thread_crash
     for noisy in ("kombu", "celery", "amqp", "httpx2", "urllib3", "filelock", "fsspec"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def leave_logging() -> None:
+    """Undo `setup_logging` in a fork: what a phase prints is its own."""
+    logging.getLogger().handlers.clear()
+    logging.captureWarnings(False)
+    sys.excepthook, threading.excepthook = sys.__excepthook__, threading.__excepthook__
+
+
+def _log_thread_crash(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value and not isinstance(args.exc_value, SystemExit):
+        _log_crash(args.exc_type, args.exc_value, args.exc_traceback)
 
 
 def _log_crash(

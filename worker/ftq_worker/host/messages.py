@@ -1,4 +1,4 @@
-"""Every message between the processes of a host: each is built and read here, and nowhere else.
+"""Every message between the processes of a host: its type stands here, and it is read here.
 
     agent -> child     Secrets, LeaseTimes, Stop, Answer      control pipe
     child -> agent     EventBody, Question, Outcome           event pipe
@@ -58,6 +58,16 @@ class Exited(TypedDict):
     """The zygote's second answer, once the child has ended."""
 
     status: int  # exit code, negative for a signal
+
+
+def read_forked(line: bytes) -> Forked:
+    """Read the zygote's first answer."""
+    return Forked(pid=json.loads(line)["pid"])
+
+
+def read_exited(line: bytes) -> Exited:
+    """Read the zygote's second answer."""
+    return Exited(status=json.loads(line)["status"])
 
 
 # -- agent -> child
@@ -231,3 +241,14 @@ class Taken(TypedDict):
     """Whether the agent has claimed it."""
 
     taken: bool
+
+
+def read_request(line: bytes) -> TakePhase | None:
+    """Read what the Celery process asks for; None for FORWARD_REQUESTS. Raises ValueError."""
+    match json.loads(line):
+        case {"run": job, "token": token}:
+            return TakePhase(run=job, token=token)
+        case message if message == FORWARD_REQUESTS:
+            return None
+        case unknown:
+            raise ValueError(f"no request: {unknown}")

@@ -105,13 +105,18 @@ class PhaseProcesses:
     def __init__(self, supervisor: int, run_dir: Path) -> None:
         self._supervisor, self._run_dir = supervisor, run_dir
         self._lock = threading.Lock()
-        self._pids: set[int] = set()
+        self._started: dict[int, float | None] = {}  # by pid, in ticks since the boot
 
     def add(self, pid: int) -> None:
         """Write down a child that was started."""
         with self._lock:
-            self._pids.add(pid)
-            save_pids(self._run_dir / "phases.json", self._pids)
+            self._started[pid] = start_ticks(pid)
+            self._save()
+
+    def _save(self) -> None:
+        """Write the list; a pid that the kernel has given to somebody else since is struck out."""
+        self._started = {p: start for p, start in self._started.items() if start_ticks(p) == start}
+        save_pids(self._run_dir / "phases.json", self._started)
 
     def remove(self, pids: Iterable[int]) -> None:
         """Strike out children that have ended, and kill what phases have left behind.
@@ -120,8 +125,9 @@ class PhaseProcesses:
         its own nor a phase is one. The phases of a zygote that died fall to it too: they go on.
         """
         with self._lock:
-            self._pids -= set(pids)
-            save_pids(self._run_dir / "phases.json", self._pids)
+            for pid in pids:
+                self._started.pop(pid, None)
+            self._save()
         if orphans := self._orphans():
             # One that the supervisor has started a moment ago may not be written down yet.
             time.sleep(FRESH_S)
@@ -136,7 +142,7 @@ class PhaseProcesses:
         if own is None:  # without that list, the supervisor's own processes would be orphans too
             return set()
         with self._lock:
-            known = {os.getpid()} | self._pids | own
+            known = {os.getpid(), *self._started, *own}
         return {pid for pid in children_of(self._supervisor) if pid not in known and runs(pid)}
 
 

@@ -179,7 +179,7 @@ def main() -> int:
         end_with_parent(args.parent)
     try:
         settings = load_settings()
-        setup_logging("supervisor", settings.log)
+        setup_logging("supervisor", settings.log, host=args.name)
         with own_name(settings, args.name) as (lock, replaces):
             return supervise(args, settings, lock, replaces)
     except FtqError as error:
