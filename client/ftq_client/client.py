@@ -30,7 +30,7 @@ from ftq_shared.tailer import OUTAGE_S, Tailer
 if TYPE_CHECKING:
     from redis import Redis
 
-    from ftq_client.transfer.routes import Draft
+    from ftq_client.transfer.upload_routes import Draft
     from ftq_shared.spec import JobSpec
 
 
@@ -53,7 +53,7 @@ class Client:
         Relative paths are read from the working directory. Raises UsageError for a bad spec, and
         for a path without files.
         """
-        from ftq_client.transfer.routes import make_draft
+        from ftq_client.transfer.upload_routes import make_draft
         from ftq_shared.spec import JobSpec
         from ftq_shared.spec_input import parse_spec
 
@@ -79,7 +79,7 @@ class Client:
         upload. Raises UsageError for a bad spec or files that no open route takes.
         """
         from ftq_client.transfer.hub_route import HubRoute
-        from ftq_client.transfer.routes import Draft, send_inputs
+        from ftq_client.transfer.upload_routes import Draft, send_inputs
 
         draft = spec if isinstance(spec, Draft) else self.draft(spec)
         secrets = secrets or {}
@@ -240,7 +240,7 @@ class Client:
 
     def fetch(self, job: str, target: Path) -> Path:
         """Bring a finished job's model to `target` and return it. Raises FtqError."""
-        from ftq_client.transfer.download import fetch_model
+        from ftq_client.transfer.fetch import fetch_model
 
         record = self.get(job)
         if record.phase in (Phase.VALIDATE, Phase.PREPARE) or (

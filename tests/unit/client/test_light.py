@@ -34,7 +34,7 @@ def test_the_installed_command_never_imports_the_training_stack() -> None:
         "context = click.Context(cli)\n"
         "[cli.get_command(context, name) for name in COMMANDS]\n"
         "import ftq_client.client, ftq_client.follow\n"
-        "import ftq_client.submit.hub_lookup, ftq_client.transfer.download\n"
+        "import ftq_client.submit.hub_lookup, ftq_client.transfer.fetch\n"
         f"print(sorted(set({EXTRAS!r}) & set(sys.modules)))"
     )
     done = python(code)

@@ -8,7 +8,7 @@ from redis import Redis
 
 from ftq_client.transfer.files import OwnFile
 from ftq_client.transfer.hub_route import HubRoute
-from ftq_client.transfer.routes import Draft, make_draft, send_inputs
+from ftq_client.transfer.upload_routes import Draft, make_draft, send_inputs
 from ftq_shared.errors import UsageError
 from ftq_shared.hosts import HostRecord
 from ftq_shared.job_record import InputFile

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftq_client.transfer.routes import storage_root
+from ftq_client.transfer.upload_routes import storage_root
 from ftq_shared import keys
 from ftq_shared.errors import FtqError
 from ftq_shared.paths import JobPaths
