@@ -163,11 +163,16 @@ class Terminal:
 
 
 def gone(client: Client, job: Job) -> bool:
-    """Return whether the broker has never heard of a job."""
-    try:
-        client.get(job.id)
-    except NoSuchJob:
-        return True
-    except BrokerUnreachable:
+    """Return whether the broker has never heard of a job; a silent one is asked again."""
+    deadline = time.monotonic() + 30.0
+    while True:
+        try:
+            client.get(job.id)
+        except NoSuchJob:
+            return True
+        except BrokerUnreachable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+            continue
         return False
-    return False

@@ -130,7 +130,6 @@ class Storm:
         number, name = len(self.jobs), new_job_id()
         spec = make_spec(self.rng, kind, number, REPOS)
         previous = self.rng.random() < 0.15
-        at = time.monotonic()
         for _ in range(60):
             try:
                 if previous:
@@ -145,7 +144,8 @@ class Storm:
         else:
             raise AssertionError("a submit was refused for 30 s")
         assert job not in self.jobs, f"two submits made one job: {job}"
-        self.jobs[job] = Job(job, kind, spec, at)
+        # From the answer on: a submit that was tried again and again may be old, and just stored.
+        self.jobs[job] = Job(job, kind, spec, time.monotonic())
         self._watch(job)
 
     def _watch(self, job: str) -> None:
