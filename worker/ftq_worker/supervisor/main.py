@@ -14,6 +14,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -128,8 +129,14 @@ def own_name(settings: Settings, name: str) -> Iterator[tuple[IO[str], str]]:
     """Hold the lock of this worker's name on this machine; yields (lock, dead predecessor).
 
     What a predecessor's supervisor has left running is killed first: only then may its leases be
-    given back.
+    given back. Raises UsageError.
     """
+    if not re.fullmatch(r"\w[\w.-]{0,62}", name):  # it is part of paths, keys and queues
+        raise UsageError(
+            f"{name!r} cannot be a worker's name",
+            code="bad_name",
+            hint="up to 63 letters, digits, `.`, `_` and `-`: ftq worker --name NAME",
+        )
     folder = settings.home / "workers"
     folder.mkdir(parents=True, exist_ok=True)
     lock: IO[str] = (folder / f"{name}.lock").open("a+")
