@@ -115,11 +115,15 @@ class HostStore:
         return str(self._drain(keys=[keys.host(name), keys.CONTROL], args=[name]))
 
     def leave(self, name: str, instance: str) -> None:
-        """Remove the record of a worker that stops in order."""
+        """Remove the record of a worker that stops in order.
+
+        Its queue's name stays in the list for a day: Celery ends after us, and gives back messages
+        that it has not worked on.
+        """
         if self.redis.hget(keys.host(name), "instance") == instance:
             self.redis.delete(keys.host(name))
             self.redis.srem(keys.HOSTS, name)
-        self._forget_queue(keys.host_queue(name, instance))
+        self.redis.delete(*keys.kombu_keys(keys.host_queue(name, instance)))
 
     def forget_old_queues(self) -> None:
         """Remove the Celery queues of instances that have been silent for a day."""
@@ -127,12 +131,8 @@ class HostStore:
         oldest = (seconds - HOST_TTL_S) * 1000
         old: Any = self.redis.zrangebyscore(keys.QUEUES, "-inf", oldest, start=0, num=10)
         for queue in old:
-            self._forget_queue(queue)
-
-    def _forget_queue(self, queue: str) -> None:
-        """Remove a queue with everything that kombu keeps for it."""
-        self.redis.delete(*keys.kombu_keys(queue))
-        self.redis.zrem(keys.QUEUES, queue)
+            self.redis.delete(*keys.kombu_keys(queue))
+            self.redis.zrem(keys.QUEUES, queue)
 
     def all(self) -> list[HostRecord]:
         """Return every host that is known; forgets names whose record has expired."""

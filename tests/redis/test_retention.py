@@ -1,8 +1,10 @@
 """How long the broker keeps what: lifetimes.py says it, and the scripts do it."""
 
 import pytest
+from tests.support.store_jobs import HOST
 
 from ftq_shared import keys, lifetimes
+from ftq_shared.hosts import HostStore
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import Phase
 from ftq_shared.store import JobStore
@@ -26,3 +28,20 @@ def test_what_is_kept_and_for_how_long_is_said_in_one_place(
     assert kept == [1_000, 1_000, 500]
     store.retry(job, Phase.VALIDATE, sealed="box")
     assert store.redis.ttl(keys.secret(job)) == 250
+
+
+def test_a_message_that_comes_after_its_worker_has_left_goes_after_a_day(store: JobStore) -> None:
+    """Celery ends after the agent, and gives back what it has not worked on."""
+    hosts, queue = HostStore(store.redis), keys.host_queue("h1", "i1")
+    hosts.heartbeat("h1", "i1", "", HOST)
+    store.redis.sadd(f"_kombu.binding.{queue}", queue)
+    hosts.leave("h1", "i1")
+    assert not store.redis.exists(f"_kombu.binding.{queue}")
+    store.redis.lpush(queue, "a message")
+    hosts.forget_old_queues()
+    assert store.redis.exists(queue), "it may be one of a worker that lives"
+    a_day_ms = 1_000 * (lifetimes.HOST_TTL_S + 1)
+    assert store.redis.zadd(keys.QUEUES, {queue: -a_day_ms}, xx=True, incr=True)
+    hosts.forget_old_queues()
+    assert not store.redis.exists(queue)
+    assert not store.redis.exists(keys.QUEUES)
