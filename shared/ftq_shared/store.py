@@ -272,6 +272,7 @@ class JobStore:
         error: ErrorInfo | None = None,
         fields: Mapping[str, str] | None = None,
     ) -> Literal["ok", "stale"]:
+        """End the phase, or the job."""
         stored, exit_code = ending(outcome, error, fields)
         answer: Literal["ok", "stale"] = self._run(
             "finish", job, token, outcome, next_phase or "", json.dumps(stored), exit_code

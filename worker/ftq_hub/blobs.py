@@ -60,5 +60,6 @@ class Blobs:
             return writer.commit()
 
     def add_file(self, source: Path) -> str:
+        """Store a copy of a file and return its sha256."""
         with source.open("rb") as handle:
             return self.add(iter(lambda: handle.read(CHUNK_BYTES), b""))

@@ -62,6 +62,7 @@ class RepoInfo:
         return self.base() | self._some(names) | {"siblings": self.siblings(blobs)}
 
     def listed(self, *, full: bool) -> dict[str, object]:
+        """Return what a search answers for each repo."""
         names = _LISTED if not full else [*_LISTED, "sha", "lastModified", "cardData", "siblings"]
         return self.base() | self._some(names)
 
@@ -78,6 +79,7 @@ class RepoInfo:
         return [_sibling(path, entry, blobs) for path, entry in sorted(self.commit.files.items())]
 
     def tags(self) -> list[str]:
+        """Return the tags a search filters by."""
         tags = card.card_tags(self.card())
         if any(path.endswith(".safetensors") for path in self.commit.files):
             tags.append("safetensors")

@@ -50,6 +50,7 @@ class Call:
 
     @property
     def revision(self) -> str:
+        """The revision of the path, main without one."""
         return self.params.get("rev") or MAIN
 
     def flag(self, name: str) -> bool:

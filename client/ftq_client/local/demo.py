@@ -296,6 +296,7 @@ def _signals_interrupt() -> Iterator[None]:
 
 
 def _remove(folder: Path, *, keep: bool) -> None:
+    """Remove the folder, or print what is in it."""
     if keep:
         out(f"  kept {folder}: logs/, ftq/up.log, and the Hub's repos in hub/")
         return

@@ -166,6 +166,7 @@ class _Questions:
         return ""
 
     def _with_config(self, found: Answered) -> str:
+        """Ask which config of a dataset, and return the name with it."""
         self._print(f"{found.name} has {len(found.configs)} configs:")
         offered = found.configs[:_LISTED]
         self._offer(offered, hidden=len(found.configs) - len(offered))

@@ -2,9 +2,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ftq_shared import trainer_fields
 from ftq_shared.errors import UsageError
 from ftq_shared.spec import JobSpec, Task
-from ftq_shared.spec_input import apply_sets, load_yaml, merge, parse_spec
+from ftq_shared.spec_input import aliases, apply_sets, load_yaml, merge, parse_spec
 from ftq_shared.spec_input.aliases import ALIASES
 from ftq_shared.spec_input.dotted_fields import describe, fields, leaves
 from ftq_shared.spec_input.parse import examine
@@ -112,6 +113,12 @@ def test_every_alias_leads_to_a_field_or_says_why_there_is_none():
     for name, (right, note) in ALIASES.items():
         assert right in fields() or right.startswith("train.args.") or (not right and note), name
         assert name not in JobSpec.model_fields or name == right, name
+
+
+def test_no_name_from_elsewhere_is_answered_twice():
+    for rows in (aliases._ANSWERS, trainer_fields._ANSWERS):
+        names = [name for _, _, names in rows for name in names.split()]
+        assert sorted(names) == sorted(set(names))
 
 
 def test_names_inside_a_foreign_section_are_looked_up_one_by_one():

@@ -182,6 +182,7 @@ class Result(TypedDict):
 
 
 def _finish(services: Services, record: JobRecord, state: Final, error: ErrorInfo | None) -> None:
+    """End the job, in the record and in the storage."""
     if services.store.finish(record.id, record.token, state, error=error) != "ok":
         return
     result = Result(state=state, error=error.to_json() if error else None, round=record.round)

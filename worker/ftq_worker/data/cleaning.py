@@ -87,9 +87,11 @@ class Tally:
         return 0 if rule is Rule.CONTROL_CHARACTERS else self._counts[rule].rows
 
     def changed(self, rule: Rule) -> int:
+        """Return how many rows a rule touched."""
         return self._counts[rule].rows
 
     def examples(self) -> list[RowExample]:
+        """Return a few examples over all rules."""
         return [e for count in self._counts.values() for e in count.examples][:EXAMPLES]
 
     def left(self) -> int:

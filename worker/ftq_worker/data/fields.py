@@ -77,6 +77,7 @@ class Fields:
         return self.text(column)
 
     def prompt(self, column: str | None) -> str:
+        """Return the prompt: from the template where there is one, else from its column."""
         if self.template is None:
             assert column is not None  # detect_layout fills it
             return self.text(column)

@@ -81,6 +81,7 @@ def _read_jsonl(path: Path, first: int) -> Iterator[Row]:
 
 
 def _parse_line(raw: bytes) -> tuple[dict[str, Any], str]:
+    """Return the object of a line, or what is wrong with it."""
     try:
         value = json.loads(raw.decode())
     except UnicodeDecodeError as error:

@@ -89,6 +89,7 @@ class ChatRenderer:
         return Rendered(text, tuple(self._trim(text, span) for span in spans))
 
     def prompt(self, messages: list[Message]) -> str:
+        """Return the text that an answer to `messages` follows."""
         return self._text(messages, add_generation_prompt=True)
 
     def answer(self, messages: list[Message], answer: str) -> str:

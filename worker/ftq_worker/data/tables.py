@@ -97,6 +97,7 @@ class SplitTable:
         return Example.from_json(self.rows[int(self.alive[i])]["example"])
 
     def source_row(self, i: int) -> Row:
+        """Return where the i-th usable row came from."""
         record: _ExampleRow = self.rows[int(self.alive[i])]
         return Row(record["file"], record["row"], record["line"])
 

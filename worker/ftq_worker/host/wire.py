@@ -13,7 +13,7 @@ def to_line(message: Mapping[str, object]) -> bytes:
     return text.encode(errors="replace") + b"\n"
 
 
-SOCKET_PATH_MAX = 107  # bytes of a Unix socket's path on Linux
+SOCKET_PATH_MAX = 103  # bytes of a Unix socket's path on macOS; Linux takes 107
 
 
 def listen(path: Path) -> socket.socket:

@@ -172,4 +172,5 @@ class PhaseContext:
         )
 
     def warn(self, message: str, hint: str = "") -> None:
+        """Emit a warning: the job goes on."""
         self.emit(EventType.WARNING, message=message, **({"hint": hint} if hint else {}))

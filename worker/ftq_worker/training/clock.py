@@ -39,10 +39,12 @@ class RunClock:
         return seconds
 
     def evaluated(self) -> float:
+        """End an evaluation; return its seconds."""
         self._evals.append(self._lap())
         return self._evals[-1]
 
     def saved(self) -> float:
+        """End a save; return its seconds."""
         self._saves.append(self._lap())
         return self._saves[-1]
 
@@ -60,6 +62,7 @@ class RunClock:
         return statistics.median(self._steps) if self._steps else 0.0
 
     def tokens_per_s(self) -> float:
+        """Return the tokens per second of the recent steps."""
         return sum(self._tokens) / max(sum(self._steps), 1e-9)
 
     def eta_s(self, steps_left: int, evals_left: int, saves_left: int) -> float:

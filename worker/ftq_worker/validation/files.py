@@ -16,7 +16,9 @@ class ModelFiles(Protocol):
     """What the checks read of a model."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What to call it in messages."""
+        ...
 
     @property
     def sizes(self) -> Mapping[str, int]:

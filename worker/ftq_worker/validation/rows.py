@@ -63,6 +63,7 @@ class HubSplit:
 
     @property
     def first(self) -> str:
+        """The first file that holds something."""
         return next((path for path in self.paths if self.record.files[path]), self.paths[0])
 
 
