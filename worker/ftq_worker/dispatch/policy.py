@@ -94,8 +94,7 @@ def _place(job: JobRecord, rooms: list[HostRoom]) -> Placement | Waiting:
     request = wanted_gpus(job, rooms)
     bound = [r for r in usable if not job.storage_id or r.host.storage_id == job.storage_id]
     # A job is bound to a storage only where it can train.
-    later = wanted_gpus(replace(job, phase=Phase.TRAIN), rooms)
-    if not job.storage_id and later.count:
+    if not job.storage_id and (later := wanted_gpus(replace(job, phase=Phase.TRAIN), rooms)).count:
         groups = {r.host.storage_id for r in usable if _could(r, later, job)}
         bound = [r for r in usable if r.host.storage_id in groups]
         if not bound:
