@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from redis.exceptions import ResponseError
 
@@ -13,8 +13,10 @@ from ftq_shared.hosts import HostStore
 from ftq_shared.in_memory import MemoryBroker, MemoryHosts, MemoryStore
 from ftq_shared.in_memory.jobs import Held
 from ftq_shared.job_record import JobRecord
+from ftq_shared.lifetimes import CHILD_S
 from ftq_shared.states import TRANSITIONS
 from ftq_shared.store import JobStore, Placement
+from ftq_worker.agent.leases import HELD, Reaper
 from tests.support.broker_view import CLOCK, Checker, Offer, View, World
 
 START_S = 1_800_000_000
@@ -32,6 +34,7 @@ class Call:
     name: str  # of the method
     args: tuple[Any, ...]
     options: Mapping[str, Any]
+    sent_s: float | None  # on the hosts' clock; None: its sender asks again when it arrives
 
     def on(self, store: JobStore, hosts: HostStore) -> Any:
         """Return its answer; of a refusal, the code."""
@@ -75,6 +78,11 @@ class History:
         self.memories: list[Memory] = []
         self._effects: set[int] = set()  # numbers of the calls that changed a record
         self._tokens: dict[str, list[tuple[str, str]]] = {}  # job -> all its tokens, with instance
+        self.hosts_s = 0.0  # the clock of owners and of who watches them
+        self._alive: dict[str, float] = {}  # token -> when its owner's timer ends it
+        self._run_id = 0  # of the broker
+        store = cast(JobStore, self)  # of it a reaper only calls `reap`
+        self._reaper = Reaper(store, "s1", lambda lease: None, lambda: self.hosts_s)
         self.step_clock(0)
         self.look()
 
@@ -90,7 +98,7 @@ class History:
     def send(self, mode: str, name: str, *args: Any, **options: Any) -> None:
         """Make a call, as often and as late as `mode` says."""
         self.calls += 1
-        call = Call(self.calls, name, args, options)
+        call = Call(self.calls, name, args, options, self.hosts_s)
         if mode == "held up":
             self.waiting.append(call)
             return
@@ -100,7 +108,11 @@ class History:
             assert self.arrive(call) == answer, f"{call}, repeated, got another answer"
             assert self.view.core() == core, f"{call}, repeated, changed something"
         elif mode == "lost":
-            self.waiting.append(call)
+            self.waiting.append(replace(call, sent_s=None))
+
+    def deliver(self, which: int) -> None:
+        """Let a call arrive that was held up, or that its sender repeats."""
+        self.arrive(self.waiting.pop(which))
 
     def arrive(self, call: Call) -> Any:
         """Let a call run on broker and twin; compare answer, state, and the way there."""
@@ -113,6 +125,7 @@ class History:
             self._note_token(call.args[0].job, answer[0], call.args[0].instance)
         if call.name == "heartbeat" and answer != "name_taken":
             self._note_offer(*call.args)
+        self._note_owners(call, answer)
         self.look()
         self._check_versions(before, versions)
         self._check_steps(before, SCRIPTS.get(call.name, call.name))
@@ -168,6 +181,36 @@ class History:
             if any(before.field(job, f) != self.view.field(job, f) for f in planned_on):
                 assert self.view.number(job, "version") > before.number(job, "version")
 
+    # -- owners in time
+
+    def _note_owners(self, call: Call, answer: Any) -> None:
+        """Note how long whoever heard that it owns a job may work on: it counts from its call."""
+        if call.name == "claim":
+            answers = {call.args[1]: "ok" if answer == "ok" else "stale"}
+        elif call.name == "renew":
+            answers = {token: answer[job] for job, token in call.args[0].items()}
+        else:
+            return
+        asked = self.hosts_s if call.sent_s is None else call.sent_s
+        for token, said in answers.items():
+            if said in HELD:
+                until = asked + CHILD_S
+                self._alive[token] = max(until, self._alive.get(token, 0.0))
+
+    def watch(self, looks: int) -> None:
+        """Let a host look at all leases, every 4 seconds, and take what its rules let it take."""
+        for _ in range(looks):
+            self.hosts_s += 4.0
+            self._reaper.look(self.world.store.leases(), str(self._run_id))
+
+    def reap(self, job: str, token: str, renewals: int, reason: str) -> Any:
+        """Take a lease, as the watching host wants it: its owner's timer must have ended it."""
+        left = self._alive.get(token, 0.0) - self.hosts_s
+        assert left <= 0, f"{job} was taken from an owner that works for {left} s more"
+        self.calls += 1
+        args = (job, token, renewals, reason)
+        return self.arrive(Call(self.calls, "reap", args, {}, self.hosts_s))
+
     # -- tokens
 
     def _note_token(self, job: str, token: str, instance: str) -> None:
@@ -214,6 +257,7 @@ class History:
         self.twin.roll_back(memory.held)
         self.inputs = set(memory.inputs)
         self._effects, self.checker.seen = set(memory.effects), dict(memory.seen)
+        self._run_id += 1
         self.look()
         assert self.view.core() == memory.view.core()
         self._try_old_tokens()

@@ -333,22 +333,41 @@ class JobMachine(RuleBasedStateMachine):
         for what in ("hub/x", "hub/y")[: 1 + both]:
             self.send(mode, "lock", job, token, what)
 
+    @rule(looks=st.integers(1, 8))
+    def watch(self, looks: int) -> None:
+        """Time passes in which nobody renews; a host watches, and takes whose lease is over."""
+        self.history.watch(looks)
+
+    @precondition(lambda self: self.in_state("placed") or self.in_state("running"))
+    @rule(which=one_of_jobs, late=st.integers(0, 5), undone=rarely, silent=st.integers(1, 12))
+    def cut_off(self, which: int, late: int, undone: bool, silent: int) -> None:
+        """An owner is heard once more, late, and then no more; the broker may forget even that."""
+        jobs = self.in_state("placed") + self.in_state("running")
+        it = jobs[which % len(jobs)]
+        self.history.watch(late)
+        self.history.remember()
+        if it.state == "placed":
+            self._claim(it, "once", it.instance)
+        else:
+            self.send("once", "renew", {it.id: it.token})
+        if undone:
+            self.history.go_back(self.history.memories[-1])
+        self.history.watch(silent)
+
     # -- the network, the clock, the disk
 
     @precondition(lambda self: self.history.waiting)
     @rule(back=st.integers(1, 5))
     def deliver(self, back: int) -> None:
         """A call arrives that is older than others, or is repeated; mostly one of the newest."""
-        waiting = self.history.waiting
-        self.history.arrive(waiting.pop(-min(back, len(waiting))))
+        self.history.deliver(-min(back, len(self.history.waiting)))
 
     @precondition(lambda self: len(self.history.waiting) > 3)
     @rule(newest_first=maybe)
     def deliver_all(self, newest_first: bool) -> None:
         """A broker that stood still takes all at once."""
-        waiting = self.history.waiting
-        while waiting:
-            self.history.arrive(waiting.pop(-1 if newest_first else 0))
+        while self.history.waiting:
+            self.history.deliver(-1 if newest_first else 0)
 
     @rule(seconds=st.sampled_from([-3600, -20, 1, 20, 3600]))
     def step_clock(self, seconds: int) -> None:

@@ -192,7 +192,7 @@ class StoreContract:
         job = submit(store)
         token = run(store, job)
         assert (
-            store.reap(job, token, 0, "silent") == store.reap(job, token, 0, "silent") == "queued"
+            store.reap(job, token, 1, "silent") == store.reap(job, token, 1, "silent") == "queued"
         )
         assert store.get(job).attempt == 2
         hosts.heartbeat("h1", "i1", "", HOST)  # it is trusted again
@@ -200,7 +200,7 @@ class StoreContract:
         assert store.finish(job, token, "succeeded") == "ok"
         # What was finished cannot be interrupted any more; "succeeded" is no answer to that.
         assert store.requeue(job, token, "died", counts_attempt=True) == "stale"
-        assert store.reap(job, token, 0, "silent") == "stale"
+        assert store.reap(job, token, 1, "silent") == "stale"
 
     def test_a_death_is_told_of_the_phase_it_happened_in(
         self, store: JobStore, hosts: HostStore
@@ -345,7 +345,7 @@ class StoreContract:
         assert (store.leases(), store.leased()) == ([], [])
         token = run(store, job)
         store.renew({job: token})
-        lease = Lease(job, 1, JobState.RUNNING, token, 1, "h1", "i1", "cpu", (), "s1")
+        lease = Lease(job, 1, JobState.RUNNING, token, 2, "h1", "i1", "cpu", (), "s1")
         assert store.leases() == [lease]
         assert store.leased() == [store.get(job)]
 

@@ -237,7 +237,8 @@ class MemoryStore(JobStore):
                 return "stale"
             it.record = replace(it.record, renewals=it.record.renewals + 1)
             return "ok"
-        it.record = replace(it.record, nonce=nonce, storage_id=storage_id)
+        renewals = it.record.renewals + 1
+        it.record = replace(it.record, nonce=nonce, storage_id=storage_id, renewals=renewals)
         self.broker.held.start(it)
         return "ok"
 

@@ -24,6 +24,7 @@ if job('cancel') == '1' then
   to_end(id, 'cancelled', 4, 'cancelled before it started')
   return 'cancelled'
 end
+redis.call('HINCRBY', JOB, 'beat', 1) -- a claim is a sign of life: its lease counts from here
 set('state', 'running', 'nonce', nonce, 'storage_id', ARGV[5], 'claimed_ms', now_ms())
 state_event(id, {state = 'running'})
 return 'ok'

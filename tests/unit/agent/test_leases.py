@@ -109,7 +109,7 @@ def test_without_a_broker_children_work_until_the_pause_live_on_and_starve() -> 
     assert run.told[-1] == LeaseTimes(times[2] + CHILD_S, times[2] + PAUSE_S)
 
 
-def lease(state: JobState = JobState.RUNNING, renewals: int = 1, token: str = "1:a") -> Lease:
+def lease(state: JobState = JobState.RUNNING, renewals: int = 2, token: str = "1:a") -> Lease:
     return Lease("j", 1, state, token, renewals, "h1", "i1", "cpu", (), "s1")
 
 
@@ -120,7 +120,7 @@ def looks(reaper: Reaper, clock: Clock, seen: list[tuple[float, Lease]]) -> list
         count = 0
         while clock.now < 100.0 + at:
             clock.now = min(clock.now + 1.0, 100.0 + at)
-            count += reaper.look([one])
+            count += reaper.look([one], "run")
         taken.append(count)
     return taken
 
@@ -154,7 +154,7 @@ def test_who_can_read_the_jobs_files_comes_first() -> None:
 def test_a_renewal_or_a_new_token_starts_the_time_anew() -> None:
     clock = Clock()
     reaper = Reaper(running("j"), "s1", lambda _: None, clock)
-    renewed, moved = lease(renewals=2), lease(renewals=2, token="2:b")
+    renewed, moved = lease(renewals=3), lease(renewals=3, token="2:b")
     times = [(29, lease()), (58, renewed), (87, moved)]
     assert looks(reaper, clock, times) == [0] * 3
 
@@ -173,7 +173,7 @@ def test_a_reaper_that_was_frozen_starts_anew() -> None:
     reaper = Reaper(running("j"), "s1", lambda _: None, clock)
     looks(reaper, clock, [(5, lease())])
     clock.now += 10 * LEASE_S
-    assert reaper.look([lease()]) == 0
+    assert reaper.look([lease()], "run") == 0
     start = clock.now - 100.0
     assert looks(reaper, clock, [(start + LEASE_S - 1, lease()), (start + LEASE_S, lease())]) == [
         0,
@@ -185,7 +185,20 @@ def test_a_place_that_nobody_claims_comes_back_sooner() -> None:
     clock = Clock()
     reaper = Reaper(running("j"), "s1", lambda _: None, clock)
     placed = lease(JobState.PLACED)
-    assert looks(reaper, clock, [(CLAIM_S, placed), (CLAIM_S + 1, placed)]) == [0, 1]
+    times = [(31, lease(renewals=1)), (31 + CLAIM_S, placed), (32 + CLAIM_S, placed)]
+    assert looks(reaper, clock, times) == [0, 0, 1]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_after_a_restart_of_the_broker_a_place_may_be_a_claim_that_it_lost(restarts: bool) -> None:
+    clock = Clock()
+    reaper = Reaper(running("j"), "s1", lambda _: None, clock)
+    looks(reaper, clock, [(30, lease(renewals=1))])
+    taken = 0
+    while clock.now < 100.0 + 31 + CLAIM_S:
+        clock.now += 1.0
+        taken += reaper.look([lease(JobState.PLACED)], "next run" if restarts else "run")
+    assert taken == int(not restarts)
 
 
 def test_a_newer_record_is_not_reaped() -> None:

@@ -53,12 +53,12 @@ def test_a_claim_whose_answer_was_lost_is_taken_up(
     with pytest.raises(ConnectionError):
         pool.take(JOB, token)
     lease = store.leases()[0]
-    assert (lease.state, lease.renewals) == (JobState.RUNNING, 0)
+    assert (lease.state, lease.renewals) == (JobState.RUNNING, 1)
     assert pool.may_have_claimed(token)
     assert pool.take(JOB, token)
     assert not pool.may_have_claimed(token)
     assert list(pool.runs()) == [JOB]
-    assert store.leases()[0].renewals == 1, "whoever watches the lease sees that its owner lives"
+    assert store.leases()[0].renewals == 2, "whoever watches the lease sees that its owner lives"
 
 
 def test_a_claim_without_a_thread_for_it_is_tried_again(

@@ -133,29 +133,35 @@ class Reaper:
         self._send_rest = send_rest  # of the events that the silent owner has written down
         self._clock = clock
         self._seen: dict[str, tuple[str, int, float]] = {}  # job -> token, renewals, since when
-        self._looked = clock()
+        self._looked = self._forgot = clock()
+        self._broker = ""  # the run of the server that was looked at last
 
     def forget(self) -> None:
         """Start all observations anew, as after an outage: owners must get time to renew."""
         self._seen.clear()
+        self._forgot = self._clock()
 
-    def look(self, leased: list[Lease]) -> int:
+    def look(self, leased: list[Lease], broker: str) -> int:
         """Look at all leases once; return how many were taken.
+
+        `broker` is the run of the server that they were read from: a new one may have forgotten
+        claims, so that for a whole lease time even a place may be somebody's who works.
 
         A look that comes late proves nothing of the time before it: we may have been frozen, and
         the broker away meanwhile.
         """
         now, taken = self._clock(), 0
-        if now - self._looked > LONGEST_GAP_S:
+        if now - self._looked > LONGEST_GAP_S or broker != self._broker:
             self.forget()
-        self._looked = now
+        self._looked, self._broker = now, broker
         fresh: dict[str, tuple[str, int, float]] = {}
         for lease in leased:
             token, renewals, since = self._seen.get(lease.id, ("", -1, now))
             if (token, renewals) != (lease.token, lease.renewals):
                 since = now
             fresh[lease.id] = (lease.token, lease.renewals, since)
-            if now - since >= self._patience(lease):
+            too_early = now - self._forgot < LEASE_S
+            if not too_early and now - since >= self._patience(lease):
                 taken += self._take(lease)
         self._seen = fresh
         return taken

@@ -225,7 +225,7 @@ class Agent:
     def _look(self) -> None:
         """Take leases of silent owners, and placements whose message was lost."""
         leases = self._store.leases()
-        if self._reaper.look(leases):
+        if self._reaper.look(leases, self._store.server().run_id):
             self._request_dispatch()
         self._take_placed(leases)
 
