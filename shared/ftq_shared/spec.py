@@ -161,7 +161,7 @@ class Resources(Section):
         None, description="memory that each GPU must have, in GB"
     )
     max_runtime: Duration | None = Field(
-        None, description="time that training may take, for example 2h"
+        None, description="time that training may take over all attempts, for example 2h"
     )
     max_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
         3, description="how often an interrupted phase is started"

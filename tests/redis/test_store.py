@@ -1,11 +1,12 @@
 """The job store on a real server: what every store does, and what only a server can."""
 
 import json
+import time
 from typing import Any
 
 import pytest
 from redis.exceptions import ResponseError
-from tests.support.store_contract import Events, StoreContract
+from tests.support.store_contract import Events, StoreContract, Wait
 from tests.support.store_jobs import HOST, place, run, submit
 
 from ftq_shared import keys
@@ -30,6 +31,10 @@ class TestStoreOnAServer(StoreContract):
             return [Event.from_json(fields["e"]) for _, fields in entries]
 
         return stored
+
+    @pytest.fixture
+    def wait(self) -> Wait:
+        return time.sleep
 
 
 def test_an_ended_job_expires_until_it_is_retried(store: JobStore, hosts: HostStore) -> None:

@@ -18,6 +18,7 @@ from tests.support.store_jobs import HOST, log, place, run, spec_with, submit
 MOST = 25  # deaths: more than a record holds
 
 Events = Callable[[str], list[Event]]  # of a job, oldest first
+Wait = Callable[[float], None]  # lets so many seconds pass for the broker
 
 
 def states(events: list[Event]) -> list[str]:
@@ -26,7 +27,7 @@ def states(events: list[Event]) -> list[str]:
 
 
 class StoreContract:
-    """The tests. A class that inherits them has the fixtures `store`, `hosts` and `events`.
+    """The tests. A class that inherits them has the fixtures `store`, `hosts`, `events`, `wait`.
 
     `hosts` are of the same broker as `store`, and h1 (instance i1) has said what HOST says.
     """
@@ -130,6 +131,46 @@ class StoreContract:
         assert error.code == "attempts_exhausted"
         assert "attempt 2 on h1 in validate: killed" in error.message
         assert [death["attempt"] for death in error.where["attempts"]] == [1, 2, 3]
+
+    @pytest.mark.parametrize("how", ["finish", "finish without a word", "requeue", "reap"])
+    def test_whatever_fails_a_job_it_has_one_error_event(
+        self, store: JobStore, hosts: HostStore, events: Events, how: str
+    ) -> None:
+        job = submit(store, spec=spec_with(max_attempts=1))
+        token = run(store, job)
+        error = ErrorInfo("bad_row", "row 3 is bad", "mend it", 5, {"row": 3, "nearest": []})
+        if how.startswith("finish"):
+            store.finish(job, token, "failed", error=error if how == "finish" else None)
+        elif how == "requeue":
+            store.requeue(job, token, "killed", counts_attempt=True)
+        else:
+            store.reap(job, token, store.leases()[0].renewals, "silent")
+        told = [event for event in events(job) if event.type is EventType.ERROR]
+        assert len(told) == 1
+        if how == "finish":
+            known = {"code": "bad_row", "message": "row 3 is bad", "hint": "mend it"}
+            assert told[0].data == {**known, "exit_code": 5, "row": 3}
+        elif "finish" not in how:
+            assert told[0].data["code"] == "attempts_exhausted"
+            assert "ftq retry" in told[0].data["hint"]
+
+    def test_the_time_that_training_took_counts_over_all_attempts(
+        self, store: JobStore, hosts: HostStore, wait: Wait
+    ) -> None:
+        job, spent = submit(store), [0]
+        for following in (Phase.PREPARE, Phase.TRAIN):
+            store.finish(job, run(store, job), "next", next_phase=following)
+        assert "trained_ms" not in store.get(job).summary
+        for _ in range(2):
+            token = run(store, job)
+            wait(0.05)
+            store.requeue(job, token, "killed", counts_attempt=True)
+            spent.append(int(store.get(job).summary["trained_ms"]))
+        assert spent[1] >= 50
+        assert spent[2] >= spent[1] + 50
+        store.finish(job, run(store, job), "failed")
+        store.retry(job, Phase.TRAIN)
+        assert "trained_ms" not in store.get(job).summary
 
     def test_the_newest_deaths_are_told(self, store: JobStore, hosts: HostStore) -> None:
         job = submit(store, spec=spec_with(max_attempts=MOST))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from ftq_shared import keys
 from ftq_shared.errors import AttemptDeath, ErrorInfo, Exit
-from ftq_shared.events import SCHEMA_VERSION, Event, EventType, rfc3339
+from ftq_shared.events import EVENTS, SCHEMA_VERSION, Event, EventType, rfc3339
 from ftq_shared.hosts import HostRecord
 from ftq_shared.job_record import JobRecord
 from ftq_shared.lease import Lease
@@ -143,6 +143,10 @@ class Held:
             del self.locks[job.lock]
         job.lock, job.last_answer = "", answer
         it = job.record
+        if it.phase is Phase.TRAIN and it.state is JobState.RUNNING:
+            spent = max(0, self.now_ms - int(it.summary["claimed_ms"]))
+            job.note(trained_ms=str(int(it.summary.get("trained_ms", "0")) + spent))
+            it = job.record
         free = replace(it, token="", host="", instance="", gpus=(), nonce="", renewals=0)
         job.put(replace(free, last_token=it.token))
 
@@ -154,6 +158,11 @@ class Held:
     def end(
         self, job: MemoryJob, state: JobState, exit_code: int, reason: str | None = None
     ) -> None:
+        if state is JobState.FAILED:
+            error = job.record.error or ErrorInfo("failed", "the job failed")
+            told, fields = error.to_json().items(), EVENTS[EventType.ERROR].fields
+            known = {name: value for name, value in told if name in fields and value != []}
+            job.say(EventType.ERROR, self.now_ms, **known)
         it = replace(job.record, state=state, ended_ms=self.now_ms, exit_code=exit_code)
         job.put(it)
         job.sealed = ""

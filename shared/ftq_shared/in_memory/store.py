@@ -109,7 +109,7 @@ class MemoryStore(JobStore):
             exit_code=0,
             fresh_after=old.token_number if afresh else old.fresh_after,
             storage_id="" if phase is Phase.VALIDATE else old.storage_id,
-            summary={name: text for name, text in old.summary.items() if name != "error"},
+            summary={n: v for n, v in old.summary.items() if n not in ("error", "trained_ms")},
         )
         it.sealed = sealed
         self.broker.held.to_queue(it, phase, "retried")

@@ -67,6 +67,26 @@ local function state_event(id, data)
   }), true)
 end
 
+-- What ended a failed job, from its record: whatever failed it, watchers are told once, here. The
+-- fields are those that events.py documents.
+local ERROR_FIELDS = {'code', 'message', 'hint', 'exit_code', 'file', 'row', 'line', 'field', 'step',
+  'nearest', 'traceback'}
+local function error_event(id)
+  local readable, known = pcall(cjson.decode, job('error') or '')
+  known = readable and type(known) == 'table' and known or {}
+  local data = {code = 'failed', message = 'the job failed'}
+  for _, name in ipairs(ERROR_FIELDS) do
+    local value = known[name]
+    if type(value) ~= 'table' or #value > 0 then -- an empty list would become an object
+      data[name] = value or data[name]
+    end
+  end
+  store_event(id, cjson.encode({
+    attempt = tonumber(job('attempt')), host = job('host') or '', time = iso(now_ms()),
+    phase = job('phase'), type = 'error', data = data,
+  }), true)
+end
+
 -- A lower score is nearer to the front: priority first, then the time of the submit.
 local function queue_score()
   local rank = ({high = 0, normal = 1, low = 2})[job('priority')] or 1
@@ -93,6 +113,9 @@ end
 -- Give back the place; the token that ends here is remembered, so that a repeated call is known.
 local function release(id, token, answer)
   redis.call('SREM', LEASES, id)
+  if job('phase') == 'train' and job('state') == 'running' then -- what max_runtime counts
+    redis.call('HINCRBY', JOB, 'trained_ms', math.max(0, now_ms() - tonumber(job('claimed_ms'))))
+  end
   unlock(id)
   set('token', '', 'host', '', 'instance', '', 'gpus', '[]', 'nonce', '', 'beat', 0,
     'last_token', token, 'last_answer', answer)
@@ -106,6 +129,9 @@ end
 
 local function to_end(id, state, exit_code, reason)
   redis.call('ZREM', QUEUE, id)
+  if state == 'failed' then
+    error_event(id)
+  end
   set('state', state, 'ended_ms', now_ms(), 'exit_code', exit_code)
   state_event(id, {state = state, outcome = state, exit_code = exit_code, reason = reason})
   redis.call('DEL', SECRET, INPUTS)

@@ -15,7 +15,8 @@ for _, key in ipairs({JOB, EVENTS, KEPT}) do
   redis.call('PERSIST', key)
 end
 -- Also what it waited for: the first reason from here on is news again.
-redis.call('HDEL', JOB, 'error', 'ended_ms', 'exit_code', 'deaths', 'waiting')
+redis.call('HDEL', JOB, 'error', 'ended_ms', 'exit_code', 'deaths', 'waiting',
+  'trained_ms')
 set('cancel', '0', 'tries', 0, 'attempt', tonumber(job('attempt')) + 1, 'retry_nonce', ARGV[4])
 redis.call('HINCRBY', JOB, 'round', 1) -- a result that an earlier round left in the storage is old
 if ARGV[5] == '1' then

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import re
+from importlib import resources
 
 import pytest
 from tests.support.pages import ROOT
@@ -72,3 +73,9 @@ def test_an_error_comes_back_from_its_json() -> None:
         "file": "a.jsonl", "line": 3,
     }  # fmt: skip
     assert errors.ErrorInfo.from_json(error.to_json()) == error
+
+
+def test_the_script_that_tells_a_failure_knows_every_field_of_the_event() -> None:
+    text = (resources.files("ftq_shared.scripts") / "lib.lua").read_text()
+    (listed,) = re.findall(r"ERROR_FIELDS = \{(.*?)\}", text, re.DOTALL)
+    assert re.findall(r"'(\w+)'", listed) == list(EVENTS[EventType.ERROR].fields)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError
 from tests.support.clock import Clock
-from tests.support.store_contract import Events, StoreContract
+from tests.support.store_contract import Events, StoreContract, Wait
 from tests.support.store_jobs import HOST, log, place, run, submit
 
 from ftq_shared.hosts import HostStore
@@ -45,6 +45,13 @@ class TestStoreInMemory(StoreContract):
     @pytest.fixture
     def events(self, broker: MemoryBroker) -> Events:
         return broker.events
+
+    @pytest.fixture
+    def wait(self, clock: Clock) -> Wait:
+        def pass_time(seconds: float) -> None:
+            clock.now += seconds + 0.001  # a millisecond that rounding may cost
+
+        return pass_time
 
 
 @pytest.mark.parametrize(("twin", "real"), [(MemoryStore, JobStore), (MemoryHosts, HostStore)])

@@ -14,8 +14,8 @@ from typing import Literal, TypedDict
 from redis.exceptions import RedisError
 
 from ftq_shared.broker import translated
-from ftq_shared.errors import BrokerUnreachable, ErrorInfo, ErrorJson, Exit
-from ftq_shared.events import EVENTS, EventType
+from ftq_shared.errors import BrokerUnreachable, ErrorInfo, ErrorJson
+from ftq_shared.events import EventType
 from ftq_shared.job_record import JobRecord
 from ftq_shared.paths import JobPaths, read_json, write_json
 from ftq_shared.states import TERMINAL
@@ -109,7 +109,7 @@ def report_until_heard(job: str, report: Callable[[], object], lost: Callable[[]
 
 
 def _emit_last(outbox: Outbox, outcome: Outcome, output: Path) -> None:
-    """Emit the last events of a phase that did not end well."""
+    """Emit the last events of a phase that is requeued; a job's error is told by the broker."""
     error = outcome.error
     if error is None or outcome.ending is Ending.NOT_RUN:
         return
@@ -117,13 +117,9 @@ def _emit_last(outbox: Outbox, outcome: Outcome, output: Path) -> None:
         if outcome.ending is Ending.DIED:
             for line in _last_lines(output):
                 outbox.emit(EventType.LOG, line=line[:2000])
-            outbox.emit(EventType.WARNING, message=error.message, code=error.code)
-        elif outcome.ending is not Ending.INTERRUPTED:
-            failed = outcome.ending is Ending.FAILED
-            type_ = EventType.ERROR if failed else EventType.WARNING
-            # Without what only programs that catch the error need.
-            known = {k: v for k, v in error.to_json().items() if k in EVENTS[type_].fields}
-            outbox.emit(type_, **known)
+        if outcome.ending in (Ending.DIED, Ending.HOST):
+            hint = {"hint": error.hint} if error.hint else {}
+            outbox.emit(EventType.WARNING, message=error.message, code=error.code, **hint)
     except HostTrouble as trouble:  # the disk is full: the event is on its way all the same
         extra = {"action": "events_unwritten", "job": outbox.job}
         log.warning("%s", trouble, extra=extra)
@@ -159,12 +155,12 @@ def _next_state(
 
 
 def _timeout_error(record: JobRecord) -> ErrorInfo:
-    limit = record.summary.get("max_runtime_s", "?")
+    limit = f"{float(record.summary['max_runtime_s']):g} s"
     return ErrorInfo(
         "timeout",
-        f"training took longer than max_runtime ({limit} s); the last checkpoint is kept",
-        f"ftq retry {record.id} goes on from the checkpoint",
-        Exit.FAILED,
+        f"training took longer than resources.max_runtime ({limit}), over all attempts; "
+        "the last checkpoint is kept",
+        f"`ftq retry {record.id}` goes on from it for as long again",
     )
 
 

@@ -217,8 +217,10 @@ class PhaseRun:
     def _deadline(self) -> float | None:
         """Return when `max_runtime` is over, monotonic; only training is limited."""
         limit_s = float(self.record.summary.get("max_runtime_s") or 0)
-        timed = limit_s and self.record.phase is Phase.TRAIN
-        return time.monotonic() + limit_s if timed else None
+        if not limit_s or self.record.phase is not Phase.TRAIN:
+            return None
+        trained_s = int(self.record.summary.get("trained_ms") or 0) / 1000  # in earlier attempts
+        return time.monotonic() + max(0.0, limit_s - trained_s)
 
     def _patience_s(self, deadline: float | None) -> float:
         """Return how long the pump may sleep."""
