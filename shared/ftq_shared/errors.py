@@ -10,6 +10,7 @@
     ├── Stale                1   a token that is no longer the job's
     ├── TrainingFailed       1   the run itself broke (non-finite loss, out of memory ...)
     ├── Interrupted          1   the phase was told to stop (ftq_worker.job.context)
+    ├── HostFault            1   the host failed, and its phase saw it (ftq_worker.job.context)
     └── HostTrouble          1   the host failed, not the job (ftq_worker.agent.child)
 
 An error says what was found (`message`), what to do (`hint`), and has a stable `code` for

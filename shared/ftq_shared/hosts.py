@@ -28,13 +28,20 @@ class Gpu:
 
 
 @dataclass(frozen=True)
+class SickGpu(Gpu):
+    """A card that its host has set aside."""
+
+    why: str
+
+
+@dataclass(frozen=True)
 class HostRecord:
     """One worker, as the dispatcher and `ftq workers` see it."""
 
     name: str
     instance: str  # changes with every start
     slots: int  # CPU slots
-    gpus: tuple[Gpu, ...]
+    gpus: tuple[Gpu, ...]  # that can be used
     storage_id: str
     draining: bool
     beat_ms: int  # server time of the last heartbeat
@@ -46,6 +53,7 @@ class HostRecord:
     full: bool = False  # whether its storage has no room
     # What it worked on at the last heartbeat: job -> token.
     running: Mapping[str, str] = field(default_factory=dict)
+    sick: tuple[SickGpu, ...] = ()  # that are there, and cannot be used
     broker: str = ""  # the start of the broker that the last heartbeat went to
 
     @property
@@ -75,6 +83,7 @@ class HostRecord:
             record_version=int(raw.get("record_version", "1")),
             full=raw.get("full") == "1",
             running=running if isinstance(running, dict) else {},  # ftq 0.1.0 wrote a list
+            sick=tuple(SickGpu(**gpu) for gpu in json.loads(raw.get("sick") or "[]")),
             broker=raw.get("broker", ""),
         )
 

@@ -191,10 +191,11 @@ class MemoryStore(JobStore):
         lost = held.now_ms - host.record.beat_ms > HOST_LOST_S * 1000
         if host.record.draining or host.record.full or lost:
             return "the host takes no work"
-        there = [other.record for other in held.leased() if other.record.host == plan.host]
-        if plan.slot == "cpu" and sum(it.slot == "cpu" for it in there) >= host.record.slots:
+        leased = [other.record for other in held.leased()]
+        used = sum(it.slot == "cpu" and it.host == plan.host for it in leased)
+        if plan.slot == "cpu" and used >= host.record.slots:
             return "no free slot"
-        if {gpu for it in there for gpu in it.gpus} & set(plan.gpus):
+        if {gpu for it in leased for gpu in it.gpus} & set(plan.gpus):
             return "a GPU was taken"
         return ""
 

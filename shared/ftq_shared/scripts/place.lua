@@ -22,18 +22,17 @@ end
 if h[2] == '1' or h[5] == '1' or now_ms() - tonumber(h[4]) > tonumber(ARGV[8]) * 1000 then
   return {'', 'the host takes no work'}
 end
+-- A card is one card, whichever of several workers on its machine offers it.
 local used, busy = 0, {}
 for _, other in ipairs(redis.call('SMEMBERS', LEASES)) do
   -- Protected calls: one damaged record may not keep all other jobs from being placed.
   local o = redis.pcall('HMGET', 'ftq:job:' .. other, 'host', 'slot', 'gpus')
   if o[1] == name then
-    if o[2] == 'cpu' then
-      used = used + 1
-    end
-    local ok, gpus = pcall(cjson.decode, o[3] or '[]')
-    for _, gpu in ipairs(ok and type(gpus) == 'table' and gpus or {}) do
-      busy[gpu] = true
-    end
+    used = used + (o[2] == 'cpu' and 1 or 0)
+  end
+  local ok, gpus = pcall(cjson.decode, o[3] or '[]')
+  for _, gpu in ipairs(ok and type(gpus) == 'table' and gpus or {}) do
+    busy[gpu] = true
   end
 end
 if slot == 'cpu' and used >= tonumber(h[3]) then

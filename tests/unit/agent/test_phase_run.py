@@ -14,9 +14,11 @@ from tests.support.store_jobs import HOST, submit
 from tests.support.store_jobs import run as start
 
 from ftq_shared.errors import BrokerUnreachable, ErrorInfo
+from ftq_shared.hosts import Gpu
 from ftq_shared.in_memory import MemoryHosts, MemoryStore
 from ftq_shared.secrets import FleetKey
 from ftq_shared.states import JobState
+from ftq_worker.agent.cards import Cards
 from ftq_worker.agent.child import DIE_S, Child, HostTrouble
 from ftq_worker.agent.leases import ask_broker
 from ftq_worker.agent.outcome import report_until_heard
@@ -24,6 +26,7 @@ from ftq_worker.agent.phase_run import PhaseRun
 from ftq_worker.agent.run_handle import KILL_GRACE_S, RunHandle
 from ftq_worker.agent.services import Services
 from ftq_worker.host.messages import (
+    GPU_FAULT,
     Answer,
     ChildRequest,
     Ending,
@@ -136,6 +139,7 @@ def run(store: MemoryStore, handle: RunHandle, spawn: FakeSpawn, tmp_path: Path)
         fleet=FleetKey.generate(),
         spawn=spawn,
         processes=NoProcesses(0, tmp_path),
+        cards=Cards([Gpu("GPU-a", "Test", 80.0)], lambda: None, lambda uuid: ""),
     )
     return PhaseRun(services, store.get(handle.job), handle)
 
@@ -309,6 +313,26 @@ def test_what_a_job_may_meet_for_ever_costs_an_attempt(
     spawn.children = HostTrouble("no", code=code)
     outbox: Any = FakeOutbox()
     assert run._run(outbox) == Outcome(Ending.NOT_RUN, ErrorInfo(code, "no"), counts)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "aside", "counts"),
+    [
+        (Outcome(Ending.HOST, ErrorInfo(GPU_FAULT, "no CUDA")), True, False),
+        (Outcome(Ending.HOST, ErrorInfo("disk_full", "no room")), False, True),
+        (Outcome(Ending.DIED, ErrorInfo("crashed", "SIGSEGV")), True, True),
+        (Outcome(Ending.FAILED, ErrorInfo("nonfinite_loss", "NaN")), False, True),
+        (Outcome(Ending.DONE), False, True),
+    ],
+)
+def test_cards_on_which_a_phase_failed_are_set_aside(
+    run: PhaseRun, outcome: Outcome, aside: bool, counts: bool
+) -> None:
+    run.record = replace(run.record, gpus=("GPU-a",))
+    cards = run._services.cards
+    cards.try_due()
+    assert run._judge_cards(outcome) == replace(outcome, counts_attempt=counts)
+    assert bool(cards.sick()) is aside
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,15 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
-from ftq_shared.hosts import Gpu, HostRecord
+from ftq_shared.hosts import Gpu, HostRecord, SickGpu
 from ftq_shared.job_record import JobRecord
 from ftq_shared.lease import Lease
 from ftq_shared.states import JobState, Phase
-from ftq_worker.dispatch.policy import free_room, plan
+from ftq_worker.dispatch.policy import free_room, has_gpus, plan
 
 H100 = "NVIDIA H100 80GB HBM3"
 T4 = "Tesla T4"
@@ -36,7 +37,7 @@ def running(name: str, on: HostRecord, gpus: int = 0) -> Lease:
 def places(
     queue: list[JobRecord], hosts: list[HostRecord], leases: Sequence[Lease] = ()
 ) -> dict[str, object]:
-    placed, waiting = plan(queue, free_room(hosts, leases))
+    placed, waiting = plan(queue, free_room(hosts, leases), fleet_has_gpus=has_gpus(hosts))
     return {p.job: (p.host, len(p.gpus)) for p in placed} | {w.job: w.reason for w in waiting}
 
 
@@ -92,6 +93,37 @@ def test_auto_takes_the_cpu_only_where_the_fleet_has_no_gpu() -> None:
     assert places([job("a", gpus="auto")], [host("c")]) == {"a": ("c", 0)}
     assert places([job("a", gpus="auto")], [host("c"), host("g", gpus=1)]) == {"a": ("g", 1)}
     assert places([job("a", gpus="0")], [host("g", gpus=1)]) == {"a": ("g", 0)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"age_s": 60.0}, "no host online has 1 GPU"),
+        ({"draining": True}, "no host online has 1 GPU"),
+        (
+            {"gpus": 0, "sick": (SickGpu("GPU-g-0", H100, 80, "no driver"),)},
+            f"the cards of g cannot be used: {H100} no driver",
+        ),
+    ],
+)
+def test_auto_waits_for_cards_that_are_silent_or_sick(changes: dict[str, Any], reason: str) -> None:
+    hosts = [host("c"), host("g", **({"gpus": 1} | changes))]
+    assert places([job("a", gpus="auto")], hosts) == {"a": reason}
+    assert places([job("a", gpus="1")], hosts) == {"a": reason}
+
+
+def test_memory_that_was_asked_for_is_waited_for() -> None:
+    asked = job("a", gpus="auto")
+    asked = dataclasses.replace(asked, summary={**asked.summary, "min_vram_gb": "80"})
+    assert places([asked], [host("c")]) == {"a": "no host online has 1 GPU of 80 GB"}
+    assert places([asked], [host("g", gpus=1)]) == {"a": ("g", 1)}
+
+
+def test_a_card_that_two_workers_offer_has_one_owner() -> None:
+    one = host("a", gpus=1)
+    twin = dataclasses.replace(host("b"), gpus=one.gpus)
+    found = places([job("x")], [one, twin], [running("y", one, 1)])
+    assert found == {"x": "waits for 1 GPU on one host"}
 
 
 def test_a_job_stays_where_its_files_are() -> None:

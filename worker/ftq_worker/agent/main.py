@@ -30,6 +30,7 @@ from ftq_shared.settings import Settings
 from ftq_shared.signals import Wakeup
 from ftq_shared.states import JobState
 from ftq_shared.store import JobStore
+from ftq_worker.agent.cards import Cards, try_card
 from ftq_worker.agent.child import ColdSpawn, ZygoteSpawn
 from ftq_worker.agent.control_channel import ControlChannel
 from ftq_worker.agent.leases import LeaseKeeper, Reaper
@@ -66,7 +67,8 @@ class Agent:
         self._heartbeat_now = threading.Event()  # the fleet should hear at once what changed here
         self._left = threading.Event()  # no heartbeat may bring our record back
         self._known_hosts = 1
-        self._services = _services(config, settings, self._store, supervisor)
+        self._cards = Cards(config.gpus, self._cards_changed, try_card)
+        self._services = _services(config, settings, self._store, supervisor, self._cards)
         self._control = ControlChannel(
             self._services,
             connect(settings.redis_url),
@@ -92,6 +94,7 @@ class Agent:
             ("renew", self._renew_loop),
             ("look", lambda: self._every(self._look_s, self._look)),
             ("repair", lambda: self._every(lambda: REPAIR_S, self._repair)),
+            ("cards", lambda: self._cards.watch(self._stopping)),
             ("control", lambda: self._control.listen(self._stopping)),
             ("listener", listener.serve),
         ):
@@ -185,7 +188,8 @@ class Agent:
         pool.full = shutil.disk_usage(self._services.storage).free < DISK_MIN
         fields = {
             "slots": str(config.slots),
-            "gpus": [vars(gpu) for gpu in config.gpus],
+            "gpus": [vars(gpu) for gpu in self._cards.usable()],
+            "sick": [vars(gpu) for gpu in self._cards.sick()],
             "storage_id": config.storage_id,
             "draining": "1" if self._stopping.is_set() else "0",
             "full": "1" if pool.full else "0",
@@ -198,6 +202,9 @@ class Agent:
         }
         if self._hosts.heartbeat(config.name, config.instance, config.replaces, fields):
             self._stopping.set()
+
+    def _cards_changed(self) -> None:
+        self._heartbeat_now.set()
 
     def _renew_loop(self) -> None:
         """Renew all leases every RENEW_S, at once when there is a cancel; also while draining."""
@@ -262,7 +269,9 @@ class Agent:
             self._listener.request_dispatch()
 
 
-def _services(config: HostConfig, settings: Settings, store: JobStore, supervisor: int) -> Services:
+def _services(
+    config: HostConfig, settings: Settings, store: JobStore, supervisor: int, cards: Cards
+) -> Services:
     root, _ = open_storage(config.storage)
     return Services(
         host=config.name,
@@ -277,6 +286,7 @@ def _services(config: HostConfig, settings: Settings, store: JobStore, superviso
         fleet=FleetKey.load(settings.fleet_key_file),
         spawn=ColdSpawn() if config.cold else ZygoteSpawn(config.socket("zygote")),
         processes=PhaseProcesses(supervisor, Path(config.run_dir)),
+        cards=cards,
     )
 
 

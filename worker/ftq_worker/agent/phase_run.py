@@ -5,6 +5,7 @@ import select
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from redis.exceptions import RedisError
@@ -27,6 +28,7 @@ from ftq_worker.agent.services import Services
 from ftq_worker.host.disk import disk_full
 from ftq_worker.host.linux import oom_kills
 from ftq_worker.host.messages import (
+    GPU_FAULT,
     Answer,
     ChildRequest,
     Ending,
@@ -138,6 +140,7 @@ class PhaseRun:
         )
         self._pump(outbox)
         outcome = self._outcome()
+        outcome = self._judge_cards(outcome)
         if outcome.ending is Ending.DONE:
             outbox.emit(EventType.PHASE_FINISHED, seconds=round(time.monotonic() - started, 3))
         return outcome
@@ -213,6 +216,17 @@ class PhaseRun:
         if said := self._said.get(first.pid):
             return said
         return died(first.status(), memory_ran_out=oom_kills() > self._oom_kills)
+
+    def _judge_cards(self, outcome: Outcome) -> Outcome:
+        """Let the cards be tried on which the phase died, or which it could not use."""
+        cards, gpus = self._services.cards, self.record.gpus
+        useless = outcome.error is not None and outcome.error.code == GPU_FAULT
+        died = outcome.ending is Ending.DIED and self.handle.stop_reason is None
+        if useless or died:
+            cards.suspect(gpus, f"is tried again: {outcome.reason}")
+        elif outcome.ending is Ending.DONE:
+            cards.trust(gpus)
+        return replace(outcome, counts_attempt=outcome.counts_attempt and not useless)
 
     def _deadline(self) -> float | None:
         """Return when `max_runtime` is over, monotonic; only training is limited."""

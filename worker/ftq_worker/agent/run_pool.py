@@ -152,7 +152,7 @@ class RunPool:
     def _work(self, run: PhaseRun) -> None:
         job = run.record.id
         try:
-            if not self._start_over(run) and not self._ended_before(run):
+            if not (self._cards_are_sick(run) or self._start_over(run) or self._ended_before(run)):
                 run.work()
         except Exception:  # the lease runs out, and somebody else takes the job
             log.exception("run of %s", job, extra={"action": "run_failed", "job": job})
@@ -162,6 +162,14 @@ class RunPool:
                     del self._runs[job]
                 self._threads = [t for t in self._threads if t is not threading.current_thread()]
             self._on_end()
+
+    def _cards_are_sick(self, run: PhaseRun) -> bool:
+        """Send a phase back whose cards were set aside while it was placed here."""
+        if not (sick := self._services.cards.sick(run.record.gpus)):
+            return False
+        reason = f"{sick[0].name} of {self._services.host} {sick[0].why}"
+        self._report(run, self._services.store.requeue, reason, counts_attempt=False)
+        return True
 
     def _start_over(self, run: PhaseRun) -> bool:
         """Send a job whose files are not in this storage back to its first phase."""

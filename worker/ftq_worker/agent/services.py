@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ftq_shared.secrets import FleetKey
 from ftq_shared.store import JobStore
+from ftq_worker.agent.cards import Cards
 from ftq_worker.agent.child import Spawn
 from ftq_worker.host.process_tree import PhaseProcesses
 
@@ -29,3 +30,4 @@ class Services:
     fleet: FleetKey
     spawn: Spawn
     processes: PhaseProcesses
+    cards: Cards

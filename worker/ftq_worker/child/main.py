@@ -32,7 +32,7 @@ from ftq_worker.host.disk import disk_full
 from ftq_worker.host.messages import ChildRequest, Ending, Outcome, report_line
 from ftq_worker.host.process_tree import kill_all
 from ftq_worker.job.atomic_folders import sweep
-from ftq_worker.job.context import Control, Devices, Interrupted, Owner, PhaseContext
+from ftq_worker.job.context import Control, Devices, HostFault, Interrupted, Owner, PhaseContext
 
 
 class PipeEmitter:
@@ -78,6 +78,8 @@ def outcome_of(work: Callable[[], None], request: ChildRequest, redactor: Redact
         return Outcome(Ending.CANCELLED)
     except Interrupted as error:
         return Outcome(Ending.INTERRUPTED, error.info())
+    except HostFault as error:
+        return Outcome(Ending.HOST, error.info())
     except FtqError as error:
         return Outcome(Ending.FAILED, error.info())
     except Exception as error:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from ftq_shared.hosts import HostStore, running_after_restart
 from ftq_shared.store import JobStore
-from ftq_worker.dispatch.policy import free_room, plan
+from ftq_worker.dispatch.policy import free_room, has_gpus, plan
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def dispatch(store: JobStore, hosts: HostStore, tell_host: TellHost) -> int:
     placed, start = 0, 0
     while ids := store.queued(start, start + WINDOW - 1):
         free = [record for record in store.get_many(ids) if not record.is_held_by(running)]
-        plans, waiting = plan(free, rooms)
+        plans, waiting = plan(free, rooms, fleet_has_gpus=has_gpus(known))
         for one in plans:
             token, why = store.place(one)
             if not token:

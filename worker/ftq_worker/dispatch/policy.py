@@ -35,21 +35,29 @@ class Waiting:
 
 
 def free_room(hosts: Iterable[HostRecord], leases: Sequence[Lease]) -> list[HostRoom]:
-    """Return what each usable host has left, computed from the live leases."""
+    """Return what each usable host has left, computed from the live leases.
+
+    A card is one card, whichever of several workers on its machine offers it.
+    """
     rooms = []
+    busy = {gpu for lease in leases for gpu in lease.gpus}
     for host in hosts:
         if not host.online or host.draining:
             continue
-        mine = [lease for lease in leases if lease.host == host.name]
-        busy = {gpu for lease in mine for gpu in lease.gpus}
-        slots = host.slots - sum(lease.slot == "cpu" for lease in mine)
+        used = sum(lease.slot == "cpu" for lease in leases if lease.host == host.name)
+        slots = host.slots - used
         free = [gpu for gpu in host.gpus if gpu.uuid not in busy]
         rooms.append(HostRoom(host, 0, []) if host.full else HostRoom(host, slots, free))
     return rooms
 
 
+def has_gpus(hosts: Iterable[HostRecord]) -> bool:
+    """Return whether the fleet has a card at all, also one that is sick or whose host is silent."""
+    return any(host.gpus or host.sick for host in hosts)
+
+
 def plan(
-    queue: Iterable[JobRecord], rooms: list[HostRoom]
+    queue: Iterable[JobRecord], rooms: list[HostRoom], *, fleet_has_gpus: bool
 ) -> tuple[list[Placement], list[Waiting]]:
     """Place what fits, in order; say of the rest what it waits for. Changes `rooms`."""
     placed: list[Placement] = []
@@ -58,7 +66,7 @@ def plan(
         if job.record_version > RECORD_VERSION:
             continue  # a newer worker will know what to do with it
         try:
-            found = _place(job, rooms)
+            found = _place(job, rooms, fleet_has_gpus=fleet_has_gpus)
         except ValueError as error:  # it keeps no other job from its place
             found = Waiting(job.id, f"its record is damaged: {error}", "cancel it and submit again")
         if isinstance(found, Placement):
@@ -68,20 +76,24 @@ def plan(
     return placed, waiting
 
 
-def wanted_gpus(job: JobRecord, rooms: Sequence[HostRoom]) -> GpuRequest:
+def wanted_gpus(job: JobRecord, *, fleet_has_gpus: bool) -> GpuRequest:
     """Return what the job's next phase needs: only train takes GPUs.
 
-    `auto` is one GPU, or the CPU where the fleet has none at all.
+    `auto` is one GPU, or the CPU where the fleet has none at all and no memory was asked for.
     """
     asked = job.summary.get("gpu_request", "auto")
     if job.phase is not Phase.TRAIN or asked == "0":
         return GpuRequest(count=0)
-    if asked == "auto" and not any(room.host.gpus for room in rooms):
+    if asked == "auto" and not fleet_has_gpus and not _least_memory_gb(job):
         return GpuRequest(count=0)
     return GpuRequest.parse(asked)
 
 
-def _place(job: JobRecord, rooms: list[HostRoom]) -> Placement | Waiting:
+def _least_memory_gb(job: JobRecord) -> float:
+    return float(job.summary.get("min_vram_gb") or 0)
+
+
+def _place(job: JobRecord, rooms: list[HostRoom], *, fleet_has_gpus: bool) -> Placement | Waiting:
     """Take a place for one job, or say why there is none."""
     usable = [
         r
@@ -91,10 +103,11 @@ def _place(job: JobRecord, rooms: list[HostRoom]) -> Placement | Waiting:
     ]
     if not usable:
         return _nobody(job, rooms)
-    request = wanted_gpus(job, rooms)
+    request = wanted_gpus(job, fleet_has_gpus=fleet_has_gpus)
     bound = [r for r in usable if not job.storage_id or r.host.storage_id == job.storage_id]
     # A job is bound to a storage only where it can train.
-    if not job.storage_id and (later := wanted_gpus(replace(job, phase=Phase.TRAIN), rooms)).count:
+    later = wanted_gpus(replace(job, phase=Phase.TRAIN), fleet_has_gpus=fleet_has_gpus)
+    if not job.storage_id and later.count:
         groups = {r.host.storage_id for r in usable if _could(r, later, job)}
         bound = [r for r in usable if r.host.storage_id in groups]
         if not bound:
@@ -116,8 +129,8 @@ def _place(job: JobRecord, rooms: list[HostRoom]) -> Placement | Waiting:
 
 
 def _could(room: HostRoom, request: GpuRequest, job: JobRecord) -> bool:
-    """Return whether a host has the cards at all, busy or not."""
-    return len(_matching(room.host.gpus, request, job)) >= request.count
+    """Return whether a host has the cards at all, busy, sick or not."""
+    return len(_matching([*room.host.gpus, *room.host.sick], request, job)) >= request.count
 
 
 def _nobody(job: JobRecord, rooms: Sequence[HostRoom]) -> Waiting:
@@ -162,8 +175,18 @@ def _no_gpus(job: JobRecord, request: GpuRequest, rooms: Sequence[HostRoom]) -> 
     """Tell apart a fleet that is busy from one that can never run the job."""
     what = f"{request.count} {request.kind or ''} GPU".replace("  ", " ")
     what += "s" if request.count > 1 else ""
-    if any(_could(room, request, job) for room in rooms):
+    if least := _least_memory_gb(job):
+        what += f" of {least:g} GB"
+    able = [room.host for room in rooms if _could(room, request, job)]
+    if any(len(_matching(host.gpus, request, job)) >= request.count for host in able):
         return Waiting(job.id, f"waits for {what} on one host", "a running job has to end")
+    if able:
+        host, card = able[0].name, able[0].sick[0]
+        return Waiting(
+            job.id,
+            f"the cards of {host} cannot be used: {card.name} {card.why}",
+            f"each is tried again by itself; look at nvidia-smi and the worker's log on {host}",
+        )
     return Waiting(
         job.id,
         f"no host online has {what}",
@@ -173,7 +196,7 @@ def _no_gpus(job: JobRecord, request: GpuRequest, rooms: Sequence[HostRoom]) -> 
 
 def _matching(gpus: Iterable[Gpu], request: GpuRequest, job: JobRecord) -> list[Gpu]:
     """Return the cards that are of the kind and size that was asked for."""
-    least = float(job.summary.get("min_vram_gb") or 0)
+    least = _least_memory_gb(job)
     return [
         gpu
         for gpu in gpus

@@ -177,6 +177,9 @@ class Question:
     what: str = ""  # the lock's name
 
 
+GPU_FAULT = "gpu_fault"  # code of an Outcome: the cards that the phase was given do not work
+
+
 class Ending(StrEnum):
     """The ways in which a phase ends."""
 

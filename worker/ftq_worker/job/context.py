@@ -25,6 +25,12 @@ class Interrupted(FtqError):
     default_code = "interrupted"
 
 
+class HostFault(FtqError):
+    """Raised when this host cannot do what the phase was given: it is no fault of the job's."""
+
+    default_code = "host_fault"
+
+
 class Emit(Protocol):
     """Sends one event. Cheap (one line to a pipe); safe to call from any thread."""
 

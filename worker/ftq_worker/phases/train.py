@@ -8,6 +8,7 @@ from ftq_worker.job.prepared_sets import load_sets
 from ftq_worker.job.quiet import quiet_libraries
 from ftq_worker.job.reports import Prepared, Trained, Validated
 from ftq_worker.training.base_model import fetch_base, load_tokenizer
+from ftq_worker.training.device_errors import device_errors
 from ftq_worker.training.facts import look_at_device, run_facts
 from ftq_worker.training.resolve import resolve_settings
 from ftq_worker.training.session import (
@@ -15,7 +16,6 @@ from ftq_worker.training.session import (
     emit_random_head,
     find_resume,
     keep_best,
-    memory_errors,
     one_voice,
     report,
     score_golden,
@@ -43,7 +43,7 @@ def run(ctx: PhaseContext) -> None:
     base = fetch_base(ctx, validated.model)
     tokenizer = load_tokenizer(base, ctx.spec.data.chat_template)
 
-    with memory_errors(settings):
+    with device_errors(settings):
         session = build_session(ctx, settings, base, tokenizer, sets, prepared.labels)
         resume = find_resume(ctx)
         session.known = resume.facts.copy() if resume else {}

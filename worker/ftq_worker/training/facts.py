@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from ftq_shared.spec import Task
-from ftq_worker.job.context import Devices
+from ftq_worker.host.messages import GPU_FAULT
+from ftq_worker.job.context import Devices, HostFault
 from ftq_worker.job.reports import ModelFacts, Prepared
 
 
@@ -37,12 +38,22 @@ class RunFacts:
 
 
 def look_at_device(devices: Devices) -> DeviceFacts:
-    """Return the facts of this rank's device; CUDA is initialised only if GPUs were given."""
+    """Return the facts of this rank's device; CUDA is initialised only if GPUs were given.
+
+    Raises HostFault where the GPUs that were given cannot be used: never the CPU in silence.
+    """
     import torch  # here: the rules of `auto` need no torch
 
-    if not devices.gpus or not torch.cuda.is_available():
+    if not devices.gpus:
         return DeviceFacts("cpu", "CPU", world_size=devices.world_size)
-    properties = torch.cuda.get_device_properties(0)
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        found, given = torch.cuda.device_count(), len(devices.gpus)
+        if found < given:
+            raise gpu_fault(f"CUDA finds {found} of the job's {given} GPUs")
+        properties = torch.cuda.get_device_properties(devices.rank)
+    except (RuntimeError, AssertionError) as error:  # what torch raises for a driver's errors
+        raise gpu_fault(f"CUDA cannot be used: {error}") from error
     return DeviceFacts(
         kind="cuda",
         name=properties.name,
@@ -50,6 +61,11 @@ def look_at_device(devices: Devices) -> DeviceFacts:
         capability=(properties.major, properties.minor),
         world_size=devices.world_size,
     )
+
+
+def gpu_fault(message: str) -> HostFault:
+    """Return the error for cards that were given and do not work; its host sets them aside."""
+    return HostFault(message, code=GPU_FAULT)
 
 
 def run_facts(task: Task, model: ModelFacts, prepared: Prepared, device: DeviceFacts) -> RunFacts:

@@ -1,17 +1,13 @@
 """One training, from trainer to figures: the steps that `phases.train` puts in order."""
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState
 
-from ftq_shared.errors import TrainingFailed
 from ftq_shared.events import EventType
 from ftq_shared.spec import Task
 from ftq_worker.job.context import PhaseContext
@@ -203,19 +199,3 @@ def report(
         settings=settings.to_json(),
         versions={name: version(name) for name in LIBRARIES},
     )
-
-
-@contextlib.contextmanager
-def memory_errors(settings: TrainSettings) -> Iterator[None]:
-    """Turn running out of memory, on the device or the host, into TrainingFailed."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        where = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "the host"
-        raise TrainingFailed(
-            f"{where} ran out of memory with micro_batch {settings.micro_batch} "
-            f"and rows of up to {settings.max_length} tokens",
-            code="out_of_memory",
-            hint=f"set train.micro_batch to {max(1, settings.micro_batch // 2)} (the batch size "
-            "stays the same), lower train.max_length, or use train.method lora or qlora",
-        ) from error
