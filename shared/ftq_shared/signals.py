@@ -1,5 +1,6 @@
 """Waiting for signals without losing one, and without a lock that a handler could wait for."""
 
+import contextlib
 import select
 import signal
 import socket
@@ -27,8 +28,28 @@ class Wakeup:
     def _ask_to_stop(self, *_: object) -> None:
         self.stop = True
 
+    @property
+    def fd(self) -> int:
+        """Readable once a signal has come, for who waits for more than signals."""
+        return self._wake.fileno()
+
+    def clear(self) -> None:
+        """Take note of all signals so far."""
+        with contextlib.suppress(BlockingIOError):
+            self._wake.recv(4096)
+
     def wait(self, seconds: float) -> bool:
         """Wait for a signal; return whether it is time to stop."""
-        if not self.stop and select.select([self._wake], [], [], seconds)[0]:
-            self._wake.recv(4096)
+        if not self.stop and readable(self.fd, seconds):
+            self.clear()
         return self.stop
+
+
+def readable(fd: int, seconds: float | None) -> bool:
+    """Wait until `fd` is readable, or at its end; False when time is over.
+
+    By poll(2): select(2) takes no descriptor above 1023, and a host with many phases has more.
+    """
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(None if seconds is None else 1000 * seconds))

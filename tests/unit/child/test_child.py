@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from ftq_shared.processes import children_of
 from ftq_worker.agent.child import Child, ColdSpawn, HostTrouble, Spawn, ZygoteSpawn
 from ftq_worker.host.messages import (
     Answer,
@@ -29,10 +30,11 @@ from ftq_worker.host.messages import (
     Stop,
     StopReason,
 )
+from ftq_worker.host.process_tree import runs
 from ftq_worker.host.wire import listen, reachable
 
 PHASES = """
-    import os, signal, sys, threading, time, types, warnings
+    import ctypes, os, signal, sys, threading, time, types, warnings
     from ftq_shared.errors import Refused
     from ftq_shared.events import EventType
     from ftq_worker.job.context import Interrupted
@@ -47,6 +49,13 @@ PHASES = """
         ctx.emit(EventType.LOG, line="busy")
         while True:  # never a safe point: only the kernel can end it
             sum(range(10_000))
+
+    def hold(ctx):
+        ctx.emit(EventType.LOG, line="held")
+        ctypes.PyDLL(None).sleep(8)  # PyDLL keeps the interpreter's lock
+        while True:
+            ctx.control.check()
+            time.sleep(0.01)
 
     def refuse(ctx):
         print("words on stdout")
@@ -86,7 +95,7 @@ PHASES = """
         except OSError as error:
             raise RuntimeError("a library's own words") from error
 
-    for phase in (count, busy, refuse, vanish, fork, ask, tell, warn, no_room):
+    for phase in (count, busy, hold, refuse, vanish, fork, ask, tell, warn, no_room):
         module = types.ModuleType(f"ftq_worker.phases.{phase.__name__}")
         module.run = phase
         sys.modules[module.__name__] = module
@@ -270,22 +279,56 @@ def test_a_signal_is_seen(start: Callable[..., Child]) -> None:
 def test_kill_reaches_what_left_the_session(start: Callable[..., Child]) -> None:
     child = start("fork")
     lines(child, lambda m: m.get("type") == "log")
-    below = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
-    assert len(below) == 1
+    (phase,) = children_of(child.pid)  # the child is its leash
+    (below,) = children_of(phase)
     child.kill_tree()
     assert ended(child)
-    with socket.socket():  # any wait with a deadline: the grandchild is a zombie or gone
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline and _runs(int(below[0])):
-            select.select([], [], [], 0.05)
-    assert not _runs(int(below[0]))
+    wait_until(lambda: not runs(below))
+    assert not runs(phase)
 
 
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except FileNotFoundError:
-        return False
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def test_a_library_that_holds_the_interpreter_is_not_without_a_lease(
+    start: Callable[..., Child],
+) -> None:
+    child = start("hold", lease_s=1.0)
+    lines(child, lambda m: m.get("type") == "log")
+    for _ in range(10):
+        assert not ended(child, 0.3), child.status()
+        child.send(lease(1.0))
+    assert ended(child, 10)
+    assert child.status() == -signal.SIGALRM, "and when nobody renews, it ends all the same"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_a_phase_does_not_outlive_its_leash(
+    start: Callable[..., Child], signum: signal.Signals
+) -> None:
+    child = start("hold")
+    lines(child, lambda m: m.get("type") == "log")
+    (phase,) = children_of(child.pid)
+    os.kill(child.pid, signum)
+    assert ended(child)
+    wait_until(lambda: not runs(phase))
+
+
+def test_what_is_said_to_a_busy_phase_is_heard_later(start: Callable[..., Child]) -> None:
+    child = start("hold")
+    lines(child, lambda m: m.get("type") == "log")
+    for _ in range(2000):  # more than its pipe takes
+        child.send(lease(60.0))
+        time.sleep(0.001)
+    child.send(Stop(StopReason.DRAIN))
+    (phase,) = children_of(child.pid)
+    assert runs(phase)
+    outcome = lines(child, lambda m: "outcome" in m, timeout_s=30)[-1]
+    assert outcome["outcome"] == "interrupted"
 
 
 def test_what_a_library_warns_of_stands_in_the_output_as_it_prints_it(

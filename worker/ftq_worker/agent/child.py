@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -15,6 +14,7 @@ from typing import Protocol
 import psutil
 
 from ftq_shared.errors import FtqError
+from ftq_shared.signals import readable
 from ftq_worker.host.environment import child_environment
 from ftq_worker.host.messages import (
     ChildRequest,
@@ -23,6 +23,7 @@ from ftq_worker.host.messages import (
     read_exited,
     read_forked,
 )
+from ftq_worker.host.process_tree import session_of
 from ftq_worker.host.wire import LineReader, lines
 
 DIE_S = 30.0  # a killed process that is still there hangs in the kernel, as in a driver
@@ -78,8 +79,12 @@ class Child:
         """Kill the child if it lives, what it left in its session in any case, and wait."""
         if self.ended:
             return
+        deadline = time.monotonic() + DIE_S
         self.kill_tree()
-        if not select.select([self.ended_fd], [], [], DIE_S)[0]:
+        gone = readable(self.ended_fd, DIE_S)  # the leash; the phase below it dies with it
+        while gone and time.monotonic() < deadline and session_of(self.pid):
+            time.sleep(0.01)
+        if not gone or session_of(self.pid):
             raise HostTrouble(f"process {self.pid} does not die")
         self.ended = True
 

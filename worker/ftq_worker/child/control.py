@@ -1,11 +1,10 @@
-"""The child's end of its two pipes: a watchdog that ends it, and a way to ask its agent.
+"""A phase's end of its two pipes: what its agent says, and a way to ask it.
 
 Which messages travel is in `ftq_worker.host.messages`.
 """
 
 import os
 import queue
-import select
 import signal
 import threading
 import time
@@ -13,7 +12,8 @@ from collections.abc import Callable
 from typing import assert_never
 
 from ftq_shared.errors import Stale
-from ftq_shared.lifetimes import CHILD_S, PAUSE_S
+from ftq_shared.lifetimes import PAUSE_S
+from ftq_shared.signals import readable
 from ftq_worker.host.messages import (
     Answer,
     LeaseTimes,
@@ -27,8 +27,11 @@ from ftq_worker.host.wire import LineReader
 from ftq_worker.job.context import Control
 
 
-class Watchdog:
-    """Ends the child unless its agent renews the lease, and passes on what the agent says."""
+class AgentListener:
+    """Passes on what the agent says, and pauses the phase before its lease may be over.
+
+    What ends it then is its leash.
+    """
 
     def __init__(self, fd: int, control: Control) -> None:
         self._reader = LineReader(fd)
@@ -38,11 +41,9 @@ class Watchdog:
         self._secrets_came = threading.Event()
         self.answers: queue.Queue[Answer] = queue.Queue()
 
-    def arm(self) -> None:
-        """Set the kernel's timer and begin to listen; returns once the secrets are here."""
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, CHILD_S)
-        threading.Thread(target=self._listen, name="watchdog", daemon=True).start()
+    def start(self) -> None:
+        """Begin to listen; returns once the secrets are here."""
+        threading.Thread(target=self._listen, name="agent listener", daemon=True).start()
         self._secrets_came.wait()
 
     def _listen(self) -> None:
@@ -51,13 +52,11 @@ class Watchdog:
             patience_s = self._pause_at - time.monotonic()
             if patience_s <= 0:
                 self._control.pause()
-            ready, _, _ = select.select([self._reader.fd], [], [], max(0.0, patience_s) or None)
+            ready = readable(self._reader.fd, max(0.0, patience_s) or None)
             for line in self._reader.read() if ready else ():
                 self._handle(line)
             if not self._reader.open:
-                # Only the agent holds the other end: it is dead, and somebody else may soon
-                # own the job.
-                os.killpg(0, signal.SIGKILL)
+                os.killpg(0, signal.SIGKILL)  # the leash is dead
 
     def _handle(self, line: bytes) -> None:
         match read_control(line):
@@ -74,11 +73,8 @@ class Watchdog:
                 assert_never(never)
 
     def _extend(self, lease: LeaseTimes) -> None:
-        now = time.monotonic()
-        # 0 would turn the timer off: a lease that came too late ends us at once.
-        signal.setitimer(signal.ITIMER_REAL, max(0.001, lease.until - now))
         self._pause_at = lease.pause_at
-        if lease.pause_at > now:
+        if lease.pause_at > time.monotonic():
             self._control.resume()
 
 

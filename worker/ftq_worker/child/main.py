@@ -4,8 +4,8 @@ By itself, without broker or Celery, it runs a whole job and prints its events:
 
     python -m ftq_worker.child SPEC.json [--storage DIR] [--phase train]
 
-Its agent's messages come down a control pipe (`control`). Events go up another one and, last, the
-Outcome.
+Its agent's messages come down a control pipe, through its `leash`. Events go up another one and,
+last, the Outcome.
 """
 
 import importlib
@@ -22,12 +22,13 @@ from typing import Any
 from ftq_shared.errors import ErrorInfo, FtqError, JobCancelled
 from ftq_shared.events import EventType, make_body
 from ftq_shared.paths import JobPaths
-from ftq_shared.processes import become_subreaper, children_of
+from ftq_shared.processes import children_of
 from ftq_shared.redaction import Redactor
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import Phase
 from ftq_worker.child import hub_inputs
-from ftq_worker.child.control import AgentLink, Watchdog
+from ftq_worker.child.control import AgentLink, AgentListener
+from ftq_worker.child.leash import run_on_leash
 from ftq_worker.host.disk import disk_full
 from ftq_worker.host.messages import ChildRequest, Ending, Outcome, report_line
 from ftq_worker.host.process_tree import kill_all
@@ -59,12 +60,12 @@ class PipeEmitter:
 def run_phase(request: ChildRequest, control_fd: int, event_fd: int) -> int:
     """Run the phase and report how it ended; returns the exit code of the process."""
     control = Control()
-    watchdog = Watchdog(control_fd, control)
-    watchdog.arm()
+    agent = AgentListener(control_fd, control)
+    agent.start()
     emitter = PipeEmitter(event_fd, silent=request.rank > 0)
-    link = AgentLink(emitter.line, watchdog.answers)
-    work = partial(_run, request, control, emitter, watchdog.secrets, link)
-    outcome = outcome_of(work, request, Redactor(watchdog.secrets.values()))
+    link = AgentLink(emitter.line, agent.answers)
+    work = partial(_run, request, control, emitter, agent.secrets, link)
+    outcome = outcome_of(work, request, Redactor(agent.secrets.values()))
     kill_all(children_of(os.getpid()))  # a phase ends with all that it has started
     emitter.line(report_line(outcome))
     return 0
@@ -144,6 +145,6 @@ def _seed(request: ChildRequest) -> None:
 def main() -> None:
     """Be a child in a fresh interpreter (no zygote): request on argv, pipes inherited."""
     request = ChildRequest.loads(sys.argv[1])
-    become_subreaper()
     os.environ.update(request.env)
-    sys.exit(run_phase(request, int(sys.argv[2]), int(sys.argv[3])))
+    pipes = int(sys.argv[2]), int(sys.argv[3])
+    sys.exit(run_on_leash(*pipes, partial(run_phase, request)))

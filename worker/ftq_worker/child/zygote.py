@@ -16,10 +16,11 @@ import selectors
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from ftq_shared.processes import become_subreaper
+from ftq_worker.child.leash import run_on_leash
 from ftq_worker.host.heartbeat import touch
 from ftq_worker.host.linux import end_with_parent, thread_count
 from ftq_worker.host.log import leave_logging, setup_logging
@@ -139,13 +140,12 @@ class Zygote:
                 connection.close()
             leave_logging()
             os.setsid()
-            become_subreaper()  # what its own processes leave stays below it, to be ended with it
             os.dup2(output, 1)
             os.dup2(output, 2)
             os.environ.update(request.env)
             from ftq_worker.child.main import run_phase
 
-            code = run_phase(request, control, events)
+            code = run_on_leash(control, events, partial(run_phase, request))
             sys.stdout.flush()
             sys.stderr.flush()
         finally:

@@ -6,6 +6,7 @@ run_dir/phases.json      by the agent: the children that run phases
 Each entry is [pid, start]: a pid that the kernel has given to another process is left alone.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -81,6 +82,16 @@ def wait_gone(pids: Iterable[int]) -> None:
     if left:
         extra = {"action": "kill_failed", "pids": sorted(left)}
         log.error("processes %s do not die", sorted(left), extra=extra)
+
+
+def session_of(leader: int) -> set[int]:
+    """Return the processes of a session that still run, by its leader's pid."""
+    found = set()
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if os.getsid(pid) == leader and runs(pid):
+                found.add(pid)
+    return found
 
 
 def _belongs(pid: int, run_dir: Path) -> bool:
