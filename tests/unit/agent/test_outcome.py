@@ -21,10 +21,16 @@ from ftq_worker.host.disk import disk_full
     ],
 )
 def test_classes(status: int | None, memory: bool, code: str, words: str) -> None:
-    error = died(status, memory_ran_out=memory).error
+    error = died(status, memory_ran_out=memory, lease_held=False).error
     assert error
     assert error.code == code
     assert words in error.message
+
+
+def test_a_process_that_stood_still_has_not_lost_its_lease() -> None:
+    error = died(-signal.SIGALRM, memory_ran_out=False, lease_held=True).error
+    assert error
+    assert error.code == "frozen"
 
 
 @pytest.mark.parametrize(

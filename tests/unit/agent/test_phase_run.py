@@ -1,5 +1,6 @@
 """A run beside its children: what it takes back, what it ends, how it says that it ended."""
 
+import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -23,7 +24,7 @@ from ftq_worker.agent.child import DIE_S, Child, HostTrouble
 from ftq_worker.agent.leases import ask_broker
 from ftq_worker.agent.outcome import report_until_heard
 from ftq_worker.agent.phase_run import PhaseRun
-from ftq_worker.agent.run_handle import KILL_GRACE_S, RunHandle
+from ftq_worker.agent.run_handle import CANCEL_GRACE_S, KILL_GRACE_S, STOP_GRACE_S, RunHandle
 from ftq_worker.agent.services import Services
 from ftq_worker.host.messages import (
     GPU_FAULT,
@@ -133,6 +134,7 @@ def run(store: MemoryStore, handle: RunHandle, spawn: FakeSpawn, tmp_path: Path)
         storage_id="s1",
         endpoint="",
         cpu_threads=1,
+        memory_bytes=8 * 10**9,
         warm=False,
         store=store,
         binary=Redis(),  # never asked: the job has no inputs
@@ -153,10 +155,35 @@ def with_children(handle: RunHandle, *children: FakeChild) -> None:
 # -- the handle: what other threads do
 
 
+def test_a_stop_waits_for_as_long_as_a_save_needs(
+    handle: RunHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child, now = FakeChild(1), time.monotonic()
+    with_children(handle, child)
+    handle.save_s = 10 * STOP_GRACE_S
+    handle.stop(StopReason.DRAIN)
+    monkeypatch.setattr("time.monotonic", lambda: now + 9 * STOP_GRACE_S)
+    handle.enforce_stop()
+    assert child.told == [Stop(StopReason.DRAIN)]
+
+
+def test_a_cancel_comes_before_every_other_stop_and_saves_nothing(
+    handle: RunHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child, now = FakeChild(1), time.monotonic()
+    with_children(handle, child)
+    handle.save_s = 10 * STOP_GRACE_S
+    handle.stop(StopReason.DRAIN)
+    handle.stop(StopReason.CANCEL)
+    monkeypatch.setattr("time.monotonic", lambda: now + CANCEL_GRACE_S + 0.5)
+    handle.enforce_stop()
+    assert child.told == [Stop(StopReason.DRAIN), Stop(StopReason.CANCEL), 9]
+
+
 def test_a_new_child_hears_all_that_was_said_before_it_was_there(handle: RunHandle) -> None:
     handle.extend_lease(LeaseTimes(200.0, 190.0))
     handle.stop(StopReason.DRAIN)
-    handle.stop(StopReason.CANCEL)  # the first reason stays
+    handle.stop(StopReason.DEADLINE)  # the first reason stays
     child = FakeChild(1)
     handle.add(child, Secrets({"HF_TOKEN": "x"}))
     lease, stop = LeaseTimes(200.0, 190.0), Stop(StopReason.DRAIN)
@@ -194,8 +221,9 @@ def test_what_does_not_stop_gets_term_and_then_kill(
 ) -> None:
     child, now = FakeChild(1), time.monotonic()
     with_children(handle, child)
-    handle.stop(StopReason.DRAIN, grace_s=10.0)
-    for later_s, signals in ((9.0, []), (11.0, [15]), (10.0 + KILL_GRACE_S, [9])):
+    handle.stop(StopReason.DRAIN)
+    grace_s = STOP_GRACE_S
+    for later_s, signals in ((grace_s - 1, []), (grace_s, [15]), (grace_s + KILL_GRACE_S, [9])):
         child.told.clear()
         monkeypatch.setattr("time.monotonic", lambda at=later_s: now + at + 0.5)
         handle.enforce_stop()
@@ -384,9 +412,11 @@ def test_a_claims_end_is_reported_once_the_broker_is_back(monkeypatch: pytest.Mo
 
 def test_written_means_that_all_before_it_is_in_the_outbox(run: PhaseRun) -> None:
     child: Any = FakeChild(1)
-    batches = [[b'{"type": "log"}', b'{"ask": "written"}', b'{"type": "late"}']]
+    early, late = {"type": "log", "data": {}}, {"type": "warning", "data": {}}
+    lines = [json.dumps(line).encode() for line in (early, {"ask": "written"}, late)]
+    batches = [lines]
     child.events = SimpleNamespace(open=True, read=lambda: batches.pop() if batches else [])
     outbox: Any = FakeOutbox()
     child.send = outbox.bodies.append
     run._read(child, outbox)
-    assert outbox.bodies == [{"type": "log"}, Answer("ok"), {"type": "late"}]
+    assert outbox.bodies == [early, Answer("ok"), late]

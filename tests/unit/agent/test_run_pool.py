@@ -41,7 +41,7 @@ def pool(
     """Runs that only wait until the test ends them."""
     monkeypatch.setattr(RunPool, "_work", lambda self, run: None)
     services: Any = SimpleNamespace(
-        store=store, instance="i1", storage_id="s1", host="h1", storage=tmp_path
+        store=store, instance="i1", storage_id="s1", host="h1", storage=tmp_path, memory_bytes=10**9
     )
     return RunPool(services, hosts, on_end=lambda: None)
 
@@ -73,4 +73,6 @@ def test_a_claim_without_a_thread_for_it_is_tried_again(
             pool.take(JOB, token)
     assert pool.runs() == {}
     assert pool.take(JOB, token)
-    assert pool.hand_back() is False  # this test's run does nothing, so it is still there
+    assert (
+        pool.hand_back(lambda until: None) is False
+    )  # this test's run does nothing, so it is still there

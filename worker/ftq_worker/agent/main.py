@@ -41,7 +41,7 @@ from ftq_worker.agent.services import Services
 from ftq_worker.host.config import UNCLEAN, HostConfig
 from ftq_worker.host.disk import DISK_MIN
 from ftq_worker.host.heartbeat import touch
-from ftq_worker.host.linux import end_with_parent, hide_memory, usable_cores
+from ftq_worker.host.linux import end_with_parent, hide_memory, usable_cores, usable_memory
 from ftq_worker.host.log import setup_logging
 from ftq_worker.host.process_tree import PhaseProcesses
 
@@ -112,7 +112,7 @@ class Agent:
         Heartbeats go on meanwhile: whoever waits for us to leave sees that we have not.
         """
         self._heartbeat_now.set()  # says that we are draining
-        done = self._pool.hand_back()
+        done = self._pool.hand_back(self.config.say_drains_until)
         self._left.set()
         self._heartbeat_now.set()
         heartbeat.join()
@@ -280,6 +280,7 @@ def _services(
         storage_id=config.storage_id,
         endpoint=settings.hf_endpoint,
         cpu_threads=usable_cores(),
+        memory_bytes=usable_memory(),
         warm=not config.cold,
         store=store,
         binary=connect(settings.redis_url, binary=True),

@@ -34,20 +34,26 @@ AGAIN_S = 1.0  # between two tries to report to a broker that does not listen
 # -- what a process's death means
 
 
-def died(status: int | None, *, memory_ran_out: bool) -> Outcome:
+def died(status: int | None, *, memory_ran_out: bool, lease_held: bool) -> Outcome:
     """Return the outcome of a phase whose process ended without a word. Any of them is requeued.
 
     `status` is an exit code, negative for a signal, None when nobody knows it. `memory_ran_out`:
-    the kernel has killed a process for want of memory while this one ran.
+    the kernel has killed a process for want of memory while this one ran. `lease_held`: its lease
+    was not over.
     """
-    code, words = _exit_reason(status, memory_ran_out=memory_ran_out)
+    code, words = _exit_reason(status, memory_ran_out=memory_ran_out, lease_held=lease_held)
     return Outcome(Ending.DIED, ErrorInfo(code, f"the phase's process {words}"))
 
 
-def _exit_reason(status: int | None, *, memory_ran_out: bool) -> tuple[str, str]:
+def _exit_reason(status: int | None, *, memory_ran_out: bool, lease_held: bool) -> tuple[str, str]:
     """Return a code for programs, and words that end a sentence about the process."""
     if status is None:
         return "unknown", "ended, and nobody saw how"
+    if status == -signal.SIGALRM and lease_held:
+        return "frozen", (
+            "stood still, as by a signal or in a host without time for it, until its own timer "
+            "ended it; its lease was renewed all the while"
+        )
     if status == -signal.SIGALRM:
         return "lease_lost", (
             "was ended by its own timer: its agent did not renew the lease in time"

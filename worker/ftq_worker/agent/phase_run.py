@@ -4,7 +4,7 @@ import logging
 import select
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -23,8 +23,10 @@ from ftq_worker.agent.inputs import fetch_inputs, open_secrets
 from ftq_worker.agent.leases import ask_broker
 from ftq_worker.agent.outbox import Outbox
 from ftq_worker.agent.outcome import died, not_run, report_outcome, report_until_heard
-from ftq_worker.agent.run_handle import RunHandle
+from ftq_worker.agent.phase_watch import PhaseWatch
+from ftq_worker.agent.run_handle import SAVE_GRACE_S, RunHandle
 from ftq_worker.agent.services import Services
+from ftq_worker.agent.stacks import stacks_of
 from ftq_worker.host.disk import disk_full
 from ftq_worker.host.linux import oom_kills
 from ftq_worker.host.messages import (
@@ -38,11 +40,13 @@ from ftq_worker.host.messages import (
     StopReason,
     read_report,
 )
+from ftq_worker.host.process_tree import use_of
 
 log = logging.getLogger(__name__)
 
 # Not the job's fault, but what it might meet on every host: these cost an attempt.
 COUNTS_AS_ATTEMPT = ("disk_full", "no_fork")
+LOOK_S = 1.0  # between two looks at what the phase's processes use
 
 
 class PhaseRun:
@@ -57,6 +61,11 @@ class PhaseRun:
         self._said: dict[int, Outcome] = {}  # by pid: what each rank said at its end
         self._first_bad: Child | None = None  # of a gang; the others were then killed by us
         self._oom_kills = oom_kills()
+        self._watch = PhaseWatch(record.phase, services.memory_bytes)
+        self._looked_at = 0.0  # monotonic
+        self._verdict: Outcome | None = None  # why we have ended it
+        if record.phase is Phase.TRAIN:
+            handle.save_s = SAVE_GRACE_S
 
     def work(self) -> None:
         """Run the phase and see to its end. Never raises: the host goes on."""
@@ -168,11 +177,9 @@ class PhaseRun:
         deadline, children = self._deadline(), self.handle.children()
         alive = {child.ended_fd: child for child in children}
         while alive:
-            readers = [child.events.fd for child in children if child.events.open]
-            ready, _, _ = select.select([*alive, *readers], [], [], self._patience_s(deadline))
+            gone = [alive.pop(fd) for fd in self._ready(alive, children, deadline) if fd in alive]
             for child in children:
                 self._read(child, outbox)
-            gone = [alive.pop(fd) for fd in list(alive) if fd in ready]
             for child in gone:
                 child.end()
                 self._read(child, outbox)
@@ -180,7 +187,43 @@ class PhaseRun:
                 self.handle.kill(alive.values())  # a gang lives and dies together
             if deadline and time.monotonic() >= deadline:
                 self.handle.stop(StopReason.DEADLINE)
+            self._look_at_phase(outbox)
             self.handle.enforce_stop()
+
+    def _ready(
+        self, alive: Iterable[int], children: Sequence[Child], deadline: float | None
+    ) -> list[int]:
+        """Wait until a child has something to say or is dead; return their descriptors.
+
+        By poll(2): select(2) takes no descriptor above 1023.
+        """
+        poll = select.poll()
+        for fd in (*alive, *(child.events.fd for child in children if child.events.open)):
+            poll.register(fd, select.POLLIN)
+        return [fd for fd, _ in poll.poll(1000 * self._patience_s(deadline))]
+
+    def _look_at_phase(self, outbox: Outbox) -> None:
+        """Say that a silent phase lives, and end one that is stuck, too large or too slow."""
+        watch, children = self._watch, self.handle.children()
+        if sign := watch.sign_of_life():
+            outbox.emit(EventType.PROGRESS, **sign)
+        if self._verdict or self.handle.stop_reason:
+            return
+        if words := watch.is_stuck_soon():
+            outbox.emit(EventType.WARNING, message=words, code="no_progress")
+            self._show_stacks(outbox)
+        if time.monotonic() < self._looked_at + LOOK_S:
+            return
+        self._looked_at = time.monotonic()
+        self._verdict = watch.verdict(use_of(child.pid for child in children))
+        if self._verdict:
+            if self._verdict.ending is Ending.DIED:
+                self._show_stacks(outbox)
+            self.handle.kill(children)
+
+    def _show_stacks(self, outbox: Outbox) -> None:
+        for line in stacks_of(self.handle.children(), self.paths.output(self.record.claim)):
+            outbox.emit(EventType.LOG, line=line[:2000])
 
     def _read(self, child: Child, outbox: Outbox) -> None:
         """Take in the lines that a child has sent."""
@@ -196,7 +239,15 @@ class PhaseRun:
                         asked = (self._services.store, self.handle, child, question)
                         threading.Thread(target=answer, args=asked, daemon=True).start()
                     case body:
+                        self._watch.note(body)
+                        self._note_save_time()
                         outbox.add(body)
+
+    def _note_save_time(self) -> None:
+        """Give a stop as much time as twice the slowest step and save so far."""
+        if self._watch.slowest_save_s:
+            needed_s = self._watch.slowest_step_s + self._watch.slowest_save_s
+            self.handle.save_s = 2 * needed_s
 
     def _note_deaths(self, gone: Sequence[Child]) -> bool:
         """Note which child was the first that did not end well; return whether one of these did.
@@ -211,11 +262,17 @@ class PhaseRun:
 
     def _outcome(self) -> Outcome:
         """Return how the phase ended: done only when every rank says so."""
+        if self._verdict:
+            return self._verdict
         if not (first := self._first_bad):
             return Outcome(Ending.DONE)
         if said := self._said.get(first.pid):
             return said
-        return died(first.status(), memory_ran_out=oom_kills() > self._oom_kills)
+        return died(
+            first.status(),
+            memory_ran_out=oom_kills() > self._oom_kills,
+            lease_held=self.handle.lease_held(),
+        )
 
     def _judge_cards(self, outcome: Outcome) -> Outcome:
         """Let the cards be tried on which the phase died, or which it could not use."""

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable
 from ftq_worker.agent.child import DIE_S, Child, HostTrouble
 from ftq_worker.host.messages import LeaseTimes, Secrets, Stop, StopReason
 
-STOP_GRACE_S = 60.0  # for a checkpoint, after a phase was asked to stop
+STOP_GRACE_S = 60.0  # for the rest of a step and a save, after a phase was asked to stop
+SAVE_GRACE_S = 600.0  # for a save whose time nobody has measured
+CANCEL_GRACE_S = 2.0  # after a cancel nothing has to be saved
 KILL_GRACE_S = 5.0  # between TERM and KILL
 
 
@@ -24,6 +26,7 @@ class RunHandle:
         self._claim_again = claim_again
         self._lock = threading.Lock()
         self._lease = lease
+        self.save_s = 0.0  # what the rest of a step and a save need: set by who watches the phase
         self._children: list[Child] = []  # one per rank, in rank order
         self._term_at: float | None = None  # monotonic; when patience with a stop is over
         self._killed_at: float | None = None  # monotonic; when a child was first sent SIGKILL
@@ -58,13 +61,27 @@ class RunHandle:
         name = f"claim {self.job}"
         threading.Thread(target=self._claim_again, name=name, daemon=True).start()
 
-    def stop(self, reason: StopReason, grace_s: float = STOP_GRACE_S) -> None:
-        """Ask the phase to save and end; after the grace period it is killed."""
+    def lease_held(self) -> bool:
+        """Return whether the lease was renewed lately enough for the phase to live."""
         with self._lock:
-            if self.stop_reason is not None:
+            return time.monotonic() < self._lease.until
+
+    def grace_s(self, reason: StopReason) -> float:
+        """Return how long the phase may take to stop: as long as a save needs."""
+        return CANCEL_GRACE_S if reason is StopReason.CANCEL else max(STOP_GRACE_S, self.save_s)
+
+    def stop(self, reason: StopReason) -> None:
+        """Ask the phase to save and end; after its grace period it is killed.
+
+        The first reason stays, but a cancel comes before every other one: it needs no save.
+        """
+        with self._lock:
+            if self.stop_reason in (reason, StopReason.CANCEL):
+                return
+            if self.stop_reason is not None and reason is not StopReason.CANCEL:
                 return
             self.stop_reason = reason
-            self._term_at = time.monotonic() + grace_s
+            self._term_at = time.monotonic() + self.grace_s(reason)
             for child in self._children:
                 child.send(Stop(reason))
 
@@ -89,7 +106,7 @@ class RunHandle:
             raise HostTrouble("a process of the phase does not die")
         if self._term_at is None or now < self._term_at:
             return
-        if now >= self._term_at + KILL_GRACE_S:
+        if self.stop_reason is StopReason.CANCEL or now >= self._term_at + KILL_GRACE_S:
             self.kill(self.children())
             return
         for child in self.children():

@@ -22,7 +22,6 @@ from ftq_worker.host.messages import LeaseTimes, StopReason
 
 log = logging.getLogger(__name__)
 
-DRAIN_GRACE_S = 60.0  # for checkpoints, when the host goes down
 END_S = 15.0  # for killing what did not save in time, and for reporting to the broker
 
 
@@ -84,13 +83,19 @@ class RunPool:
         self._nonces.pop(token, None)
         return run is not None
 
-    def hand_back(self) -> bool:
-        """Stop all runs so that they can go on elsewhere; return whether all have ended."""
-        deadline = time.monotonic() + DRAIN_GRACE_S + END_S
+    def hand_back(self, announce: Callable[[float], None]) -> bool:
+        """Stop all runs so that they can go on elsewhere; return whether all have ended.
+
+        `announce` is told, on the monotonic clock, how long their saves may take.
+        """
         with self._lock:
             self._closing = True
-        for run in self.runs().values():
-            run.stop(StopReason.DRAIN, DRAIN_GRACE_S)
+        runs = self.runs().values()
+        needed_s = END_S + max((run.grace_s(StopReason.DRAIN) for run in runs), default=0.0)
+        deadline = time.monotonic() + needed_s
+        announce(deadline)
+        for run in runs:
+            run.stop(StopReason.DRAIN)
         with self._lock:
             self._idle.wait_for(lambda: not self._taking, deadline - time.monotonic())
             threads = list(self._threads)
@@ -146,7 +151,7 @@ class RunPool:
             self._runs[job] = run.handle
             self._threads.append(thread)
         if self._closing:  # it came while we were handing back
-            run.handle.stop(StopReason.DRAIN, DRAIN_GRACE_S)
+            run.handle.stop(StopReason.DRAIN)
         return True
 
     def _work(self, run: PhaseRun) -> None:

@@ -24,6 +24,7 @@ class Services:
     storage_id: str
     endpoint: str  # the Hub
     cpu_threads: int  # that a training may use
+    memory_bytes: int  # that all processes of the host may use
     warm: bool  # whether `spawn` forks from a zygote
     store: JobStore
     binary: "Redis"  # the same broker; gives bytes

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from ftq_shared.lifetimes import CHILD_S
 from ftq_shared.processes import become_subreaper
 from ftq_shared.signals import Wakeup
-from ftq_worker.host.linux import end_with_parent
+from ftq_worker.host.linux import die_first, end_with_parent
 from ftq_worker.host.messages import LeaseTimes, read_control
 from ftq_worker.host.wire import LineReader
 
@@ -31,6 +31,7 @@ def run_on_leash(control: int, events: int, phase: Callable[[int, int], int]) ->
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, CHILD_S)
     become_subreaper()  # what the phase leaves behind stays below
+    die_first()
     read, write = os.pipe()
     leash = os.getpid()
     if (pid := os.fork()) == 0:

@@ -8,9 +8,11 @@ Its agent's messages come down a control pipe, through its `leash`. Events go up
 last, the Outcome.
 """
 
+import faulthandler
 import importlib
 import os
 import random
+import signal
 import sys
 import threading
 import traceback
@@ -59,6 +61,7 @@ class PipeEmitter:
 
 def run_phase(request: ChildRequest, control_fd: int, event_fd: int) -> int:
     """Run the phase and report how it ended; returns the exit code of the process."""
+    faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)  # for `stacks` of the agent
     control = Control()
     agent = AgentListener(control_fd, control)
     agent.start()

@@ -44,6 +44,17 @@ class HostConfig:
         """The children that run phases, for `process_tree`."""
         return Path(self.run_dir) / "phases.json"
 
+    def say_drains_until(self, when: float) -> None:
+        """Tell the supervisor until when the agent may hand its work back, on monotonic time."""
+        (Path(self.run_dir) / "draining").write_text(str(when))
+
+    def drains_until(self) -> float:
+        """Return what the agent has said; 0.0 when it has said nothing."""
+        try:
+            return float((Path(self.run_dir) / "draining").read_text())
+        except (OSError, ValueError):
+            return 0.0
+
     def dumps(self) -> str:
         return json.dumps(asdict(self))
 

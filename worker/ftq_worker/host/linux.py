@@ -1,5 +1,6 @@
 """What the kernel offers and tells a process of the host: prctl(2) and /proc."""
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -52,6 +53,33 @@ def oom_kills() -> int:
     except OSError:
         return 0
     return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+
+
+def usable_memory() -> int:
+    """Return how many bytes of memory this host's processes may use together.
+
+    In a container that is the limit of its control group (cgroup v2, then v1).
+    """
+    import psutil
+
+    least = int(psutil.virtual_memory().total)
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            limit = (Path("/sys/fs/cgroup") / name).read_text().strip()
+        except OSError:
+            continue
+        if limit.isdecimal():  # "max" is none
+            least = min(least, int(limit))
+    return least
+
+
+def die_first() -> None:
+    """Let the kernel choose this process, and what it starts, before others when memory runs out.
+
+    See oom_score_adj in proc(5).
+    """
+    with contextlib.suppress(OSError):  # not Linux, or the kernel does not let us
+        Path("/proc/self/oom_score_adj").write_text("500")
 
 
 def usable_cores() -> int:

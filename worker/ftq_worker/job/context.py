@@ -48,8 +48,9 @@ class Control:
         self.stop_reason: StopReason | None = None
 
     def stop(self, reason: StopReason) -> None:
-        """Ask the phase to stop at its next safe point; the first reason stays."""
-        self.stop_reason = self.stop_reason or reason
+        """Ask the phase to stop at its next safe point; of several reasons a cancel counts."""
+        if self.stop_reason is None or reason is StopReason.CANCEL:
+            self.stop_reason = reason
         self._stop.set()
         self._go.set()
 

@@ -44,7 +44,7 @@ from ftq_worker.supervisor.process import HeartbeatWatch, Process
 
 log = logging.getLogger(__name__)
 
-DRAIN_S = 90.0  # what the agent gets to hand back its jobs
+DRAIN_S = 90.0  # what the agent gets to hand back its jobs, or as long as their saves need
 LOOK_S = 0.5  # between two looks at the processes
 END_S = 10.0  # what the others get to end in order
 
@@ -88,7 +88,7 @@ class Supervisor:
             wakeup.wait(LOOK_S)
         extra = {"action": "stopping", "host": self._config.name}
         log.info("stopping: running jobs save and are requeued", extra=extra)
-        code = self._agent.end(DRAIN_S)
+        code = self._agent.end(DRAIN_S, self._config.drains_until)
         self._celery.end(END_S)
         self._zygote.end(END_S)
         if left := kill_descendants():

@@ -99,18 +99,24 @@ class Process:
             return False
         return True
 
-    def end(self, wait_s: float) -> int | None:
-        """Ask it to end, kill it when it does not; return its exit code, None if it never ran."""
+    def end(self, wait_s: float, until: Callable[[], float] = lambda: 0.0) -> int | None:
+        """Ask it to end, kill it when it does not; return its exit code, None if it never ran.
+
+        It gets `wait_s`, or longer when it says `until` when it needs, on the monotonic clock.
+        """
         if not self.popen:
             return None
         if self.popen.poll() is None:
             self.popen.terminate()
-        try:
-            return self.popen.wait(wait_s)
-        except subprocess.TimeoutExpired:
-            self._log("killed", "does not end within %.0f s; killing it", wait_s)
-            self.popen.kill()
-            return self.popen.wait()
+        started = time.monotonic()
+        while time.monotonic() < max(started + wait_s, until()):
+            try:
+                return self.popen.wait(LONGEST_LOOK_S)
+            except subprocess.TimeoutExpired:
+                continue
+        self._log("killed", "does not end within %.0f s; killing it", time.monotonic() - started)
+        self.popen.kill()
+        return self.popen.wait()
 
     def _log(self, event: str, words: str, value: object) -> None:
         extra = {"action": f"process_{event}", "process_name": self.name, "pid": self.pid}

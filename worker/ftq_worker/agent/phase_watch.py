@@ -1,0 +1,122 @@
+"""A phase as its agent sees it from outside: how long it is silent, stuck, at work, and how large.
+
+A phase whose events stop is told of by the agent, is warned of after half of its patience, and is
+ended after all of it: the commonest failure of several GPUs is a rank that waits for ever.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ftq_shared.errors import ErrorInfo
+from ftq_shared.events import EventType
+from ftq_shared.states import Phase
+from ftq_worker.host.messages import Ending, EventBody, Outcome
+from ftq_worker.host.process_tree import Use
+
+QUIET_S = 4.0  # of silence, after which the agent says what the phase is at
+STALL_S = 600.0  # without progress, after which a phase is stuck
+STALL_STEPS = 10.0  # or so many times its slowest recent step, if that is longer
+MAX_S = {Phase.VALIDATE: 600.0, Phase.PREPARE: 12 * 3600.0, Phase.PUBLISH: 12 * 3600.0}
+MEMORY_SHARE = 0.75  # of the host's memory; a training's need is estimated before it starts
+IO_MOVED = 2**20  # bytes read or written between two looks that count as progress before the steps
+
+
+@dataclass
+class PhaseWatch:
+    """Judges one run of a phase. Times are seconds, `clock` is monotonic."""
+
+    phase: Phase
+    memory_bytes: int  # of the host
+    clock: Callable[[], float] = time.monotonic
+    slowest_step_s: float = 0.0
+    slowest_save_s: float = 0.0
+    _doing: dict[str, Any] = field(default_factory=dict)  # data of the last progress event
+    _steps: bool = False  # whether it is between two steps
+    _io: int = 0
+
+    def __post_init__(self) -> None:
+        self._started = self._progress = self._doing_since = self._said = self.clock()
+        self._warned = False
+
+    def note(self, body: EventBody) -> None:
+        """Take in an event of the phase's: it is a sign of progress."""
+        now, data = self.clock(), body["data"]
+        kind = body["type"]
+        if kind == EventType.STEP:
+            if self._steps:
+                self.slowest_step_s = max(self.slowest_step_s * 0.99, now - self._progress)
+            self._do({"task": f"step {data['step'] + 1} of {data['steps']}"}, now)
+        elif kind == EventType.PROGRESS:
+            self._do(data, now)
+        elif kind == EventType.CHECKPOINT:
+            self.slowest_save_s = max(self.slowest_save_s, float(data["seconds"]))
+        self._steps = kind == EventType.STEP
+        self._progress = self._said = now
+        self._warned = False
+
+    def _do(self, data: dict[str, Any], now: float) -> None:
+        if data.get("task") != self._doing.get("task"):
+            self._doing_since = now
+        self._doing = data
+
+    def sign_of_life(self) -> dict[str, Any] | None:
+        """Return the data of a progress event, when nothing was heard for QUIET_S."""
+        now = self.clock()
+        if now - self._said < QUIET_S:
+            return None
+        self._said, doing = now, self._doing
+        if doing.get("done", 0) < (doing.get("total") or 0):
+            return doing
+        uncounted = doing.get("unit", "s") == "s"
+        task = doing.get("task") if uncounted else None
+        since = self._doing_since if task else self._progress
+        return {"task": task or str(self.phase), "done": round(now - since), "unit": "s"}
+
+    def patience_s(self) -> float:
+        """Return for how long it may show no progress."""
+        return max(STALL_S, STALL_STEPS * self.slowest_step_s)
+
+    def is_stuck_soon(self) -> str:
+        """Return words for a warning, once for each silence: half of the patience is over."""
+        quiet_s = self.clock() - self._progress
+        if self._warned or quiet_s < self.patience_s() / 2:
+            return ""
+        self._warned = True
+        left_s = self.patience_s() - quiet_s
+        return f"no progress for {quiet_s:.0f} s; in {left_s:.0f} s more the phase is ended"
+
+    def verdict(self, use: Use) -> Outcome | None:
+        """Return how the phase must end now, None when it may go on."""
+        now = self.clock()
+        if not self._steps and use.io_bytes - self._io >= IO_MOVED:
+            self._progress = now  # a library that loads or saves says nothing for minutes
+        self._io = use.io_bytes
+        limit_s = MAX_S.get(self.phase)
+        if limit_s and now - self._started >= limit_s:
+            return self._too_long(limit_s)
+        if self.phase is not Phase.TRAIN and use.memory_bytes > MEMORY_SHARE * self.memory_bytes:
+            return self._too_large(use.memory_bytes)
+        if now - self._progress >= self.patience_s():
+            words = f"the phase showed no progress for {now - self._progress:.0f} s"
+            return Outcome(Ending.DIED, ErrorInfo("no_progress", words))
+        return None
+
+    def _too_long(self, limit_s: float) -> Outcome:
+        error = ErrorInfo(
+            "timeout",
+            f"{self.phase} took longer than {limit_s / 60:.0f} minutes",
+            "the log shows what it was at; a smaller or local copy of the input may help",
+        )
+        return Outcome(Ending.FAILED, error)
+
+    def _too_large(self, used: int) -> Outcome:
+        share = f"{MEMORY_SHARE:.0%} of this host's {self.memory_bytes / 1e9:.1f} GB"
+        error = ErrorInfo(
+            "memory_limit",
+            f"{self.phase} used {used / 1e9:.1f} GB of memory; it may use {share}",
+            "the last progress shows what it was at: split huge rows or files, or use a host with "
+            "more memory",
+        )
+        return Outcome(Ending.FAILED, error)
