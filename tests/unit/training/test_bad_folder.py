@@ -302,7 +302,7 @@ class TestALostClaim:
             write_json(report, "the next owner's")
         control = SimpleNamespace(check=lambda: None)
         owner = SimpleNamespace(check_lease=stale)
-        yield SimpleNamespace(paths=paths, control=control, owner=owner, claim="1-a")
+        yield SimpleNamespace(paths=paths, control=control, owner=owner, claim="1-a", doing=str)
         assert read_json(paths.model / "whose.json") == read_json(paths.train_report)
         assert read_json(paths.prepared / "whose.json") == read_json(paths.prepared_report)
 

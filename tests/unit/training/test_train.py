@@ -353,6 +353,7 @@ def test_same_events_whatever_they_are_sent_with(sft_done: TinyJob):
     """Recorder runs make_body, so every field above is documented; this holds the types."""
     assert {t for t, _ in sft_done.events.seen} == {
         EventType.RESOLVED,
+        EventType.PROGRESS,
         EventType.EVAL,
         EventType.STEP,
         EventType.CHECKPOINT,

@@ -207,6 +207,8 @@ class PhaseRun:
         watch, children = self._watch, self.handle.children()
         if sign := watch.sign_of_life():
             outbox.emit(EventType.PROGRESS, **sign)
+        if self.handle.is_paused():  # the broker is away: no progress is asked for
+            watch.pause()
         if self._verdict or self.handle.stop_reason:
             return
         if words := watch.is_stuck_soon():

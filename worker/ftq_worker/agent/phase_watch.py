@@ -34,6 +34,7 @@ class PhaseWatch:
     slowest_save_s: float = 0.0
     _doing: dict[str, Any] = field(default_factory=dict)  # data of the last progress event
     _steps: bool = False  # whether it is between two steps
+    _step_task: str = ""  # what comes after the newest step
     _io: int = 0
 
     def __post_init__(self) -> None:
@@ -47,11 +48,14 @@ class PhaseWatch:
         if kind == EventType.STEP:
             if self._steps:
                 self.slowest_step_s = max(self.slowest_step_s * 0.99, now - self._progress)
-            self._do({"task": f"step {data['step'] + 1} of {data['steps']}"}, now)
-        elif kind == EventType.PROGRESS:
-            self._do(data, now)
+            following = f"step {data['step'] + 1} of {data['steps']}"
+            self._step_task = following if data["step"] < data["steps"] else ""
         elif kind == EventType.CHECKPOINT:
             self.slowest_save_s = max(self.slowest_save_s, float(data["seconds"]))
+        if kind == EventType.PROGRESS:
+            self._do(data, now)
+        elif self._step_task or kind == EventType.STEP:  # a step, or what is between two
+            self._do({"task": self._step_task}, now)
         self._steps = kind == EventType.STEP
         self._progress = self._said = now
         self._warned = False
@@ -60,6 +64,10 @@ class PhaseWatch:
         if data.get("task") != self._doing.get("task"):
             self._doing_since = now
         self._doing = data
+
+    def pause(self) -> None:
+        """Begin its patience anew: it may not work now."""
+        self._progress = self.clock()
 
     def sign_of_life(self) -> dict[str, Any] | None:
         """Return the data of a progress event, when nothing was heard for QUIET_S."""

@@ -66,6 +66,11 @@ class RunHandle:
         with self._lock:
             return time.monotonic() < self._lease.until
 
+    def is_paused(self) -> bool:
+        """Return whether the phase stands still, because its lease may soon be over."""
+        with self._lock:
+            return time.monotonic() >= self._lease.pause_at
+
     def grace_s(self, reason: StopReason) -> float:
         """Return how long the phase may take to stop: as long as a save needs."""
         return CANCEL_GRACE_S if reason is StopReason.CANCEL else max(STOP_GRACE_S, self.save_s)

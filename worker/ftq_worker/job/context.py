@@ -173,6 +173,10 @@ class PhaseContext:
         write_json(self.paths.resolved, known)
         self.emit(EventType.RESOLVED, field=field_name, value=value, reason=reason)
 
+    def doing(self, what: str) -> None:
+        """Say what begins now, before work that cannot count itself; the agent tells its time."""
+        self.emit(EventType.PROGRESS, task=what, done=0, unit="s")
+
     def check(self, name: str, ok: bool, message: str, hint: str = "") -> None:
         self.emit(
             EventType.CHECK, name=name, ok=ok, message=message, **({"hint": hint} if hint else {})

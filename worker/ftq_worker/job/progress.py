@@ -12,7 +12,8 @@ PERIOD_S = 0.2  # five a second are as many as an eye follows
 class Progress:
     """Counts one piece of work; every `advance` is also a safe point to stop at.
 
-    The last event always carries the final count, so nothing ends at 97 %.
+    The last event always carries the final count, so nothing ends at 97 %. Work that is done
+    within `after_s` seconds is not told of at all.
     """
 
     def __init__(
@@ -23,11 +24,13 @@ class Progress:
         unit: str,
         total: int | None = None,
         clock: Callable[[], float] = time.monotonic,
+        after_s: float = 0.0,
     ) -> None:
         self._emit, self._control = emit, control
         self._task, self._unit, self._total = task, unit, total
         self._clock = clock
-        self._sent_at = -PERIOD_S
+        self._after_s = after_s
+        self._sent_at = clock() + after_s - PERIOD_S
         self._sent: int | None = None
         self.done = 0
 
@@ -45,7 +48,7 @@ class Progress:
     def finish(self) -> None:
         if self._total is None:
             self._total = self.done
-        if self._sent != self.done:
+        if self._sent != self.done and (self._sent is not None or not self._after_s):
             self._send()
 
     def _send(self) -> None:

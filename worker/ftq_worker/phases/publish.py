@@ -29,9 +29,12 @@ def run(ctx: PhaseContext) -> None:
     trained = Trained.load(ctx.paths.train_report)
 
     form = resolve_format(ctx, trained, validated.model.place is Place.HUB)
+    ctx.doing("look at the base model")
     base = fetch_base(ctx, validated.model)
+    ctx.doing(f"put the {form} model together")
     folder = stage(ctx, form, base, validated, prepared, trained)
     ctx.control.check()
+    ctx.doing("load the saved model")
     model = load_staged(folder, form, base, validated, prepared, trained)
     golden = load_sets(ctx.paths, prepared).golden
     verify(ctx, folder, model, validated, trained, golden)
@@ -42,8 +45,10 @@ def run(ctx: PhaseContext) -> None:
     hub = hub_of(ctx)
     repo = hub.write_access(ctx.spec.publish.repo)
     write_card(ctx, folder, repo, form, validated, prepared, trained)
+    ctx.doing("hash the files")
     files = hash_files(folder)
     pushed = push(ctx, hub, repo, files)
+    ctx.doing("check the files on the Hub")
     read_back(ctx, hub, pushed, files)
     url = f"{hub.endpoint}/{pushed.repo}"
     Published(repo=pushed.repo, revision=pushed.revision, url=url).save(ctx.paths.published)

@@ -40,6 +40,7 @@ def run(ctx: PhaseContext) -> None:
     facts = run_facts(validated.task, validated.model, prepared, device)
     sets = load_sets(ctx.paths, prepared)
     settings = resolve_settings(ctx, facts)
+    ctx.doing("look at the base model")
     base = fetch_base(ctx, validated.model)
     tokenizer = load_tokenizer(base, ctx.spec.data.chat_template)
 
@@ -72,6 +73,7 @@ def _leave(
     validated: Validated,
 ) -> None:
     """Write the model, then the report: a report that is there belongs to the model."""
+    ctx.doing("save the model")
     aside = ctx.paths.claim_dir(ctx.claim) / "model"
     save_model(model, tokenizer, validated.model, aside)
     ctx.owner.check_lease()  # what follows changes files that all attempts share

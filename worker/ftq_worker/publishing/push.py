@@ -88,6 +88,7 @@ def wait_for_repo(ctx: PhaseContext, hub: HubClient, repo: str) -> None:
                 unblock=f"it ends by itself; or: ftq cancel {owner}",
             )
             said = owner
+        ctx.doing(f"wait for {owner}, which publishes to {repo}")
         ctx.control.check()
         time.sleep(LOCK_RETRY_S)
 

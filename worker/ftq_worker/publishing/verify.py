@@ -21,7 +21,13 @@ from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Prepared, Trained, Validated
 from ftq_worker.publishing.staging import Format, attach
 from ftq_worker.training.base_model import pad_id
-from ftq_worker.training.scoring import device_of, rounded, score_labels, score_language
+from ftq_worker.training.scoring import (
+    device_of,
+    rounded,
+    score_labels,
+    score_language,
+    scoring_progress,
+)
 
 EXACT = 1e-3  # relative difference of a loss that float32 on the same kind of device may show
 HALF = 2e-2  # the same for a run in bf16 or fp16, verified in float32
@@ -80,11 +86,12 @@ def verify(
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     findings: list[Verification] = []
     if golden is not None:
-        scores = _score(model, golden, validated.task, tokenizer)
+        scores = _score(ctx, model, golden, validated.task, tokenizer)
         findings.append(same_as_trained(scores, trained))
         findings.append(against_base(scores, trained))
     ctx.control.check()
     if validated.model.kind == "decoder" and validated.task is not Task.CLASSIFICATION:
+        ctx.doing("let the saved model answer")
         findings.append(_generates(model, tokenizer, golden))
     for finding in findings:
         finding.emit(ctx)
@@ -136,10 +143,15 @@ def against_base(scores: dict[str, float], trained: Trained) -> Verification:
 
 
 def _score(
-    model: torch.nn.Module, golden: Dataset, task: Task, tokenizer: PreTrainedTokenizerBase
+    ctx: PhaseContext,
+    model: torch.nn.Module,
+    golden: Dataset,
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> dict[str, float]:
     score = score_labels if task is Task.CLASSIFICATION else score_language
-    return rounded(score(model, golden, pad_id=pad_id(tokenizer)))
+    on_rows = scoring_progress(ctx.emit, ctx.control, "score the saved model", len(golden))
+    return rounded(score(model, golden, on_rows, pad_id=pad_id(tokenizer)))
 
 
 def _generates(

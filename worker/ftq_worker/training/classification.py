@@ -1,5 +1,6 @@
 """Build the trainer for classification: transformers' Trainer with a sequence head."""
 
+from functools import partial
 from pathlib import Path
 
 from datasets import Dataset
@@ -68,7 +69,7 @@ def build_classification(
     unit = settings.micro_batch * settings.world_size
     trainer.add_parts(
         LengthGroupedOrder(lengths_of(train), unit, settings.seed),
-        lambda model, rows: score_labels(model, rows, pad_id=padding, precision=settings.precision),
+        partial(score_labels, pad_id=padding, precision=settings.precision),
     )
     return trainer
 

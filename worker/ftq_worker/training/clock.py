@@ -48,6 +48,10 @@ class RunClock:
         self._saves.append(self._lap())
         return self._saves[-1]
 
+    def lap_s(self) -> float:
+        """Return the seconds of the lap so far."""
+        return self.now() - self._mark
+
     @property
     def measured(self) -> int:
         """The recent steps that the figures below rest on, at most RECENT_STEPS."""

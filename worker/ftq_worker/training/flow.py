@@ -6,7 +6,6 @@ folder, and overwrite a requested save at an evaluation step.
 """
 
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -72,7 +71,7 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
         if stop:
             control.should_training_stop = True
         if stop or save or state.global_step >= self._settings.steps:
-            control.should_save = True
+            self._save(control)
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -81,9 +80,10 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
         if not math.isfinite(evaluations(state)[-1]["eval_loss"]):
             return  # EventCallback ends the run; broken weights are not kept
         if best_step(state, self._settings) == state.global_step:
-            control.should_save = True
+            self._save(control)
         if is_over(state, self._settings):
-            control.should_training_stop = control.should_save = True
+            control.should_training_stop = True
+            self._save(control)
             if state.global_step < self._settings.steps and self._ctx.devices.rank == 0:
                 self._ctx.emit(
                     EventType.GUARD,
@@ -92,6 +92,11 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
                     f"{best_step(state, self._settings)}",
                     action="training ends here; the best model is kept",
                 )
+
+    def _save(self, control: TrainerControl) -> None:
+        """Let the trainer write a checkpoint at the end of this step."""
+        control.should_save = True
+        self._ctx.doing(f"save the checkpoint of step {self._step}")
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -105,7 +110,7 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
         self._saved_at = self._clock.now()
 
     def _seal(self, state: TrainerState) -> None:
-        ctx, start = self._ctx, time.monotonic()
+        ctx = self._ctx
         part = checkpoints.part_folder(ctx.paths, ctx.claim)
         ctx.owner.flush_events()  # the next owner resumes behind these steps
         done = checkpoints.seal(
@@ -124,7 +129,7 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
             step=state.global_step,
             path=done.path.relative_to(ctx.paths.root).as_posix(),
             bytes=done.bytes,
-            seconds=round(time.monotonic() - start, 3),
+            seconds=round(self._clock.lap_s(), 3),
             best=best == state.global_step,
         )
 

@@ -5,7 +5,7 @@ It uses no random number and no data loader, so that scoring never changes what 
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,9 +15,14 @@ from datasets import Dataset
 from torch import Tensor
 from trl.trainer.utils import add_fused_lm_head
 
+from ftq_worker.job.context import Control, Emit
+from ftq_worker.job.progress import Progress
 from ftq_worker.training.intervals import macro_f1, ratio_interval, wilson
 
-TOKENS_PER_BATCH = 8_192  # padded tokens of one forward pass: a bound on memory, not a setting
+# Padded tokens of one forward pass: a bound on memory on a card, on a CPU one on the time between
+# two signs of life (a model of 135 M parameters takes about 10 s for 1,024 of them on one core).
+TOKENS_PER_BATCH = {"cpu": 1_024}
+TOKENS_PER_BATCH_ON_CARDS = 8_192
 MAX_ROWS_PER_BATCH = 64
 FUSED_MARK = "ftq_fused_head"  # attribute of a model whose forward has TRL's fused LM head
 
@@ -25,12 +30,25 @@ FUSED_MARK = "ftq_fused_head"  # attribute of a model whose forward has TRL's fu
 class Scorer(Protocol):
     """Scores a model on rows; returns the figures of an `eval` event, without set and when."""
 
-    def __call__(self, model: torch.nn.Module, rows: Dataset) -> dict[str, float]:
-        """Return the figures; the model's train mode is restored."""
+    def __call__(
+        self, model: torch.nn.Module, rows: Dataset, on_rows: "OnRows" = lambda count: None
+    ) -> dict[str, float]:
+        """Return the figures; the model's train mode is restored.
+
+        `on_rows` is told after each batch how many rows were scored with it.
+        """
+
+
+OnRows = Callable[[int], object]
 
 
 def score_language(
-    model: torch.nn.Module, rows: Dataset, *, pad_id: int = 0, precision: str = "fp32"
+    model: torch.nn.Module,
+    rows: Dataset,
+    on_rows: OnRows = lambda count: None,
+    *,
+    pad_id: int = 0,
+    precision: str = "fp32",
 ) -> dict[str, float]:
     """Return loss per trained token with its interval, and the token accuracy.
 
@@ -39,8 +57,9 @@ def score_language(
     """
     start = time.monotonic()
     parts: list[RowScore] = []
-    for batch in _batches(rows):
+    for batch in _batches(rows, device_of(model).type):
         parts += _score_language_batch(model, batch, pad_id, precision)
+        on_rows(len(batch["input_ids"]))
     parts = _from_all_ranks(parts)
     loss, low, high = ratio_interval([p.loss for p in parts], [p.count for p in parts])
     tokens = sum(p.count for p in parts)
@@ -55,7 +74,12 @@ def score_language(
 
 
 def score_labels(
-    model: torch.nn.Module, rows: Dataset, *, pad_id: int = 0, precision: str = "fp32"
+    model: torch.nn.Module,
+    rows: Dataset,
+    on_rows: OnRows = lambda count: None,
+    *,
+    pad_id: int = 0,
+    precision: str = "fp32",
 ) -> dict[str, float]:
     """Return loss per example, accuracy with its Wilson interval, and macro F1.
 
@@ -63,8 +87,9 @@ def score_labels(
     """
     start = time.monotonic()
     parts: list[RowScore] = []
-    for batch in _batches(rows):
+    for batch in _batches(rows, device_of(model).type):
         parts += _score_labels_batch(model, batch, pad_id, precision)
+        on_rows(len(batch["input_ids"]))
     parts = _from_all_ranks(parts)
     loss, low, high = ratio_interval([p.loss for p in parts], [1] * len(parts))
     right = sum(p.right for p in parts)
@@ -93,8 +118,9 @@ class RowScore:
     actual: int = 0
 
 
-def _batches(rows: Dataset) -> Iterator[dict[str, list[Any]]]:
+def _batches(rows: Dataset, device: str) -> Iterator[dict[str, list[Any]]]:
     """Yield this rank's rows, sorted by length, in batches of a bounded number of tokens."""
+    most = TOKENS_PER_BATCH.get(device, TOKENS_PER_BATCH_ON_CARDS)
     rank, world = _rank_and_world()
     lengths = list(rows["length"])
     order = sorted(range(len(rows)), key=lambda i: (lengths[i], i))[rank::world]
@@ -105,7 +131,7 @@ def _batches(rows: Dataset) -> Iterator[dict[str, list[Any]]]:
         while (
             start + size < len(order)
             and size < MAX_ROWS_PER_BATCH
-            and (size + 1) * lengths[order[start + size]] <= TOKENS_PER_BATCH
+            and (size + 1) * lengths[order[start + size]] <= most
         ):
             size += 1
         yield rows[order[start : start + size]]
@@ -211,6 +237,19 @@ def _from_all_ranks(parts: list[RowScore]) -> list[RowScore]:
     gathered: list[list[RowScore]] = [[] for _ in range(_rank_and_world()[1])]
     torch.distributed.all_gather_object(gathered, parts)
     return [row for rank in gathered for row in rank]
+
+
+def scoring_progress(emit: Emit, control: Control, task: str, rows: int) -> OnRows:
+    """Return what is to be told of each scored batch; `rows` is the number of all, on all ranks."""
+    progress = Progress(emit, control, task, "rows", rows, after_s=1.0)
+    world = _rank_and_world()[1]
+
+    def scored(count: int) -> None:
+        progress.at(min(rows, progress.done + count * world))
+        if progress.done >= rows:
+            progress.finish()
+
+    return scored
 
 
 def rounded(figures: dict[str, float]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState
 
 from ftq_shared.events import EventType
 from ftq_shared.spec import Task
-from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.context import Control, PhaseContext
 from ftq_worker.job.prepared_sets import PreparedSets
 from ftq_worker.job.reports import Trained, Validated
 from ftq_worker.training import checkpoints
@@ -21,7 +22,7 @@ from ftq_worker.training.cpu_guard import CpuGuard
 from ftq_worker.training.events import EVAL_FIELDS, EventCallback, best_step, evaluations
 from ftq_worker.training.flow import FlowCallback, is_over
 from ftq_worker.training.resolve import with_packing
-from ftq_worker.training.scoring import rounded
+from ftq_worker.training.scoring import rounded, scoring_progress
 from ftq_worker.training.settings import TrainSettings
 from ftq_worker.training.sft import build_sft, pack
 from ftq_worker.training.trainers import FtqSFTTrainer, FtqTrainer
@@ -71,6 +72,7 @@ def build_session(
     labels: list[str],
 ) -> Session:
     """Load the base model and put trainer and callbacks together."""
+    ctx.doing("load the model")
     train = sets.train
     if settings.packing:
         train = pack(train, settings)
@@ -89,6 +91,10 @@ def build_session(
         )
     else:
         trainer = build_sft(settings, base, tokenizer, train, sets.validation, output, callbacks)
+    # A stop waits for the end of an evaluation: the step before it is not lost.
+    trainer.watch_scoring = partial(
+        scoring_progress, ctx.emit, Control(), "score the validation rows"
+    )
     session = Session(trainer, events, cpu_guard, clock, settings)
     flow.connect(session.figures, trainer.order)
     return session
@@ -96,6 +102,7 @@ def build_session(
 
 def find_resume(ctx: PhaseContext) -> Checkpoint | None:
     """Return the newest good checkpoint; emit what is resumed and what was skipped."""
+    ctx.doing("look for a checkpoint")
     found, problems = checkpoints.newest_good(
         ctx.paths, checkpoints.data_id(ctx.paths), ctx.fresh_after
     )
@@ -151,6 +158,7 @@ def keep_best(ctx: PhaseContext, session: Session) -> int | None:
     if found is None or problem:
         ctx.warn(f"the best checkpoint (step {best}) cannot be used: {problem}; the last one is")
         return int(state.global_step)
+    ctx.doing(f"load the best checkpoint, of step {best}")
     session.trainer._load_from_checkpoint(str(found.path))
     return best
 
@@ -161,7 +169,9 @@ def score_golden(
     """Score the golden set and emit the figures; empty when there is none."""
     if golden is None:
         return {}
-    figures = rounded(session.trainer.scorer(session.trainer.model, golden))
+    task = f"score the golden rows {when} training"
+    on_rows = scoring_progress(ctx.emit, ctx.control, task, len(golden))
+    figures = rounded(session.trainer.scorer(session.trainer.model, golden, on_rows))
     step = session.trainer.state.global_step if when == "after" else 0
     ctx.emit(EventType.EVAL, set="golden", when=when, step=step, **figures)
     return figures

@@ -4,6 +4,7 @@ What TRL is told not to do: prepare the rows again, cut them, choose a pad token
 checkpoint activations by default, log through a bar, send telemetry.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,7 @@ def build_sft(
     unit = settings.micro_batch * settings.world_size
     trainer.add_parts(
         LengthGroupedOrder(lengths_of(train), unit, settings.seed),
-        lambda model, rows: score_language(
-            model, rows, pad_id=padding, precision=settings.precision
-        ),
+        partial(score_language, pad_id=padding, precision=settings.precision),
     )
     return trainer
 

@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from transformers import PrinterCallback, Trainer
 from trl import SFTTrainer
 
 from ftq_worker.training.sampling import LengthGroupedOrder
-from ftq_worker.training.scoring import Scorer
+from ftq_worker.training.scoring import OnRows, Scorer
 
 
 class FtqParts:
@@ -18,6 +19,8 @@ class FtqParts:
 
     order: LengthGroupedOrder
     scorer: Scorer
+    # Set by the session: given the rows to score, what is told of each batch.
+    watch_scoring: Callable[[int], OnRows] = staticmethod(lambda rows: lambda count: None)
 
     def add_parts(self, order: LengthGroupedOrder, scorer: Scorer) -> None:
         """Set the order of rows and the scorer; to be called before `train`."""
@@ -37,7 +40,7 @@ class FtqParts:
         """
         me: Any = self
         rows = me.eval_dataset if eval_dataset is None else eval_dataset
-        figures = self.scorer(me.model, rows)
+        figures = self.scorer(me.model, rows, self.watch_scoring(len(rows)))
         metrics = {f"eval_{name}": value for name, value in figures.items()}
         me.log(metrics)
         me.control = me.callback_handler.on_evaluate(me.args, me.state, me.control, metrics)
