@@ -15,6 +15,7 @@ SAVE = "steps such as 500, or a time such as 10m"
 TOKENIZER = "the model's own tokenizer is used"
 _PUSHED = "the best model is pushed once, at the end"
 _BY_LENGTH = "rows are grouped by length where they are not packed"
+_TOKENIZED = "rows are tokenized before training; leave it out"
 _LOSS = "the completion is trained; task text trains every token"
 _BEST = "the best checkpoint is always the result"
 _GPUS = "not offered by this version; resources.gpus sets the number of GPUs"
@@ -42,7 +43,7 @@ _ANSWERS = (
     ("train.precision", "auto, bf16, fp16 or fp32", "tf32"),
     ("resources.gpus", "0 forces the CPU", "use_cpu"),
     ("", ALWAYS, "local_rank ddp_timeout"),
-    ("", _GPUS, "deepspeed fsdp"),
+    ("", _GPUS, "deepspeed fsdp fsdp_config parallelism_config accelerator_config"),
     (
         "train.args.activation_checkpointing",
         "the trainer's newer name for it",
@@ -58,19 +59,32 @@ _ANSWERS = (
     ("train.packing", "packed rows are never cut", "packing_strategy"),
     ("", "validation rows are never packed", "eval_packing"),
     ("data.columns.text", "", "dataset_text_field"),
-    ("", "rows are tokenized before training; leave it out", "dataset_kwargs"),
+    ("", _TOKENIZED, "dataset_kwargs dataset_num_proc truncation_mode"),
     ("", _LOSS, "assistant_only_loss completion_only_loss"),
     ("", "rows are shuffled by train.seed", "shuffle_dataset"),
-    ("", ALWAYS, "remove_unused_columns dataloader_num_workers"),
+    ("", "no row is left out; leave it out", "dataloader_drop_last"),
+    (
+        "",
+        ALWAYS,
+        "remove_unused_columns label_names dataloader_num_workers dataloader_persistent_workers "
+        "dataloader_prefetch_factor dataloader_multiprocessing_context dataloader_in_order",
+    ),
     ("", _BY_LENGTH, "train_sampling_strategy length_column_name"),
     # checkpoints and evaluations
     ("", "ftq keeps the files of a job; `ftq fetch JOB DIR` brings the result", "output_dir"),
     ("", ALWAYS, "do_train do_eval do_predict"),
     ("train.save_every", SAVE, "save_strategy save_steps"),
     ("", "the newest and the best checkpoint are kept", "save_total_limit"),
-    ("", "a checkpoint holds all that a resume needs", "save_only_model"),
+    ("", "a checkpoint holds all that a resume needs", "save_only_model save_on_each_node"),
     ("train.eval_every", "in steps", "eval_strategy eval_steps"),
     ("", "the golden set is scored before training; leave it out", "eval_on_start"),
+    (
+        "",
+        "sets are scored by ftq's own code, in the precision of training; leave it out",
+        "eval_delay eval_accumulation_steps eval_do_concat_batches eval_use_gather_object "
+        "batch_eval_metrics include_for_metrics prediction_loss_only bf16_full_eval "
+        "fp16_full_eval",
+    ),
     ("", _BEST, "load_best_model_at_end metric_for_best_model greater_is_better"),
     (
         "",
@@ -81,6 +95,12 @@ _ANSWERS = (
     # who hears of it
     ("name", "", "run_name"),
     ("", EVERY_STEP, "report_to logging_strategy logging_steps logging_first_step"),
+    (
+        "",
+        "the worker's log has its own level, and there is no tracker; leave it out",
+        "log_level log_level_replica log_on_each_node project trackio_space_id trackio_bucket_id "
+        "trackio_static_space_id debug skip_memory_metrics",
+    ),
     ("", "a loss that is not finite is always told; leave it out", "logging_nan_inf_filter"),
     ("", "tokens are always counted; leave it out", "include_num_input_tokens_seen"),
     ("", ALWAYS, "disable_tqdm"),

@@ -157,8 +157,10 @@ def _layout(ctx: PhaseContext, head: Head) -> tuple[ColumnLayout, str]:
 
 def _trainer_args(ctx: PhaseContext, task: Task) -> tuple[None, str]:
     # Only for jobs that set some: where the trainer is not preloaded, its import takes seconds.
+    from ftq_worker.job.quiet import quiet_libraries
     from ftq_worker.training.trainer_args import check_trainer_args
 
+    quiet_libraries()
     check_trainer_args(task, ctx.spec.train.args)
     return None, f"the trainer has {', '.join(ctx.spec.train.args)}"
 
