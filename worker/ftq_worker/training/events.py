@@ -181,9 +181,15 @@ def metric_of(settings: TrainSettings) -> tuple[str, float]:
 
 
 def best_step(state: TrainerState, settings: TrainSettings) -> int | None:
-    """Return the step of the best evaluation, the earliest of equals; None before the first."""
+    """Return the step of the best evaluation, the earliest of equals; None before the first.
+
+    Of equally accurate ones the lower loss is better: an easy task is all right at the first
+    evaluation already, when the model is barely trained and badly calibrated.
+    """
     name, sign = metric_of(settings)
     scored = [
-        (sign * e[name], -int(e["step"])) for e in evaluations(state) if math.isfinite(e[name])
+        (sign * e[name], -e["eval_loss"], -int(e["step"]))
+        for e in evaluations(state)
+        if math.isfinite(e[name]) and math.isfinite(e["eval_loss"])
     ]
-    return -max(scored)[1] if scored else None
+    return -max(scored)[2] if scored else None
