@@ -229,7 +229,8 @@ class TestGuards:
             tmp_path,
             bert,
             "classification",
-            train={"epochs": 10, "eval_every": 2, "learning_rate": 5e-3},
+            # A rate at which it breaks what it has learned.
+            train={"epochs": 10, "eval_every": 2, "learning_rate": 5e-2},
         )
         train.run(job.ctx)
         report = Trained.load(job.ctx.paths.train_report)
