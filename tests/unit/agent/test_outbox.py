@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from redis.exceptions import ConnectionError
+from redis.exceptions import ConnectionError, ResponseError
 from tests.support.store_jobs import HOST, run, submit
 
 from ftq_shared.events import EventType
 from ftq_shared.in_memory import MemoryHosts, MemoryStore
 from ftq_shared.states import Phase
-from ftq_worker.agent.outbox import Outbox
+from ftq_worker.agent.child import HostTrouble
+from ftq_worker.agent.outbox import BATCH, Outbox
 
 JOB = "ft-aaaaaaaa"
 
@@ -67,10 +68,42 @@ def test_an_event_whose_answer_was_lost_is_stored_once(store: MemoryStore, outbo
     assert lines(store) == ["once", "then"]
 
 
+def test_what_a_full_broker_does_not_take_waits_in_the_file(
+    store: MemoryStore, outbox: Outbox
+) -> None:
+    count = 20 * BATCH
+    for _ in range(3):
+        store.broker.fail_next(ResponseError("OOM command not allowed"), "append")
+    for number in range(count):
+        outbox.emit(EventType.LOG, line=str(number))
+        assert len(outbox._batch) <= BATCH
+    assert outbox_ends(outbox)
+    assert lines(store) == [str(number) for number in range(count)]
+    assert outbox._not_in_file == []
+
+
+def test_what_a_full_disk_does_not_take_is_sent_all_the_same(
+    store: MemoryStore, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+    before = store.broker.snapshot()
+    outbox.emit(EventType.LOG, line="0")
+    monkeypatch.setattr(outbox._file, "write", full)
+    with pytest.raises(HostTrouble, match="No space left"):
+        outbox.emit(EventType.LOG, line="1")
+    outbox.emit(EventType.LOG, line="2")
+    assert outbox_ends(outbox)
+    store.broker.roll_back(before)
+    assert outbox_ends(outbox)
+    assert lines(store) == ["0", "1", "2"]
+
+
 def outbox_ends(outbox: Outbox) -> bool:
     """Flush as a run does: a call that met an outage is repeated."""
     while True:
         try:
             return outbox.flush()
-        except ConnectionError:
+        except (ConnectionError, ResponseError):
             continue

@@ -1,6 +1,7 @@
 """A claim's events: first into a file, from there to the broker, in order and none twice."""
 
 import contextlib
+import itertools
 import json
 import logging
 import threading
@@ -31,7 +32,10 @@ SUMMARY = {
 
 
 class Outbox:
-    """Writes events to the claim's file and sends them to the broker from one thread."""
+    """Writes events to the claim's file and sends them to the broker from one thread.
+
+    What waits, waits in the file: a broker that takes nothing for days costs no memory.
+    """
 
     def __init__(
         self,
@@ -52,9 +56,12 @@ class Outbox:
         self._on_stale = on_stale
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a", encoding="utf-8")
-        self._written = 0  # ordinal of the newest event in the file
+        self._reader = path.open(encoding="utf-8", errors="replace", newline="\n")
+        self._written = 0  # ordinal of the newest event
+        self._in_file = 0  # of the newest one that is in the file
         self._sent = 0  # ordinal that the broker has confirmed
-        self._waiting: list[str] = []  # bodies from ordinal _sent + 1 on
+        self._batch: list[str] = []  # bodies from ordinal _sent + 1 on: read, and on their way
+        self._not_in_file: list[str] = []  # bodies from ordinal _in_file + 1 on: the disk is full
         self._change = threading.Condition()
         self._closed = False
         self._ending = False  # the phase has ended: a full broker takes its last events as well
@@ -78,15 +85,19 @@ class Outbox:
         text = text.encode(errors="replace").decode()  # half a surrogate pair, as of a file's name
         with self._change:
             self._written += 1
-            self._waiting.append(text)
-            self._change.notify_all()
-            if self._whole:
-                self._write(text)
+            try:
+                if self._whole:
+                    self._write(text)
+            finally:
+                if not self._whole:
+                    self._not_in_file.append(text)
+                self._change.notify_all()
 
     def _write(self, text: str) -> None:
         try:
             self._file.write(text + "\n")
             self._file.flush()
+            self._in_file += 1
         except OSError as error:
             self._whole = False
             raise HostTrouble(
@@ -126,16 +137,18 @@ class Outbox:
         self._thread.join(timeout=10)
         with contextlib.suppress(OSError):  # what a full disk did not take was told already
             self._file.close()
+            self._reader.close()
 
     def _send_all(self) -> None:
         """Send until closed; an outage is waited for, a stale token ends it."""
         delay_s = 0.1
         while True:
             with self._change:
-                self._change.wait_for(lambda: self._closed or self._waiting)
+                self._change.wait_for(lambda: self._closed or self._sent < self._written)
                 if self._closed:
                     return
-                batch, first = self._waiting[:BATCH], self._sent + 1
+                self._fill_batch()
+                batch, first = self._batch, self._sent + 1
             try:
                 with translated():
                     stored, status = append_bodies(
@@ -157,6 +170,14 @@ class Outbox:
                 self._give_up()
                 return
 
+    def _fill_batch(self) -> None:
+        """Read the next events, after those that are on their way already."""
+        while len(self._batch) < BATCH and (n := self._sent + len(self._batch)) < self._written:
+            if n < self._in_file:
+                self._batch.append(self._reader.readline().rstrip("\n"))
+            else:
+                self._batch.append(self._not_in_file[n - self._in_file])
+
     def _give_up(self) -> None:
         """End the run: its events can never be sent."""
         extra = {"action": "events_unsendable", "job": self.job}
@@ -172,7 +193,7 @@ class Outbox:
             elif status == "gap":
                 self._rewind(stored)
             else:
-                del self._waiting[:count]
+                del self._batch[:count]
                 self._sent += count
             self._change.notify_all()
         if status == "stale":
@@ -187,18 +208,19 @@ class Outbox:
             stored,
             extra={"action": "events_sent_again", **ids},
         )
+        self._sent, self._batch = stored, []
         try:
-            lines = read_bodies(self._path)
+            self._reader.seek(0)
+            skipped = sum(1 for _ in itertools.islice(self._reader, stored))
+            whole = skipped == min(stored, self._in_file)
         except OSError as error:
             log.warning("%s: %s", self._path, error, extra={"action": "events_unread", **ids})
-            lines = []
-        if self._whole and len(lines) >= self._written:
-            self._waiting = lines[stored:]
-        else:
+            whole = False
+        if not whole:
             extra = {"action": "events_lost", **ids}
             log.error("events of %s after %d are not in its file", self.job, stored, extra=extra)
-            self._written = stored + len(self._waiting)
-        self._sent = stored
+            self._written = self._in_file = stored
+            self._not_in_file, self._whole = [], False
 
 
 def read_bodies(path: Path) -> list[str]:
