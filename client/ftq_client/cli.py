@@ -28,6 +28,7 @@ COMMANDS = {
     "workers": ("fleet", "List the fleet's workers."),
     "worker": ("fleet", "Run a worker on this host."),
     "drain": ("fleet", "Empty a worker: its jobs go on elsewhere."),
+    "prune": ("prune", "Remove what is left of ended jobs from the fleet's disks."),
     "keygen": ("fleet", "Make the fleet's key pair."),
     "up": ("local", "Start an embedded broker and a worker on this machine."),
     "down": ("local", "Stop what `ftq up` started."),

@@ -20,6 +20,13 @@ DISPATCH_TTL_S = 10  # a dispatch message that got lost is sent again after this
 INPUTS_TTL_S = 3_600  # chunks whose submit never came
 SECRET_TTL_S = 30 * 86_400  # at the latest: the end of the job deletes it
 
+# What a host keeps of a job in its storage, counted from the job's end.
+KEEP_WORK_S = 86_400.0  # inputs, prepared sets and checkpoints of one that succeeded
+KEEP_ENDED_S = 7 * 86_400.0  # all of one that failed or was cancelled
+KEEP_ENDED_SHORT_OF_ROOM_S = 86_400.0  # the same, where there is little room
+KEEP_PUBLISHED_S = 30 * 86_400.0  # all of one whose model is on the Hub; short of room, of any
+LITTLE_ROOM = 0.1  # share of the storage's disk that should be free
+
 INPUT_CHUNK = 2**20  # bytes of one chunk of a client's file
 INPUT_JOB_MAX = 64 * 2**20  # bytes that one job may send through the broker
 INPUT_TOTAL_MAX = 2**30  # bytes that all jobs together may hold there

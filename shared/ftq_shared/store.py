@@ -16,7 +16,13 @@ from ftq_shared import keys, scripts
 from ftq_shared.errors import ErrorInfo, NoSuchJob
 from ftq_shared.job_record import RECORD_VERSION, InputFile, JobRecord, new_record, read_record
 from ftq_shared.lease import LEASE_FIELDS, Lease, read_lease
-from ftq_shared.lifetimes import DISPATCH_TTL_S, HOST_LOST_S, LOCK_TTL_S, SUBMIT_TTL_S
+from ftq_shared.lifetimes import (
+    DISPATCH_TTL_S,
+    HOST_LOST_S,
+    JOB_TTL_S,
+    LOCK_TTL_S,
+    SUBMIT_TTL_S,
+)
 from ftq_shared.states import Phase
 
 log = logging.getLogger(__name__)
@@ -151,6 +157,15 @@ class JobStore:
             pipe.hgetall(keys.job(job))
         found = [read_record(raw) for _, raw in _answered(jobs, pipe) if raw.get("state")]
         return [record for record in found if record]
+
+    def forget_expired(self) -> None:
+        """Strike jobs from the list of all whose record has expired."""
+        seconds: Any = self.redis.time()
+        oldest = (seconds[0] - JOB_TTL_S) * 1000
+        old: Any = self.redis.zrangebyscore(keys.JOBS, "-inf", oldest, start=0, num=1000)
+        gone = [job for job in old if not self.redis.exists(keys.job(job))]
+        if gone:
+            self.redis.zrem(keys.JOBS, *gone)
 
     def queued(self, start: int, stop: int) -> list[str]:
         """Return ids from the queue, front first, both ends included."""

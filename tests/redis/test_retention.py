@@ -45,3 +45,16 @@ def test_a_message_that_comes_after_its_worker_has_left_goes_after_a_day(store: 
     hosts.forget_old_queues()
     assert not store.redis.exists(queue)
     assert not store.redis.exists(keys.QUEUES)
+
+
+def test_the_list_of_all_jobs_forgets_those_whose_record_has_expired(store: JobStore) -> None:
+    for job in ("ft-aaaaaaaa", "ft-bbbbbbbb"):
+        store.submit(job, SPEC, client_key=job, owner="me", endpoint="")
+    store.redis.delete(keys.job("ft-aaaaaaaa"))
+    store.forget_expired()
+    assert store.redis.zcard(keys.JOBS) == 2, "it is young: a broker may have lost its memory"
+    a_month_ms = 1_000 * (lifetimes.JOB_TTL_S + 1)
+    for job in ("ft-aaaaaaaa", "ft-bbbbbbbb"):
+        store.redis.zincrby(keys.JOBS, -a_month_ms, job)
+    store.forget_expired()
+    assert store.redis.zrange(keys.JOBS, 0, -1) == ["ft-bbbbbbbb"]

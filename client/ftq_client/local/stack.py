@@ -20,7 +20,7 @@ from ftq_shared.secrets import FleetKey
 from ftq_shared.settings import Settings, load_settings
 from ftq_shared.signals import Wakeup
 
-STOP_TIMEOUT_S = 120.0  # a worker may be writing a checkpoint
+STOP_TIMEOUT_S = 660.0  # a worker may be writing a large checkpoint
 # A worker that somebody drained ends so, with 75 when not all was handed back: it stays down.
 DRAINED = (0, 75)
 RESTART_S = 1.0  # between two starts of what keeps dying

@@ -141,6 +141,10 @@ class MemoryStore(JobStore):
         return [it.seen() for job in jobs if (it := self._job(job))]
 
     @atomic
+    def forget_expired(self) -> None:
+        """Do nothing: no record expires here."""
+
+    @atomic
     def queued(self, start: int, stop: int) -> list[str]:
         queue = self.broker.held.queue()
         return queue[start : stop + 1 or len(queue)]

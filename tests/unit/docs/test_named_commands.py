@@ -67,7 +67,7 @@ def test_commands_that_are_named_are_there(path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "right"),
     [
-        ('hint = f"`ftq prune {job}` clears old jobs"', False),
+        ('hint = f"`ftq clear {job}` clears old jobs"', False),
         ('hint = "ftq worker --nmae NAME"', False),
         ('hint = f"give another name: ftq worker --name {name}"', True),
         ('hint = "ftq tail" " JOB --from 3"', False),

@@ -19,7 +19,12 @@ from ftq_shared.lifetimes import (
     INPUT_TOTAL_MAX,
     INPUTS_TTL_S,
     JOB_TTL_S,
+    KEEP_ENDED_S,
+    KEEP_ENDED_SHORT_OF_ROOM_S,
+    KEEP_PUBLISHED_S,
+    KEEP_WORK_S,
     LEASE_S,
+    LITTLE_ROOM,
     LOCK_TTL_S,
     MILESTONES_KEPT,
     PAUSE_S,
@@ -28,6 +33,7 @@ from ftq_shared.lifetimes import (
     SUBMIT_TTL_S,
 )
 from ftq_worker.agent import run_handle
+from ftq_worker.agent.main import SWEEP_S
 from ftq_worker.supervisor.main import DRAIN_S, END_S
 
 TEXT = (ROOT / "docs" / "operations.md").read_text()
@@ -106,9 +112,20 @@ def test_limits_are_those_of_the_code() -> None:
     assert f"The newest {EVENTS_EXACT:,} events" in (ROOT / "docs/events.md").read_text()
 
 
+def test_what_stays_on_disk_is_as_the_code_keeps_it() -> None:
+    days = [f"{seconds / 86_400:.0f} days" for seconds in (KEEP_ENDED_S, KEEP_PUBLISHED_S)]
+    assert KEEP_WORK_S == KEEP_ENDED_SHORT_OF_ROOM_S == 86_400
+    assert f"everything; `ftq retry` then starts it over | {days[0]} | 1 day |" in TEXT
+    assert f"with its model on the Hub: everything | {days[1]} | {days[1]} |" in TEXT
+    assert f"less than {LITTLE_ROOM:.0%} of the disk".replace("%", " %") in TEXT
+    assert f"every {SWEEP_S / 60:.0f} minutes" in TEXT
+
+
 def test_there_is_time_enough_for_a_drain() -> None:
-    drain_s = DRAIN_S + 2 * END_S
-    assert f"The drain takes up to {DRAIN_S:.0f} s, the rest up to {2 * END_S:.0f} s" in TEXT
+    drain_s = max(DRAIN_S, run_handle.SAVE_GRACE_S + END_S) + 2 * END_S
+    assert f"The drain takes up to {DRAIN_S:.0f} s, or" in TEXT
+    assert f"({run_handle.SAVE_GRACE_S / 60:.0f} minutes for a training" in TEXT
+    assert f"the rest up to {2 * END_S:.0f} s" in TEXT
     systemd = re.search(r"TimeoutStopSec=(\d+)", TEXT)
     compose = re.search(r"stop_grace_period: (\d+)s", COMPOSE)
     assert systemd

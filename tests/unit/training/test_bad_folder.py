@@ -230,7 +230,7 @@ class TestFullDisk:
         life = live(spawn, job)
         assert life.outcome.ending is Ending.HOST, life.outcome
         assert life.outcome.error.code == "disk_full"
-        assert "folders of ended jobs" in life.outcome.error.hint
+        assert "ftq prune" in life.outcome.error.hint
         known = [c.step for c in checkpoints.candidates(job.ctx.paths)]
         subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
         again = live(spawn, job.again(claim_name="2-aaaa"))

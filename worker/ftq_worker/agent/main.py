@@ -36,6 +36,7 @@ from ftq_worker.agent.control_channel import ControlChannel
 from ftq_worker.agent.leases import LeaseKeeper, Reaper
 from ftq_worker.agent.listener import Listener
 from ftq_worker.agent.outbox import send_rest
+from ftq_worker.agent.retention import Retention
 from ftq_worker.agent.run_pool import RunPool
 from ftq_worker.agent.services import Services
 from ftq_worker.host.config import UNCLEAN, HostConfig
@@ -47,6 +48,7 @@ from ftq_worker.host.process_tree import PhaseProcesses
 
 log = logging.getLogger(__name__)
 
+SWEEP_S = 600.0  # between two looks for what of ended jobs can go
 REPAIR_S = 5.0  # between two looks at what messages may have missed
 LOOK_UP_S = 0.5  # between two looks whether a heartbeat has brought a drain
 HOSTS_PER_LOOK_S = 4  # hosts that share a second's look at the leases
@@ -69,11 +71,13 @@ class Agent:
         self._known_hosts = 1
         self._cards = Cards(config.gpus, self._cards_changed, try_card)
         self._services = _services(config, settings, self._store, supervisor, self._cards)
+        self._retention = Retention(self._store, self._services.storage)
         self._control = ControlChannel(
             self._services,
             connect(settings.redis_url),
             on_cancel=self._cancelled,
             on_drain=self._heartbeat_now.set,
+            retention=self._retention,
         )
         self._pool = RunPool(self._services, self._hosts, on_end=self._request_dispatch)
         self._listener: Listener | None = None  # once we listen
@@ -94,6 +98,7 @@ class Agent:
             ("renew", self._renew_loop),
             ("look", lambda: self._every(self._look_s, self._look)),
             ("repair", lambda: self._every(lambda: REPAIR_S, self._repair)),
+            ("retention", lambda: self._every(lambda: SWEEP_S, self._sweep)),
             ("cards", lambda: self._cards.watch(self._stopping)),
             ("control", lambda: self._control.listen(self._stopping)),
             ("listener", listener.serve),
@@ -263,6 +268,13 @@ class Agent:
         self._hosts.forget_old_queues()
         if self._store.queued(0, 0):
             self._request_dispatch()
+
+    def _sweep(self) -> None:
+        """Remove what is old in our storage, if we are the first of the hosts that share it."""
+        same = [h.name for h in self._hosts.all() if h.storage_id == self.config.storage_id]
+        if self.config.name == min(same, default=self.config.name):
+            self._retention.sweep()
+            self._store.forget_expired()
 
     def _request_dispatch(self) -> None:
         if self._listener:

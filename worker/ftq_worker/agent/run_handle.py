@@ -10,7 +10,7 @@ from ftq_worker.host.messages import LeaseTimes, Secrets, Stop, StopReason
 
 STOP_GRACE_S = 60.0  # for the rest of a step and a save, after a phase was asked to stop
 SAVE_GRACE_S = 600.0  # for a save whose time nobody has measured
-CANCEL_GRACE_S = 2.0  # after a cancel nothing has to be saved
+CANCEL_GRACE_S = 3.0  # a person who cancels waits: a save that takes longer is not made
 KILL_GRACE_S = 5.0  # between TERM and KILL
 
 

@@ -116,7 +116,7 @@ def _place(job: JobRecord, rooms: list[HostRoom], *, fleet_has_gpus: bool) -> Pl
         return Waiting(
             job.id,
             "the disk of every host that could take it is full",
-            "make room in FTQ_STORAGE there: folders of ended jobs can go",
+            "make room there: `ftq prune --dry-run` shows what of ended jobs can go",
         )
     if not bound:
         return Waiting(

@@ -29,5 +29,5 @@ def no_room(storage: Path) -> ErrorInfo:
     return ErrorInfo(
         "disk_full",
         f"the disk of {storage} is full ({free_mb:.0f} MB free)",
-        "make room on the host: folders of ended jobs in FTQ_STORAGE can go",
+        "make room on the host: `ftq prune --dry-run` shows what of ended jobs can go",
     )

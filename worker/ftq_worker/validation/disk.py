@@ -48,7 +48,7 @@ def check_disk(needs: Mapping[Path, int]) -> tuple[None, str]:
             raise Refused(
                 f"too little room at {path}: {said[-1]}",
                 code="disk_full",
-                hint="make room on the host (folders of ended jobs in FTQ_STORAGE can go), or set "
+                hint="make room on the host (`ftq prune --dry-run` shows what can go), or set "
                 "FTQ_STORAGE or HF_HOME to a larger disk",
             )
     return None, "; ".join(said)

@@ -1,0 +1,190 @@
+"""What a host keeps of ended jobs: by age and state, by room, and when somebody asks."""
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from redis import Redis
+from tests.support.store_jobs import HOST, run, submit
+
+from ftq_shared import keys
+from ftq_shared.errors import ErrorInfo
+from ftq_shared.in_memory import MemoryHosts, MemoryStore
+from ftq_shared.lifetimes import (
+    KEEP_ENDED_S,
+    KEEP_ENDED_SHORT_OF_ROOM_S,
+    KEEP_PUBLISHED_S,
+    KEEP_WORK_S,
+)
+from ftq_shared.paths import JobPaths
+from ftq_shared.states import JobState, Phase
+from ftq_worker.agent.retention import ALWAYS, PruneRequest, Retention, answer_prune
+
+GOOD, SENT, BAD, GONE, ACTIVE = (f"ft-{letter * 8}" for letter in "abcde")
+DAY_S = 86_400.0
+WORK = {"inputs/a", "prepared/b", "attempts/1-x/checkpoints/c"}
+KEPT = {"marker", "model/d", "train.json", "attempts/1-x/events.jsonl"}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> MemoryStore:
+    """One job of each kind; all that have ended did so just now."""
+    store = MemoryStore()
+    MemoryHosts(store.broker).heartbeat("h1", "i1", "", {**HOST, "slots": 9})
+    for job in (GOOD, SENT, BAD, GONE, ACTIVE):
+        token = run(store, submit(store, key=job, job=job))
+        if job in (GOOD, SENT):
+            store.finish(job, token, "succeeded")
+        elif job == BAD:
+            store.finish(job, token, "failed", error=ErrorInfo("bad", "no"))
+        elif job == GONE:
+            store.finish(job, token, "cancelled")
+        for name in WORK | KEPT:
+            file = JobPaths(tmp_path, job).root / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("x" * 100)
+    JobPaths(tmp_path, SENT).published.write_text("{}")
+    return store
+
+
+@pytest.fixture
+def retention(store: MemoryStore, tmp_path: Path) -> Retention:
+    return Retention(store, tmp_path)
+
+
+def age(store: MemoryStore, seconds: float) -> None:
+    """Let all jobs that have ended have done so `seconds` ago."""
+    for job in store.broker.held.jobs.values():
+        if job.record.state.terminal:
+            job.record = replace(job.record, ended_ms=int(1000 * (time.time() - seconds)))
+
+
+def files(storage: Path, job: str) -> set[str]:
+    root = JobPaths(storage, job).root
+    return {str(file.relative_to(root)) for file in root.rglob("*") if file.is_file()}
+
+
+def room(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    monkeypatch.setattr(
+        "shutil.disk_usage", lambda path: SimpleNamespace(total=100, used=100 - free, free=free)
+    )
+
+
+def test_nothing_goes_before_its_time(retention: Retention, store: MemoryStore) -> None:
+    age(store, KEEP_WORK_S - 60)
+    assert retention.sweep() == []
+
+
+def test_work_files_of_what_succeeded_go_first_and_the_model_stays(
+    retention: Retention, store: MemoryStore, tmp_path: Path
+) -> None:
+    age(store, KEEP_WORK_S)
+    assert {(one.job, one.part) for one in retention.sweep()} == {
+        (GOOD, "work files"),
+        (SENT, "work files"),
+    }
+    assert files(tmp_path, GOOD) == KEPT
+    assert files(tmp_path, BAD) == WORK | KEPT
+    assert retention.sweep() == [], "nothing is left to remove"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "whole"),
+    [(KEEP_ENDED_S, {BAD, GONE}), (KEEP_PUBLISHED_S, {BAD, GONE, SENT})],
+)
+def test_what_goes_whole(
+    retention: Retention, store: MemoryStore, tmp_path: Path, seconds: float, whole: set[str]
+) -> None:
+    age(store, seconds)
+    assert {one.job for one in retention.sweep() if one.part == "everything"} == whole
+    assert {job for job in (GOOD, SENT, BAD, GONE, ACTIVE) if not files(tmp_path, job)} == whole
+
+
+def test_short_of_room_what_ended_first_goes_until_there_is_room(
+    retention: Retention, store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    age(store, KEEP_ENDED_SHORT_OF_ROOM_S + 60)
+    room(monkeypatch, free=50)
+    assert {one.part for one in retention.sweep()} == {"work files"}
+    room(monkeypatch, free=5)
+    assert {one.job for one in retention.sweep()} == {BAD, GONE}
+    assert files(tmp_path, GOOD) == KEPT, "a model that is nowhere else stays"
+
+
+def test_what_goes_on_and_what_nobody_knows_stays(
+    retention: Retention, store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger = tmp_path / "jobs" / "ft-zzzzzzzz" / "model" / "x"
+    stranger.parent.mkdir(parents=True)
+    stranger.touch()
+    (tmp_path / "jobs" / "notes").mkdir()
+    age(store, 1000 * DAY_S)
+    room(monkeypatch, free=0)
+    retention.sweep()
+    assert files(tmp_path, ACTIVE) == WORK | KEPT
+    assert stranger.exists()
+    assert (tmp_path / "jobs" / "notes").exists()
+
+
+def test_a_job_that_is_retried_meanwhile_keeps_its_files(
+    retention: Retention, store: MemoryStore, tmp_path: Path
+) -> None:
+    age(store, KEEP_ENDED_S)
+    found = retention._candidates(ALWAYS)
+    store.retry(BAD, Phase.TRAIN)
+    assert {one.job for one in retention._remove(found)} == {GONE, GOOD, SENT}
+    assert files(tmp_path, BAD) == WORK | KEPT
+    assert store.get(BAD).state is JobState.QUEUED
+
+
+def ask(**changes: Any) -> PruneRequest:
+    request: Any = {"prune": "n1", "dry_run": False, "older_than_s": 0, "models": False}
+    return request | {"jobs": None} | changes  # type: ignore[no-any-return]
+
+
+def test_a_person_sees_first_and_removes_then(
+    retention: Retention, store: MemoryStore, tmp_path: Path
+) -> None:
+    seen = {(r.job, r.part) for r in retention.prune(ask(dry_run=True))}
+    assert seen == {
+        (GOOD, "work files"),
+        (SENT, "work files"),
+        (BAD, "everything"),
+        (GONE, "everything"),
+    }
+    assert files(tmp_path, BAD) == WORK | KEPT
+    removed = list(retention.prune(ask(jobs=[BAD, GOOD])))
+    assert {(r.job, r.part) for r in removed} == {(GOOD, "work files"), (BAD, "everything")}
+    assert all(one.bytes >= 300 for one in removed)
+    assert {r.job for r in retention.prune(ask(models=True))} == {GOOD, SENT, GONE}
+    assert files(tmp_path, GOOD) == set()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {},
+        {"prune": "n", "dry_run": False, "older_than_s": "soon", "models": False, "jobs": None},
+        {"prune": "n", "dry_run": False, "older_than_s": 0, "models": False, "jobs": 7},
+    ],
+)
+def test_a_request_that_is_none_removes_nothing(
+    redis: Redis, retention: Retention, tmp_path: Path, request_: dict[str, Any]
+) -> None:
+    with pytest.raises((KeyError, ValueError, TypeError)):
+        answer_prune(redis, retention, "s1", request_)
+    assert files(tmp_path, BAD) == WORK | KEPT
+
+
+def test_of_the_hosts_that_share_a_storage_one_answers(
+    redis: Redis, retention: Retention, tmp_path: Path
+) -> None:
+    for storage in ("s1", "s1", "s2"):
+        answer_prune(redis, retention, storage, ask(dry_run=True))
+    answers: Any = redis.lrange(keys.relay("n1"), 0, -1)
+    assert [json.loads(answer)["storage_id"] for answer in answers] == ["s1", "s2"]
+    assert {one["job"] for one in json.loads(answers[0])["removed"]} == {GOOD, SENT, BAD, GONE}
