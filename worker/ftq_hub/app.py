@@ -31,7 +31,8 @@ class HubApp:
         self.store = store
         self.faults = FaultBoard()
         self.admin_token = admin_token or secrets.token_urlsafe(24)
-        self.upload_key = secrets.token_bytes(32)  # signs upload URLs; they end with the process
+        self.content_port = 0  # where large files are served; set by ftq_hub.serve
+        self.upload_key = secrets.token_bytes(32)  # signs URLs; they end with the process
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; lifespan events need no answer here."""

@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
 )
 
-from ftq_hub import Fault, HubApp, HubStore, running
+from ftq_hub import Fault, HubApp, HubStore, Tls, running
 
 BIG = bytes(range(256)) * 20_000  # 5 MB, five chunks
 NAME = "model.safetensors"
@@ -112,12 +112,12 @@ def test_only_the_admin_sets_faults(hub: Any) -> None:
     assert token_file.stat().st_mode & 0o077 == 0
 
 
-def test_a_hub_inside_the_process(tmp_path: Path) -> None:
+def test_a_hub_inside_the_process(tmp_path: Path, tls: Tls) -> None:
     """The form for demos: the app object takes faults without the admin endpoint."""
     store = HubStore(tmp_path)
     store.create_repo("model", "demo/inside")
     app = HubApp(store)
-    with running(app) as url:
+    with running(app, tls=tls) as url:
         api = HfApi(endpoint=url, token=False)
         assert api.model_info("demo/inside").sha
         app.faults.add(Fault(path="/api/models/demo", status=503))
