@@ -14,6 +14,7 @@
 `error_code` is the X-Error-Code header, which is what the client tells its exceptions by.
 """
 
+import re
 from typing import ClassVar
 
 
@@ -88,3 +89,8 @@ class StaleParent(HubError):
     """Raised when a commit names a parent that is no longer the head of its branch."""
 
     status = 412
+
+
+def header_text(text: str) -> str:
+    """Return text as a header can hold it: one line of printable ASCII."""
+    return re.sub(r"[^ -~]+", " ", text.encode("ascii", "backslashreplace").decode()).strip()

@@ -19,6 +19,7 @@ from ftq_hub.errors import (
     HubError,
     RepoNotFound,
     Unauthorized,
+    header_text,
 )
 from ftq_hub.records import Repo, RepoType, Role, User, from_json
 from ftq_hub.repo_files import MAIN, RepoFiles
@@ -218,9 +219,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
 def error_response(error: HubError) -> JSONResponse:
     """Return an error as the Hub words it: a JSON body and the X-Error headers."""
     headers = dict(error.headers)
-    # A header is one line of ASCII; a message may quote a path that is not.
-    text = error.message.encode("ascii", "backslashreplace").decode()
-    headers["X-Error-Message"] = " ".join(text.split())
+    headers["X-Error-Message"] = header_text(error.message)  # a message may quote a path
     if error.error_code:
         headers["X-Error-Code"] = error.error_code
     return JSONResponse({"error": error.message}, error.status, headers)

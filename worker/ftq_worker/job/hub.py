@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftq_shared.errors import FtqError
 from ftq_shared.hub import HubClient, Retry
 from ftq_shared.hub.records import Kind, RepoRecord
 from ftq_worker.job.context import PhaseContext
@@ -45,20 +46,44 @@ def hub_of(ctx: PhaseContext, retry: Retry | None = None) -> HubClient:
 def download(ctx: PhaseContext, repo: RepoRecord, names: list[str], task: str) -> Path:
     """Bring files of a repo into the host's Hub cache; return the folder of the snapshot.
 
-    Emits progress in bytes under the name `task`. Raises what `download_file` raises.
+    It is whole: every name is there with the size that the repo lists. Emits progress in bytes
+    under the name `task`. Raises what `download_file` raises, and FtqError (`download_damaged`).
     """
     hub = hub_of(ctx)
     total = sum(repo.files[name] for name in names)
     progress = Progress(ctx.emit, ctx.control, task, "bytes", total)
     folder, done = Path(), 0
     for name in names:
-        path = download_file(hub, repo.kind, repo.id, repo.sha, name, progress)
+        path = _whole(hub, repo, name, progress)
         done += repo.files[name]
         progress.at(done)  # a file that is in the cache moves no bar
         # The snapshot's folder is as many levels up as the name has parts.
         folder = path.parents[name.count("/")]
     progress.finish()
     return folder
+
+
+def _whole(hub: HubClient, repo: RepoRecord, name: str, progress: Progress) -> Path:
+    """Bring one file of a repo; a copy in the cache that was cut off is brought again."""
+    # Only now: a child in a fresh interpreter would pay for the import in every phase.
+    from huggingface_hub.errors import EntryNotFoundError
+
+    found = "it is not there"
+    for force in (False, True):
+        try:
+            path = download_file(hub, repo.kind, repo.id, repo.sha, name, progress, force=force)
+        except EntryNotFoundError:
+            break
+        if (size := path.stat().st_size) == repo.files[name]:
+            return path
+        found = f"{size:,} bytes came"
+    raise FtqError(
+        f"{hub.endpoint} lists {name} of {repo.kind} {repo.id} with {repo.files[name]:,} bytes, "
+        f"but {found}",
+        code="download_damaged",
+        hint="is HF_ENDPOINT a mirror that is not up to date? `ftq retry JOB` asks again",
+        file=name,
+    )
 
 
 def download_file(
@@ -69,8 +94,12 @@ def download_file(
     name: str,
     progress: Progress,
     folder: Path | None = None,
+    *,
+    force: bool = False,
 ) -> Path:
     """Bring one file into `folder`, by default the Hub cache; return where it lies.
+
+    `force` brings it again where the cache has it.
 
     Raises what HubClient.call raises, and JobCancelled or Interrupted within one chunk of a stop.
     """
@@ -86,6 +115,7 @@ def download_file(
             repo_type=kind,
             revision=revision,
             local_dir=folder,
+            force_download=force,
             token=hub.token,
             endpoint=hub.endpoint,
             library_name="ftq",

@@ -61,12 +61,9 @@ def push(ctx: PhaseContext, hub: HubClient, repo: str, files: list[StagedFile]) 
     for _ in range(RACES):
         if hub.repo_state(full) is RepoState.OTHER and not ctx.spec.publish.overwrite:
             raise target_taken(full)
-        hub.call(
-            lambda: hub.api.create_repo(full, private=ctx.spec.publish.private, exist_ok=True),
-            kind="model",
-            repo=full,
-            what=f"making {full}",
-        )
+        hub.create_repo("model", full, private=ctx.spec.publish.private)
+        if left_out := hub.ignored(full, [file.name for file in files]):
+            raise hub.refusals.ignored(full, left_out)
         revision = _attempt(ctx, hub, full, files)
         if revision is not None:
             return Pushed(full, revision)
@@ -80,7 +77,7 @@ def wait_for_repo(ctx: PhaseContext, hub: HubClient, repo: str) -> None:
     Raises JobCancelled or Interrupted while waiting, Stale when the claim is lost.
     """
     said = ""
-    while owner := ctx.owner.try_lock(f"{hub.endpoint}/{repo}"):
+    while owner := ctx.owner.try_lock(f"{hub.endpoint}/{repo}".lower()):
         if owner != said:
             ctx.emit(
                 EventType.WAITING,
