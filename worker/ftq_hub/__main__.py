@@ -30,8 +30,9 @@ def _parser() -> argparse.ArgumentParser:
         "--token",
         action="append",
         default=[],
-        metavar="TOKEN=USER[:ROLE[:ORG,ORG]]",
-        help="add a user; the role is read or write (the default)",
+        metavar="TOKEN=USER[:ROLE[:ORG[=ROLE],ORG[=ROLE]]]",
+        help="add a user; the role is read or write (the default), in an organisation also "
+        "contributor or admin",
     )
     return parser
 
@@ -40,7 +41,9 @@ def _add_token(store: HubStore, text: str) -> None:
     token, _, rest = text.partition("=")
     user, _, rest = rest.partition(":")
     role, _, orgs = rest.partition(":")
-    store.add_token(token, user, role or "write", [org for org in orgs.split(",") if org])
+    parts = [org.partition("=") for org in orgs.split(",") if org]
+    roles = {name: org_role or "write" for name, _, org_role in parts}
+    store.add_token(token, user, role or "write", roles)
 
 
 def _tls(cert: Path | None, key: Path | None) -> Tls | None:

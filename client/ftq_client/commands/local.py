@@ -84,8 +84,8 @@ def down() -> None:
     "--token",
     "tokens",
     multiple=True,
-    metavar="TOKEN=USER[:ROLE[:ORG,ORG]]",
-    help="A user of the Hub; ROLE is read or write.",
+    metavar="TOKEN=USER[:ROLE[:ORG[=ROLE],...]]",
+    help="A user of the Hub; ROLE is read or write, in an organisation also contributor or admin.",
 )
 def hub(
     port: int,

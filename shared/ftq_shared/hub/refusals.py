@@ -17,6 +17,8 @@ _HOW = (
 )
 # How create_commit begins when the Hub refuses the front matter of a README.md.
 _BAD_CARD = "Invalid metadata in README.md."
+# What hf_xet puts into its RuntimeErrors when a transfer failed.
+_XET = re.compile(r"\b(CAS Client|Task|Network) error", re.IGNORECASE)
 
 
 class Refusals:
@@ -59,7 +61,8 @@ class Refusals:
             return self.missing(kind, repo)
         if isinstance(error, ValueError) and str(error).startswith(_BAD_CARD):
             return self.bad_card(repo, str(error).removeprefix(_BAD_CARD))
-        if isinstance(error, ConnectionError | TimeoutError):
+        xet = isinstance(error, RuntimeError) and _XET.search(str(error))
+        if xet or isinstance(error, ConnectionError | TimeoutError):
             return self._transfer(error, kind, repo)
         return None
 
@@ -82,7 +85,7 @@ class Refusals:
             return Refused(f"{kind} {repo} was disabled on the Hub", code="disabled")
         return self._status(status, kind, repo, writes=_writes(error.response.request))
 
-    def _transfer(self, error: OSError, kind: Kind, repo: str) -> FtqError:
+    def _transfer(self, error: Exception, kind: Kind, repo: str) -> FtqError:
         """Translate what hf_xet raises once its own tries, over a minute or more, are used up."""
         text = words.plain(str(error))
         if status := re.search(r"\((40[134]) [A-Z]", text):  # (403 Forbidden)

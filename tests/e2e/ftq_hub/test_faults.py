@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import constants as hub_constants
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -51,14 +52,29 @@ def fetch(hub: Any, repo: str, tmp_path: Path) -> Callable[[], bytes]:
     return run
 
 
-def test_a_cut_transfer_goes_on_by_range(hub: Any, fetch: Callable[[], bytes]) -> None:
-    hub.fault(path=NAME, method="GET", cut_after_bytes=2_000_000, times=1)
+@pytest.fixture
+def no_xet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large files come by plain HTTP."""
+    monkeypatch.setattr(hub_constants, "HF_HUB_DISABLE_XET", True)
+
+
+def test_a_cut_transfer_goes_on_by_range(
+    hub: Any, fetch: Callable[[], bytes], no_xet: None
+) -> None:
+    hub.fault(path="/me/big/file/", method="GET", cut_after_bytes=2_000_000, times=1)
     assert fetch() == BIG
     assert [fault["hits"] for fault in hub.faults()] == [1]
 
 
-def test_a_429_is_waited_out(hub: Any, fetch: Callable[[], bytes]) -> None:
-    hub.fault(path=NAME, method="GET", status=429, retry_after_s=1, times=1)
+def test_hf_xet_fetches_from_here_and_gets_over_a_cut(hub: Any, fetch: Callable[[], bytes]) -> None:
+    hub.fault(path="/me/big/xorb-", method="GET", cut_after_bytes=2_000_000, times=1)
+    hub.fault(path="/me/big/file/", status=500, times=None)
+    assert fetch() == BIG
+    assert [fault["hits"] for fault in hub.faults()] == [1, 0]
+
+
+def test_a_429_is_waited_out(hub: Any, fetch: Callable[[], bytes], no_xet: None) -> None:
+    hub.fault(path="/me/big/file/", method="GET", status=429, retry_after_s=1, times=1)
     start = time.monotonic()
     assert fetch() == BIG
     assert time.monotonic() - start > 1.0  # the client adds a second of its own

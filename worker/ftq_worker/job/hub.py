@@ -4,14 +4,17 @@ Every download of a phase comes through here, because `transformers` and `datase
 take the endpoint from the environment at import, and none of them notices a stop.
 """
 
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftq_shared.errors import FtqError
 from ftq_shared.hub import HubClient, Retry
 from ftq_shared.hub.records import Kind, RepoRecord
-from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.context import Control, PhaseContext
 from ftq_worker.job.progress import Progress
 
 if TYPE_CHECKING:
@@ -101,7 +104,7 @@ def download_file(
 
     `force` brings it again where the cache has it.
 
-    Raises what HubClient.call raises, and JobCancelled or Interrupted within one chunk of a stop.
+    Raises what HubClient.call raises, and JobCancelled or Interrupted soon after a stop.
     """
     from huggingface_hub import hf_hub_download
 
@@ -109,21 +112,47 @@ def download_file(
 
     def once() -> str:
         progress.at(start)  # a new try begins the file again
-        return hf_hub_download(
-            repo,
-            name,
-            repo_type=kind,
-            revision=revision,
-            local_dir=folder,
-            force_download=force,
-            token=hub.token,
-            endpoint=hub.endpoint,
-            library_name="ftq",
-            tqdm_class=_byte_bar(progress),
-        )
+        with stoppable(progress.control):
+            return hf_hub_download(
+                repo,
+                name,
+                repo_type=kind,
+                revision=revision,
+                local_dir=folder,
+                force_download=force,
+                token=hub.token,
+                endpoint=hub.endpoint,
+                library_name="ftq",
+                tqdm_class=_byte_bar(progress),
+            )
 
     what = f"downloading {name}"
     return Path(hub.call(once, kind=kind, repo=repo, revision=revision, what=what))
+
+
+@contextmanager
+def stoppable(control: Control) -> Iterator[None]:
+    """Break a transfer of hf_xet off when the phase must stop: by itself it tries for minutes.
+
+    Raises what Control.check raises then.
+    """
+    from huggingface_hub.utils._xet import abort_xet_session
+
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_NOTICE_EVERY_S):
+            if control.stop_requested() and not over.is_set():
+                abort_xet_session()  # type: ignore[no-untyped-call]
+
+    threading.Thread(target=watch, name="stop a transfer", daemon=True).start()
+    try:
+        yield
+    except RuntimeError:  # as hf_xet calls a transfer that was broken off
+        control.check()
+        raise
+    finally:
+        over.set()
 
 
 def _byte_bar(progress: Progress) -> "type[tqdm]":

@@ -24,7 +24,7 @@ class Progress:
         total: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._emit, self._control = emit, control
+        self._emit, self.control = emit, control
         self._task, self._unit, self._total = task, unit, total
         self._clock = clock
         self._sent_at = -PERIOD_S
@@ -33,7 +33,7 @@ class Progress:
 
     def advance(self, units: int = 1) -> None:
         """Count `units` more; raises what Control.check raises when the phase must stop."""
-        self._control.check()
+        self.control.check()
         self.done += units
         if self._clock() - self._sent_at >= PERIOD_S:
             self._send()

@@ -17,6 +17,7 @@ from ftq_shared.errors import FtqError, HubUnreachable, target_taken
 from ftq_shared.events import EventType
 from ftq_shared.hub import HubClient, RepoState
 from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.hub import stoppable
 from ftq_worker.publishing.staging import StagedFile
 from ftq_worker.publishing.verify import Verification
 
@@ -160,7 +161,8 @@ def _upload(
 
     def once() -> CommitOperationAdd:
         (addition,) = _additions([files[number]])
-        hub.api.preupload_lfs_files(repo, [addition])
+        with stoppable(ctx.control):
+            hub.api.preupload_lfs_files(repo, [addition])
         return addition
 
     ctx.control.check()
