@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ftq_shared.errors import Refused
+from ftq_shared.hub import words
 from ftq_shared.hub.lookups import NOT_SERVED, HubLookups
 from ftq_shared.hub.records import Kind, RepoState
 
@@ -89,7 +90,8 @@ class HubClient(HubLookups):
                 self._post("/api/validate-yaml", {"content": card, "repoType": "model"})
             except BadRequestError as error:
                 faults = error.response.json().get("errors", ())
-                return [str(fault.get("message")) for fault in faults]
+                said = [str(fault.get("message")) for fault in faults]
+                return said or [words.said(error) or "it gives no reason"]
             except HfHubHTTPError as error:
                 if error.response.status_code in NOT_SERVED:
                     return None
@@ -122,7 +124,7 @@ class HubClient(HubLookups):
     def repo_state(self, repo: str) -> RepoState:
         """Return what is in a model repo; raises Refused when it cannot be looked at."""
         try:
-            files = self.call(lambda: self.api.list_repo_files(repo), kind="model", repo=repo)
+            files = self.tree("model", repo)
         except Refused as error:
             if error.code == "no_such_model":
                 return RepoState.ABSENT

@@ -123,28 +123,45 @@ class HubLookups:
             )
         except Refused as error:
             if error.code == f"no_such_{kind}":
-                raise self.refusals.missing(kind, repo, self.nearest(kind, repo)) from error
-            if error.code == "no_such_revision":
-                known = self._revisions(kind, repo)
-                raise self.refusals.no_revision(kind, repo, revision, known) from error
-            raise
+                better = self.refusals.missing(kind, repo, self.nearest(kind, repo))
+            elif error.code == "no_such_revision":
+                better = self.refusals.no_revision(
+                    kind, repo, revision, self._revisions(kind, repo)
+                )
+            else:
+                raise
+            # The message stays: it has the Hub's words.
+            raise Refused(
+                error.message, code=better.code, hint=better.hint, **better.where
+            ) from error
         found = record(kind, info)
         if any(file.size is None for file in info.siblings or ()):
-            found = replace(found, files=self._sizes(kind, found))
+            found = replace(found, files=self.tree(kind, found.id, found.sha))
         return found
 
-    def _sizes(self, kind: Kind, repo: RepoRecord) -> dict[str, int]:
-        """Return all files with their sizes from the tree, for a Hub whose info leaves them out."""
-        entries = self.call(
-            lambda: [
-                *self.api.list_repo_tree(repo.id, recursive=True, revision=repo.sha, repo_type=kind)
-            ],
-            kind=kind,
-            repo=repo.id,
-            revision=repo.sha,
-            what=f"listing the files of {repo.id}",
-        )
-        return {entry.path: entry.size for entry in entries if hasattr(entry, "size")}
+    def tree(self, kind: Kind, repo: str, revision: str | None = None) -> dict[str, int]:
+        """Return every file with its size in bytes.
+
+        Raises as `call` does, and Refused (`no_file_list`) for a mirror that lists no files.
+        """
+        from huggingface_hub.errors import EntryNotFoundError
+        from huggingface_hub.hf_api import RepoFile
+
+        def ask() -> dict[str, int]:
+            entries = self.api.list_repo_tree(
+                repo, recursive=True, revision=revision, repo_type=kind
+            )
+            return {entry.path: entry.size for entry in entries if isinstance(entry, RepoFile)}
+
+        what = f"listing the files of {repo}"
+        try:
+            return self.call(ask, kind=kind, repo=repo, revision=revision, what=what)
+        except EntryNotFoundError as error:
+            raise Refused(
+                f"the Hub at {self.endpoint} does not list the files of {kind} {repo}",
+                code="no_file_list",
+                hint="set HF_ENDPOINT to a Hub that does; a mirror may hand out files only",
+            ) from error
 
     def check_access(self, kind: Kind, repo: str) -> None:
         """Raise Refused (`gated`, `access`, `no_such_...`) when the files may not be read."""
