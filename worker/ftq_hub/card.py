@@ -11,7 +11,7 @@ from ftq_hub.licenses import LICENSES
 
 _EMPTY = "empty or missing yaml metadata in repo card"
 _MAX_BYTES = 64 << 10
-_REPO_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?", re.ASCII)
+_REPO_ID = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?", re.ASCII)
 _PATHS_OF_RESULTS = ("task.type", "dataset.name", "dataset.type")
 
 
