@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
+from huggingface_hub import close_session
 
 from ftq_client.client import Client
 from ftq_client.local.valkey import EmbeddedBroker
-from ftq_hub import HubApp, HubStore, running
+from ftq_hub import HubApp, HubStore, Tls, running
 from ftq_shared.secrets import FleetKey
 from ftq_shared.settings import load_settings
 from ftq_worker.demo import assets
@@ -149,8 +151,29 @@ def wait_for(
     pytest.fail(f"did not happen within {timeout_s} s; seen: {what()}")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
+    """A server's certificate, whose CA this process and all that it starts trust.
+
+    Every Hub here speaks https, as the real one does: huggingface_hub reads some answers another
+    way over http.
+    """
+    folder = tmp_path_factory.mktemp("tls")
+    ca = trustme.CA()
+    made = ca.issue_cert("127.0.0.1", "localhost")
+    ca.cert_pem.write_to_path(folder / "ca.pem")
+    made.private_key_pem.write_to_path(folder / "key.pem")
+    for blob in made.cert_chain_pems:
+        blob.write_to_path(folder / "cert.pem", append=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(folder / "ca.pem"))
+        close_session()  # a client that was made before knows another CA
+        yield Tls(folder / "cert.pem", folder / "key.pem")
+        close_session()
+
+
 @pytest.fixture(scope="session")
-def local_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+def local_hub(tmp_path_factory: pytest.TempPathFactory, tls: Tls) -> Iterator[Hub]:
     """A Hub with the demo's model and dataset, a writer and a reader."""
     folder = tmp_path_factory.mktemp("hub")
     store = HubStore(folder)
@@ -158,7 +181,7 @@ def local_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     store.add_token(READER, "guest", role="read")
     assets.put_on_hub(folder)
     app = HubApp(store)
-    with running(app) as url:
+    with running(app, tls=tls) as url:
         yield Hub(url, store, app)
 
 

@@ -139,6 +139,7 @@ def tiny_job(
             vocab_size=len(VOCAB),
             max_positions=64,
             license="apache-2.0",
+            licenses=["apache-2.0"],
         ),
         dataset=DatasetFacts(
             place=Place.HUB, name="org/rows", revision="d" * 40, splits={"train": 68}, columns=["a"]

@@ -14,7 +14,7 @@ from ftq_hub.app import HubApp
 from ftq_hub.errors import HubError
 from ftq_hub.faults import Fault, FaultBoard
 from ftq_hub.records import RepoType
-from ftq_hub.serve import running
+from ftq_hub.serve import Tls, running
 from ftq_hub.store import HubStore
 
-__all__ = ["Fault", "FaultBoard", "HubApp", "HubError", "HubStore", "RepoType", "running"]
+__all__ = ["Fault", "FaultBoard", "HubApp", "HubError", "HubStore", "RepoType", "Tls", "running"]

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from ftq_hub.app import HubApp
-from ftq_hub.errors import HubError
-from ftq_hub.serve import run
+from ftq_hub.errors import BadRequest, HubError
+from ftq_hub.serve import Tls, run
 from ftq_hub.store import HubStore
 
 EXIT_OK = 0  # stopped by SIGTERM or Ctrl-C
@@ -22,11 +22,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument(
+        "--content-port", type=int, default=0, help="for large files; 0 takes a free one"
+    )
+    parser.add_argument("--tls-cert", type=Path, help="PEM file: serve https with it")
+    parser.add_argument("--tls-key", type=Path, help="PEM file of the certificate's key")
+    parser.add_argument(
         "--token",
         action="append",
         default=[],
-        metavar="TOKEN=USER[:ROLE[:ORG,ORG]]",
-        help="add a user; the role is read or write (the default)",
+        metavar="TOKEN=USER[:ROLE[:ORG[=ROLE],ORG[=ROLE]]]",
+        help="add a user; the role is read or write (the default), in an organisation also "
+        "contributor or admin",
     )
     return parser
 
@@ -35,7 +41,16 @@ def _add_token(store: HubStore, text: str) -> None:
     token, _, rest = text.partition("=")
     user, _, rest = rest.partition(":")
     role, _, orgs = rest.partition(":")
-    store.add_token(token, user, role or "write", [org for org in orgs.split(",") if org])
+    parts = [org.partition("=") for org in orgs.split(",") if org]
+    roles = {name: org_role or "write" for name, _, org_role in parts}
+    store.add_token(token, user, role or "write", roles)
+
+
+def _tls(cert: Path | None, key: Path | None) -> Tls | None:
+    """Return what to serve https with, None for http; raises BadRequest when one is missing."""
+    if (cert is None) != (key is None):
+        raise BadRequest("--tls-cert and --tls-key go together")
+    return Tls(cert, key) if cert and key else None
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,7 +60,8 @@ def main(argv: list[str] | None = None) -> int:
         store = HubStore(args.dir)
         for text in args.token:
             _add_token(store, text)
-        run(HubApp(store), args.host, args.port)
+        app, tls = HubApp(store), _tls(args.tls_cert, args.tls_key)
+        run(app, args.host, args.port, content_port=args.content_port, tls=tls)
     except (HubError, OSError) as error:
         sys.stderr.write(f"ftq hub: {error}\n")
         return EXIT_USAGE

@@ -4,21 +4,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qs, urlencode
 
+import anyio.to_thread
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from ftq_hub.errors import EntryNotFound, Unauthorized
 from ftq_hub.info import RepoInfo, path_rows, tree_paths
 from ftq_hub.repo_files import MAIN
-from ftq_hub.routing import Call, Routes, may_see
+from ftq_hub.routing import NOBODY, Call, Routes, may_see
 
 routes = Routes()
-_PAGE = 1000  # rows of one answer; the client follows the Link header
+_PAGE, _LONGEST_PAGE = 30, 1000  # rows of one answer; the client follows the Link header
 
 
 @routes.on("GET", "/api/{kind:models|datasets}")
 async def search(call: Call) -> ASGIApp:
     """Find repos by words of their id, author, tags and gate; most downloaded first."""
+    return await anyio.to_thread.run_sync(_search, call)  # it reads the cards of all repos
+
+
+def _search(call: Call) -> Response:
     infos = [info for info in _visible(call) if _matches(info, call)]
     sort = call.request.query_params.get("sort")
     infos.sort(key=lambda info: info.repo.id)
@@ -26,7 +31,7 @@ async def search(call: Call) -> ASGIApp:
     expand = call.listed("expand")
     full = call.flag("full") or call.flag("cardData")
     rows = (info.expanded(expand) if expand else info.listed(full=full) for info in infos)
-    return _paged(call, list(rows), min(_PAGE, max(1, call.number("limit", _PAGE))))
+    return _paged(call, list(rows))
 
 
 def _rank(info: RepoInfo, sort: str | None) -> tuple[int, str]:
@@ -58,7 +63,8 @@ def _matches(info: RepoInfo, call: Call) -> bool:
     )
 
 
-def _paged(call: Call, rows: Sequence[Mapping[str, object]], limit: int = _PAGE) -> Response:
+def _paged(call: Call, rows: Sequence[Mapping[str, object]]) -> Response:
+    limit = min(_LONGEST_PAGE, max(1, call.number("limit", _PAGE)))
     start = call.number("cursor", 0)
     headers = {}
     if start + limit < len(rows):
@@ -76,7 +82,11 @@ async def info(call: Call) -> ASGIApp:
     repo, files = call.open()
     described = RepoInfo(repo, files, files.commit(call.revision))
     expand = call.listed("expand")
-    data = described.expanded(expand) if expand else described.full(blobs=call.flag("blobs"))
+    if expand:
+        data = await anyio.to_thread.run_sync(described.expanded, expand)
+    else:
+        blobs = call.flag("blobs")
+        data = await anyio.to_thread.run_sync(lambda: described.full(blobs=blobs))
     return JSONResponse(data, headers={"X-Repo-Commit": described.commit.sha})
 
 
@@ -118,7 +128,7 @@ async def paths_info(call: Call) -> ASGIApp:
 async def _asked_paths(call: Call) -> _AskedPaths:
     if "json" in call.request.headers.get("content-type", ""):
         return await call.json(_AskedPaths)
-    form = parse_qs((await call.body()).decode())
+    form = parse_qs((await call.body()).decode("utf-8", "replace"))
     return _AskedPaths(form.get("paths", []), form.get("expand", [""])[0].lower() == "true")
 
 
@@ -175,10 +185,10 @@ async def auth_check_write(call: Call) -> ASGIApp:
 async def whoami(call: Call) -> ASGIApp:
     """Describe the token's user; raises Unauthorized without a token."""
     if call.user is None:
-        raise Unauthorized("Invalid username or password.")
+        raise Unauthorized(NOBODY)
     user = call.user
     token = {"displayName": "local", "role": user.role.value, "createdAt": "2024-01-01T00:00:00Z"}
-    orgs = [_account("org", org) | {"roleInOrg": "write"} for org in user.orgs]
+    orgs = [_account("org", org) | {"roleInOrg": role.value} for org, role in user.orgs.items()]
     flags = {"isPro": False, "canPay": False}
     auth = {"type": "access_token", "accessToken": token}
     return JSONResponse(_account("user", user.name) | flags | {"orgs": orgs, "auth": auth})

@@ -10,13 +10,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from ftq_hub import card, commit_body
-from ftq_hub.errors import BadRequest, Conflict, Unauthorized
-from ftq_hub.files import is_lfs, temp_beside
+from ftq_hub.errors import BadRequest, Conflict, TooLarge, Unauthorized
+from ftq_hub.files import check_path, temp_beside
+from ftq_hub.gitrules import ATTRIBUTES, IGNORE, is_ignored, is_lfs
 from ftq_hub.records import Commit, RepoType
 from ftq_hub.repo_files import RepoFiles
-from ftq_hub.routing import Call, Routes
+from ftq_hub.routing import NOBODY, Call, Routes
 
 routes = Routes()
+MAX_COMMIT_BYTES = 1 << 30  # large files do not come in the commit; small ones are up to 10 MiB
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,9 @@ class _NamedRepo:
 
     def repo_id(self, call: Call) -> str:
         if call.user is None:
-            raise Unauthorized("Invalid username or password.")
-        owner = self.organization or call.user.name
-        return self.name if "/" in self.name else f"{owner}/{self.name}"
+            raise Unauthorized(NOBODY)
+        owner, _, name = self.name.rpartition("/")
+        return f"{call.user.spelled(owner or self.organization or call.user.name)}/{name}"
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class _Preupload:
     """The body of the question how files are to be uploaded."""
 
     files: tuple[_File, ...] = ()
+    gitIgnore: str | None = None  # noqa: N815  of this push; None: the repo's own counts
 
 
 class _UploadMode(TypedDict):
@@ -74,11 +77,13 @@ async def create_repo(call: Call) -> ASGIApp:
     """Create a repo; an existing one is answered 409 with its URL, which `exist_ok` reads."""
     body = await call.json(_NamedRepo)
     kind, repo_id = body.type, body.repo_id(call)
-    call.check_write(repo_id.split("/")[0])
+    call.check_create(repo_id.split("/")[0])
     private = body.visibility == "private" or bool(body.private)
     url = call.href(f"{kind.url_prefix}{repo_id}")
     try:
-        call.store.create_repo(kind, repo_id, private=private)
+        call.store.create_repo(
+            kind, repo_id, private=private, creator=call.user.name if call.user else ""
+        )
     except Conflict as error:
         return JSONResponse({"error": error.message, "url": url}, 409)
     return JSONResponse({"url": url, "name": repo_id, "id": repo_id})
@@ -94,6 +99,27 @@ async def delete_repo(call: Call) -> ASGIApp:
     call.open_write()
     call.store.delete_repo(kind, repo_id)
     return Response(status_code=200)
+
+
+@dataclass(frozen=True)
+class _Move:
+    """The body of a call that renames a repo."""
+
+    fromRepo: str  # noqa: N815  the Hub's names
+    toRepo: str  # noqa: N815
+    type: RepoType = RepoType.MODEL
+
+
+@routes.on("POST", "/api/repos/move")
+async def move_repo(call: Call) -> ASGIApp:
+    """Rename a repo, also into another namespace where the user may make one."""
+    body = await call.json(_Move)
+    namespace, _, name = body.fromRepo.partition("/")
+    call.params = {"kind": body.type.plural, "ns": namespace, "name": name}
+    repo, _ = call.open_write()
+    call.check_create(body.toRepo.split("/")[0])
+    call.store.move_repo(body.type, repo.id, body.toRepo)
+    return JSONResponse({})
 
 
 @routes.on("PUT", "{api}/settings")
@@ -117,7 +143,8 @@ async def grant(call: Call) -> ASGIApp:
 @routes.on("POST", "/api/validate-yaml")
 async def validate_yaml(call: Call) -> ASGIApp:
     """Check a README's metadata before it is pushed."""
-    result = card.check_card(await call.text("content"))
+    text = await call.text("content")
+    result = await anyio.to_thread.run_sync(card.check_card, text)
     return JSONResponse(result.to_json(), 400 if result.errors else 200)
 
 
@@ -126,19 +153,22 @@ async def preupload(call: Call) -> ASGIApp:
     """Say how each file is to come: inside the commit, or as a large file before it."""
     _, files = call.open_write()
     commit = files.commit(call.revision)
-    asked = (await call.json(_Preupload)).files
-    return JSONResponse({"files": [_upload_mode(commit, file) for file in asked]})
+    asked = await call.json(_Preupload)
+    ignore = files.text(commit, IGNORE) if asked.gitIgnore is None else asked.gitIgnore
+    attributes = files.text(commit, ATTRIBUTES)
+    modes = [_upload_mode(commit, file, attributes, ignore) for file in asked.files]
+    return JSONResponse({"files": modes})
 
 
-def _upload_mode(commit: Commit, file: _File) -> _UploadMode:
+def _upload_mode(commit: Commit, file: _File, attributes: str, ignore: str) -> _UploadMode:
+    check_path(file.path)
     known = commit.files.get(file.path)
-    lfs = (
-        is_lfs(file.path, file.size) and file.size > 0
-    )  # the client sends empty files inside the commit
+    lfs = is_lfs(attributes, file.path, file.size)
     # The client compares this id with its file's, to leave out what did not change.
     oid = (known.sha256 if lfs else known.oid) if known and known.lfs == lfs else None
     mode = "lfs" if lfs else "regular"
-    return {"path": file.path, "uploadMode": mode, "shouldIgnore": False, "oid": oid}
+    ignored = is_ignored(ignore, file.path)
+    return {"path": file.path, "uploadMode": mode, "shouldIgnore": ignored, "oid": oid}
 
 
 @routes.on("POST", "{api}/commit/{rev}")
@@ -147,23 +177,29 @@ async def commit(call: Call) -> ASGIApp:
     repo, files = call.open_write()
     if call.flag("create_pr"):
         raise BadRequest("this hub has no pull requests")
-    user = call.check_write(repo.namespace)
+    author = call.user.name if call.user else ""
     with temp_beside(files.folder / "x") as spool:
         await _spool(call, spool)
-        work = functools.partial(_commit, files, call.revision, spool, user.name)
+        work = functools.partial(_commit, files, call.revision, spool, author)
         made = await anyio.to_thread.run_sync(work)
     url = call.href(f"{repo.type.url_prefix}{repo.id}/commit/{made.sha}")
     return JSONResponse({"success": True, "commitOid": made.sha, "commitUrl": url})
 
 
 async def _spool(call: Call, spool: Path) -> None:
+    size = 0
     async with await anyio.open_file(spool, "wb") as handle:
         async for chunk in call.request.stream():
+            size += len(chunk)
+            if size > MAX_COMMIT_BYTES:
+                raise TooLarge(f"the commit is larger than {MAX_COMMIT_BYTES >> 20} MiB")
             await handle.write(chunk)
 
 
 def _commit(files: RepoFiles, branch: str, spool: Path, author: str) -> Commit:
     body = commit_body.parse(spool, files.blobs)
+    if body.readme and (errors := card.check_card(body.readme).errors):
+        raise BadRequest("; ".join(errors))
     return files.add_commit(
         branch.removeprefix("refs/heads/"),
         body.apply,

@@ -15,9 +15,11 @@ from typing import IO, Annotated
 from pydantic import Field
 
 from ftq_hub.blobs import Blobs, BlobWriter
-from ftq_hub.errors import BadRequest, EntryNotFound
+from ftq_hub.errors import BadRequest, EntryNotFound, Unprocessable
 from ftq_hub.files import CHUNK_BYTES, check_path, check_sha256, file_entry
+from ftq_hub.gitrules import LFS_MIN_BYTES
 from ftq_hub.records import FileEntry, from_json
+from ftq_hub.repo_files import dir_paths
 
 _CONTENT = b'"content": "'
 Tree = dict[str, FileEntry]
@@ -57,11 +59,18 @@ class CommitBody:
 
     header: Header
     edits: list[Edit] = field(default_factory=list)
+    readme: str = ""  # the text of a README.md that it brings
 
     def apply(self, tree: Tree) -> None:
-        """Make all edits; raises EntryNotFound when something to delete is not there."""
+        """Make all edits.
+
+        Raises EntryNotFound when something to delete is not there, Unprocessable when a file would
+        lie where a folder is.
+        """
         for edit in self.edits:
             edit(tree)
+        if both := dir_paths(tree) & tree.keys():
+            raise Unprocessable(f"{min(both)} would be a file and a folder")
 
 
 def parse(spool: Path, blobs: Blobs) -> CommitBody:
@@ -69,10 +78,15 @@ def parse(spool: Path, blobs: Blobs) -> CommitBody:
     body = CommitBody(Header(""))
     with spool.open("rb") as handle:
         for line, sha256 in _lines(handle, blobs):
-            if isinstance(line.value, Header):
+            if isinstance(line.value, Header) and line.key == "header":
                 body = replace(body, header=line.value)
+            elif isinstance(line.value, Header) or line.key == "header":
+                raise BadRequest(f"a line of the commit is malformed: {line.key}")
             else:
                 body.edits.append(_edit(line.key, line.value, sha256, blobs))
+                if line.value.path == "README.md" and sha256 is not None:
+                    text = blobs.path(sha256).read_text("utf-8", errors="replace")
+                    body = replace(body, readme=text)
     if not body.header.summary.strip():
         raise BadRequest("the commit has no summary")
     return body
@@ -91,7 +105,9 @@ def _edit(key: str, value: _Change, sha256: str | None, blobs: Blobs) -> Edit:
             raise BadRequest(f"{path}: no LFS object {sha256} was uploaded to this repo")
     if sha256 is None:
         raise BadRequest(f"unknown kind of line in the commit: {key!r}")
-    entry = file_entry(path, blobs.path(sha256), sha256)
+    entry = file_entry(blobs.path(sha256), sha256, lfs=key == "lfsFile")
+    if not entry.lfs and entry.size > LFS_MIN_BYTES:
+        raise BadRequest(f"{path} is larger than 10 MiB: it must be uploaded as a large file")
     return lambda tree: tree.__setitem__(path, entry)
 
 

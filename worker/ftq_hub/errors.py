@@ -1,7 +1,7 @@
 """The errors of the local Hub: each is one answer of the HTTP protocol.
 
     HubError                what a handler or the store raises; becomes a JSON answer
-    ├── RepoNotFound        404  missing, or private and you are a stranger
+    ├── RepoNotFound        404  missing, or private and you are a stranger (without a token: 401)
     ├── RevisionNotFound    404  no such branch, tag or commit
     ├── EntryNotFound       404  no such file or folder at that revision
     ├── GatedRepo           403  (401 without a token) access was not granted
@@ -9,11 +9,16 @@
     ├── Unauthorized        401  no token, or an unknown one
     ├── Forbidden           403  a known user without the right to do this
     ├── Conflict            409  it exists already
-    └── StaleParent         412  the branch moved since `parent_commit`
+    ├── StaleParent         412  the branch moved since `parent_commit`
+    ├── TooLarge            413  a body beyond what is taken
+    ├── RangeNotSatisfiable 416  no such bytes in the content
+    ├── Unprocessable       422  a path that no repo may hold
+    └── Moved               307  the repo has another name now
 
 `error_code` is the X-Error-Code header, which is what the client tells its exceptions by.
 """
 
+import re
 from typing import ClassVar
 
 
@@ -84,7 +89,41 @@ class Conflict(HubError):
     status = 409
 
 
+class TooLarge(HubError):
+    """Raised for a body, or a part of it, that is larger than this hub takes."""
+
+    status = 413
+
+
+class RangeNotSatisfiable(HubError):
+    """Raised for a Range header that asks for bytes that are not there."""
+
+    status = 416
+
+
+class Unprocessable(HubError):
+    """Raised for a path that no repo may hold, alone or beside what is there."""
+
+    status = 422
+
+
+class Moved(HubError):
+    """Raised for a repo that was renamed; the address is relative, as on the Hub."""
+
+    status = 307
+
+    def __init__(self, location: str) -> None:
+        super().__init__(
+            f"Temporary Redirect. Redirecting to {location}", headers={"Location": location}
+        )
+
+
 class StaleParent(HubError):
     """Raised when a commit names a parent that is no longer the head of its branch."""
 
     status = 412
+
+
+def header_text(text: str) -> str:
+    """Return text as a header can hold it: one line of printable ASCII."""
+    return re.sub(r"[^ -~]+", " ", text.encode("ascii", "backslashreplace").decode()).strip()

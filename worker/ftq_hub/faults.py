@@ -13,12 +13,10 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from pydantic import ConfigDict
-from starlette.responses import JSONResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ftq_hub.errors import BadRequest
-
-_STATUSES = (401, 403, 404, 429, 500, 503)
+from ftq_hub.errors import BadRequest, header_text
 
 
 @dataclass(frozen=True)
@@ -30,9 +28,11 @@ class Fault:
     path: str = ""  # regular expression, searched in the path with its query; "" is everywhere
     method: str = ""  # GET, HEAD, PUT ...; "" is any
     times: int | None = 1  # how many requests it hits; None: all until it is cleared
-    status: int | None = None  # answer this instead of the truth
-    retry_after_s: int | None = None  # the Retry-After header of that answer
+    status: int | None = None  # answer this, from 400 on, instead of the truth
+    message: str = ""  # the Hub's words for it, in header and body; "" is a gateway's bare page
     error_code: str = ""  # the X-Error-Code header of that answer
+    retry_after_s: int | None = None  # the Retry-After header of that answer
+    headers: dict[str, str] = field(default_factory=dict)  # further ones, such as RateLimit
     stall_s: float = 0.0  # wait before anything is answered
     cut_after_bytes: int | None = None  # close the connection after so many bytes of the body
     hits: int = field(default=0, compare=False)  # how often it has struck
@@ -43,8 +43,8 @@ class Fault:
             re.compile(self.path)
         except re.error as error:
             raise BadRequest(f"path {self.path!r} is no regular expression: {error}") from error
-        if self.status is not None and self.status not in _STATUSES:
-            raise BadRequest(f"status is one of {_STATUSES}, not {self.status}")
+        if self.status is not None and not 400 <= self.status < 600:
+            raise BadRequest(f"status is one from 400 to 599, not {self.status}")
         if self.status is None and not self.stall_s and self.cut_after_bytes is None:
             raise BadRequest("a fault needs status, stall_s or cut_after_bytes")
         return self
@@ -108,14 +108,17 @@ async def answer_with(
         return
 
 
-def _refusal(fault: Fault) -> JSONResponse:
-    headers = {}
+def _refusal(fault: Fault) -> Response:
+    headers = dict(fault.headers)
+    status = fault.status or 500
     if fault.retry_after_s is not None:
         headers["Retry-After"] = str(fault.retry_after_s)
     if fault.error_code:
         headers["X-Error-Code"] = fault.error_code
-    text = f"fault: {fault.status} was asked for"
-    return JSONResponse({"error": text}, fault.status or 500, headers)
+    if not fault.message:
+        return HTMLResponse(f"<!doctype html><title>{status}</title>", status, headers)
+    headers["X-Error-Message"] = header_text(fault.message)
+    return JSONResponse({"error": fault.message}, status, headers)
 
 
 def _cutting(send: Send, limit: int) -> Send:

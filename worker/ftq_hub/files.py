@@ -11,20 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from ftq_hub.errors import BadRequest
+from ftq_hub.errors import BadRequest, Unprocessable
 from ftq_hub.records import FileEntry, from_json
 
 T = TypeVar("T")
 
 CHUNK_BYTES = 1 << 20  # large files pass through in pieces of this size, both ways
-LFS_MIN_BYTES = 10 << 20  # the Hub takes plain files up to 10 MiB
-_LFS_WORDS = """
-7z arrow bin bz2 ckpt gguf gz h5 joblib model msgpack npy npz onnx parquet
-pb pickle pkl pt pth rar safetensors tar tgz wasm xz zip zst
-"""
-LFS_SUFFIXES = frozenset(f".{word}" for word in _LFS_WORDS.split())
 _REPO_ID = re.compile(r"[A-Za-z0-9](?:[\w.-]*[\w])?/[A-Za-z0-9_](?:[\w.-]*[\w])?", re.ASCII)
 _REF_NAME = re.compile(r"[\w][\w./-]{0,199}", re.ASCII)
+_LIKE_SHA = re.compile(r"[0-9a-f]{7,40}")
+_MAX_PATH_BYTES, _MAX_NAME_BYTES = 1024, 255  # a client's file system must hold it too
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -36,17 +32,21 @@ def check_repo_id(repo_id: str) -> str:
 
 
 def check_path(path: str) -> str:
-    """Return a path inside a repo, or raise BadRequest; clients make file names of it."""
+    """Return a path inside a repo, or raise Unprocessable; clients make file names of it."""
     parts = path.split("/")
-    if not path or any(part in ("", ".", "..") for part in parts) or "\0" in path:
-        raise BadRequest(f"{path!r} is not a path inside a repo")
+    odd = not path.isprintable() or any(part in ("", ".", "..", ".git") for part in parts)
+    if odd or "\\" in path:
+        raise Unprocessable(f"{path[:200]!r} is not a path inside a repo")
+    longest = max(len(part.encode()) for part in parts)
+    if len(path.encode()) > _MAX_PATH_BYTES or longest > _MAX_NAME_BYTES:
+        raise Unprocessable(f"the path {path[:200]!r}... is too long")
     return path
 
 
 def check_ref(name: str) -> str:
-    """Return a branch or tag name, or raise BadRequest."""
-    if ".." in name or not _REF_NAME.fullmatch(name):
-        raise BadRequest(f"{name!r} is not a branch or tag name")
+    """Return a branch or tag name, or raise BadRequest; one like a commit's id would hide that."""
+    if ".." in name or not _REF_NAME.fullmatch(name) or _LIKE_SHA.fullmatch(name):
+        raise BadRequest(f"{name[:200]!r} is not a branch or tag name")
     return name
 
 
@@ -55,11 +55,6 @@ def check_sha256(oid: str) -> str:
     if not _SHA256.fullmatch(oid):
         raise BadRequest(f"{oid!r} is not a sha256")
     return oid
-
-
-def is_lfs(path: str, size: int) -> bool:
-    """Whether the Hub would keep this file in large file storage."""
-    return Path(path).suffix.lower() in LFS_SUFFIXES or size > LFS_MIN_BYTES
 
 
 def write_json(path: Path, data: object, *, mode: int = 0o644) -> None:
@@ -115,10 +110,10 @@ def pointer_text(sha256: str, size: int) -> str:
     return f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n"
 
 
-def file_entry(path: str, blob: Path, sha256: str) -> FileEntry:
-    """Describe a stored blob as the file `path` of a commit."""
+def file_entry(blob: Path, sha256: str, *, lfs: bool) -> FileEntry:
+    """Describe a stored blob as a file of a commit."""
     size = blob.stat().st_size
-    if not is_lfs(path, size):
+    if not lfs:
         return FileEntry(sha256, size, git_blob_oid(blob), lfs=False)
     pointer = pointer_text(sha256, size).encode()
     digest = _git_sha1(len(pointer))

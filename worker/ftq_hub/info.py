@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import NotRequired, TypedDict
 
 from ftq_hub import card, safetensors
 from ftq_hub.files import pointer_text
 from ftq_hub.records import Commit, FileEntry, Repo, RepoType
 from ftq_hub.repo_files import RepoFiles, dir_paths
-
-_CARD_BYTES = 1 << 20  # a longer README is text pasted by mistake; it is not parsed
 
 
 class _Sibling(TypedDict):
@@ -29,6 +28,7 @@ class PathRow(TypedDict):
     size: int
     path: str
     lfs: NotRequired[dict[str, str | int]]  # as `_lfs` makes it
+    xetHash: NotRequired[str]  # for a large file
     lastCommit: NotRequired[dict[str, str]]  # with `expand`: the commit that last changed the path
     securityFileStatus: NotRequired[dict[str, str | None]]  # with `expand`, for a large file
 
@@ -46,15 +46,11 @@ class RepoInfo:
     def card(self) -> dict[str, object]:
         """Return the README's front matter; empty without one."""
         if self._card is None:
-            self._card = card.card_data(self.text("README.md"))
+            self._card = _card(self.text("README.md"))
         return self._card
 
     def text(self, path: str) -> str:
-        """Return a small text file of the commit; empty when it is missing or large."""
-        entry = self.commit.files.get(path)
-        if entry is None or entry.size > _CARD_BYTES:
-            return ""
-        return self.files.blobs.path(entry.sha256).read_text("utf-8", errors="replace")
+        return self.files.text(self.commit, path)
 
     def full(self, *, blobs: bool = False) -> dict[str, object]:
         """Return everything that info endpoints answer without `expand`."""
@@ -104,6 +100,12 @@ class RepoInfo:
         return {name: value for name, value in values.items() if value is not None}
 
 
+@lru_cache(maxsize=1024)
+def _card(readme: str) -> dict[str, object]:
+    """Every search looks at every card: each is parsed once. Callers must not change it."""
+    return card.card_data(readme)
+
+
 _PROPERTIES: dict[str, Callable[[RepoInfo], object]] = {
     "author": lambda info: info.repo.namespace,
     "cardData": lambda info: info.card() or None,
@@ -149,6 +151,7 @@ def _file_row(path: str, entry: FileEntry) -> PathRow:
     row: PathRow = {"type": "file", "oid": entry.oid, "size": entry.size, "path": path}
     if entry.lfs:
         row["lfs"] = _lfs(entry, "oid")
+        row["xetHash"] = entry.xet_hash
     return row
 
 

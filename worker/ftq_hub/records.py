@@ -3,12 +3,13 @@
 Their files hold their fields as JSON: written by `asdict`, read and checked by `from_json`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 T = TypeVar("T")
 _ADAPTERS: dict[object, TypeAdapter[Any]] = {}  # by class; making one takes a millisecond
@@ -51,19 +52,46 @@ class Role(StrEnum):
     WRITE = "write"  # also change the repos of its user and their organisations
 
 
+class OrgRole(StrEnum):
+    """What a user may do in an organisation."""
+
+    READ = "read"  # read its private repos
+    CONTRIBUTOR = "contributor"  # also make repos, and change those
+    WRITE = "write"  # also change all its repos
+    ADMIN = "admin"  # here the same
+
+
+def _roles(orgs: object) -> object:
+    """Take a plain list of organisations as well: the user may write in each."""
+    return dict.fromkeys(orgs, OrgRole.WRITE) if isinstance(orgs, list | tuple) else orgs
+
+
 @dataclass(frozen=True)
 class User:
     """Who a token belongs to: an entry of users.json."""
 
     name: Annotated[str, Field(alias="user")]  # also the namespace of the user's own repos
     role: Role = Role.READ  # what this token may do
-    orgs: tuple[str, ...] = ()  # other namespaces the user may read and write
+    orgs: Annotated[Mapping[str, OrgRole], BeforeValidator(_roles)] = field(default_factory=dict)
+    expires: float | None = None  # when the token ends to be good, in seconds since 1970
 
-    def owns(self, namespace: str) -> bool:
-        return namespace == self.name or namespace in self.orgs
+    def spelled(self, namespace: str) -> str:
+        """Return a namespace of the user's as it is spelled; others as they are. Case is free."""
+        own = {name.lower(): name for name in (*self.orgs, self.name)}
+        return own.get(namespace.lower(), namespace)
+
+    def role_in(self, namespace: str) -> OrgRole | None:
+        """Return what the user may do there, None for a stranger."""
+        namespace = self.spelled(namespace)
+        return OrgRole.ADMIN if namespace == self.name else self.orgs.get(namespace)
 
     def to_json(self) -> dict[str, object]:
-        return {"user": self.name, "orgs": self.orgs, "role": self.role}
+        return {
+            "user": self.name,
+            "orgs": dict(self.orgs),
+            "role": self.role,
+            "expires": self.expires,
+        }
 
 
 @dataclass(frozen=True)
@@ -77,6 +105,7 @@ class Repo:
     created_at: str = ""  # ISO 8601, UTC
     granted: tuple[str, ...] = ()  # users with access to a gated or private repo
     downloads: int = 0  # shown by search, and what it sorts by
+    creator: str = ""  # who made it: a contributor of an organisation may change it
 
     @property
     def namespace(self) -> str:
@@ -91,6 +120,11 @@ class FileEntry:
     size: int  # bytes
     oid: str  # git's object id; of the pointer text when `lfs`
     lfs: bool  # shown to clients as a large file
+
+    @property
+    def xet_hash(self) -> str:
+        """The name by which xet clients ask for the content: to them only a name of 64 digits."""
+        return self.sha256
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from ftq_hub.files import locked, read_json, write_json
 from ftq_hub.records import Commit, FileEntry, Refs, Repo, now_iso
 
 MAIN = "main"
-_SHORT_SHA = re.compile(r"[0-9a-f]{7,40}")
+_SHA, _SHORT_SHA = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{7,40}")
+_TEXT_BYTES = 1 << 20  # a longer README is text pasted by mistake; it is not read
 Change = Callable[[dict[str, FileEntry]], None]  # edits the tree of the new commit in place
 
 
@@ -57,6 +58,8 @@ class RepoFiles:
 
     def resolve(self, revision: str) -> str:
         """Return the commit sha of a branch, tag, full or short sha; raises RevisionNotFound."""
+        if _SHA.fullmatch(revision) and (self.folder / "commits" / revision).is_dir():
+            return revision  # first: no branch may stand for a commit
         refs = self.refs()
         name = revision.removeprefix("refs/heads/").removeprefix("refs/tags/")
         sha = refs.branches.get(name) or refs.tags.get(name)
@@ -87,6 +90,13 @@ class RepoFiles:
             headers = {"X-Repo-Commit": commit.sha}
             raise EntryNotFound(f"Entry not found: {path}", headers=headers)
         return commit.files[path]
+
+    def text(self, commit: Commit, path: str) -> str:
+        """Return a small text file of a commit; empty when it is missing or large."""
+        entry = commit.files.get(path)
+        if entry is None or entry.size > _TEXT_BYTES:
+            return ""
+        return self.blobs.path(entry.sha256).read_text("utf-8", errors="replace")
 
     def add_commit(
         self,

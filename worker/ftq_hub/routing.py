@@ -17,16 +17,22 @@ from ftq_hub.errors import (
     Forbidden,
     GatedRepo,
     HubError,
+    Moved,
+    RangeNotSatisfiable,
     RepoNotFound,
+    TooLarge,
     Unauthorized,
+    header_text,
 )
-from ftq_hub.records import Repo, RepoType, Role, User, from_json
+from ftq_hub.records import OrgRole, Repo, RepoType, Role, User, from_json
 from ftq_hub.repo_files import MAIN, RepoFiles
 from ftq_hub.store import HubStore
 
 T = TypeVar("T")
 
 MAX_JSON_BYTES = 64 << 20  # bodies that are read whole: preupload samples, LFS batches, cards
+
+NOBODY = "Invalid username or password."  # what the Hub tells who sent no token
 
 
 @dataclass
@@ -61,9 +67,21 @@ class Call:
         text = self.request.query_params.get(name)
         if text is None:
             return default
-        if not text.isdecimal():
-            raise BadRequest(f"{name} must be a whole number, not {text!r}")
+        if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+            raise BadRequest(f"{name} must be a whole number, not {text[:200]!r}")
         return int(text)
+
+    def byte_range(self, size: int) -> tuple[int, int]:
+        """Return the first and last byte that the Range header asks for, all without one.
+
+        Raises RangeNotSatisfiable.
+        """
+        header = self.request.headers.get("range", f"bytes=0-{size - 1}")
+        match = re.fullmatch(r"bytes=(\d{1,18})-(\d{1,18})?", header)
+        first = int(match[1]) if match else size
+        if match is None or first >= size:
+            raise RangeNotSatisfiable(f"{header[:200]!r} is not within {size} bytes")
+        return first, min(int(match[2] or size), size - 1)
 
     def listed(self, name: str) -> list[str]:
         """All values of a query parameter, which clients repeat, or write with `[]`."""
@@ -74,8 +92,13 @@ class Call:
         """An absolute URL of this server, under the name the client used."""
         return f"{str(self.request.base_url).rstrip('/')}/{path.lstrip('/')}"
 
+    def content_href(self, path: str) -> str:
+        """An absolute URL of the content port, under the name the client used."""
+        base = self.request.base_url.replace(port=self.request.app.content_port)
+        return f"{str(base).rstrip('/')}/{path.lstrip('/')}"
+
     def signature(self, *parts: object) -> str:
-        """Sign what an upload to this repo may do; its URL or token carries the signature."""
+        """Sign what a URL or token of this repo opens; it carries the signature."""
         text = "\n".join(map(str, (self.kind, self.repo_id, *parts)))
         key: bytes = self.request.app.upload_key
         return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
@@ -83,12 +106,28 @@ class Call:
     # Access. The order matters: existence, then privacy, then the gate, then writing.
 
     def open(self) -> tuple[Repo, RepoFiles]:
-        """Return the repo of the path if the user may know it; raises RepoNotFound."""
-        files = self.store.files(self.kind, self.repo_id)
-        repo = files.repo()
+        """Return the repo of the path if the user may know it.
+
+        Raises RepoNotFound (Unauthorized without a token), and Moved for an old name.
+        """
+        try:
+            files = self.store.files(self.kind, self.repo_id)
+            repo = files.repo()
+        except RepoNotFound:
+            self._refuse_unknown()
         if not may_see(repo, self.user):
-            raise RepoNotFound(f"Repository not found: {self.repo_id}")
+            raise unknown_repo(self.repo_id, self.user)
+        self.params["ns"], self.params["name"] = repo.id.split("/")  # as it is spelled
         return repo, files
+
+    def _refuse_unknown(self) -> NoReturn:
+        """Raise what fits a name without a repo; who may see a renamed one is sent there."""
+        new = self.store.moved_to(self.kind, self.repo_id)
+        if new is None or not may_see(self.store.repo(self.kind, new), self.user):
+            raise unknown_repo(self.repo_id, self.user)
+        path, query = self.request.scope["raw_path"].decode("ascii"), self.request.url.query
+        here = f"{self.params['ns']}/{self.params['name']}"
+        raise Moved(path.replace(here, new, 1) + (f"?{query}" if query else ""))
 
     def open_files(self) -> tuple[Repo, RepoFiles]:
         """Return the repo if the user may read its files; raises GatedRepo too."""
@@ -100,18 +139,25 @@ class Call:
     def open_write(self) -> tuple[Repo, RepoFiles]:
         """Return the repo if the user may change it; raises Unauthorized or Forbidden."""
         repo, files = self.open()
-        self.check_write(repo.namespace)
+        user, role = self._writer(repo.namespace)
+        if role is OrgRole.CONTRIBUTOR and repo.creator != user.name:
+            raise Forbidden(f"{user.name} is a contributor, and {repo.id} is not theirs")
         return repo, files
 
-    def check_write(self, namespace: str) -> User:
-        """Return the user if they may write in a namespace; raises Unauthorized, Forbidden."""
+    def check_create(self, namespace: str) -> str:
+        """Return a namespace as it is spelled if the user may make repos there; raises as above."""
+        user, _ = self._writer(namespace)
+        return user.spelled(namespace)
+
+    def _writer(self, namespace: str) -> tuple[User, OrgRole]:
         if self.user is None:
-            raise Unauthorized("Invalid username or password.")
+            raise Unauthorized(NOBODY)
         if self.user.role is not Role.WRITE:
             raise Forbidden("This token has role 'read'; a token with role 'write' is needed")
-        if not self.user.owns(namespace):
-            raise Forbidden(f"{self.user.name} has no rights in the namespace {namespace!r}")
-        return self.user
+        role = self.user.role_in(namespace)
+        if role in (None, OrgRole.READ):
+            raise Forbidden(f"You don't have the rights to write under the namespace {namespace!r}")
+        return self.user, role
 
     def _refuse_gate(self, repo: Repo) -> NoReturn:
         what = f"Access to {repo.type.value} {repo.id} is restricted"
@@ -124,12 +170,12 @@ class Call:
     # Bodies
 
     async def body(self) -> bytes:
-        """Return the whole body; raises BadRequest when it is too large to be read whole."""
+        """Return the whole body; raises TooLarge when it is too large to be read whole."""
         body = bytearray()
         async for chunk in self.request.stream():
             body += chunk
             if len(body) > MAX_JSON_BYTES:
-                raise BadRequest(f"the body is larger than {MAX_JSON_BYTES} bytes")
+                raise TooLarge(f"the body is larger than {MAX_JSON_BYTES} bytes")
         return bytes(body)
 
     async def json(self, kind: type[T]) -> T:
@@ -147,6 +193,13 @@ class Call:
         return str((await self.json(dict[str, object])).get(name) or "")
 
 
+def unknown_repo(repo_id: str, user: User | None) -> HubError:
+    """Return the error for a missing or private repo: the Hub tells nobody which it is."""
+    return (
+        Unauthorized(NOBODY) if user is None else RepoNotFound(f"Repository not found: {repo_id}")
+    )
+
+
 def may_see(repo: Repo, user: User | None) -> bool:
     """Whether the user may know that the repo exists."""
     return not repo.private or may_pass_gate(repo, user)
@@ -154,7 +207,9 @@ def may_see(repo: Repo, user: User | None) -> bool:
 
 def may_pass_gate(repo: Repo, user: User | None) -> bool:
     """Whether the user may read the files of a gated repo."""
-    return user is not None and (user.owns(repo.namespace) or user.name in repo.granted)
+    if user is None:
+        return False
+    return user.role_in(repo.namespace) is not None or user.name in repo.granted
 
 
 Handler = Callable[[Call], Awaitable[ASGIApp]]
@@ -218,9 +273,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
 def error_response(error: HubError) -> JSONResponse:
     """Return an error as the Hub words it: a JSON body and the X-Error headers."""
     headers = dict(error.headers)
-    # A header is one line of ASCII; a message may quote a path that is not.
-    text = error.message.encode("ascii", "backslashreplace").decode()
-    headers["X-Error-Message"] = " ".join(text.split())
+    headers["X-Error-Message"] = header_text(error.message)  # a message may quote a path
     if error.error_code:
         headers["X-Error-Code"] = error.error_code
     return JSONResponse({"error": error.message}, error.status, headers)

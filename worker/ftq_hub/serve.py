@@ -1,5 +1,10 @@
-"""Runs a HubApp: binds the port, says where it listens, stops on SIGTERM and Ctrl-C."""
+"""Runs a HubApp: binds its ports, says where it listens, stops on SIGTERM and Ctrl-C.
 
+There are two ports, as the Hub has two hosts: one for the API, one for the content of large files,
+which a signed URL opens and a token does not.
+"""
+
+import asyncio
 import os
 import signal
 import socket
@@ -7,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
@@ -16,6 +22,14 @@ from ftq_hub.errors import HubError
 
 ADMIN_FILE = "admin-token"  # in the hub's folder, of the running server
 _START_S = 10.0  # to start or stop a thread; it takes a tenth of a second
+
+
+@dataclass(frozen=True)
+class Tls:
+    """What a server proves its name with, in PEM files."""
+
+    cert: Path  # the server's certificate, then those between it and the CA
+    key: Path
 
 
 class _Server(uvicorn.Server):
@@ -29,18 +43,36 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self._on_ready()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        connections = list(self.server_state.connections)
+        await super().shutdown(sockets)
+        # Over TLS a connection is closed once the client has said so too; an idle one does not.
+        for connection in connections:
+            if connection.transport is not None:
+                connection.transport.abort()
+        await asyncio.sleep(0)  # the transports close in the loop's next turn
 
-def bind(host: str, port: int) -> tuple[socket.socket, str]:
-    """Return a bound socket and the URL it serves; port 0 takes a free one. Raises OSError."""
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a bound socket; port 0 takes a free one. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind((host, port))
+    return sock
+
+
+def _bind_both(
+    app: HubApp, host: str, port: int, content_port: int, tls: Tls | None
+) -> tuple[list[socket.socket], str]:
+    """Return the sockets for API and content, and the URL of the API."""
+    sockets = [bind(host, port), bind(host, content_port)]
+    app.content_port = sockets[1].getsockname()[1]
     name = f"[{host}]" if ":" in host else host
-    return sock, f"http://{name}:{sock.getsockname()[1]}"
+    return sockets, f"{'https' if tls else 'http'}://{name}:{sockets[0].getsockname()[1]}"
 
 
-def _config(app: HubApp) -> uvicorn.Config:
+def _config(app: HubApp, tls: Tls | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         lifespan="off",
@@ -48,19 +80,26 @@ def _config(app: HubApp) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=1,
+        ssl_certfile=tls.cert if tls else None,
+        ssl_keyfile=tls.key if tls else None,
     )
 
 
 @contextmanager
-def running(app: HubApp, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+def running(
+    app: HubApp, host: str = "127.0.0.1", port: int = 0, *, tls: Tls | None = None
+) -> Iterator[str]:
     """Serve from a thread of this process while the block runs; yields the URL.
 
-    Raises OSError when the port cannot be had, HubError when the server does not come up.
+    Raises OSError when a port cannot be had or a PEM file not be read, HubError when the server
+    does not come up.
     """
-    sock, url = bind(host, port)
+    config = _config(app, tls)
+    config.load()  # here, and not in the thread: a bad PEM file is the caller's to hear of
+    sockets, url = _bind_both(app, host, port, 0, tls)
     ready = threading.Event()
-    server = _Server(_config(app), ready.set)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
+    server = _Server(config, ready.set)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": sockets}, daemon=True)
     thread.start()
     if not ready.wait(_START_S):
         raise HubError(f"the local hub did not start listening at {url}")
@@ -71,13 +110,17 @@ def running(app: HubApp, host: str = "127.0.0.1", port: int = 0) -> Iterator[str
         thread.join(_START_S)
 
 
-def run(app: HubApp, host: str, port: int) -> None:
+def run(
+    app: HubApp, host: str, port: int, *, content_port: int = 0, tls: Tls | None = None
+) -> None:
     """Serve until SIGTERM or Ctrl-C; print one line, the URL, when the server listens.
 
-    Answers in flight are cut after 1 s. Raises OSError when the port cannot be had, and
-    SystemExit with 0 at the signal. For the main thread only.
+    Answers in flight are cut after 1 s. Raises OSError when a port cannot be had or a PEM file
+    not be read, and SystemExit with 0 at the signal. For the main thread only.
     """
-    sock, url = bind(host, port)
+    config = _config(app, tls)
+    config.load()
+    sockets, url = _bind_both(app, host, port, content_port, tls)
     write_admin_token(app)
 
     def ready() -> None:
@@ -87,7 +130,7 @@ def run(app: HubApp, host: str, port: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal again once it has stopped: a clean end, no failure.
         signal.signal(number, lambda *_: sys.exit(0))
-    _Server(_config(app), ready).run(sockets=[sock])
+    _Server(config, ready).run(sockets=sockets)
 
 
 def write_admin_token(app: HubApp) -> Path:

@@ -9,7 +9,7 @@ A running server sees at once what another process writes here.
 """
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,15 +21,11 @@ from ftq_hub.files import (
     file_entry,
     locked,
 )
+from ftq_hub.gitrules import ATTRIBUTES, FIRST_ATTRIBUTES, is_lfs
+from ftq_hub.moves import Moves
 from ftq_hub.records import Commit, FileEntry, Refs, Repo, RepoType, User, now_iso
 from ftq_hub.repo_files import MAIN, RepoFiles
 from ftq_hub.users import Users
-
-_FIRST_FILE = ".gitattributes"
-_ATTRIBUTES = "".join(
-    f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n"
-    for suffix in (".bin", ".parquet", ".safetensors")
-)
 
 
 class HubStore:
@@ -39,14 +35,25 @@ class HubStore:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._users = Users(self.folder)
+        self._moves = Moves(self.folder)
 
     # Users
 
     def add_token(
-        self, token: str, user: str, role: str = "write", orgs: Sequence[str] = ()
+        self,
+        token: str,
+        user: str,
+        role: str = "write",
+        orgs: Sequence[str] | Mapping[str, str] = (),
+        *,
+        expires: float | None = None,
     ) -> None:
-        """Let `token` act as `user` with role "read" or "write"; raises BadRequest."""
-        self._users.add_token(token, user, role, orgs)
+        """Let `token` act as `user` with role "read" or "write"; raises BadRequest.
+
+        `orgs` are the user's organisations, each with a role (read, contributor, write, admin) or
+        all with write. `expires` is in seconds since 1970.
+        """
+        self._users.add_token(token, user, role, orgs, expires)
 
     def remove_token(self, token: str) -> None:
         self._users.remove_token(token)
@@ -70,9 +77,9 @@ class HubStore:
     # Repos
 
     def files(self, repo_type: RepoType | str, repo_id: str) -> RepoFiles:
-        """Return the repo's folder; raises RepoNotFound when there is no such repo."""
-        folder = self._repo_folder(repo_type, repo_id)
-        if not (folder / "repo.json").is_file():
+        """Return the repo's folder, its name in any case; raises RepoNotFound without one."""
+        folder = self._find(repo_type, repo_id)
+        if folder is None:
             raise RepoNotFound(f"Repository not found: {repo_id}")
         return RepoFiles(folder)
 
@@ -81,7 +88,7 @@ class HubStore:
         return self.files(repo_type, repo_id).repo()
 
     def has_repo(self, repo_type: RepoType | str, repo_id: str) -> bool:
-        return (self._repo_folder(repo_type, repo_id) / "repo.json").is_file()
+        return self._find(repo_type, repo_id) is not None
 
     def repos(self, repo_type: RepoType | str) -> Iterator[Repo]:
         root = self.folder / RepoType(repo_type).plural
@@ -94,22 +101,49 @@ class HubStore:
         repo_id: str,
         private: bool = False,
         gated: bool | str = False,
+        *,
+        creator: str = "",
     ) -> Repo:
         """Make a repo with a first commit, as the Hub does; raises Conflict when it exists."""
         check_repo_id(repo_id)
         kind = RepoType(repo_type)
-        folder = self._repo_folder(kind, repo_id)
         gate: str | bool = "auto" if gated is True else gated
-        repo = Repo(kind, repo_id, private=private, gated=gate, created_at=now_iso())
+        repo = Repo(
+            kind, repo_id, private=private, gated=gate, created_at=now_iso(), creator=creator
+        )
         with locked(self.folder / ".lock"):
-            if (folder / "repo.json").exists():
-                raise Conflict(f"You already created this {kind.value} repo: {repo_id}")
-            files = RepoFiles(folder)
-            sha256 = files.blobs.add([_ATTRIBUTES.encode()])
-            first = {_FIRST_FILE: file_entry(_FIRST_FILE, files.blobs.path(sha256), sha256)}
+            self._check_free(kind, repo_id)
+            files = RepoFiles(self._folder(kind, repo_id))
+            sha256 = files.blobs.add([FIRST_ATTRIBUTES.encode()])
+            first = {ATTRIBUTES: file_entry(files.blobs.path(sha256), sha256, lfs=False)}
             files.add_commit(MAIN, lambda tree: tree.update(first), title="initial commit")
             files.save_repo(repo)  # last: a repo without it does not exist
+            self._moves.forget(kind, repo_id)
         return repo
+
+    def _check_free(self, kind: RepoType, repo_id: str) -> None:
+        if self.has_repo(kind, repo_id):
+            raise Conflict(f"You already created this {kind.value} repo: {repo_id}")
+
+    def move_repo(self, repo_type: RepoType | str, old: str, new: str) -> None:
+        """Rename a repo; from now on the old name leads to the new one.
+
+        Raises RepoNotFound, BadRequest for a bad name, Conflict when the new one is taken.
+        """
+        kind = RepoType(repo_type)
+        check_repo_id(new)
+        with locked(self.folder / ".lock"):
+            files = self.files(kind, old)
+            repo, target = files.repo(), self._folder(kind, new)
+            self._check_free(kind, new)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            files.folder.rename(target)
+            RepoFiles(target).save_repo(replace(repo, id=new))
+            self._moves.add(kind, repo.id, new)
+
+    def moved_to(self, repo_type: RepoType | str, repo_id: str) -> str | None:
+        """Return the name that a renamed repo has now, None for one that was not renamed."""
+        return self._moves.find(RepoType(repo_type), repo_id)
 
     def update_repo(
         self,
@@ -153,11 +187,13 @@ class HubStore:
         """Commit every file below a folder to main, over what is there; raises RepoNotFound."""
         files = self.files(repo_type, repo_id)
         root = Path(folder)
+        attributes = files.text(files.commit(MAIN), ATTRIBUTES)
         added: dict[str, FileEntry] = {}
         for source in sorted(path for path in root.rglob("*") if path.is_file()):
             path = check_path(source.relative_to(root).as_posix())
             sha256 = files.blobs.add_file(source)
-            added[path] = file_entry(path, files.blobs.path(sha256), sha256)
+            lfs = is_lfs(attributes, path, source.stat().st_size)
+            added[path] = file_entry(files.blobs.path(sha256), sha256, lfs=lfs)
         return files.add_commit(MAIN, lambda tree: tree.update(added), title=message, author=author)
 
     def set_ref(
@@ -185,13 +221,22 @@ class HubStore:
             files.resolve(name)
             files.save_refs(_with_ref(refs, kind, name, None))
 
-    def _repo_folder(self, repo_type: RepoType | str, repo_id: str) -> Path:
+    def _find(self, repo_type: RepoType | str, repo_id: str) -> Path | None:
+        """Return the folder of a repo whose name may be written in any case, None without one."""
         try:
-            check_repo_id(repo_id)
-        except BadRequest as error:
-            raise RepoNotFound(f"Repository not found: {repo_id}") from error
-        namespace, name = repo_id.split("/")
-        return self.folder / RepoType(repo_type).plural / namespace / name
+            folder = self._folder(repo_type, check_repo_id(repo_id))
+        except BadRequest:
+            return None
+        if (folder / "repo.json").is_file():
+            return folder
+        wanted = repo_id.lower().split("/")
+        found = folder.parent.parent.glob("*/*/repo.json")
+        return next(
+            (p.parent for p in found if [part.lower() for part in p.parts[-3:-1]] == wanted), None
+        )
+
+    def _folder(self, repo_type: RepoType | str, repo_id: str) -> Path:
+        return self.folder / RepoType(repo_type).plural / repo_id
 
 
 def _with_ref(refs: Refs, kind: str, name: str, sha: str | None) -> Refs:

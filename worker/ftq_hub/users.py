@@ -1,12 +1,12 @@
 """users.json: who each token belongs to."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ftq_hub.errors import BadRequest
 from ftq_hub.files import locked, read_json, write_json
-from ftq_hub.records import Role, User
+from ftq_hub.records import OrgRole, Role, User
 
 
 class Users:
@@ -19,14 +19,25 @@ class Users:
         self._stamp: tuple[int, int] | None = None
         self._users: dict[str, User] = {}
 
-    def add_token(self, token: str, user: str, role: str, orgs: Sequence[str]) -> User:
+    def add_token(
+        self,
+        token: str,
+        user: str,
+        role: str,
+        orgs: Sequence[str] | Mapping[str, str],
+        expires: float | None,
+    ) -> User:
         """Store a token, replacing what it meant before.
 
-        Raises BadRequest for an empty token or name, or a role other than read and write.
+        Raises BadRequest for an empty token or name, or a role that there is not.
         """
         if not token.strip() or not user.strip() or role not in set(Role):
             raise BadRequest(f"a token needs a user and a role of read or write, not {role!r}")
-        entry = User(user, Role(role), tuple(orgs))
+        roles = orgs if isinstance(orgs, Mapping) else dict.fromkeys(orgs, "write")
+        if wrong := set(roles.values()) - set(OrgRole):
+            known = ", ".join(OrgRole)
+            raise BadRequest(f"a role in an organisation is one of {known}, not {wrong.pop()!r}")
+        entry = User(user, Role(role), {org: OrgRole(name) for org, name in roles.items()}, expires)
         with locked(self._lock_path):
             stored = self._stored()
             self._save(stored | {token: entry})

@@ -1,10 +1,11 @@
-"""The two binary forms of an xet upload: xorbs (packed chunks) and shards (which file has which).
+"""The two binary forms of xet: xorbs (packed chunks) and shards (which file has which).
 
 A xorb is a row of chunks, each with a header of 8 bytes: version, packed size (3 bytes), scheme,
 size (3 bytes). A shard lists files; a file is a row of segments, each a range of chunks of one
 xorb. What follows the file list in a shard (an index over the xorbs) is not needed here.
 """
 
+import hashlib
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ _HAS_VERIFICATION, _HAS_SHA256 = 1 << 31, 1 << 30
 _CHUNK_HEADER = 8
 _XORB_FOOTER = b"XETBLOB"  # older clients append an index behind the chunks
 _PLAIN, _LZ4, _GROUPED_LZ4 = 0, 1, 2
+_MAX_CHUNKS = 16_384  # of one xorb; clients stop at half of it
+CHUNK_SIZE, _CHUNKS = 64 << 10, 512  # of the xorbs that are made for downloads
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ def chunk_index(xorb: Path) -> list[Chunk]:
             if head[0] != 0 or chunk.offset + packed > end:
                 raise BadRequest(f"{xorb.name} is not an xet xorb")
             chunks.append(chunk)
+            if len(chunks) > _MAX_CHUNKS:
+                raise BadRequest(f"{xorb.name} has more than {_MAX_CHUNKS} chunks")
             handle.seek(packed, 1)
     return chunks
 
@@ -136,3 +141,58 @@ def _ungroup(plain: bytes) -> bytes:
         out[place::4] = plain[start : start + count]
         start += count
     return bytes(out)
+
+
+@dataclass(frozen=True)
+class VirtualXorb:
+    """A piece of a blob as a xorb of unpacked chunks of one size, made while it is read."""
+
+    blob: Path
+    number: int  # which piece
+
+    @property
+    def name(self) -> str:
+        """What a client calls it, and keeps it by."""
+        return hashlib.sha256(f"{self.blob.name}/{self.number}".encode()).hexdigest()
+
+    @property
+    def _content(self) -> int:
+        """How many bytes of the blob are in it."""
+        whole = CHUNK_SIZE * _CHUNKS
+        return max(0, min(whole, self.blob.stat().st_size - self.number * whole))
+
+    @property
+    def size(self) -> int:
+        """Its length in bytes, headers included."""
+        return self._content + _CHUNK_HEADER * -(-self._content // CHUNK_SIZE)
+
+    def length(self, first: int, stop: int) -> int:
+        """Return how many bytes of content a range of its chunks holds."""
+        return min(stop * CHUNK_SIZE, self._content) - first * CHUNK_SIZE
+
+    def span(self, first: int, stop: int) -> tuple[int, int]:
+        """Return where in it a range of its chunks begins, and where it is over."""
+        step = CHUNK_SIZE + _CHUNK_HEADER
+        return first * step, min(stop * step, self.size)
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Return some of its bytes."""
+        step = CHUNK_SIZE + _CHUNK_HEADER
+        first, stop = offset // step, -(-(offset + count) // step)
+        made = bytearray()
+        with self.blob.open("rb") as handle:
+            handle.seek((self.number * _CHUNKS + first) * CHUNK_SIZE)
+            for index in range(first, stop):
+                size = self.length(index, index + 1)
+                made += struct.pack("<Q", size << 40 | _PLAIN << 32 | size << 8)
+                made += handle.read(size)
+        start = offset - first * step
+        return bytes(made[start : start + count])
+
+
+def xorb_ranges(blob: Path, first: int, last: int) -> Iterator[tuple[VirtualXorb, int, int]]:
+    """Yield the xorbs, each with a range of chunks, that hold the bytes `first` to `last`."""
+    start, stop = first // CHUNK_SIZE, last // CHUNK_SIZE + 1
+    for number in range(start // _CHUNKS, -(-stop // _CHUNKS)):
+        begin = number * _CHUNKS
+        yield VirtualXorb(blob, number), max(start - begin, 0), min(stop - begin, _CHUNKS)

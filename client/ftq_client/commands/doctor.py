@@ -89,7 +89,8 @@ def _hub(settings: Settings) -> Finding:
         from ftq_client.submit.tokens import find_token
         from ftq_shared.hub import HubClient, Retry
 
-        hub = HubClient(settings.hf_endpoint, find_token(), retry=Retry(total_s=3.0, request_s=5.0))
+        retry = Retry(total_s=3.0, request_s=5.0, asked_s=3.0)
+        hub = HubClient(settings.hf_endpoint, find_token(), retry=retry)
         if hub.token:
             return f"{settings.hf_endpoint} knows you as {hub.whoami().name}"
         hub.search_models("gpt2", 1)

@@ -77,17 +77,29 @@ def down() -> None:
 @click.option("--port", default=8080, show_default=True, help="0 takes a free one.")
 @click.option("--dir", "directory", type=click.Path(path_type=Path), help="Where it keeps repos.")
 @click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--content-port", default=0, help="For large files; by default a free one.")
+@click.option("--tls-cert", type=click.Path(exists=True, dir_okay=False), help="PEM file: https.")
+@click.option("--tls-key", type=click.Path(exists=True, dir_okay=False), help="PEM file: its key.")
 @click.option(
     "--token",
     "tokens",
     multiple=True,
-    metavar="TOKEN=USER[:ROLE[:ORG,ORG]]",
-    help="A user of the Hub; ROLE is read or write.",
+    metavar="TOKEN=USER[:ROLE[:ORG[=ROLE],...]]",
+    help="A user of the Hub; ROLE is read or write, in an organisation also contributor or admin.",
 )
-def hub(port: int, directory: Path | None, host: str, tokens: tuple[str, ...]) -> NoReturn:
+def hub(
+    port: int,
+    directory: Path | None,
+    host: str,
+    content_port: int,
+    tls_cert: str | None,
+    tls_key: str | None,
+    tokens: tuple[str, ...],
+) -> NoReturn:
     """Run a local Hub server, for tests, demos and places without internet.
 
-    Point ftq at it with HF_ENDPOINT=http://127.0.0.1:8080.
+    Point ftq at it with HF_ENDPOINT=http://127.0.0.1:8080. With a certificate it is https; where
+    its CA is one of your own, name that in SSL_CERT_FILE.
     """
     if find_spec("uvicorn") is None:
         raise UsageError(
@@ -97,7 +109,9 @@ def hub(port: int, directory: Path | None, host: str, tokens: tuple[str, ...]) -
         )
     folder = directory or load_settings().home / "hub"
     command = [sys.executable, "-m", "ftq_hub", "--port", str(port)]
-    command += ["--dir", str(folder), "--host", host]
+    command += ["--dir", str(folder), "--host", host, "--content-port", str(content_port)]
+    command += ["--tls-cert", tls_cert] if tls_cert else []
+    command += ["--tls-key", tls_key] if tls_key else []
     for token in tokens:
         command += ["--token", token]
     os.execv(sys.executable, command)  # noqa: S606  the server takes this process's place

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd
 
 # For the deletion after an error: the person waits for that error meanwhile.
-_CLEAR_UP = Retry(total_s=5.0, request_s=5.0)
+_CLEAR_UP = Retry(total_s=5.0, request_s=5.0, asked_s=5.0)
 
 
 @dataclass(frozen=True)
@@ -113,13 +113,7 @@ class HubRoute:
 
 def _make_private(hub: HubClient, repo: str) -> None:
     """Make the repo, and see that it is private. Raises Refused."""
-    hub.call(
-        # An answer that was lost makes a second try: then it is there already.
-        lambda: hub.api.create_repo(repo, repo_type="dataset", private=True, exist_ok=True),
-        kind="dataset",
-        repo=repo,
-        what=f"making {repo}",
-    )
+    hub.create_repo("dataset", repo, private=True)
     if not hub.dataset_info(repo).private:
         raise Refused(
             f"the Hub made {repo} public, so nothing was sent through it",

@@ -1,255 +1,25 @@
-"""Look-ups on a Hub, by the real huggingface_hub client.
+"""A Hub to look things up on and to write to.
 
-    hub = HubClient(settings.hf_endpoint, token, on_retry=print)
-    hub.model_info("org/name").sha
-
-Every call names its endpoint and token; nothing is taken from the environment. A call is
-repeated while the Hub is away; after the time of `Retry` it raises HubUnreachable. What the Hub
-refuses is raised as Refused.
+hub = HubClient(settings.hf_endpoint, token, on_retry=print)
+hub.model_info("org/name").sha
 """
 
-import io
-from collections.abc import Callable, Iterable
-from functools import cached_property
-from itertools import islice
-from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from ftq_shared.errors import FtqError, HubUnreachable, Refused
-from ftq_shared.hub import nearest
-from ftq_shared.hub.records import (
-    Identity,
-    Kind,
-    RepoRecord,
-    RepoState,
-    SearchHit,
-    identity,
-    record,
-    search_hit,
-)
-from ftq_shared.hub.refusals import Refusals
-from ftq_shared.hub.transport import Retry, Transport
-from ftq_shared.settings import DEFAULT_ENDPOINT
+from ftq_shared.errors import Refused
+from ftq_shared.hub import words
+from ftq_shared.hub.lookups import NOT_SERVED, HubLookups
+from ftq_shared.hub.records import Kind, RepoState
 
-if TYPE_CHECKING:
-    from huggingface_hub import DatasetInfo, HfApi, ModelInfo
-
-T = TypeVar("T")
-
-# A config or tokenizer file beyond this is not what it says it is.
-_MAX_TEXT_BYTES = 32 * 2**20
-_QUICK = Retry(total_s=0.0, request_s=5.0)
 _COMMIT_PREFIX = "ftq "  # how the titles of ftq's own commits begin
 # How the Hub's web page titles a commit that only touched the card.
 _CARD_EDITS = frozenset({"Update README.md", "Create README.md"})
 _NO_CONTENT = frozenset({".gitattributes", "README.md"})
 
 
-class HubClient:
-    """A Hub as one person sees it.
-
-    `token` is a token, True for the one that `hf auth login` stored on this machine, False or
-    None for nobody. `on_retry` is called with a sentence before each new try; what it raises ends
-    the call.
-    """
-
-    def __init__(
-        self,
-        endpoint: str | None,
-        token: str | bool | None,
-        on_retry: Callable[[str], None] = lambda text: None,
-        retry: Retry | None = None,
-    ) -> None:
-        self.endpoint = (endpoint or DEFAULT_ENDPOINT).rstrip("/")
-        self.token: str | bool = token or False
-        self.refusals = Refusals(self.endpoint, has_token=bool(token))
-        self._on_retry = on_retry
-        self._transport = Transport(self.endpoint, on_retry, retry or Retry())
-
-    @cached_property
-    def api(self) -> "HfApi":
-        """The real client, for calls that are not here; use it inside `call`."""
-        from huggingface_hub import HfApi
-
-        return HfApi(endpoint=self.endpoint, token=self.token, library_name="ftq")
-
-    def call(
-        self,
-        function: Callable[[], T],
-        *,
-        kind: Kind,
-        repo: str,
-        revision: str | None = None,
-        what: str = "",
-    ) -> T:
-        """Return `function()`: tried again while the Hub is away, its errors translated.
-
-        Raises Refused, HubUnreachable or UsageError; other errors pass through.
-        """
-        try:
-            return self._transport.call(what or f"looking up {kind} {repo}", function)
-        except Exception as error:
-            translated = self.refusals.translate(error, kind, repo, revision)
-            if translated is None or translated is error:
-                raise
-            raise translated from error
-
-    # Repos
-
-    def model_info(self, repo: str, revision: str | None = None) -> RepoRecord:
-        """Return a model, pinned to a commit.
-
-        Raises Refused: `no_such_model` with the nearest names, `no_such_revision`, `access`.
-        """
-        return self._info("model", repo, revision)
-
-    def dataset_info(self, repo: str, revision: str | None = None) -> RepoRecord:
-        """Return a dataset, pinned to a commit; raises as `model_info` does."""
-        return self._info("dataset", repo, revision)
-
-    def _info(self, kind: Kind, repo: str, revision: str | None) -> RepoRecord:
-        ask = self.api.model_info if kind == "model" else self.api.dataset_info
-        try:
-            info = self.call(
-                lambda: ask(repo, revision=revision, files_metadata=True),
-                kind=kind,
-                repo=repo,
-                revision=revision,
-            )
-        except Refused as error:
-            if error.code == f"no_such_{kind}":
-                raise self.refusals.missing(kind, repo, self.nearest(kind, repo)) from error
-            if error.code == "no_such_revision":
-                known = self._revisions(kind, repo)
-                raise self.refusals.no_revision(kind, repo, revision, known) from error
-            raise
-        return record(kind, info)
-
-    def check_access(self, kind: Kind, repo: str) -> None:
-        """Raise Refused (`gated`, `access`, `no_such_...`) when the files may not be read."""
-        self.call(lambda: self.api.auth_check(repo, repo_type=kind), kind=kind, repo=repo)
-
-    def _revisions(self, kind: Kind, repo: str) -> list[str]:
-        try:
-            refs = self._quick(kind).call(
-                lambda: self.api.list_repo_refs(repo, repo_type=kind), kind=kind, repo=repo
-            )
-        except FtqError:
-            return []
-        return [ref.name for ref in (*refs.branches, *refs.tags)][:10]
-
-    # Search
-
-    def search_models(self, query: str, limit: int = 10) -> list[SearchHit]:
-        """Return models whose id holds the words, most downloaded first; empty when none does."""
-        return self._search("model", query, None, limit)
-
-    def search_datasets(self, query: str, limit: int = 10) -> list[SearchHit]:
-        """Return datasets whose id holds the words; empty when none does."""
-        return self._search("dataset", query, None, limit)
-
-    def _search(self, kind: Kind, query: str, author: str | None, limit: int) -> list[SearchHit]:
-        ask: Callable[..., Iterable[ModelInfo | DatasetInfo]] = (
-            self.api.list_models if kind == "model" else self.api.list_datasets
-        )
-
-        def run() -> list[SearchHit]:
-            results = ask(search=query or None, author=author, limit=limit, sort="downloads")
-            return [search_hit(info) for info in islice(results, limit)]
-
-        return self.call(run, kind=kind, repo=query, what=f"searching {kind}s for {query!r}")
-
-    def nearest(self, kind: Kind, name: str) -> list[str]:
-        """Return up to five ids that come near `name`; empty when the Hub finds none.
-
-        Trouble with the Hub is not raised: the names only adorn an error that is raised anyway.
-        """
-        quick = self._quick(kind)
-
-        def ids(query: str, author: str | None) -> list[str]:
-            return [item.id for item in quick._search(kind, query, author, 50)]
-
-        try:
-            return nearest.find(name, ids)
-        except FtqError:
-            return []
-
-    def _quick(self, kind: Kind) -> "HubClient":
-        """Return a client that gives up at once, for what only helps."""
-        return HubClient(self.endpoint, self.token, self._on_retry, _QUICK)
-
-    # Files
-
-    def read_text(self, kind: Kind, repo: str, path: str, revision: str) -> str | None:
-        """Return a small text file, None when it is not there. Raises Refused for a huge one."""
-        content = self.read_head(kind, repo, path, revision, _MAX_TEXT_BYTES + 1)
-        if content is None:
-            return None
-        if len(content) > _MAX_TEXT_BYTES:
-            raise Refused(f"{repo}: {path} is larger than 32 MiB", code="file_too_large", file=path)
-        return content.decode("utf-8", "replace")
-
-    def read_head(
-        self, kind: Kind, repo: str, path: str, revision: str, size_bytes: int
-    ) -> bytes | None:
-        """Return up to `size_bytes` of a file's beginning, None when it is not there."""
-        from huggingface_hub import hf_hub_url
-        from huggingface_hub.errors import EntryNotFoundError
-        from huggingface_hub.utils._headers import build_hf_headers
-        from huggingface_hub.utils._http import get_session, hf_raise_for_status
-
-        url = hf_hub_url(repo, path, repo_type=kind, revision=revision, endpoint=self.endpoint)
-        headers = build_hf_headers(token=self.token, library_name="ftq")
-        headers["range"] = f"bytes=0-{size_bytes - 1}"
-
-        def fetch() -> bytes:
-            content = io.BytesIO()
-            with get_session().stream("GET", url, headers=headers) as answer:
-                if answer.status_code == 416:  # an empty file has no byte 0
-                    return b""
-                if answer.status_code >= 400:
-                    answer.read()
-                hf_raise_for_status(answer)
-                for chunk in answer.iter_bytes():
-                    content.write(chunk)
-                    if content.tell() >= size_bytes:
-                        break
-            return content.getvalue()[:size_bytes]
-
-        try:
-            return self.call(fetch, kind=kind, repo=repo, revision=revision, what=f"reading {path}")
-        except Refused:
-            raise
-        except EntryNotFoundError:
-            return None
-
-    def open(self, kind: Kind, repo: str, path: str, revision: str) -> BinaryIO:
-        """Return a file to seek in; reads fetch ranges. Wrap its reads in `call`."""
-        from huggingface_hub import HfFileSystem
-
-        system = HfFileSystem(endpoint=self.endpoint, token=self.token, skip_instance_cache=True)
-        prefix = "datasets/" if kind == "dataset" else ""
-        name = f"{prefix}{repo}@{revision}/{path}"
-        opened = self.call(
-            lambda: system.open(name, "rb", block_size=2**18),
-            kind=kind,
-            repo=repo,
-            revision=revision,
-            what=f"opening {path}",
-        )
-        return cast("BinaryIO", opened)
-
-    # People
-
-    def whoami(self) -> Identity:
-        """Return who the token belongs to; raises Refused `bad_token` for an unknown one."""
-        if not self.token:
-            raise Refused("no token was given", code="no_token", hint=self.refusals.give_token())
-        try:
-            return identity(self.call(self.api.whoami, kind="model", repo="", what="log-in"))
-        except Refused as error:
-            raise (self.refusals.bad_token() if error.code == "access" else error) from error
-
-    # The repo that a job wants to write to
+class HubClient(HubLookups):
+    """Look-ups, and what a job needs of the repo that it writes to."""
 
     def write_access(self, repo: str) -> str:
         """Return the full id of `repo` (the user's own namespace added) when it may be written.
@@ -260,21 +30,101 @@ class HubClient:
         if not self.token:
             raise self.refusals.no_token(repo)
         who = self.whoami()
-        full = repo if "/" in repo else f"{who.name}/{repo}"
+        full = who.spelled(repo)
         if why := who.forbidden(full):
             raise self.refusals.no_write(full, why)
+
+        def ask() -> str:
+            self.api.auth_check(full, write=True)
+            return str(self.api.model_info(full).id)  # as the Hub spells it, which ours may not
+
         try:
-            self.call(lambda: self.api.auth_check(full, write=True), kind="model", repo=full)
+            return self.call(ask, kind="model", repo=full)
         except Refused as error:
             if error.code == "no_such_model":
                 return full  # absent: it will be made
-            raise self.refusals.no_write(full, f"{who.name} may not change it") from error
-        return full
+            if error.code not in ("access", "gated"):
+                raise
+            why = f"{who.name} may not change it ({error.message})"
+            raise self.refusals.no_write(full, why) from error
+
+    def create_repo(self, kind: Kind, repo: str, *, private: bool) -> None:
+        """Make a repo; one that is there and may be written is fine.
+
+        Raises Refused (`no_write_access`, `hub_refused`), HubUnreachable. For a while after it a
+        404 for this repo counts as trouble: a Hub has copies that do not know it yet.
+        """
+        from huggingface_hub.errors import HfHubHTTPError
+
+        def make() -> None:
+            try:
+                self.api.create_repo(repo, repo_type=kind, private=private)
+            except HfHubHTTPError as error:
+                status = error.response.status_code
+                if status in (402, 403):  # in a namespace where nothing may be made
+                    self._may_write(kind, repo, error)
+                elif status != 409:
+                    raise
+
+        self.call(make, kind=kind, repo=repo, what=f"making {repo}")
+        self._made.add((kind, repo.lower()))
+
+    def _may_write(self, kind: Kind, repo: str, refused: Exception) -> None:
+        """Raise `refused` unless the repo is there and may be written."""
+        from huggingface_hub.errors import HfHubHTTPError
+
+        try:
+            self.api.auth_check(repo, repo_type=kind, write=True)
+        except HfHubHTTPError:
+            raise refused from None
+
+    def card_faults(self, card: str) -> list[str] | None:
+        """Return what the Hub refuses in a README.md for a model, None when it checks none.
+
+        Raises as `call` does.
+        """
+        from huggingface_hub.errors import BadRequestError, HfHubHTTPError
+
+        def ask() -> list[str] | None:
+            try:
+                self._post("/api/validate-yaml", {"content": card, "repoType": "model"})
+            except BadRequestError as error:
+                faults = error.response.json().get("errors", ())
+                said = [str(fault.get("message")) for fault in faults]
+                return said or [words.said(error) or "it gives no reason"]
+            except HfHubHTTPError as error:
+                if error.response.status_code in NOT_SERVED:
+                    return None
+                raise
+            return []
+
+        return self.call(ask, kind="model", repo="", what="checking the model card")
+
+    def ignored(self, repo: str, names: Iterable[str]) -> list[str]:
+        """Return those names that a push to a model repo would leave out; raises as `call` does."""
+        # The beginning of each file belongs here too; to a .gitignore only the name matters.
+        files = [{"path": name, "size": 1, "sample": ""} for name in names]
+
+        def ask() -> list[str]:
+            answer = self._post(f"/api/models/{repo}/preupload/main", {"files": files})
+            return [str(file["path"]) for file in answer["files"] if file.get("shouldIgnore")]
+
+        return self.call(ask, kind="model", repo=repo, what=f"looking at the .gitignore of {repo}")
+
+    def _post(self, path: str, body: Mapping[str, object]) -> Any:
+        """Ask what huggingface_hub has no call for; use it inside `call`."""
+        from huggingface_hub.utils._headers import build_hf_headers
+        from huggingface_hub.utils._http import get_session, hf_raise_for_status
+
+        headers = build_hf_headers(token=self.token, library_name="ftq")
+        answer = get_session().post(f"{self.endpoint}{path}", json=body, headers=headers)
+        hf_raise_for_status(answer)
+        return answer.json()
 
     def repo_state(self, repo: str) -> RepoState:
         """Return what is in a model repo; raises Refused when it cannot be looked at."""
         try:
-            files = self.call(lambda: self.api.list_repo_files(repo), kind="model", repo=repo)
+            files = self.tree("model", repo)
         except Refused as error:
             if error.code == "no_such_model":
                 return RepoState.ABSENT
@@ -295,6 +145,3 @@ class HubClient:
             repo=repo,
             what=f"deleting {repo}",
         )
-
-
-__all__ = ["HubClient", "HubUnreachable", "Retry"]

@@ -20,13 +20,17 @@ class RepoRecord:
     sha: str  # the commit
     private: bool
     gated: bool
-    license: str | None
+    license: str | None  # in words, for people
     tags: tuple[str, ...]
     files: Mapping[str, int]  # path -> bytes
     card: Mapping[str, Any]  # front matter of the README
     downloads: int | None = None
     parameters: int | None = None  # models: from the safetensors totals
     pipeline_tag: str | None = None  # models: what the Hub takes them for
+    # The licence as the card states it, and as another card may state it again.
+    licenses: tuple[str, ...] = ()  # ids of the Hub's list
+    license_name: str | None = None  # beside the id `other`
+    license_link: str | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Identity:
 
     def forbidden(self, repo: str) -> str:
         """Say why the token cannot write to namespace/name; empty when nothing here forbids it."""
-        namespace = repo.split("/")[0]
+        namespace = self.spelled(repo).split("/")[0]
         if self.role == "read":
             return f"the token of {self.name} has the role read"
         if namespace != self.name and namespace not in self.orgs:
@@ -60,9 +64,19 @@ class Identity:
             return f"{self.name} is no member of {namespace} (may write to: {mine})"
         if self.orgs.get(namespace) == "read":
             return f"{self.name} has the role read in {namespace}"
-        if self.role == "fineGrained" and not self.writable & {namespace, repo}:
+        allowed = {entity.lower() for entity in self.writable}
+        if self.role == "fineGrained" and not allowed & {namespace.lower(), repo.lower()}:
             return f"the fine-grained token of {self.name} has no write permission there"
         return ""
+
+    def spelled(self, repo: str) -> str:
+        """Return name or namespace/name in full, an own namespace as the Hub spells it.
+
+        The Hub takes names in any case, and keeps one spelling.
+        """
+        namespace, _, name = repo.rpartition("/")
+        own = {name.lower(): name for name in (*self.orgs, self.name)}
+        return f"{own.get(namespace.lower(), namespace) or self.name}/{name}"
 
 
 class RepoState(StrEnum):
@@ -80,19 +94,24 @@ def record(kind: Kind, info: "ModelInfo | DatasetInfo") -> RepoRecord:
     card = data.to_dict() if data is not None else {}
     tags = tuple(info.tags or ())
     totals = getattr(info, "safetensors", None)
+    licenses = _licenses(card, tags)
+    license_name, license_link = (_text(card.get(f"license_{part}")) for part in ("name", "link"))
     return RepoRecord(
         kind=kind,
         id=info.id,
         sha=info.sha or "",
         private=bool(info.private),
         gated=bool(info.gated),
-        license=_license(card, tags),
+        license=_license_words(licenses, license_name),
         tags=tags,
         files={file.rfilename: file.size or 0 for file in info.siblings or ()},
         card=card,
         downloads=info.downloads,
         parameters=sum(totals.parameters.values()) if totals and totals.parameters else None,
         pipeline_tag=getattr(info, "pipeline_tag", None),
+        licenses=licenses,
+        license_name=license_name,
+        license_link=license_link,
     )
 
 
@@ -125,13 +144,18 @@ def identity(answer: Mapping[str, Any]) -> Identity:
     )
 
 
-def _license(card: Mapping[str, Any], tags: tuple[str, ...]) -> str | None:
-    """Return the licence's id; `other` is replaced by its own name where the card has one."""
-    value = card.get("license") or next(
-        (tag.removeprefix("license:") for tag in tags if tag.startswith("license:")), None
-    )
-    if isinstance(value, list):
-        value = ", ".join(map(str, value))
-    if value == "other":
-        value = card.get("license_name") or value
+def _licenses(card: Mapping[str, Any], tags: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the ids that a card or, without one, the tags state."""
+    value = card.get("license") or [
+        tag.removeprefix("license:") for tag in tags if tag.startswith("license:")
+    ]
+    return tuple(str(one) for one in (value if isinstance(value, list) else [value]) if one)
+
+
+def _license_words(licenses: tuple[str, ...], name: str | None) -> str | None:
+    """Return licences for people: `other` is called by its own name where it has one."""
+    return ", ".join(name or one if one == "other" else one for one in licenses) or None
+
+
+def _text(value: object) -> str | None:
     return str(value) if value else None

@@ -2,8 +2,8 @@
 
 huggingface_hub sends most requests without a time-out and tries some of them again by itself,
 silently and for as long as the server asks. Inside `bounded()` every request has a time-out and
-the first failure comes out at once, so that one place decides, and everybody sees, what is tried
-again.
+the first failure comes out at once, with its reason, so that one place decides, and everybody
+sees, what is tried again.
 """
 
 import json
@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ftq_shared.errors import FtqError, HubUnreachable, UsageError
-from ftq_shared.redaction import Redactor
+from ftq_shared.hub import words
 
 if TYPE_CHECKING:
     import httpx2
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+# The Hub counts requests in windows of 300 s, and says how long the present one lasts.
+LONGEST_ASKED_S = 310.0
+
+_BUSY = "another conflicting operation is in progress"
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,10 @@ class Retry:
     total_s: float = 60.0  # how long one call may wait for answers, pauses included
     request_s: float = 10.0  # for the connection, and for each answer to begin
     first_wait_s: float = 1.0  # doubled after each try
-    longest_wait_s: float = 16.0  # unless the Hub asks for more with Retry-After
+    longest_wait_s: float = 16.0
+    # How long one call may wait in all where the Hub says how long: beside total_s, because a Hub
+    # that names the time is not away. Six full windows.
+    asked_s: float = 1800.0
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
 
@@ -43,17 +52,16 @@ class _Call:
     """What the hooks know about the call in progress."""
 
     timeout_s: float
-    # requests that have no answer yet: method, URL, range
-    sent: set[tuple[str, str, str]] = field(default_factory=set)
+    endpoint: str
 
 
 class Transient(Exception):
     """Raised out of huggingface_hub when a request should be tried again."""
 
-    def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
+    def __init__(self, reason: str, asked_s: float | None = None) -> None:
         super().__init__(reason)
-        self.reason = reason
-        self.retry_after_s = retry_after_s
+        self.reason = reason  # stands behind "the Hub at ..."
+        self.asked_s = asked_s  # how long the Hub asks to wait; None: it does not say
 
 
 _CALL: ContextVar[_Call | None] = ContextVar("ftq_hub_call", default=None)
@@ -61,10 +69,10 @@ _installed = False
 
 
 @contextmanager
-def bounded(timeout_s: float) -> Iterator[None]:
+def bounded(timeout_s: float, endpoint: str) -> Iterator[None]:
     """Give every request of huggingface_hub in this block a time-out and no retries of its own."""
     _install()
-    token = _CALL.set(_Call(timeout_s))
+    token = _CALL.set(_Call(timeout_s, endpoint))
     try:
         yield
     finally:
@@ -83,11 +91,12 @@ def _install() -> None:
     inner = _http._GLOBAL_CLIENT_FACTORY
 
     def factory() -> "httpx2.Client":
-        client = inner()
+        client = _made(inner)
         hooks = client.event_hooks
         hooks["request"].append(_on_request)
         hooks["response"].append(_on_response)
         client.event_hooks = hooks
+        client.send = _naming(client.send)  # type: ignore[method-assign]  # no hook sees errors
         return client
 
     set_client_factory(factory)
@@ -95,13 +104,27 @@ def _install() -> None:
     _installed = True
 
 
+def _made(inner: "Callable[[], httpx2.Client]") -> "httpx2.Client":
+    """Return a new client. Raises UsageError for a proxy or a CA file that cannot be used."""
+    try:
+        return inner()
+    except (ImportError, ValueError, OSError) as error:
+        if (call := _CALL.get()) is None:
+            raise
+        hint = "check the proxy variables, SSL_CERT_FILE and SSL_CERT_DIR"
+        if isinstance(error, ImportError):
+            hint = "pip install 'httpx2[socks]', or name an http proxy"
+        raise UsageError(
+            f"no connection to {call.endpoint} can be made: {words.plain(str(error))}",
+            code="bad_connection_setting",
+            hint=f"{words.proxy_hint(call.endpoint)} {hint}".strip(),
+        ) from error
+
+
 def _on_request(request: "httpx2.Request") -> None:
     call = _CALL.get()
     if call is None:
         return
-    if (key := _key(request)) in call.sent:
-        raise Transient("does not answer")  # the library's own second try of a lost request
-    call.sent.add(key)
     given = request.extensions.get("timeout") or {}
     request.extensions["timeout"] = {
         name: given.get(name) or call.timeout_s for name in ("connect", "read", "write", "pool")
@@ -109,28 +132,55 @@ def _on_request(request: "httpx2.Request") -> None:
 
 
 def _on_response(response: "httpx2.Response") -> None:
-    call = _CALL.get()
-    if call is None:
+    if _CALL.get() is None:
         return
     if response.status_code in TRANSIENT_STATUS:
-        raise _from_status(response.status_code, response.headers)
-    call.sent.discard(_key(response.request))
+        raise _from_status(response)
+    # The library asks again at once, and for ever, while another repo of the person is made.
+    if response.status_code == 409 and _BUSY in words.said_in(response):
+        raise Transient("makes another repo just now")
 
 
-def _key(request: "httpx2.Request") -> tuple[str, str, str]:
-    return request.method, str(request.url), request.headers.get("range", "")
+def _naming(send: "Callable[..., httpx2.Response]") -> "Callable[..., httpx2.Response]":
+    """Return `send` whose failures come out as they are, not after the library's own next try."""
+    import httpx2
+
+    def named(request: "httpx2.Request", **options: Any) -> "httpx2.Response":
+        try:
+            return send(request, **options)
+        except httpx2.TransportError as error:
+            call = _CALL.get()
+            if call is None or isinstance(error, httpx2.UnsupportedProtocol):
+                raise
+            raise Transient(words.connection_trouble(error, call.endpoint)) from error
+
+    return named
 
 
-def _from_status(status: int, headers: Any) -> Transient:
+def _from_status(response: "httpx2.Response") -> Transient:
+    status = response.status_code
+    reasons = {429: "asks to slow down", 408: "timed out"}
+    text = f": {said}" if (said := words.said_in(response)) else ""
+    reason = f"{reasons.get(status, 'is in trouble')} ({status}{text})"
+    return Transient(reason, _asked_s(status, response.headers))
+
+
+def _asked_s(status: int, headers: Any) -> float | None:
+    """Return how long the Hub asks to wait, in seconds; None when it does not say."""
     from huggingface_hub.utils._http import parse_ratelimit_headers
 
     limit = parse_ratelimit_headers(headers)
-    asked = str(headers.get("retry-after", "")).strip()
-    wait: float | None = float(asked) if asked.isdigit() else None
     if status == 429 and limit is not None and limit.remaining == 0:
-        wait = float(limit.reset_in_seconds)
-    words = {429: "asks to slow down (429)", 408: "timed out (408)"}
-    return Transient(words.get(status, f"is in trouble ({status})"), wait)
+        return float(limit.reset_in_seconds)
+    asked = str(headers.get("retry-after", "")).strip()
+    if asked.isdecimal():
+        return float(asked)
+    try:
+        until = parsedate_to_datetime(asked)
+    except ValueError:
+        return None
+    aware = until if until.tzinfo else until.replace(tzinfo=UTC)
+    return max(0.0, (aware - datetime.now(UTC)).total_seconds())
 
 
 class Transport:
@@ -148,27 +198,31 @@ class Transport:
         Whatever the Hub answered with comes out as huggingface_hub raises it.
         """
         retry, started = self._retry, self._retry.clock()
-        wait, waited = retry.first_wait_s, 0.0
+        wait, waited, asked = retry.first_wait_s, 0.0, 0.0
         while True:
             began = retry.clock()
             try:
-                with bounded(retry.request_s):
+                with bounded(retry.request_s, self.endpoint):
                     return function()
             except Exception as error:
                 trouble = self._transient(error)
                 if trouble is None:
                     raise
-                pause = max(wait, trouble.retry_after_s or 0.0)
                 # No request waits longer than this for its answer: what a long try took beyond it
                 # was work, as in a transfer of many minutes, and not time without a Hub.
-                waited += min(retry.clock() - began, retry.request_s) + pause
-                if waited > retry.total_s:
+                waited += min(retry.clock() - began, retry.request_s)
+                if trouble.asked_s is None:
+                    pause, wait = wait, min(wait * 2, retry.longest_wait_s)
+                    waited += pause
+                else:
+                    pause = trouble.asked_s + 1.0  # the Hub counts in whole seconds
+                    asked += pause
+                if waited > retry.total_s or _too_long(trouble, asked, retry):
                     raise self._unreachable(what, trouble, retry.clock() - started) from error
             self._on_retry(
                 f"the Hub at {self.endpoint} {trouble.reason}; {what}: next try in {pause:.0f} s"
             )
             retry.sleep(pause)
-            wait = min(wait * 2, retry.longest_wait_s)
 
     def _transient(self, error: Exception) -> Transient | None:
         """Return the trouble when a later try may help, None when the answer is final.
@@ -197,11 +251,12 @@ class Transport:
                 f"HF_ENDPOINT: {self.endpoint!r} is no URL", hint="write http(s)://host"
             ) from error
         if isinstance(error, HfHubHTTPError):
-            status = error.response.status_code
-            fits = status in TRANSIENT_STATUS
-            return _from_status(status, error.response.headers) if fits else None
-        if isinstance(error, httpx2.TransportError):
-            return Transient(_reason(error))
+            fits = error.response.status_code in TRANSIENT_STATUS
+            return _from_status(error.response) if fits else None
+        if isinstance(error, httpx2.TransportError):  # while a body was read
+            return Transient(words.connection_trouble(error, self.endpoint))
+        if isinstance(error, OSError) and str(error).startswith("Consistency check failed"):
+            return Transient("sent a file that is not whole")
         if isinstance(error, json.JSONDecodeError):  # a portal or proxy page, not a Hub
             raise HubUnreachable(
                 f"{self.endpoint} answers, but not as a Hub does",
@@ -211,21 +266,19 @@ class Transport:
         return None
 
     def _unreachable(self, what: str, trouble: Transient, seconds: float) -> FtqError:
-        asked = (
-            f", which asks to wait {trouble.retry_after_s:.0f} s" if trouble.retry_after_s else ""
-        )
+        asked = f", and asks to wait {trouble.asked_s:.0f} s" if trouble.asked_s else ""
+        proxy = words.proxy_hint(self.endpoint)
+        look = f"{proxy} If so, check" if proxy else "check"
         return HubUnreachable(
             f"the Hub at {self.endpoint} {trouble.reason}{asked}; {what} was tried for "
             f"{seconds:.0f} s",
-            hint="check the network and HF_ENDPOINT; `ftq retry JOB` goes on when the Hub is back",
+            hint=f"{look} the network and HF_ENDPOINT; "
+            "`ftq retry JOB` goes on when the Hub is back",
         )
 
 
-def _reason(error: Exception) -> str:
-    import httpx2
-
-    if isinstance(error, httpx2.TimeoutException):
-        return "does not answer in time"
-    if isinstance(error, httpx2.ConnectError):
-        return f"cannot be reached ({Redactor().text(str(error)) or 'no connection'})"
-    return "broke the connection off"
+def _too_long(trouble: Transient, asked_s: float, retry: Retry) -> bool:
+    """Whether the Hub asks for more than people wait for: one window, or the sum of several."""
+    return trouble.asked_s is not None and (
+        trouble.asked_s > LONGEST_ASKED_S or asked_s > retry.asked_s
+    )

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi
 
-from ftq_hub import HubStore
+from ftq_hub import HubStore, Tls
 
 READY_S = 20.0  # a start takes half a second; the rest is for a busy machine
 TOKENS = {
@@ -27,13 +27,14 @@ TOKENS = {
 class HubProcess:
     """`python -m ftq_hub` on a free port."""
 
-    def __init__(self, folder: Path, *flags: str) -> None:
-        command = [sys.executable, "-m", "ftq_hub", "--dir", str(folder), *flags]
+    def __init__(self, folder: Path, tls: Tls) -> None:
+        command = [sys.executable, "-m", "ftq_hub", "--dir", str(folder)]
+        command += ["--tls-cert", str(tls.cert), "--tls-key", str(tls.key)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.folder = folder
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()  # ends early when the process dies
-        assert self.url.startswith("http://127.0.0.1:"), self.url
+        assert self.url.startswith("https://127.0.0.1:"), self.url
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End the process and return its exit code."""
@@ -96,12 +97,12 @@ class Hub:
 
 
 @pytest.fixture
-def start_process() -> Iterator[Callable[..., HubProcess]]:
+def start_process(tls: Tls) -> Iterator[Callable[..., HubProcess]]:
     """Start hubs on a given folder; what still runs ends with the test."""
     running: list[HubProcess] = []
 
     def start(folder: Path) -> HubProcess:
-        running.append(HubProcess(folder))
+        running.append(HubProcess(folder, tls))
         return running[-1]
 
     yield start
@@ -110,13 +111,13 @@ def start_process() -> Iterator[Callable[..., HubProcess]]:
 
 
 @pytest.fixture(scope="session")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+def hub(tmp_path_factory: pytest.TempPathFactory, tls: Tls) -> Iterator[Hub]:
     """One hub for all tests of this folder; each test makes repos of its own."""
     work = tmp_path_factory.mktemp("hub")
     store = HubStore(work / "store")
     for token, (user, role, orgs) in TOKENS.items():
         store.add_token(token, user, role, orgs)
-    process = HubProcess(store.folder)
+    process = HubProcess(store.folder, tls)
     secret = (store.folder / "admin-token").read_text().strip()
     with pytest.MonkeyPatch.context() as patch:
         # hf_xet, inside this process, keeps notes of what it sent; not in the user's own cache.

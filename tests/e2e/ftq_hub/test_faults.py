@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import constants as hub_constants
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -15,7 +16,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
 )
 
-from ftq_hub import Fault, HubApp, HubStore, running
+from ftq_hub import Fault, HubApp, HubStore, Tls, running
 
 BIG = bytes(range(256)) * 20_000  # 5 MB, five chunks
 NAME = "model.safetensors"
@@ -51,14 +52,29 @@ def fetch(hub: Any, repo: str, tmp_path: Path) -> Callable[[], bytes]:
     return run
 
 
-def test_a_cut_transfer_goes_on_by_range(hub: Any, fetch: Callable[[], bytes]) -> None:
-    hub.fault(path=NAME, method="GET", cut_after_bytes=2_000_000, times=1)
+@pytest.fixture
+def no_xet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large files come by plain HTTP."""
+    monkeypatch.setattr(hub_constants, "HF_HUB_DISABLE_XET", True)
+
+
+def test_a_cut_transfer_goes_on_by_range(
+    hub: Any, fetch: Callable[[], bytes], no_xet: None
+) -> None:
+    hub.fault(path="/me/big/file/", method="GET", cut_after_bytes=2_000_000, times=1)
     assert fetch() == BIG
     assert [fault["hits"] for fault in hub.faults()] == [1]
 
 
-def test_a_429_is_waited_out(hub: Any, fetch: Callable[[], bytes]) -> None:
-    hub.fault(path=NAME, method="GET", status=429, retry_after_s=1, times=1)
+def test_hf_xet_fetches_from_here_and_gets_over_a_cut(hub: Any, fetch: Callable[[], bytes]) -> None:
+    hub.fault(path="/me/big/xorb-", method="GET", cut_after_bytes=2_000_000, times=1)
+    hub.fault(path="/me/big/file/", status=500, times=None)
+    assert fetch() == BIG
+    assert [fault["hits"] for fault in hub.faults()] == [1, 0]
+
+
+def test_a_429_is_waited_out(hub: Any, fetch: Callable[[], bytes], no_xet: None) -> None:
+    hub.fault(path="/me/big/file/", method="GET", status=429, retry_after_s=1, times=1)
     start = time.monotonic()
     assert fetch() == BIG
     assert time.monotonic() - start > 1.0  # the client adds a second of its own
@@ -112,12 +128,12 @@ def test_only_the_admin_sets_faults(hub: Any) -> None:
     assert token_file.stat().st_mode & 0o077 == 0
 
 
-def test_a_hub_inside_the_process(tmp_path: Path) -> None:
+def test_a_hub_inside_the_process(tmp_path: Path, tls: Tls) -> None:
     """The form for demos: the app object takes faults without the admin endpoint."""
     store = HubStore(tmp_path)
     store.create_repo("model", "demo/inside")
     app = HubApp(store)
-    with running(app) as url:
+    with running(app, tls=tls) as url:
         api = HfApi(endpoint=url, token=False)
         assert api.model_info("demo/inside").sha
         app.faults.add(Fault(path="/api/models/demo", status=503))

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
 from huggingface_hub import constants as hub_constants
 from huggingface_hub.errors import (
-    BadRequestError,
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
@@ -31,8 +31,9 @@ LFS_WARNS = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"
 
 def read(hub: Any, repo: str, path: str, token: str = "hf_me", revision: str = "main") -> bytes:
     """Return a file as the server serves it."""
-    url = f"/{repo}/resolve/{revision}/{path}"
-    return bytes(hub.call("GET", url, Authorization=f"Bearer {token}"))
+    url = f"{hub.url}/{repo}/resolve/{revision}/{path}"
+    auth = {"Authorization": f"Bearer {token}"}  # httpx2 keeps it from the content's port
+    return httpx2.get(url, headers=auth, follow_redirects=True).raise_for_status().content
 
 
 @pytest.fixture
@@ -226,7 +227,7 @@ def test_cards_are_checked_before_a_push(hub: Any, repo: str) -> None:
     ],
 )
 def test_malformed_commits_change_nothing(hub: Any, line: str) -> None:
-    from huggingface_hub.utils import get_session, hf_raise_for_status
+    from huggingface_hub.utils import get_session
 
     hub.api().create_repo("me/strict", exist_ok=True)
     before = hub.api().model_info("me/strict").sha
@@ -236,8 +237,7 @@ def test_malformed_commits_change_nothing(hub: Any, line: str) -> None:
         content=body.encode(),
         headers={"Authorization": "Bearer hf_me"},
     )
-    with pytest.raises(BadRequestError):
-        hf_raise_for_status(answer)
+    assert answer.status_code in (400, 422)
     assert hub.api().model_info("me/strict").sha == before
 
 

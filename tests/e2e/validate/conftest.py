@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ftq_hub import Fault, HubApp, HubStore, running
+from ftq_hub import Fault, HubApp, HubStore, Tls, running
 from ftq_shared.events import EventType, make_body
 from ftq_shared.paths import JobPaths
 from ftq_shared.spec_input import merge, parse_spec
@@ -99,14 +99,14 @@ class Hub:
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+def hub(tmp_path_factory: pytest.TempPathFactory, tls: Tls) -> Iterator[Hub]:
     """A Hub with `org/base` (decoder), `org/bert` (encoder), and `org/rows`."""
     work = tmp_path_factory.mktemp("hub")
     store = HubStore(work / "store")
     for token, (user, role, orgs) in TOKENS.items():
         store.add_token(token, user, role, orgs)
     app = HubApp(store)
-    with running(app) as url:
+    with running(app, tls=tls) as url:
         hub = Hub(url, app, work)
         card = "---\nlicense: apache-2.0\n---\n"
         hub.add("model", "org/base", model_files(README__md=card))

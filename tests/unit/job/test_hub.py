@@ -1,7 +1,9 @@
 """Downloads from a Hub: what is shown of them, and how soon they notice a stop."""
 
 import logging
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,8 +12,8 @@ import pytest
 from huggingface_hub.utils._xet_progress_reporting import XetDownloadProgressReporter
 from tests.support.data_jobs import Recorder, make_context, make_spec
 
-from ftq_hub import HubApp, HubStore, running
-from ftq_shared.errors import JobCancelled
+from ftq_hub import Fault, HubApp, HubStore, running
+from ftq_shared.errors import FtqError, JobCancelled
 from ftq_shared.events import EventType
 from ftq_shared.sources import Place
 from ftq_worker.job.context import Control, PhaseContext, StopReason
@@ -34,7 +36,7 @@ BASE = ModelFacts(
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def app(tmp_path_factory: pytest.TempPathFactory) -> HubApp:
     store = HubStore(tmp_path_factory.mktemp("hub"))
     folder = tmp_path_factory.mktemp("files")
     (folder / "model.safetensors").write_bytes(bytes(WEIGHTS))
@@ -42,7 +44,12 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (folder / "code.py").write_text("1 / 0")
     store.create_repo("model", "me/base")
     store.commit_folder("model", "me/base", folder)
-    with running(HubApp(store)) as url:
+    return HubApp(store)
+
+
+@pytest.fixture(scope="module")
+def hub(app: HubApp) -> Iterator[str]:
+    with running(app) as url:
         yield url
 
 
@@ -77,6 +84,7 @@ def test_a_base_model_comes_with_weights_of_one_kind_and_no_code(
 def test_a_cancel_ends_the_download_of_a_base_model_within_a_chunk(
     hub: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
     ctx = make_context(tmp_path / "storage", make_spec(), endpoint=hub)
     chunks: list[int] = []
     advance = Progress.advance
@@ -91,6 +99,59 @@ def test_a_cancel_ends_the_download_of_a_base_model_within_a_chunk(
     with pytest.raises(JobCancelled):
         fetch_base(ctx, BASE)
     assert chunks == [CHUNK]
+
+
+def test_a_cancel_breaks_a_transfer_of_xet_off(
+    app: HubApp, hub: str, cache: Path, tmp_path: Path
+) -> None:
+    """It stands still, so that no progress could notice; hf_xet itself would try for minutes."""
+    ctx = make_context(tmp_path / "storage", make_spec(), endpoint=hub)
+    app.faults.add(Fault(path="/xorb-", stall_s=60.0, times=None))
+    stop = threading.Timer(1.0, ctx.control.stop, [StopReason.CANCEL])
+    stop.start()
+    try:
+        with pytest.raises(JobCancelled):
+            fetch_base(ctx, BASE)
+    finally:
+        stop.join()
+        app.faults.clear()
+    # The next one is not broken off.
+    assert fetch_base(replace(ctx, control=Control()), BASE).is_dir()
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 418])
+def test_a_refused_transfer_of_xet_is_a_refusal(
+    app: HubApp, hub: str, cache: Path, tmp_path: Path, status: int
+) -> None:
+    ctx = make_context(tmp_path / "storage", make_spec(), endpoint=hub)
+    app.faults.add(Fault(path="/v1/reconstructions/", status=status, times=None))
+    with pytest.raises(FtqError) as caught:
+        fetch_base(ctx, BASE)
+    app.faults.clear()
+    assert caught.value.code in ("access", "no_such_model", "hub_unreachable")
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("damage", [b"", bytes(WEIGHTS - 1)])
+def test_a_copy_in_the_cache_that_is_not_whole_is_brought_again(
+    hub: str, cache: Path, tmp_path: Path, damage: bytes
+) -> None:
+    ctx = make_context(tmp_path / "storage", make_spec(), endpoint=hub)
+    weights = fetch_base(ctx, BASE) / "model.safetensors"
+    weights.resolve().write_bytes(damage)
+    assert (fetch_base(ctx, BASE) / "model.safetensors").stat().st_size == WEIGHTS
+
+
+def test_a_file_that_is_listed_and_not_handed_out_is_named(
+    app: HubApp, hub: str, cache: Path, tmp_path: Path
+) -> None:
+    ctx = make_context(tmp_path / "storage", make_spec(), endpoint=hub)
+    fault = Fault(path="/resolve/", status=404, error_code="EntryNotFound", times=None)
+    app.faults.add(fault)
+    with pytest.raises(FtqError, match=r"lists model\.safetensors") as caught:
+        fetch_base(ctx, BASE)
+    app.faults.clear()
+    assert caught.value.code == "download_damaged"
 
 
 def test_bytes_that_come_through_xet_count_once() -> None:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import torch
 from huggingface_hub import HfApi, ModelCard
+from markdown_it import MarkdownIt
 from safetensors.torch import load_file, save_file
 from tests.chaos.proxy import Proxy
 from tests.support.tiny_jobs import TinyJob
@@ -29,6 +30,11 @@ from ftq_worker.job.context import StopReason
 from ftq_worker.job.reports import Prepared, Published, Trained, Validated
 from ftq_worker.phases import publish
 from ftq_worker.publishing import push as pushing
+
+
+def publish_to(job: TinyJob, repo: str):
+    target = job.ctx.spec.publish.model_copy(update={"repo": repo})
+    return job.ctx.spec.model_copy(update={"publish": target})
 
 
 def names(hub, repo: str) -> set[str]:
@@ -251,6 +257,44 @@ class TestPush:
         assert owner.asked == [f"{hub.url}/me/locked"] * 4
         assert job.events.of(EventType.PUBLISHED)
 
+    def test_a_repo_is_one_in_whatever_case_it_is_named(self, publishing, hub):
+        owner = OneOwner()
+        job = owned(publishing(repo="ME/Cased"), owner)
+        publish.run(job.ctx)
+        assert owner.asked == [f"{hub.url}/me/cased"]
+        assert job.events.of(EventType.PUBLISHED)[0]["repo"] == "me/Cased"
+        again = owned(job.again(spec=publish_to(job, "Me/CASED")), owner)
+        publish.run(again.ctx)
+        assert owner.asked == [f"{hub.url}/me/cased"] * 2
+        assert again.events.of(EventType.PUBLISHED)[-1]["repo"] == "me/Cased"
+
+    def test_a_gitignore_that_drops_the_model_is_named(self, publishing, hub):
+        hub.app.store.create_repo("model", "me/ignores", private=True)
+        hub.api.upload_file(
+            path_or_fileobj=b"*.safetensors\n",
+            path_in_repo=".gitignore",
+            repo_id="me/ignores",
+            commit_message="mine",
+        )
+        job = publishing(repo="me/ignores", overwrite=True)
+        with pytest.raises(Refused) as caught:
+            publish.run(job.ctx)
+        assert caught.value.code == "files_ignored"
+        assert "me/ignores/edit/main/.gitignore" in caught.value.hint
+        assert own_commits(hub, "me/ignores", job) == []
+
+    def test_a_repo_that_is_not_everywhere_yet_is_waited_for(self, publishing, hub, quick):
+        slow = Fault(path="me/slow-copies/preupload", status=404, error_code="RepoNotFound")
+        late = Fault(
+            path="me/slow-copies/tree/[0-9a-f]{40}", status=404, error_code="RevisionNotFound"
+        )
+        for fault in (slow, late):
+            hub.app.faults.add(replace(fault, times=2))
+        job = publishing(repo="me/slow-copies")
+        publish.run(job.ctx)
+        assert [fault.hits for fault in hub.app.faults.list()] == [2, 2]
+        assert len(own_commits(hub, "me/slow-copies", job)) == 1
+
     def test_a_cancel_ends_the_wait(self, publishing, hub):
         job = owned(publishing(repo="me/held"), OneOwner(locks=["ft-first222"] * 9))
         job.events.hook = lambda type_, data: (
@@ -422,6 +466,66 @@ class TestCard:
         after = Trained.load(job.ctx.paths.train_report).golden_after
         assert {r.metric_type: r.metric_value for r in data.eval_results}["loss"] == after["loss"]
 
+    @pytest.mark.parametrize(
+        ("ids", "name", "link"),
+        [(["other"], "qwen-research", "LICENSE"), (["mit", "apache-2.0"], None, None)],
+    )
+    def test_a_licence_is_stated_as_the_base_states_it(self, publishing, hub, ids, name, link):
+        repo = f"me/licence-{len(ids)}"
+        job = publishing(repo=repo)
+        set_model(job, licenses=ids, license_name=name, license_link=link)
+        publish.run(job.ctx)
+        data = ModelCard.load(hub.api.hf_hub_download(repo, "README.md")).data
+        assert data.license == (ids if len(ids) > 1 else ids[0])
+        assert (data.license_name, data.license_link) == (name, link)
+
+    def test_a_card_that_the_hub_refuses_is_a_refusal(self, publishing, hub):
+        job = publishing(repo="me/refused-card")
+        set_model(job, licenses=["house-rules"])
+        with pytest.raises(Refused) as caught:
+            publish.run(job.ctx)
+        assert caught.value.code == "card_refused"
+        assert '"license" must be one of' in caught.value.message
+        assert own_commits(hub, "me/refused-card", job) == []
+
+    def test_text_of_others_is_shown_and_not_read(self, publishing, tmp_path):
+        """Labels and names come from whoever made the dataset."""
+        job = publishing("classification", "full")
+        evil = [
+            "![t](http://evil.example/track.png)",
+            "<script>alert(1)</script>",
+            "a\n\n## Injected heading\n\n[click](http://evil.example)",
+            "tick ` and `` ticks",
+            "`",
+            "| bar |",
+            "\x1b[31m",
+        ]
+        prepared = Prepared.load(job.ctx.paths.prepared_report)
+        prepared.model_copy(
+            update={"labels": evil, "golden_source": "x` <b>y</b> `z\n# heading"}
+        ).save(job.ctx.paths.prepared_report)
+        found = Validated.load(job.ctx.paths.validated)
+        facts = found.dataset.model_copy(update={"config": "c\n\n# Heading <img src=x>"})
+        found.model_copy(update={"dataset": facts}).save(job.ctx.paths.validated)
+        write_card_alone(job, tmp_path)
+        text = (tmp_path / "README.md").read_text()
+        page = MarkdownIt().parse(text.split("---", 2)[2])
+        kinds = {token.type for token in page} | {
+            child.type for token in page for child in token.children or ()
+        }
+        assert not kinds & {"html_block", "html_inline", "image", "link_open"}
+        headings = [page[i + 1].content for i, t in enumerate(page) if t.type == "heading_open"]
+        assert not any("eading" in heading for heading in headings)
+        spans = [
+            child.content
+            for token in page
+            for child in token.children or ()
+            if child.type == "code_inline"
+        ]
+        for label in (*evil[:2], *evil[3:6]):
+            assert label in spans
+        assert "\x1b" not in text
+
     def test_text(self, card):
         job, found = card
         report = Trained.load(job.ctx.paths.train_report)
@@ -519,6 +623,12 @@ def set_samples(job: TinyJob, private: bool) -> None:
     prepared = Prepared.load(job.ctx.paths.prepared_report)
     sample = {"row": 0, "tokens": 3, "set": "train", "text": "w5 secret row"}
     prepared.model_copy(update={"samples": [sample]}).save(job.ctx.paths.prepared_report)
+
+
+def set_model(job: TinyJob, **facts) -> None:
+    found = Validated.load(job.ctx.paths.validated)
+    model = found.model.model_copy(update=facts)
+    found.model_copy(update={"model": model}).save(job.ctx.paths.validated)
 
 
 def write_card_alone(job: TinyJob, folder) -> None:

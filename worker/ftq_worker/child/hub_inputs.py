@@ -19,7 +19,7 @@ from ftq_worker.job.hub import download_file, hub_of
 from ftq_worker.job.progress import Progress
 
 # Nothing depends on the deletion: a Hub that is away must not hold a finished phase up for long.
-_FREE = Retry(total_s=10.0)
+_FREE = Retry(total_s=10.0, asked_s=10.0)
 
 
 def fetch(ctx: PhaseContext) -> None:

@@ -4,13 +4,17 @@ Every download of a phase comes through here, because `transformers` and `datase
 take the endpoint from the environment at import, and none of them notices a stop.
 """
 
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftq_shared.errors import FtqError
 from ftq_shared.hub import HubClient, Retry
 from ftq_shared.hub.records import Kind, RepoRecord
-from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.context import Control, PhaseContext
 from ftq_worker.job.progress import Progress
 
 if TYPE_CHECKING:
@@ -45,20 +49,44 @@ def hub_of(ctx: PhaseContext, retry: Retry | None = None) -> HubClient:
 def download(ctx: PhaseContext, repo: RepoRecord, names: list[str], task: str) -> Path:
     """Bring files of a repo into the host's Hub cache; return the folder of the snapshot.
 
-    Emits progress in bytes under the name `task`. Raises what `download_file` raises.
+    It is whole: every name is there with the size that the repo lists. Emits progress in bytes
+    under the name `task`. Raises what `download_file` raises, and FtqError (`download_damaged`).
     """
     hub = hub_of(ctx)
     total = sum(repo.files[name] for name in names)
     progress = Progress(ctx.emit, ctx.control, task, "bytes", total)
     folder, done = Path(), 0
     for name in names:
-        path = download_file(hub, repo.kind, repo.id, repo.sha, name, progress)
+        path = _whole(hub, repo, name, progress)
         done += repo.files[name]
         progress.at(done)  # a file that is in the cache moves no bar
         # The snapshot's folder is as many levels up as the name has parts.
         folder = path.parents[name.count("/")]
     progress.finish()
     return folder
+
+
+def _whole(hub: HubClient, repo: RepoRecord, name: str, progress: Progress) -> Path:
+    """Bring one file of a repo; a copy in the cache that was cut off is brought again."""
+    # Only now: a child in a fresh interpreter would pay for the import in every phase.
+    from huggingface_hub.errors import EntryNotFoundError
+
+    found = "it is not there"
+    for force in (False, True):
+        try:
+            path = download_file(hub, repo.kind, repo.id, repo.sha, name, progress, force=force)
+        except EntryNotFoundError:
+            break
+        if (size := path.stat().st_size) == repo.files[name]:
+            return path
+        found = f"{size:,} bytes came"
+    raise FtqError(
+        f"{hub.endpoint} lists {name} of {repo.kind} {repo.id} with {repo.files[name]:,} bytes, "
+        f"but {found}",
+        code="download_damaged",
+        hint="is HF_ENDPOINT a mirror that is not up to date? `ftq retry JOB` asks again",
+        file=name,
+    )
 
 
 def download_file(
@@ -69,10 +97,14 @@ def download_file(
     name: str,
     progress: Progress,
     folder: Path | None = None,
+    *,
+    force: bool = False,
 ) -> Path:
     """Bring one file into `folder`, by default the Hub cache; return where it lies.
 
-    Raises what HubClient.call raises, and JobCancelled or Interrupted within one chunk of a stop.
+    `force` brings it again where the cache has it.
+
+    Raises what HubClient.call raises, and JobCancelled or Interrupted soon after a stop.
     """
     from huggingface_hub import hf_hub_download
 
@@ -80,20 +112,47 @@ def download_file(
 
     def once() -> str:
         progress.at(start)  # a new try begins the file again
-        return hf_hub_download(
-            repo,
-            name,
-            repo_type=kind,
-            revision=revision,
-            local_dir=folder,
-            token=hub.token,
-            endpoint=hub.endpoint,
-            library_name="ftq",
-            tqdm_class=_byte_bar(progress),
-        )
+        with stoppable(progress.control):
+            return hf_hub_download(
+                repo,
+                name,
+                repo_type=kind,
+                revision=revision,
+                local_dir=folder,
+                force_download=force,
+                token=hub.token,
+                endpoint=hub.endpoint,
+                library_name="ftq",
+                tqdm_class=_byte_bar(progress),
+            )
 
     what = f"downloading {name}"
     return Path(hub.call(once, kind=kind, repo=repo, revision=revision, what=what))
+
+
+@contextmanager
+def stoppable(control: Control) -> Iterator[None]:
+    """Break a transfer of hf_xet off when the phase must stop: by itself it tries for minutes.
+
+    Raises what Control.check raises then.
+    """
+    from huggingface_hub.utils._xet import abort_xet_session
+
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_NOTICE_EVERY_S):
+            if control.stop_requested() and not over.is_set():
+                abort_xet_session()  # type: ignore[no-untyped-call]
+
+    threading.Thread(target=watch, name="stop a transfer", daemon=True).start()
+    try:
+        yield
+    except RuntimeError:  # as hf_xet calls a transfer that was broken off
+        control.check()
+        raise
+    finally:
+        over.set()
 
 
 def _byte_bar(progress: Progress) -> "type[tqdm]":

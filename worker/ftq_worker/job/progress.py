@@ -26,7 +26,7 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
         after_s: float = 0.0,
     ) -> None:
-        self._emit, self._control = emit, control
+        self._emit, self.control = emit, control
         self._task, self._unit, self._total = task, unit, total
         self._clock = clock
         self._after_s = after_s
@@ -36,7 +36,7 @@ class Progress:
 
     def advance(self, units: int = 1) -> None:
         """Count `units` more; raises what Control.check raises when the phase must stop."""
-        self._control.check()
+        self.control.check()
         self.done += units
         if self._clock() - self._sent_at >= PERIOD_S:
             self._send()

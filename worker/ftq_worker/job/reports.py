@@ -107,7 +107,10 @@ class ModelFacts(Report):
     vocab_size: int
     max_positions: int | None = None  # longest input in tokens
     has_chat_template: bool = False
-    license: str | None = None
+    license: str | None = None  # in words
+    licenses: list[str] = []  # the ids for the card of what is trained from it
+    license_name: str | None = None
+    license_link: str | None = None
     gated: bool = False
     private: bool = False
 

@@ -15,6 +15,7 @@ from ftq_worker.data.columns import ColumnLayout, detect_layout
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.hub import hub_of
 from ftq_worker.job.reports import DatasetFacts, ModelFacts, Validated
+from ftq_worker.publishing.metadata import provisional
 from ftq_worker.validation import dataset as data
 from ftq_worker.validation import disk, fit, model, target
 from ftq_worker.validation.architecture import Architecture, read_architecture
@@ -70,9 +71,10 @@ def run(ctx: PhaseContext) -> None:
         checks.run("target repo", lambda: target.check_target(hub, ctx.spec))
     if base.weights and rows.found:
         _check_disk(ctx, checks, base, rows.found)
+    validated = _checked_card(ctx, checks, hub, base, rows)
     checks.finish()
 
-    validated = _validated(base, rows)
+    validated = validated or _validated(base, rows)
     _emit(ctx, validated, rows)
     validated.save(ctx.paths.validated)
 
@@ -177,6 +179,28 @@ def _check_disk(ctx: PhaseContext, checks: Checks, base: _Model, found: data.Fou
     if base.source.place is Place.HUB or found.place is Place.HUB:
         needs[Path(HF_HUB_CACHE)] = cache
     checks.run("disk", lambda: disk.check_disk(needs))
+
+
+def _checked_card(
+    ctx: PhaseContext, checks: Checks, hub: HubClient, base: _Model, rows: _Data
+) -> Validated | None:
+    """Return what was found, with a licence that the Hub takes; None where there is no card."""
+    repo = ctx.spec.publish.repo
+    if repo is None or not (base.architecture and base.weights and rows.head and rows.task):
+        return None
+    found = _validated(base, rows)
+
+    def card(facts: ModelFacts) -> str:
+        return provisional(repo, found.model_copy(update={"model": facts}))
+
+    facts = checks.run("model card", lambda: target.check_card(hub, repo, card, found.model))
+    if facts is not None and facts != found.model:
+        ctx.warn(
+            f"the licence of {found.model.name} ({found.model.license}) cannot stand in the model "
+            "card as it is: the Hub does not take it",
+            hint=f"state it yourself at {hub.refusals.page('model', repo)} once it is published",
+        )
+    return found.model_copy(update={"model": facts or found.model})
 
 
 def _validated(base: _Model, rows: _Data) -> Validated:

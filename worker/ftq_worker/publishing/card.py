@@ -4,24 +4,19 @@ Everything comes from the spec and the reports of the phases; nothing names a lo
 nothing depends on when it is written, so that a repeated publish writes the same bytes.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import ModelCard
 
+from ftq_shared.redaction import escape_control
 from ftq_shared.sources import Place
-from ftq_shared.spec import Task
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Prepared, Trained, Validated
-from ftq_worker.publishing.staging import Format
+from ftq_worker.publishing.metadata import METRICS, Format, dataset_words, front_matter
 from ftq_worker.publishing.usage import usage_code
 
-METRICS = {  # by our name: the Hub's metric id and the words of the table
-    "loss": ("loss", "loss per trained token"),
-    "tokens_accuracy": ("tokens_accuracy", "tokens predicted right"),
-    "accuracy": ("accuracy", "accuracy"),
-    "f1_macro": ("f1", "macro F1"),
-}
 # Shown in the table of settings, in this order.
 SETTINGS = (
     "method",
@@ -47,7 +42,7 @@ def write_card(
     trained: Trained,
 ) -> None:
     """Write README.md into the folder that is pushed."""
-    data = _data(repo, form, validated, trained)
+    data = front_matter(repo, form, trained.method, validated, trained.golden_after)
     sections = [
         f"# {repo.rsplit('/', 1)[-1]}",
         _intro(form, validated, prepared),
@@ -61,42 +56,6 @@ def write_card(
     ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n").save(folder / "README.md")
 
 
-def _data(repo: str, form: Format, validated: Validated, trained: Trained) -> ModelCardData:
-    """Return the metadata; fields that are not known are left out."""
-    on_hub = validated.model.place is Place.HUB
-    classes = validated.task is Task.CLASSIFICATION
-    return ModelCardData(
-        base_model=validated.model.name if on_hub else None,
-        base_model_relation=("adapter" if form == "adapter" else "finetune") if on_hub else None,
-        license=validated.model.license,
-        library_name="peft" if form == "adapter" else "transformers",
-        pipeline_tag="text-classification" if classes else "text-generation",
-        datasets=[validated.dataset.name] if validated.dataset.place is Place.HUB else None,
-        tags=["ftq", trained.method, str(validated.task)],
-        model_name=repo.rsplit("/", 1)[-1],
-        eval_results=_eval_results(validated, trained) or None,
-    )
-
-
-def _eval_results(validated: Validated, trained: Trained) -> list[EvalResult]:
-    classes = validated.task is Task.CLASSIFICATION
-    facts, after = validated.dataset, trained.golden_after
-    return [
-        EvalResult(
-            task_type="text-classification" if classes else "text-generation",
-            dataset_type=facts.name if facts.place is Place.HUB else "private",
-            dataset_name=f"{_dataset_words(validated)} (golden set)",
-            dataset_config=facts.config,
-            dataset_revision=facts.revision,
-            metric_type=METRICS[name][0],
-            metric_name=METRICS[name][1],
-            metric_value=after[name],
-        )
-        for name in METRICS
-        if name in after
-    ]
-
-
 def _intro(form: Format, validated: Validated, prepared: Prepared) -> str:
     what = {
         "adapter": "A LoRA adapter for",
@@ -105,9 +64,10 @@ def _intro(form: Format, validated: Validated, prepared: Prepared) -> str:
     }[form]
     labels = ""
     if prepared.labels:
-        shown = ", ".join(prepared.labels[:12]) + (", ..." if len(prepared.labels) > 12 else "")
+        shown = ", ".join(_code(label) for label in prepared.labels[:12])
+        shown += ", ..." if len(prepared.labels) > 12 else ""
         labels = f"\n\nIt tells {len(prepared.labels)} labels apart: {shown}."
-    return f"{what} {_base_words(validated)} on {_dataset_words(validated)}.{labels}"
+    return f"{what} {_base_words(validated)} on {_data_words(validated)}.{labels}"
 
 
 def _results(validated: Validated, trained: Trained, prepared: Prepared) -> str:
@@ -127,8 +87,8 @@ def _results(validated: Validated, trained: Trained, prepared: Prepared) -> str:
             "## Results",
             "",
             f"On the golden set: {prepared.rows.get('golden', 0)} rows from "
-            f"`{prepared.golden_source}`, chosen before training, never trained on and never used "
-            f"to choose a checkpoint. In brackets the 95 % interval.{head}",
+            f"{_code(prepared.golden_source)}, chosen before training, never trained on and never "
+            f"used to choose a checkpoint. In brackets the 95 % interval.{head}",
             "",
             "| | before | after |",
             "|---|---|---|",
@@ -172,7 +132,7 @@ def _training(ctx: PhaseContext, validated: Validated, trained: Trained, prepare
             "",
             "| setting | value |",
             "|---|---|",
-            *(f"| {k} | {_cell(v)} |" for k, v in settings.items()),
+            *(f"| {_cell(k)} | {_cell(v)} |" for k, v in settings.items()),
             *dropped,
         ]
     )
@@ -207,17 +167,26 @@ def _base_words(validated: Validated) -> str:
     if model.place is not Place.HUB:
         return f"a local {model.architecture} model"  # its path is nobody's business
     at = f" at `{model.revision}`" if model.revision else ""
-    return f"`{model.name}`{at}"
+    return f"{_code(model.name)}{at}"
 
 
-def _dataset_words(validated: Validated) -> str:
-    facts = validated.dataset
-    if facts.place is not Place.HUB:
-        return "local files"
-    config = f" ({facts.config})" if facts.config else ""
-    at = f" at {facts.revision}" if facts.revision else ""
-    return f"{facts.name}{config}{at}"
+def _data_words(validated: Validated) -> str:
+    on_hub = validated.dataset.place is Place.HUB
+    return _code(dataset_words(validated)) if on_hub else dataset_words(validated)
 
 
 def _cell(value: Any) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    """Return a value for a table, whose cells end at a bar even inside a code span."""
+    return _code(str(value)).replace("|", "\\|")
+
+
+def _code(text: str) -> str:
+    """Return text of others as a code span: shown as it is, never read as Markdown or HTML.
+
+    A label or a configuration's name comes from a dataset's author, and the card has the
+    publisher's name on it.
+    """
+    line = escape_control(" ".join(text.split()), keep_newlines=False) or " "
+    ticks = "`" * (max(map(len, re.findall("`+", line)), default=0) + 1)
+    pad = " " if "`" in line else ""
+    return f"{ticks}{pad}{line}{pad}{ticks}"

@@ -17,6 +17,7 @@ from ftq_shared.errors import FtqError, HubUnreachable, target_taken
 from ftq_shared.events import EventType
 from ftq_shared.hub import HubClient, RepoState
 from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.hub import stoppable
 from ftq_worker.publishing.staging import StagedFile
 from ftq_worker.publishing.verify import Verification
 
@@ -61,12 +62,9 @@ def push(ctx: PhaseContext, hub: HubClient, repo: str, files: list[StagedFile]) 
     for _ in range(RACES):
         if hub.repo_state(full) is RepoState.OTHER and not ctx.spec.publish.overwrite:
             raise target_taken(full)
-        hub.call(
-            lambda: hub.api.create_repo(full, private=ctx.spec.publish.private, exist_ok=True),
-            kind="model",
-            repo=full,
-            what=f"making {full}",
-        )
+        hub.create_repo("model", full, private=ctx.spec.publish.private)
+        if left_out := hub.ignored(full, [file.name for file in files]):
+            raise hub.refusals.ignored(full, left_out)
         revision = _attempt(ctx, hub, full, files)
         if revision is not None:
             return Pushed(full, revision)
@@ -80,7 +78,7 @@ def wait_for_repo(ctx: PhaseContext, hub: HubClient, repo: str) -> None:
     Raises JobCancelled or Interrupted while waiting, Stale when the claim is lost.
     """
     said = ""
-    while owner := ctx.owner.try_lock(f"{hub.endpoint}/{repo}"):
+    while owner := ctx.owner.try_lock(f"{hub.endpoint}/{repo}".lower()):
         if owner != said:
             ctx.emit(
                 EventType.WAITING,
@@ -164,7 +162,8 @@ def _upload(
 
     def once() -> CommitOperationAdd:
         (addition,) = _additions([files[number]])
-        hub.api.preupload_lfs_files(repo, [addition])
+        with stoppable(ctx.control):
+            hub.api.preupload_lfs_files(repo, [addition])
         return addition
 
     ctx.control.check()

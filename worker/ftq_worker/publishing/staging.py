@@ -5,7 +5,6 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from peft import PeftModel
@@ -16,10 +15,10 @@ from ftq_shared.spec import Task
 from ftq_worker.job.auto import auto_rule
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Prepared, Trained, Validated
+from ftq_worker.publishing.metadata import Format
 from ftq_worker.training.base_model import load_base
 from ftq_worker.training.trained_model import name_base
 
-Format = Literal["adapter", "merged", "full"]
 _BLOCK = 1 << 20
 
 

@@ -2,7 +2,7 @@
 
 from ftq_shared.spec import Task
 from ftq_worker.job.reports import Prepared, Validated
-from ftq_worker.publishing.staging import Format
+from ftq_worker.publishing.metadata import Format
 
 _GENERATE = """
 inputs = {prompt}

@@ -19,7 +19,8 @@ from ftq_shared.events import EventType
 from ftq_shared.spec import Task
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Prepared, Trained, Validated
-from ftq_worker.publishing.staging import Format, attach
+from ftq_worker.publishing.metadata import Format
+from ftq_worker.publishing.staging import attach
 from ftq_worker.training.base_model import pad_id
 from ftq_worker.training.scoring import (
     device_of,

@@ -94,6 +94,9 @@ def model_facts(
         max_positions=architecture.max_positions,
         has_chat_template=has_chat_template,
         license=record.license if record else None,
+        licenses=list(record.licenses) if record else [],
+        license_name=record.license_name if record else None,
+        license_link=record.license_link if record else None,
         gated=bool(record and record.gated),
         private=bool(record and record.private),
     )
