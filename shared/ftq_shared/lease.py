@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ftq_shared import keys
 from ftq_shared.states import JobState
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ def read_lease(job: str, raw: Sequence[str | None]) -> Lease | None:
     """Read one lease; None for a record that is gone or damaged."""
     version, state, token, renewals, host, instance, slot, gpus, storage_id = raw
     try:
+        if not keys.is_job_id(job):
+            raise ValueError("its id is no job id")
         return Lease(
             job,
             int(version or "0"),

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ftq_shared import keys
 from ftq_shared.errors import UsageError
 
 
@@ -59,10 +60,17 @@ def read_json(path: Path) -> Any:
 
 @dataclass(frozen=True)
 class JobPaths:
-    """The files of one job under the storage's root; what each holds is said above."""
+    """The files of one job under the storage's root; what each holds is said above.
+
+    Raises ValueError for what is no job id: it would lead out of the storage.
+    """
 
     storage: Path
     job: str
+
+    def __post_init__(self) -> None:
+        if not keys.is_job_id(self.job):
+            raise ValueError(f"{self.job!r} is no job id")
 
     @property
     def root(self) -> Path:
@@ -123,7 +131,12 @@ class JobPaths:
         return self.root / "checkpoint.json"
 
     def claim_dir(self, claim: str) -> Path:
-        """The folder of one claim; only the holder of its token writes there."""
+        """The folder of one claim; only the holder of its token writes there.
+
+        Raises ValueError for a name that would lead out of the job's folder.
+        """
+        if not keys.is_name(claim):
+            raise ValueError(f"{claim!r} is no claim")
         return self.root / "attempts" / claim
 
     def events(self, claim: str) -> Path:
@@ -153,11 +166,19 @@ def open_storage(location: str) -> tuple[Path, str]:
         marker = root / "storage_id"
         if not marker.exists():
             _write_once(marker, secrets.token_hex(8))
-        return root, marker.read_text().strip()
-    except OSError as error:
+        storage_id = marker.read_text().strip()
+    except (OSError, ValueError) as error:
         raise UsageError(
-            f"FTQ_STORAGE: {root}: {error.strerror}", hint="choose a folder you can write to"
+            f"FTQ_STORAGE: {root}: {getattr(error, 'strerror', None) or error}",
+            hint="choose a folder you can write to",
         ) from error
+    if not keys.is_name(storage_id):
+        raise UsageError(
+            f"FTQ_STORAGE: {marker} does not hold the storage's id: {storage_id[:60]!r}",
+            code="bad_storage",
+            hint="put back what it held; jobs that were started here are bound to that id",
+        )
+    return root, storage_id
 
 
 def _write_once(path: Path, text: str) -> None:

@@ -144,7 +144,7 @@ class Agent:
         ):
             try:
                 work()
-            except (ResponseError, OSError) as error:
+            except (ResponseError, FtqError, OSError, ValueError) as error:
                 extra = {"action": "release_failed", "job": record.id}
                 log.error("requeueing %s: %s", record.id, error, extra=extra)
 

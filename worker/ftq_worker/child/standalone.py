@@ -27,7 +27,7 @@ from ftq_shared.states import Phase
 from ftq_worker.host.environment import PINNED
 from ftq_worker.job.context import Devices, PhaseContext
 
-JOB = "ft-standalone"
+JOB = "ft-00000000"
 
 
 class Printer:
