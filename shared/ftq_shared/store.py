@@ -7,13 +7,13 @@ edges (`Client`, agent, dispatcher) translate them with `broker.translated`.
 import contextlib
 import json
 import logging
-import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ftq_shared import keys, scripts
+from ftq_shared.broker import is_damage as is_damage
 from ftq_shared.errors import ErrorInfo, NoSuchJob
 from ftq_shared.job_record import (
     RECORD_VERSION,
@@ -35,13 +35,6 @@ if TYPE_CHECKING:
     from redis.client import Pipeline
 
     from ftq_shared.spec import JobSpec
-
-# What the server says of a key that is no hash, and of a script that stumbles over one record; not
-# what it says while it takes no script or no write at all.
-_DAMAGED = re.compile(r"^WRONGTYPE |^NOJOB |hash value is not an integer|@?user_script:\d+")
-_SERVERS_OWN = re.compile(r"^(?:READONLY|NOPERM|MISCONF|NOREPLICAS|OOM|MASTERDOWN|CLUSTERDOWN) ")
-_COMMAND_GONE = re.compile(r"unknown (?:redis )?(?:sub)?command", re.IGNORECASE)
-
 
 Interruption = Literal["queued", "failed", "cancelled", "stale"]
 Outcome = Literal["next", "succeeded", "failed", "cancelled"]
@@ -226,14 +219,14 @@ class JobStore:
 
     def server(self) -> Server:
         """Return which start of the broker this is, and how long ago it was."""
-        from redis.exceptions import NoPermissionError
+        from redis.exceptions import ResponseError
 
         try:
             info: Any = self.redis.info("server")
             return Server(str(info["run_id"]), float(info["uptime_in_seconds"]))
-        except NoPermissionError as error:
+        except (ResponseError, KeyError) as error:  # no right to it, or it has another name
             extra = {"action": "info_refused"}
-            words = "the broker's user lacks +info, so its restarts are not noticed: %s"
+            words = "the broker does not answer INFO, so its restarts are not noticed: %s"
             log.warning(words, error, extra=extra)
             return Server("", float("inf"))
 
@@ -366,17 +359,6 @@ def _damage_in_words(job: str) -> Iterator[None]:
         if is_damage(error):
             raise damaged(job, error) from error
         raise
-
-
-def is_damage(error: Exception) -> bool:
-    """Return whether an error of the server comes from a damaged key, so that waiting is no use."""
-    from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError
-
-    text = str(error)
-    if isinstance(error, NoPermissionError | OutOfMemoryError | ReadOnlyError):
-        return False  # redis-py takes the first word off
-    of_server = _SERVERS_OWN.search(text) or _COMMAND_GONE.search(text)
-    return bool(_DAMAGED.search(text)) and not of_server
 
 
 def _answered(jobs: Sequence[str], pipe: "Pipeline") -> Iterator[tuple[str, Any]]:

@@ -23,9 +23,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-from ftq_shared.broker import connect, ping
+from ftq_shared.broker import connect, ping, translated
+from ftq_shared.broker_check import look_at_broker
 from ftq_shared.errors import FtqError, UsageError
 from ftq_shared.hosts import HostStore
 from ftq_shared.paths import open_storage
@@ -41,6 +42,9 @@ from ftq_worker.host.wire import SOCKET_PATH_MAX
 from ftq_worker.supervisor.fleet_key import announce_fleet
 from ftq_worker.supervisor.gpus import offered_gpus
 from ftq_worker.supervisor.process import HeartbeatWatch, Process
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 log = logging.getLogger(__name__)
 
@@ -200,6 +204,7 @@ def supervise(args: argparse.Namespace, settings: Settings, lock: IO[str], repla
     """Make the worker's identity and run it; returns the exit code. Raises FtqError."""
     redis = connect(settings.redis_url)
     ping(settings.redis_url)
+    check_broker(redis, settings)
     announce_fleet(redis, settings)
     root, storage_id = open_storage(settings.storage)
     with tempfile.TemporaryDirectory(
@@ -225,6 +230,16 @@ def supervise(args: argparse.Namespace, settings: Settings, lock: IO[str], repla
         cards = len(config.gpus)
         log.info("worker %s: %d CPU slots, %d GPUs", config.name, config.slots, cards, extra=extra)
         return Supervisor(config).run()
+
+
+def check_broker(redis: "Redis", settings: Settings) -> None:
+    """Raise BrokerUnreachable for a broker that no job is safe on; log what is only risky."""
+    with translated(settings.redis_url):
+        state = look_at_broker(redis)
+    for trouble in state.troubles:
+        extra = {"action": trouble.code}
+        log.warning("%s (%s)", trouble.text, trouble.hint, extra=extra)
+    state.refuse()
 
 
 def folder_for_sockets() -> str:
