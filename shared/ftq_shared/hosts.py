@@ -51,6 +51,7 @@ class HostRecord:
     # What it worked on at the last heartbeat: job -> token.
     running: Mapping[str, str] = field(default_factory=dict)
     broker: str = ""  # the start of the broker that the last heartbeat went to
+    celery: bool = True  # whether its Celery process takes messages
 
     @property
     def online(self) -> bool:
@@ -85,6 +86,7 @@ class HostRecord:
             # ftq 0.1.0 wrote a list
             running={k: str(v) for k, v in running.items()} if isinstance(running, dict) else {},
             broker=raw.get("broker", ""),
+            celery=raw.get("celery", "1") == "1",
         )
 
 

@@ -79,6 +79,8 @@ class MemoryStore(JobStore):
         own = {"id": job, "state": "queued", "attempt": "1", "version": "0"}
         record = JobRecord.from_hash(fields | own | {"created_ms": str(held.now_ms)})
         held.jobs[job] = it = MemoryJob(record, most, sealed)
+        if sealed:
+            it.note(has_secrets="1")
         held.submits[client_key] = job
         held.to_queue(it, record.phase)
         return job
@@ -123,6 +125,7 @@ class MemoryStore(JobStore):
             summary={name: text for name, text in old.summary.items() if name != "error"},
         )
         it.sealed = sealed
+        it.note(has_secrets="1" if sealed else "0")
         self.broker.held.to_queue(it, phase, "retried")
         return "queued"
 

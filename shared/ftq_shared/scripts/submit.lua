@@ -23,6 +23,7 @@ redis.call('SET', KEYS[6], id, 'EX', ARGV[3])
 redis.call('ZADD', JOBS, now, id)
 if ARGV[4] ~= '' then
   redis.call('SET', SECRET, ARGV[4], 'EX', SECRET_TTL_S)
+  redis.call('HSET', JOB, 'has_secrets', '1')
 end
 redis.call('PERSIST', INPUTS)
 to_queue(id, job('phase'), nil)

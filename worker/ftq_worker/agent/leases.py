@@ -90,10 +90,7 @@ class LeaseKeeper:
 
     def _pass_on(self, run: Owned, job: str, answer: str) -> None:
         if answer == "stale":
-            log.warning(
-                "lost %s: its token is stale", job, extra={"action": "lease_lost", "job": job}
-            )
-            run.abandon()
+            run.abandon()  # which says so in the log
             return
         if answer not in HELD:
             extra = {"action": "renew_failed", "job": job}

@@ -73,7 +73,7 @@ class PhaseRun:
                     report_outcome(self._services, record, outbox, *how, lost=self._is_lost)
         except Exception:  # a bug in one run must not end the agent and with it all other runs
             self._log_bug()
-            handle.abandon()
+            handle.abandon(stale=False)
         finally:
             self._clear_up()
 
@@ -246,7 +246,7 @@ class PhaseRun:
         except HostTrouble as error:
             extra = {"action": "kill_failed", **self._ids}
             log.error("%s: %s; the lease runs out", self.record.id, error, extra=extra)
-            self.handle.abandon()
+            self.handle.abandon(stale=False)
         finally:
             for child in self.handle.children():
                 child.close()
