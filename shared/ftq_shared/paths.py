@@ -30,12 +30,15 @@ from ftq_shared import keys
 from ftq_shared.errors import UsageError
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a file so that a reader sees the old or the new content, never a part of it."""
+def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o666) -> None:
+    """Write a file so that a reader sees the old or the new content, never a part of it.
+
+    `mode` holds from the first byte on, less the umask.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with part.open("wb") as file:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
@@ -45,9 +48,10 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         raise
 
 
-def write_json(path: Path, data: Any) -> None:
-    """Write `data` as indented JSON, atomically."""
-    write_atomic(path, json.dumps(data, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
+def write_json(path: Path, data: Any, *, mode: int = 0o666) -> None:
+    """Write `data` as indented JSON, as `write_atomic` does."""
+    text = json.dumps(data, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+    write_atomic(path, text, mode=mode)
 
 
 def read_json(path: Path) -> Any:

@@ -241,7 +241,7 @@ class KnownFleets:
     def _write(self, broker: str, found: str) -> None:
         known = self._read()
         if known.get(broker) != found:
-            write_json(self.path, known | {broker: found})
+            write_json(self.path, known | {broker: found}, mode=0o600)
 
     def _read(self) -> dict[str, str]:
         try:

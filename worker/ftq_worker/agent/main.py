@@ -38,6 +38,7 @@ from ftq_worker.agent.outbox import send_rest
 from ftq_worker.agent.run_pool import RunPool
 from ftq_worker.agent.services import Services
 from ftq_worker.host.config import UNCLEAN, HostConfig
+from ftq_worker.host.data_roots import DataRoots
 from ftq_worker.host.disk import DISK_MIN
 from ftq_worker.host.heartbeat import LastBeat, touch
 from ftq_worker.host.linux import end_with_parent, hide_memory, usable_cores
@@ -291,6 +292,7 @@ def _services(config: HostConfig, settings: Settings, store: JobStore, superviso
         fleet=FleetKey.load(settings.fleet_key_file),
         spawn=ColdSpawn() if config.cold else ZygoteSpawn(config.socket("zygote")),
         processes=PhaseProcesses(supervisor, Path(config.run_dir)),
+        data_roots=DataRoots.of(settings, root),
     )
 
 

@@ -286,6 +286,7 @@ def request_for(record: JobRecord, rank: int, services: Services) -> ChildReques
         rank=rank,
         cpu_threads=services.cpu_threads if record.phase is Phase.TRAIN else 1,
         env=_rank_environment(record, rank),
+        data_roots=vars(services.data_roots),
     )
 
 

@@ -28,6 +28,7 @@ from ftq_shared.spec import JobSpec
 from ftq_shared.states import Phase
 from ftq_worker.child import hub_inputs
 from ftq_worker.child.control import AgentLink, Watchdog
+from ftq_worker.host.data_roots import DataRoots
 from ftq_worker.host.disk import disk_full
 from ftq_worker.host.messages import ChildRequest, Ending, Outcome, report_line
 from ftq_worker.host.process_tree import kill_all
@@ -119,6 +120,7 @@ def _run(
         claim_name=request.claim,
         fresh_after=request.fresh_after,
         owner=owner,
+        data_roots=DataRoots(**{name: tuple(value) for name, value in request.data_roots.items()}),
     )
     if request.rank == 0:
         sweep(ctx.paths, ctx.token_number)
