@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, TypeVar
 
 from ftq_shared import keys
 from ftq_shared.errors import ErrorInfo, FtqError
+from ftq_shared.lifetimes import SPEC_MAX_BYTES
 from ftq_shared.states import JobState, Phase
 
 if TYPE_CHECKING:  # the schema takes 0.2 s to import: lists and tails do without it
@@ -19,7 +20,6 @@ if TYPE_CHECKING:  # the schema takes 0.2 s to import: lists and tails do withou
 log = logging.getLogger(__name__)
 
 RECORD_VERSION = 1  # a worker neither places, claims nor repairs a newer one
-SPEC_MAX_BYTES = 256 << 10  # of a spec with all defaults filled in; submit.lua refuses more
 CARDS_MAX = 64  # of one job
 COUNT_MAX = 10**13  # of anything counted; Lua writes whole numbers of up to 14 digits
 _LATEST_MS = 253_402_300_799_000  # the year 9999

@@ -20,6 +20,7 @@ DISPATCH_TTL_S = 10  # a dispatch message that got lost is sent again after this
 INPUTS_TTL_S = 3_600  # chunks whose submit never came
 SECRET_TTL_S = 30 * 86_400  # at the latest: the end of the job deletes it
 
+SPEC_MAX_BYTES = 256 << 10  # of a spec with all defaults filled in
 INPUT_CHUNK = 2**20  # bytes of one chunk of a client's file
 INPUT_JOB_MAX = 64 * 2**20  # bytes that one job may send through the broker
 INPUT_TOTAL_MAX = 2**30  # bytes that all jobs together may hold there

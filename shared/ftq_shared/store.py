@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ftq_shared import keys, scripts
 from ftq_shared.broker import is_damage as is_damage
-from ftq_shared.errors import ErrorInfo, NoSuchJob
+from ftq_shared.errors import ErrorInfo, NoSuchJob, UsageError
 from ftq_shared.job_record import (
     RECORD_VERSION,
-    SPEC_MAX_BYTES,
     InputFile,
     JobRecord,
     damaged,
@@ -25,7 +24,13 @@ from ftq_shared.job_record import (
     read_record,
 )
 from ftq_shared.lease import LEASE_FIELDS, Lease, read_lease
-from ftq_shared.lifetimes import DISPATCH_TTL_S, HOST_LOST_S, LOCK_TTL_S, SUBMIT_TTL_S
+from ftq_shared.lifetimes import (
+    DISPATCH_TTL_S,
+    HOST_LOST_S,
+    LOCK_TTL_S,
+    SPEC_MAX_BYTES,
+    SUBMIT_TTL_S,
+)
 from ftq_shared.states import Phase
 
 log = logging.getLogger(__name__)
@@ -93,6 +98,8 @@ class JobStore:
         A second call with the same `client_key` changes nothing and returns the first one's id.
         """
         record = new_record(spec, owner=owner, endpoint=endpoint, inputs=inputs)
+        if len(record["spec"].encode()) > SPEC_MAX_BYTES:  # the script refuses it as well
+            raise UsageError("the spec is too large", code="bad_spec", hint="shorten train.args")
         text, made = json.dumps(record), [keys.submit(client_key)]
         args = (text, SUBMIT_TTL_S, sealed, SPEC_MAX_BYTES)
         return str(self._run("submit", job, *args, extra_keys=made))

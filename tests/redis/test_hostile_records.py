@@ -14,9 +14,10 @@ from tests.support import hostile, store_jobs
 from ftq_client.client import Client
 from ftq_client.local.valkey import EmbeddedBroker
 from ftq_shared import keys
-from ftq_shared.errors import FtqError, NoSuchJob
+from ftq_shared.errors import FtqError, NoSuchJob, UsageError
 from ftq_shared.hosts import HostStore
-from ftq_shared.job_record import SPEC_MAX_BYTES, InputFile, JobRecord
+from ftq_shared.job_record import InputFile, JobRecord
+from ftq_shared.lifetimes import SPEC_MAX_BYTES
 from ftq_shared.paths import JobPaths
 from ftq_shared.settings import load_settings
 from ftq_shared.spec import JobSpec
@@ -247,8 +248,12 @@ def test_a_damaged_job_is_told_in_words_by_every_call(store: JobStore) -> None:
 def test_a_spec_that_is_too_large_is_refused_by_the_script(store: JobStore) -> None:
     args = {f"a{n}": "x" * 1000 for n in range(300)}
     raw = {"model": "a/b", "dataset": "c/d", "train": {"args": args}}
-    with pytest.raises(ResponseError, match="TOOLARGE"):
-        store_jobs.submit(store, spec=JobSpec.model_validate(raw))
+    spec = JobSpec.model_validate(raw)
+    with pytest.raises(UsageError, match="too large"):
+        store_jobs.submit(store, spec=spec)
+    record = json.dumps({"spec": spec.canonical()})
+    with pytest.raises(ResponseError, match="TOOLARGE"):  # of a client that does not ask
+        store._run("submit", GOOD, record, 60, "", SPEC_MAX_BYTES, extra_keys=["ftq:submit:x"])
     assert store.queued(0, -1) == []
 
 

@@ -14,13 +14,12 @@ from ftq_shared.in_memory.broker import MemoryBroker, atomic
 from ftq_shared.in_memory.jobs import MemoryJob
 from ftq_shared.job_record import (
     RECORD_VERSION,
-    SPEC_MAX_BYTES,
     InputFile,
     JobRecord,
     new_record,
 )
 from ftq_shared.lease import Lease
-from ftq_shared.lifetimes import HOST_LOST_S
+from ftq_shared.lifetimes import HOST_LOST_S, SPEC_MAX_BYTES
 from ftq_shared.states import JobState, Phase
 from ftq_shared.store import (
     Interruption,

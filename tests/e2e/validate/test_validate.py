@@ -121,7 +121,7 @@ def test_an_encoder_classifies_and_a_bin_file_is_warned_about(start, hub):
     hub.add(
         "model",
         "org/bin",
-        model_files(ENCODER, model__safetensors=None) | {"pytorch_model.bin": "x"},
+        model_files(ENCODER, model__safetensors=None) | {"pytorch_model.bin": "x" * 5000},
     )
     hub.add("dataset", "org/labels", {"train.csv": "text,label\nhi,a\nho,b\n"})
     run = start({"model": "org/bin", "dataset": "org/labels"})

@@ -123,11 +123,18 @@ def read_json(files: ModelFiles, path: str) -> dict[str, Any] | None:
         return None
     try:
         data = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refused(
             f"{files.name}: {path} is not valid JSON: {error}",
             code="broken_file",
             hint="the model is damaged; choose another revision, or download it again",
             file=path,
         ) from error
-    return data if isinstance(data, dict) else {}
+    if not isinstance(data, dict):
+        raise Refused(
+            f"{files.name}: {path} holds {type(data).__name__}, not an object",
+            code="broken_file",
+            hint="the model is damaged; choose another revision, or download it again",
+            file=path,
+        )
+    return data
