@@ -10,7 +10,7 @@ from ftq_shared.errors import BrokerUnreachable
 if TYPE_CHECKING:
     from redis import Redis
 
-# The lowest that scripts/brokers.py runs a whole job on. Scripts need 7.0 (`#!lua flags`).
+# The lowest that tests/chaos/brokers.py has run a whole job on. Scripts need 7.0 (`#!lua flags`).
 LOWEST = {"redis": (7, 0), "valkey": (7, 2)}
 
 

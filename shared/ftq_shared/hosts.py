@@ -129,6 +129,10 @@ class HostStore:
             raise name_taken(name)
         return bool(detail == "1")
 
+    def announce_key(self, public_key: str) -> None:
+        """Say which key clients seal secrets for, unless the fleet has one."""
+        self.redis.hsetnx(keys.FLEET, "public_key", public_key)
+
     def drain(self, name: str) -> str:
         """Ask a host to hand back its work and leave; return its instance, '' for no such host."""
         return str(self._drain(keys=[keys.host(name), keys.CONTROL], args=[name]))

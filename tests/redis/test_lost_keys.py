@@ -1,12 +1,15 @@
 """The broker loses single keys, or all of them, under jobs: what is missing is missed in words."""
 
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.support import store_jobs
+from tests.support.agents import make_agent
 
+from ftq_client.local.valkey import EmbeddedBroker
 from ftq_shared import keys
 from ftq_shared.errors import Refused
 from ftq_shared.hosts import HostStore
@@ -89,3 +92,14 @@ def test_a_flush_under_a_running_job_is_said_in_the_log(
     assert run.lost
     assert sum("the broker has forgotten it" in message for message in caplog.messages) == 1
     assert f"jobs/{JOB}" in caplog.text
+
+
+def test_a_broker_that_came_back_empty_is_told_the_fleets_key(
+    store: JobStore, broker: EmbeddedBroker, tmp_path: Path
+) -> None:
+    agent, _, settings = make_agent(broker.url, tmp_path)
+    agent._heartbeat()
+    store.redis.flushall()
+    agent._heartbeat()
+    public = FleetKey.load(settings.fleet_key_file).public
+    assert store.redis.hget(keys.FLEET, "public_key") == public

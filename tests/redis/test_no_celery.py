@@ -2,20 +2,16 @@
 
 from pathlib import Path
 
-import pytest
 from tests.support import store_jobs
+from tests.support.agents import make_agent
 from tests.support.clock import Clock
 
 from ftq_client import Client
 from ftq_client.fleet import worker_rows
 from ftq_client.local.valkey import EmbeddedBroker
 from ftq_shared.events import EventType
-from ftq_shared.paths import open_storage
-from ftq_shared.secrets import FleetKey
-from ftq_shared.settings import load_settings
 from ftq_shared.store import JobStore
-from ftq_worker.agent.main import CELERY_LOST_S, Agent
-from ftq_worker.host.config import HostConfig
+from ftq_worker.agent.main import CELERY_LOST_S
 from ftq_worker.host.heartbeat import LastBeat, touch
 
 
@@ -34,14 +30,10 @@ def test_silence_counts_from_the_last_move(tmp_path: Path) -> None:
 
 
 def test_it_is_told_by_ftq_workers_and_by_the_waiting_job(
-    store: JobStore, broker: EmbeddedBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: JobStore, broker: EmbeddedBroker, tmp_path: Path
 ) -> None:
-    env = {"FTQ_REDIS_URL": broker.url, "FTQ_HOME": str(tmp_path)}
-    settings = load_settings(env)
-    FleetKey.generate().save(settings.fleet_key_file)
-    root, storage_id = open_storage(settings.storage)
-    config = HostConfig("h1", "i1", "", str(tmp_path), 2, (), str(root), storage_id, cold=True)
-    agent, clock, client = Agent(config, settings, 1), Clock(), Client(settings)
+    agent, config, settings = make_agent(broker.url, tmp_path)
+    clock, client = Clock(), Client(settings)
     agent._celery = LastBeat(config.heartbeat("celery_task"), clock)
 
     def state() -> str:

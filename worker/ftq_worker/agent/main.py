@@ -200,6 +200,8 @@ class Agent:
             "celery": "1" if self._celery_runs() else "0",
             "warm": "1" if config.cold or config.socket("zygote").exists() else "0",
         }
+        # A broker that came back without its data has lost it, and nobody could send a token.
+        self._hosts.announce_key(self._services.fleet.public)
         if self._hosts.heartbeat(config.name, config.instance, config.replaces, fields):
             self._stopping.set()
 
