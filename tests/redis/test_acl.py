@@ -222,7 +222,6 @@ def test_a_client_may_not(users: dict[str, str], command: str) -> None:
         "MIGRATE h 1 ftq:queue 0 1",
         "SWAPDB 0 1",
         "SHUTDOWN",
-        "DEBUG SLEEP 0",
         "CLIENT KILL ID 1",
         "SCRIPT FLUSH",
         "SCRIPT KILL",

@@ -141,6 +141,10 @@ def test_renamed_commands(
     assert Client(settings).submit(SPEC)
 
 
+def test_a_worker_does_not_start_where_no_script_runs(start: Start) -> None:
+    assert refused(start('rename-command EVALSHA ""').url).code == "broker_refuses"
+
+
 @pytest.mark.parametrize("command", ["EVALSHA", "HSET", "ZADD"])
 def test_a_command_that_jobs_need_is_gone(start: Start, tmp_path: Path, command: str) -> None:
     url = start(f'rename-command {command} ""').url

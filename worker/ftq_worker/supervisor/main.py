@@ -276,6 +276,8 @@ def check_broker(redis: "Redis", settings: Settings) -> None:
     """Raise BrokerUnreachable for a broker that no job is safe on; log what is only risky."""
     with translated(settings.redis_url):
         state = look_at_broker(redis)
+        if not any(trouble.fatal for trouble in state.troubles):
+            HostStore(redis).try_a_script()
     for trouble in state.troubles:
         extra = {"action": "broker_trouble", "code": trouble.code}
         log.warning("%s (%s)", trouble.text, trouble.hint, extra=extra)
