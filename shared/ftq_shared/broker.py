@@ -21,7 +21,7 @@ PING_S = 2.5  # a broker that needs longer for a ping is of no use
 # what it says while it takes no script or no write at all.
 _DAMAGED = re.compile(r"^WRONGTYPE |^NOJOB |hash value is not an integer|@?user_script:\d+")
 _SERVERS_OWN = re.compile(r"^(?:READONLY|NOPERM|MISCONF|NOREPLICAS|OOM|MASTERDOWN|CLUSTERDOWN) ")
-_COMMAND_GONE = re.compile(r"unknown (?:redis )?(?:sub)?command", re.IGNORECASE)
+_NO_SCRIPTS = re.compile(r"unknown (?:redis )?(?:sub)?command|compiling script", re.IGNORECASE)
 
 _START_HINT = "start one with `ftq up`, or set FTQ_REDIS_URL to the fleet's Redis or Valkey"
 
@@ -49,6 +49,7 @@ def connect(
     return Redis.from_url(
         parts.url,
         decode_responses=not binary,
+        encoding_errors="replace",  # one byte that is no UTF-8 may not stop a whole list
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         socket_timeout=read_timeout_s,
         socket_keepalive=True,
@@ -132,7 +133,7 @@ def is_damage(error: Exception) -> bool:
     text = str(error)
     if isinstance(error, NoPermissionError | OutOfMemoryError | ReadOnlyError):
         return False  # redis-py takes the first word off
-    of_server = _SERVERS_OWN.search(text) or _COMMAND_GONE.search(text)
+    of_server = _SERVERS_OWN.search(text) or _NO_SCRIPTS.search(text)
     return bool(_DAMAGED.search(text)) and not of_server
 
 

@@ -91,7 +91,7 @@ def _troubles(info: Mapping[str, Any], name: str, version: str) -> Iterator[Trou
         low = ".".join(map(str, LOWEST.get(name, LOWEST["redis"])))
         yield Trouble(
             "broker_old",
-            f"the broker is {name} {version}",
+            f"the broker is {name} {version}, which is too old",
             f"use {name} {low} or later",
             fatal=True,
         )

@@ -174,7 +174,7 @@ class HostStore:
         found = {name: raw for name, raw in zip(names, answers, strict=True) if _is_hash(name, raw)}
         if gone := [name for name, raw in found.items() if not raw.get("instance")]:
             self._forget(gone)
-        return [host for name, raw in found.items() if (host := _host(name, raw, now_ms))]
+        return [host for name, raw in found.items() if (host := read_host(name, raw, now_ms))]
 
     def _forget(self, names: Sequence[str]) -> None:
         """Strike out names whose record has expired; a client's user may only read them."""
@@ -208,15 +208,18 @@ def _is_hash(name: str, answer: Any) -> bool:
     return False
 
 
-def _host(host: str, raw: Mapping[str, str], now_ms: float) -> HostRecord | None:
+_NO_HOST = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
+
+
+def read_host(host: str, raw: Mapping[str, str], now_ms: float) -> HostRecord | None:
     """Read one host; None for one that is gone, or that another version wrote."""
     try:
         if raw.get("name", host) != host:
             raise ValueError(f"its name is {raw['name'][:60]!r}")
         return HostRecord.from_hash(raw, now_ms) if raw.get("instance") else None
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except _NO_HOST as error:
         extra = {"action": "host_unreadable", "host": host}
-        log.warning("host %s is not one of this version: %r", host, error, extra=extra)
+        log.warning("host %s is not one of this version: %.300r", host, error, extra=extra)
         return None
 
 

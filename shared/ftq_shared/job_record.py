@@ -316,7 +316,7 @@ def _check_forms(raw: Mapping[str, str], job: str | None) -> None:
 def damaged(job: str, why: object) -> FtqError:
     """Return the error for a record that cannot be read."""
     return FtqError(
-        f"the record of {job} is damaged, or of another version: {why}",
+        f"the record of {job} is damaged, or of another version: {why!s:.300}",
         code="record_damaged",
         hint="its administrator can look at the key ftq:job:" + job,
     )
@@ -353,5 +353,5 @@ def read_record(raw: Mapping[str, str], job: str) -> JobRecord | None:
         return JobRecord.from_hash(raw, job)
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         extra = {"action": "record_unreadable", "job": job}
-        log.warning("record %s is not one of this version: %r", job, error, extra=extra)
+        log.warning("record %s is not one of this version: %.300r", job, error, extra=extra)
         return None

@@ -49,7 +49,7 @@ def read_lease(job: str, raw: Sequence[str | None]) -> Lease | None:
         )
     except ValueError as error:
         extra = {"action": "record_unreadable", "job": job}
-        log.warning("record %s is not one of this version: %r", job, error, extra=extra)
+        log.warning("record %s is not one of this version: %.300r", job, error, extra=extra)
         return None
 
 
@@ -57,7 +57,7 @@ def _cards(job: str, raw: str | None) -> tuple[str, ...]:
     """Read the ids of a lease's cards; damage there does not keep it from being reaped."""
     try:
         return tuple(map(str, json.loads(raw or "[]")))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         extra = {"action": "gpus_unreadable", "job": job}
-        log.warning("the GPUs of record %s cannot be read: %r", job, error, extra=extra)
+        log.warning("the GPUs of record %s cannot be read: %.300r", job, error, extra=extra)
         return ()

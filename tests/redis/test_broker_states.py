@@ -231,6 +231,7 @@ def test_a_request_that_fails_loses_no_submit(
         ("MISCONF Valkey is configured to save RDB script: ab, on @user_script:5.", False),
         ("NOREPLICAS Not enough good replicas script: ab, on @user_script:5.", False),
         ("DB index is out of range", False),
+        ("Error compiling script (new function): user_script:1: unexpected symbol", False),
     ],
 )
 def test_what_is_one_records_own_fault(text: str, damage: bool) -> None:

@@ -98,6 +98,17 @@ def test_no_script_works_on_what_is_no_job_id(store: JobStore, hosts: HostStore,
             ask(job)
 
 
+def test_bytes_that_are_no_text_stop_no_reader(store: JobStore, hosts: HostStore) -> None:
+    for key, job in (("a", GOOD), ("b", BAD)):
+        store_jobs.submit(store, key, job)
+    store.redis.hset(keys.job(BAD), mapping={"id": b"\xff\xfe", b"\xff": b"\xff"})  # type: ignore[dict-item]
+    store.redis.zadd(keys.QUEUE, {b"ft-\xff": 0})
+    store.redis.sadd(keys.HOSTS, b"\xff")
+    assert [record.id for record in store.newest_first()] == [GOOD]
+    assert dispatch(store, hosts, lambda *_: None) == 1
+    assert [host.name for host in hosts.all()] == ["h1"]
+
+
 def test_a_script_takes_only_the_keys_of_its_job(store: JobStore) -> None:
     store_jobs.submit(store, "a", GOOD)
     other = [key(GOOD) for key in (keys.job, keys.events, keys.kept, keys.secret, keys.inputs)]

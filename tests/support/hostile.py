@@ -3,8 +3,11 @@
 One seed gives one sequence, so that a failure is repeated by its number.
 """
 
+import functools
 import json
 import random
+import tempfile
+from pathlib import Path
 from typing import Any
 
 TRAVERSALS = [
@@ -80,3 +83,9 @@ def record_of(job: str, chance: random.Random) -> dict[str, str]:
         else:
             record[field] = text(chance)
     return record
+
+
+@functools.cache
+def scratch_file() -> Path:
+    """Return a file for texts that are read from one."""
+    return Path(tempfile.mkdtemp(prefix="hostile-")) / "text"
