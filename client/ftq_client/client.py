@@ -10,6 +10,7 @@ print(client.get(job).state)
 """
 
 import getpass
+import logging
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftq_shared import keys
-from ftq_shared.broker import connect, ping, translated, without_password
-from ftq_shared.errors import NoSuchJob, UsageError
+from ftq_shared.broker import connect, ping, translated
+from ftq_shared.broker_url import shown
+from ftq_shared.errors import BrokerUnreachable, NoSuchJob, UsageError
 from ftq_shared.events import Event
 from ftq_shared.hosts import HostRecord, HostStore
 from ftq_shared.job_record import JobRecord
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
     from ftq_client.transfer.upload_routes import Draft
     from ftq_shared.spec import JobSpec
+
+log = logging.getLogger(__name__)
 
 
 class Client:
@@ -120,7 +124,7 @@ class Client:
                 code="no_fleet_key",
                 hint="start a worker first: `ftq up` here, or `ftq worker` on a host",
             )
-        broker = without_password(self.settings.redis_url or "")
+        broker = shown(self.settings.redis_url or "")
         KnownFleets(self.settings.home / "known_fleets.json").verify(broker, str(public))
         return seal(
             str(public),
@@ -132,17 +136,15 @@ class Client:
 
     def request_dispatch(self) -> None:
         """Ask for a dispatch pass now; workers look by themselves every few seconds."""
-        from kombu.exceptions import OperationalError
-        from redis.exceptions import RedisError
-
         from ftq_shared.celery_messages import request_dispatch, sender
 
         assert self.settings.redis_url
         try:
             request_dispatch(self.store, sender(self.settings.redis_url))
-        except (OperationalError, RedisError):
-            # The record stands; the message is a hint that the workers' repair pass replaces.
-            return
+        except Exception as error:
+            # The record stands: whatever is wrong, a submit that raised would be made again. The
+            # message is only a hint, and the workers' repair pass replaces it.
+            log.info("dispatch request: %r", error, extra={"action": "request_failed"})
 
     def find(self, prefix: str | None = None) -> str:
         """Return the job that a prefix names; None is your newest. Raises NoSuchJob."""
@@ -261,12 +263,12 @@ class Client:
 
         Raises UsageError for an unknown name, or a broker user who may not change host records.
         """
-        from redis.exceptions import NoPermissionError
-
         try:
             with translated(self.settings.redis_url):
                 instance = self.hosts.drain(name)
-        except NoPermissionError as error:
+        except BrokerUnreachable as error:
+            if error.code != "broker_permission":
+                raise
             raise UsageError(
                 "the broker lets this user not drain workers",
                 code="not_allowed",

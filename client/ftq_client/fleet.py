@@ -24,7 +24,7 @@ class WorkerRow(TypedDict):
 
     name: str
     instance: str  # changes with every start
-    state: Literal["online", "draining", "lost"]
+    state: Literal["online", "no celery", "draining", "lost"]  # no celery: it dispatches nothing
     gpus: list[GpuRow]
     cpu_slots: int
     cpu_used: int
@@ -56,7 +56,7 @@ def _row(host: HostRecord, leases: list[Lease]) -> WorkerRow:
     return {
         "name": host.name,
         "instance": host.instance,
-        "state": "lost" if not host.online else "draining" if host.draining else "online",
+        "state": _state(host),
         "gpus": [
             {"uuid": g.uuid, "name": g.name, "memory_gb": g.memory_gb, "job": users.get(g.uuid)}
             for g in host.gpus
@@ -68,3 +68,11 @@ def _row(host: HostRecord, leases: list[Lease]) -> WorkerRow:
         "version": host.version,
         "seen_s": round(host.age_s, 1),
     }
+
+
+def _state(host: HostRecord) -> Literal["online", "no celery", "draining", "lost"]:
+    if not host.online:
+        return "lost"
+    if host.draining:
+        return "draining"
+    return "online" if host.celery else "no celery"

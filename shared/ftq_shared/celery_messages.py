@@ -5,10 +5,10 @@ The settings and what was measured for each: docs/decisions/0003-celery-settings
 """
 
 import functools
-import ssl
 from typing import TYPE_CHECKING
 
 from ftq_shared import keys
+from ftq_shared.broker_url import parse_broker_url
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -21,8 +21,9 @@ RUN_PHASE = "ftq.run_phase"  # task: hand (job, token) to this host's agent
 
 def celery_settings(url: str) -> dict[str, object]:
     """Return Celery's settings for a broker; the same for those who send and who receive."""
+    parts = parse_broker_url(url)
     settings: dict[str, object] = {
-        "broker_url": url,
+        "broker_url": parts.url,
         "broker_transport_options": {
             # A popped message is gone. Nothing is parked in `unacked`, so nothing is redelivered
             # by a clock or a lost connection; the job record repairs what is lost.
@@ -56,11 +57,8 @@ def celery_settings(url: str) -> dict[str, object]:
         "task_default_queue": keys.DISPATCH_QUEUE,
         "task_create_missing_queues": True,
     }
-    if url.startswith("rediss://"):
-        settings["broker_use_ssl"] = {
-            "ssl_cert_reqs": ssl.CERT_REQUIRED,
-            "ssl_check_hostname": True,
-        }
+    if parts.tls:  # a URL's own options would replace these as a whole
+        settings["broker_use_ssl"] = parts.tls_arguments
     return settings
 
 

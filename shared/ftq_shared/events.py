@@ -275,18 +275,29 @@ class Event:
     @classmethod
     def from_json(cls, line: str | bytes) -> "Event":
         """Read one event; raises ValueError when it is not one or of an unknown type."""
-        raw = json.loads(line)
+        raw = json.loads(line, parse_constant=_no_number, parse_float=_finite_or_none)
+        if not all(isinstance(raw[name], str) for name in ("job", "time")):
+            raise ValueError("job and time are text")
         return cls(
             job=raw["job"],
             seq=int(raw["seq"]),
             attempt=int(raw["attempt"]),
-            host=raw.get("host") or "",
+            host=str(raw.get("host") or ""),
             time=raw["time"],
             phase=Phase(raw["phase"]) if raw.get("phase") else None,
             type=EventType(raw["type"]),
             # Lua's cjson cannot tell an empty object from an empty list.
             data=raw["data"] if isinstance(raw["data"], dict) else {},
         )
+
+
+def _no_number(_: str) -> None:
+    """NaN and Infinity are no JSON: programs that read our lines would choke on them."""
+
+
+def _finite_or_none(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
 
 
 def rfc3339(unix_s: float) -> str:

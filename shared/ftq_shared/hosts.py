@@ -1,7 +1,9 @@
 """Host records: what each worker offers, refreshed by its heartbeat."""
 
+import contextlib
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,8 @@ from ftq_shared.errors import UsageError
 from ftq_shared.lifetimes import HOST_LOST_S, HOST_TTL_S
 
 log = logging.getLogger(__name__)
+
+SLOTS_MAX = 10_000  # CPU slots that a host can offer
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -55,6 +59,7 @@ class HostRecord:
     running: Mapping[str, str] = field(default_factory=dict)
     sick: tuple[SickGpu, ...] = ()  # that are there, and cannot be used
     broker: str = ""  # the start of the broker that the last heartbeat went to
+    celery: bool = True  # whether its Celery process takes messages
 
     @property
     def online(self) -> bool:
@@ -67,12 +72,16 @@ class HostRecord:
 
     @classmethod
     def from_hash(cls, raw: Mapping[str, str], now_ms: float) -> "HostRecord":
+        """Read a Redis hash; raises ValueError, KeyError or TypeError when it is no host's."""
         running = json.loads(raw.get("running") or "{}")
+        for part in ("name", "instance", "storage_id"):  # of keys, queues and other records
+            if not keys.is_name(raw[part]):
+                raise ValueError(f"its {part} is {raw[part][:60]!r}")
         return cls(
             name=raw["name"],
             instance=raw["instance"],
-            slots=int(raw["slots"]),
-            gpus=tuple(Gpu(**gpu) for gpu in json.loads(raw["gpus"])),
+            slots=min(int(raw["slots"]), SLOTS_MAX),
+            gpus=tuple(_gpu(gpu) for gpu in json.loads(raw["gpus"])),
             storage_id=raw["storage_id"],
             draining=raw.get("draining") == "1",
             beat_ms=int(raw["beat_ms"]),
@@ -82,10 +91,20 @@ class HostRecord:
             warm=raw.get("warm", "1") == "1",
             record_version=int(raw.get("record_version", "1")),
             full=raw.get("full") == "1",
-            running=running if isinstance(running, dict) else {},  # ftq 0.1.0 wrote a list
+            # ftq 0.1.0 wrote a list
+            running={k: str(v) for k, v in running.items()} if isinstance(running, dict) else {},
             sick=tuple(SickGpu(**gpu) for gpu in json.loads(raw.get("sick") or "[]")),
             broker=raw.get("broker", ""),
+            celery=raw.get("celery", "1") == "1",
         )
+
+
+def _gpu(raw: Mapping[str, Any]) -> Gpu:
+    """Read one card; its UUID goes into CUDA_VISIBLE_DEVICES. Raises as `from_hash` does."""
+    uuid, memory_gb = str(raw["uuid"]), float(raw["memory_gb"])
+    if not keys.is_card(uuid) or not math.isfinite(memory_gb):
+        raise ValueError(f"{raw!r:.100} is no card")
+    return Gpu(uuid, str(raw["name"]), memory_gb)
 
 
 class HostStore:
@@ -119,6 +138,14 @@ class HostStore:
             raise name_taken(name)
         return bool(detail == "1")
 
+    def announce_key(self, public_key: str) -> None:
+        """Say which key clients seal secrets for, unless the fleet has one."""
+        self.redis.hsetnx(keys.FLEET, "public_key", public_key)
+
+    def try_a_script(self) -> None:
+        """Run a script that changes nothing; raises what redis-py raises where none can run."""
+        self.drain("")
+
     def drain(self, name: str) -> str:
         """Ask a host to hand back its work and leave; return its instance, '' for no such host."""
         return str(self._drain(keys=[keys.host(name), keys.CONTROL], args=[name]))
@@ -151,11 +178,19 @@ class HostStore:
         pipe.time()
         for name in names:
             pipe.hgetall(keys.host(name))
-        (seconds, micros), *found = pipe.execute()
+        (seconds, micros), *answers = pipe.execute(raise_on_error=False)
         now_ms = seconds * 1000 + micros / 1000
-        if gone := [n for n, raw in zip(names, found, strict=True) if not raw.get("instance")]:
-            self.redis.srem(keys.HOSTS, *gone)
-        return [host for raw in found if (host := _host(raw, now_ms))]
+        found = {name: raw for name, raw in zip(names, answers, strict=True) if _is_hash(name, raw)}
+        if gone := [name for name, raw in found.items() if not raw.get("instance")]:
+            self._forget(gone)
+        return [host for name, raw in found.items() if (host := read_host(name, raw, now_ms))]
+
+    def _forget(self, names: Sequence[str]) -> None:
+        """Strike out names whose record has expired; a client's user may only read them."""
+        from redis.exceptions import NoPermissionError
+
+        with contextlib.suppress(NoPermissionError):
+            self.redis.srem(keys.HOSTS, *names)
 
 
 def as_hash(fields: Mapping[str, Any]) -> dict[str, str]:
@@ -172,14 +207,28 @@ def name_taken(name: str) -> UsageError:
     )
 
 
-def _host(raw: Mapping[str, str], now_ms: float) -> HostRecord | None:
+def _is_hash(name: str, answer: Any) -> bool:
+    """Return whether a host's key could be read; raises what is no damage of that one key."""
+    if not isinstance(answer, Exception):
+        return True
+    if not str(answer).startswith("WRONGTYPE"):
+        raise answer
+    log.warning("host %s: %s", name, answer, extra={"action": "host_unreadable", "host": name})
+    return False
+
+
+_NO_HOST = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
+
+
+def read_host(host: str, raw: Mapping[str, str], now_ms: float) -> HostRecord | None:
     """Read one host; None for one that is gone, or that another version wrote."""
     try:
+        if raw.get("name", host) != host:
+            raise ValueError(f"its name is {raw['name'][:60]!r}")
         return HostRecord.from_hash(raw, now_ms) if raw.get("instance") else None
-    except (KeyError, ValueError, TypeError) as error:
-        host = raw.get("name", "?")
+    except _NO_HOST as error:
         extra = {"action": "host_unreadable", "host": host}
-        log.warning("host %s is not one of this version: %r", host, error, extra=extra)
+        log.warning("host %s is not one of this version: %.300r", host, error, extra=extra)
         return None
 
 

@@ -2,11 +2,16 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, NotRequired, TypedDict
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, TypeVar
 
-from ftq_shared.errors import ErrorInfo
+from ftq_shared import keys
+from ftq_shared.errors import ErrorInfo, FtqError
+from ftq_shared.lifetimes import SPEC_MAX_BYTES
 from ftq_shared.states import JobState, Phase
 
 if TYPE_CHECKING:  # the schema takes 0.2 s to import: lists and tails do without it
@@ -15,6 +20,13 @@ if TYPE_CHECKING:  # the schema takes 0.2 s to import: lists and tails do withou
 log = logging.getLogger(__name__)
 
 RECORD_VERSION = 1  # a worker neither places, claims nor repairs a newer one
+CARDS_MAX = 64  # of one job
+COUNT_MAX = 10**13  # of anything counted; Lua writes whole numbers of up to 14 digits
+_LATEST_MS = 253_402_300_799_000  # the year 9999
+_PATH_MAX = 4096  # bytes of an input's path
+_COUNT = re.compile(r"[0-9]{1,15}", re.ASCII)
+
+T = TypeVar("T")
 
 
 class InputFields(TypedDict):
@@ -66,9 +78,19 @@ class InputFile:
 
     @classmethod
     def from_json(cls, raw: InputFields) -> "InputFile":
-        return cls(
-            raw["path"], raw["size"], raw["sha256"], tuple(raw["chunks"]), raw.get("hub", "")
-        )
+        """Read one entry; raises ValueError, KeyError, TypeError for what is none."""
+        chunks = tuple(map(str, raw["chunks"]))
+        size, hub = int(raw["size"]), str(raw.get("hub", ""))
+        return cls(_inner_path(raw["path"]), size, str(raw["sha256"]), chunks, hub)
+
+
+def _inner_path(path: str) -> str:
+    """Return a path below a folder as it is. Raises ValueError for one that leads out of it."""
+    parts = PurePosixPath(path).parts
+    plain = path.isprintable() and len(path.encode(errors="replace")) <= _PATH_MAX
+    if not parts or path.startswith("/") or ".." in parts or not plain:
+        raise ValueError(f"{path!r} is no path below the job's folder")
+    return path
 
 
 def input_repo(job: str) -> str:
@@ -138,46 +160,55 @@ class JobRecord:
 
     @property
     def error(self) -> ErrorInfo | None:
-        """What ended the job, None when nothing did."""
+        """What ended the job, None when nothing did, or nothing that can be read."""
         raw = self.summary.get("error")
-        return ErrorInfo.from_json(json.loads(raw)) if raw else None
+        return _readable(ErrorInfo.from_json, raw) if raw else None
 
     @property
     def inputs(self) -> tuple[InputFile, ...]:
-        raw = json.loads(self.summary.get("inputs") or "[]")
-        return tuple(InputFile.from_json(entry) for entry in raw)
+        """The client's own files. Raises FtqError when the record says nothing that can be used."""
+        try:
+            raw = json.loads(self.summary.get("inputs") or "[]")
+            return tuple(InputFile.from_json(entry) for entry in raw)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise damaged(self.id, f"its input files: {error}") from error
 
     @classmethod
-    def from_hash(cls, raw: Mapping[str, str]) -> "JobRecord":
-        """Read a Redis hash; raises ValueError or KeyError when it is not a job's."""
+    def from_hash(cls, raw: Mapping[str, str], job: str | None = None) -> "JobRecord":
+        """Read a Redis hash, that of `job` where its key is known.
+
+        Raises ValueError or KeyError when it is not a job's: whoever reads it leaves it alone.
+        What is only shown is not looked at here.
+        """
         get = raw.get
+        _check_forms(raw, job)
         return cls(
             id=raw["id"],
-            record_version=int(raw["v"]),
+            record_version=_count(raw["v"]),
             name=get("name", ""),
             owner=get("owner", ""),
             state=JobState(raw["state"]),
             phase=Phase(raw["phase"]),
-            attempt=int(raw["attempt"]),
-            version=int(raw["version"]),
+            attempt=_count(raw["attempt"]),
+            version=_count(raw["version"]),
             token=get("token", ""),
             last_token=get("last_token", ""),
-            token_number=int(get("token_number", "0")),
+            token_number=_count(get("token_number")),
             nonce=get("nonce", ""),
             host=get("host", ""),
             instance=get("instance", ""),
-            gpus=tuple(json.loads(get("gpus") or "[]")),
+            gpus=_cards(get("gpus") or "[]"),
             slot=get("slot", ""),
-            renewals=int(get("beat") or 0),
+            renewals=_count(get("beat")),
             cancel=get("cancel") == "1",
             priority=get("priority", "normal"),
             storage_id=get("storage_id", ""),
-            round=int(get("round") or 0),
-            fresh_after=int(get("fresh_after") or 0),
-            seq=int(get("seq", "0")),
-            created_ms=int(get("created_ms", "0")),
-            ended_ms=int(get("ended_ms") or 0),
-            exit_code=int(get("exit_code") or 0),
+            round=_count(get("round")),
+            fresh_after=_count(get("fresh_after")),
+            seq=_count(get("seq")),
+            created_ms=_count(get("created_ms"), most=_LATEST_MS),
+            ended_ms=_count(get("ended_ms"), most=_LATEST_MS),
+            exit_code=_count(get("exit_code"), most=255),
             endpoint=get("endpoint", ""),
             spec_json=get("spec", "{}"),
             summary={k: v for k, v in raw.items() if k not in _OWN_FIELDS},
@@ -185,15 +216,15 @@ class JobRecord:
 
     def to_row(self) -> JobRow:
         """Return what `ftq list` and `ftq show` print, as plain data."""
-        spec = json.loads(self.spec_json)
+        spec = _readable(dict, self.spec_json) or {}
         row: JobRow = {
             "id": self.id,
             "name": self.name,
             "state": str(self.state),
             "phase": str(self.phase),
             "attempt": self.attempt,
-            "model": spec.get("model"),
-            "dataset": spec.get("dataset"),
+            "model": str(spec.get("model", "")),
+            "dataset": str(spec.get("dataset", "")),
             "host": self.host,
             "gpus": list(self.gpus),
             "priority": self.priority,
@@ -210,20 +241,85 @@ class JobRecord:
 
 def _add_summary(row: JobRow, summary: Mapping[str, str]) -> None:
     """Add what has become known of a job since it was submitted."""
-    if step := summary.get("step"):
-        row["step"] = int(step)
-    if steps := summary.get("steps"):
-        row["steps"] = int(steps)
-    if loss := summary.get("loss"):
-        row["loss"] = float(loss)
-    if eta_s := summary.get("eta_s"):
-        row["eta_s"] = float(eta_s)
+    if (step := _readable(_whole, summary.get("step"))) is not None:
+        row["step"] = step
+    if (steps := _readable(_whole, summary.get("steps"))) is not None:
+        row["steps"] = steps
+    if (loss := _readable(_finite, summary.get("loss"))) is not None:
+        row["loss"] = loss
+    if (eta_s := _readable(_finite, summary.get("eta_s"))) is not None:
+        row["eta_s"] = eta_s
     if url := summary.get("url"):
         row["url"] = url
     if waiting := summary.get("waiting"):
         row["waiting"] = waiting
-    if error := summary.get("error"):
-        row["error"] = json.loads(error)
+    if error := _readable(ErrorInfo.from_json, summary.get("error")):
+        row["error"] = error.to_json()
+
+
+def _readable(read: Callable[[Any], T], text: str | None) -> T | None:
+    """Return what `read` makes of JSON; None for nothing, and for what it cannot read."""
+    if not text:
+        return None
+    try:
+        return read(json.loads(text))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return None
+
+
+def _whole(value: Any) -> int:
+    """Return a count, which may have been written as a float; raises ValueError."""
+    return _count(str(int(value)))
+
+
+def _finite(value: Any) -> float:
+    """Raises ValueError for what is not finite, as NaN in JSON."""
+    if not math.isfinite(number := float(value)):
+        raise ValueError(f"{value} is not finite")
+    return number
+
+
+def _count(text: str | None, most: int = COUNT_MAX) -> int:
+    """Return a counter of the record, 0 when it is not there; raises ValueError."""
+    if not text:
+        return 0
+    if not _COUNT.fullmatch(text) or int(text) > most:
+        raise ValueError(f"{text[:40]!r} is no number from 0 to {most}")
+    return int(text)
+
+
+def _cards(text: str) -> tuple[str, ...]:
+    """Return the ids of a job's cards: as many processes start. Raises ValueError."""
+    cards = json.loads(text)
+    if not isinstance(cards, list) or len(cards) > CARDS_MAX:
+        raise ValueError(f"{text[:60]!r} is no list of up to {CARDS_MAX} GPUs")
+    if len(set(map(str, cards))) < len(cards) or not all(keys.is_card(str(c)) for c in cards):
+        raise ValueError(f"{text[:60]!r} names what is no GPU, or one twice")
+    return tuple(map(str, cards))
+
+
+def _check_forms(raw: Mapping[str, str], job: str | None) -> None:
+    """Raise ValueError when a text that becomes a path, a key or a setting has another form."""
+    if not keys.is_job_id(raw["id"]) or job not in (None, raw["id"]):
+        raise ValueError(f"its id is {raw['id'][:60]!r}")
+    if (token := raw.get("token")) and not keys.is_token(token):
+        raise ValueError(f"its token is {token[:60]!r}")
+    for name in ("nonce", "host", "instance", "storage_id"):
+        if (text := raw.get(name)) and not keys.is_name(text):
+            raise ValueError(f"its {name} is {text[:60]!r}")
+    if len(raw.get("spec", "")) > SPEC_MAX_BYTES:
+        raise ValueError(f"its spec is longer than {SPEC_MAX_BYTES} bytes")
+    for name in ("min_vram_gb", "max_runtime_s"):
+        _finite(raw.get(name) or 0)
+
+
+def damaged(job: str, why: object) -> FtqError:
+    """Return the error for a record that cannot be read."""
+    return FtqError(
+        f"the record of {job} is damaged, or of another version: {why!s:.300}",
+        code="record_damaged",
+        hint="its administrator can look at the key ftq:job:" + job,
+    )
 
 
 def new_record(
@@ -251,12 +347,11 @@ def new_record(
 _OWN_FIELDS = frozenset({field.name for field in fields(JobRecord)} | {"v", "spec", "beat"})
 
 
-def read_record(raw: Mapping[str, str]) -> JobRecord | None:
+def read_record(raw: Mapping[str, str], job: str) -> JobRecord | None:
     """Read one record; one of a newer version or a damaged one is left to others, with a word."""
     try:
-        return JobRecord.from_hash(raw)
-    except (KeyError, ValueError, TypeError) as error:
-        job = raw.get("id", "?")
+        return JobRecord.from_hash(raw, job)
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         extra = {"action": "record_unreadable", "job": job}
-        log.warning("record %s is not one of this version: %r", job, error, extra=extra)
+        log.warning("record %s is not one of this version: %.300r", job, error, extra=extra)
         return None

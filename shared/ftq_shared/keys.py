@@ -6,6 +6,7 @@ owned by the fleet (bounded by its size): jobs, queue, leases, hosts, host, queu
 expiring by themselves: submit, dirty, lock, inputs before the submit
 """
 
+import re
 import secrets
 from collections.abc import Callable
 
@@ -52,11 +53,36 @@ def kombu_keys(queue: str) -> list[str]:
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # base32, lower case: no 0/o, 1/l
 
+# What the broker says becomes part of paths, keys, queues and environments: only these forms do.
+_JOB_ID = re.compile(r"ft-[a-z0-9]{8}", re.ASCII)  # lib.lua asks for the same
+_TOKEN = re.compile(r"[0-9]{1,15}:[A-Za-z0-9]{1,64}", re.ASCII)
+_NAME = re.compile(r"[^\W_][\w.-]{0,62}")
+_CARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9/_-]{0,95}", re.ASCII)  # MIG-GPU-.../1/0 among them
+
 
 def is_job_id(text: str) -> bool:
-    """Return whether `text` has the form of a job id: it becomes part of paths."""
-    tail = text.removeprefix("ft-")
-    return text.startswith("ft-") and len(tail) == 8 and set(tail) <= set(_ALPHABET)
+    """Return whether `text` has the form of a job id."""
+    return _JOB_ID.fullmatch(text) is not None
+
+
+def begins_job_id(text: str) -> bool:
+    """Return whether a job id could begin with `text`."""
+    return re.fullmatch(r"ft-[a-z0-9]{0,8}", text, re.ASCII) is not None
+
+
+def is_token(text: str) -> bool:
+    """Return whether `text` is a token: its number, a colon, random letters."""
+    return _TOKEN.fullmatch(text) is not None
+
+
+def is_name(text: str) -> bool:
+    """Return whether `text` can name a host, an instance, a storage or a claim's nonce."""
+    return _NAME.fullmatch(text) is not None
+
+
+def is_card(text: str) -> bool:
+    """Return whether `text` can be a GPU's UUID or index in CUDA_VISIBLE_DEVICES."""
+    return _CARD.fullmatch(text) is not None
 
 
 def new_job_id() -> str:

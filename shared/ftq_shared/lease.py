@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ftq_shared import keys
 from ftq_shared.states import JobState
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ def read_lease(job: str, raw: Sequence[str | None]) -> Lease | None:
     """Read one lease; None for a record that is gone or damaged."""
     version, state, token, renewals, host, instance, slot, gpus, storage_id = raw
     try:
+        if not keys.is_job_id(job):
+            raise ValueError("its id is no job id")
         return Lease(
             job,
             int(version or "0"),
@@ -46,7 +49,7 @@ def read_lease(job: str, raw: Sequence[str | None]) -> Lease | None:
         )
     except ValueError as error:
         extra = {"action": "record_unreadable", "job": job}
-        log.warning("record %s is not one of this version: %r", job, error, extra=extra)
+        log.warning("record %s is not one of this version: %.300r", job, error, extra=extra)
         return None
 
 
@@ -54,7 +57,7 @@ def _cards(job: str, raw: str | None) -> tuple[str, ...]:
     """Read the ids of a lease's cards; damage there does not keep it from being reaped."""
     try:
         return tuple(map(str, json.loads(raw or "[]")))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         extra = {"action": "gpus_unreadable", "job": job}
-        log.warning("the GPUs of record %s cannot be read: %r", job, error, extra=extra)
+        log.warning("the GPUs of record %s cannot be read: %.300r", job, error, extra=extra)
         return ()

@@ -27,6 +27,7 @@ KEEP_ENDED_SHORT_OF_ROOM_S = 86_400.0  # the same, where there is little room
 KEEP_PUBLISHED_S = 30 * 86_400.0  # all of one whose model is on the Hub; short of room, of any
 LITTLE_ROOM = 0.1  # share of the storage's disk that should be free
 
+SPEC_MAX_BYTES = 256 << 10  # of a spec with all defaults filled in
 INPUT_CHUNK = 2**20  # bytes of one chunk of a client's file
 INPUT_JOB_MAX = 64 * 2**20  # bytes that one job may send through the broker
 INPUT_TOTAL_MAX = 2**30  # bytes that all jobs together may hold there

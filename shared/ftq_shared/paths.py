@@ -26,15 +26,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ftq_shared import keys
 from ftq_shared.errors import UsageError
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a file so that a reader sees the old or the new content, never a part of it."""
+def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o666) -> None:
+    """Write a file so that a reader sees the old or the new content, never a part of it.
+
+    `mode` holds from the first byte on, less the umask.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with part.open("wb") as file:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
@@ -44,9 +48,10 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         raise
 
 
-def write_json(path: Path, data: Any) -> None:
-    """Write `data` as indented JSON, atomically."""
-    write_atomic(path, json.dumps(data, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
+def write_json(path: Path, data: Any, *, mode: int = 0o666) -> None:
+    """Write `data` as indented JSON, as `write_atomic` does."""
+    text = json.dumps(data, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+    write_atomic(path, text, mode=mode)
 
 
 def read_json(path: Path) -> Any:
@@ -59,10 +64,17 @@ def read_json(path: Path) -> Any:
 
 @dataclass(frozen=True)
 class JobPaths:
-    """The files of one job under the storage's root; what each holds is said above."""
+    """The files of one job under the storage's root; what each holds is said above.
+
+    Raises ValueError for what is no job id: it would lead out of the storage.
+    """
 
     storage: Path
     job: str
+
+    def __post_init__(self) -> None:
+        if not keys.is_job_id(self.job):
+            raise ValueError(f"{self.job!r} is no job id")
 
     @property
     def root(self) -> Path:
@@ -123,7 +135,12 @@ class JobPaths:
         return self.root / "checkpoint.json"
 
     def claim_dir(self, claim: str) -> Path:
-        """The folder of one claim; only the holder of its token writes there."""
+        """The folder of one claim; only the holder of its token writes there.
+
+        Raises ValueError for a name that would lead out of the job's folder.
+        """
+        if not keys.is_name(claim):
+            raise ValueError(f"{claim!r} is no claim")
         return self.root / "attempts" / claim
 
     def events(self, claim: str) -> Path:
@@ -153,11 +170,19 @@ def open_storage(location: str) -> tuple[Path, str]:
         marker = root / "storage_id"
         if not marker.exists():
             _write_once(marker, secrets.token_hex(8))
-        return root, marker.read_text().strip()
-    except OSError as error:
+        storage_id = marker.read_text().strip()
+    except (OSError, ValueError) as error:
         raise UsageError(
-            f"FTQ_STORAGE: {root}: {error.strerror}", hint="choose a folder you can write to"
+            f"FTQ_STORAGE: {root}: {getattr(error, 'strerror', None) or error}",
+            hint="choose a folder you can write to",
         ) from error
+    if not keys.is_name(storage_id):
+        raise UsageError(
+            f"FTQ_STORAGE: {marker} does not hold the storage's id: {storage_id[:60]!r}",
+            code="bad_storage",
+            hint="put back what it held; jobs that were started here are bound to that id",
+        )
+    return root, storage_id
 
 
 def _write_once(path: Path, text: str) -> None:

@@ -66,17 +66,24 @@ class FleetKey:
     def save(self, path: Path) -> None:
         """Write the key file, readable by its owner only.
 
-        Raises UsageError when the file exists: whoever lost a key cannot open what was sealed.
+        Raises UsageError when the file exists, because whoever lost a key cannot open what was
+        sealed; and when it cannot be written.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
         text = f"{_HEADER} {base64.b64encode(self._private).decode()}\n"
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         except FileExistsError as error:
             raise UsageError(
                 f"fleet key {path}: exists already",
                 code="fleet_key_exists",
                 hint="jobs that wait were sealed for it; move it away first",
+            ) from error
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"fleet key {str(path)[:200]}: {getattr(error, 'strerror', None) or error}",
+                code="bad_fleet_key",
+                hint="name a file that can be written: ftq keygen FILE",
             ) from error
         with os.fdopen(handle, "w") as file:
             file.write(text)
@@ -241,7 +248,7 @@ class KnownFleets:
     def _write(self, broker: str, found: str) -> None:
         known = self._read()
         if known.get(broker) != found:
-            write_json(self.path, known | {broker: found})
+            write_json(self.path, known | {broker: found}, mode=0o600)
 
     def _read(self) -> dict[str, str]:
         try:

@@ -46,7 +46,10 @@ def parse_source(text: str, *, what: str) -> Source:
     if text.startswith("worker:"):
         return Source(Place.WORKER, text.removeprefix("worker:"))
     if looks_like_path(text):
-        return Source(Place.CLIENT, str(Path(text).expanduser()))
+        try:
+            return Source(Place.CLIENT, str(Path(text).expanduser()))
+        except RuntimeError as error:  # ~nobody
+            raise UsageError(f"{what}: {text!r}: {error}", code="bad_source", field=what) from error
     name, _, revision = text.partition("@")
     config = ""
     if what == "dataset":

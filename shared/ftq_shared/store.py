@@ -4,23 +4,32 @@ All calls are atomic and may be repeated. Connection errors come as redis-py rai
 edges (`Client`, agent, dispatcher) translate them with `broker.translated`.
 """
 
+import contextlib
 import json
 import logging
-import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ftq_shared import keys, scripts
-from ftq_shared.errors import ErrorInfo, NoSuchJob
-from ftq_shared.job_record import RECORD_VERSION, InputFile, JobRecord, new_record, read_record
+from ftq_shared.broker import is_damage as is_damage
+from ftq_shared.errors import ErrorInfo, NoSuchJob, UsageError
+from ftq_shared.job_record import (
+    RECORD_VERSION,
+    InputFile,
+    JobRecord,
+    damaged,
+    new_record,
+    read_record,
+)
 from ftq_shared.lease import LEASE_FIELDS, Lease, read_lease
 from ftq_shared.lifetimes import (
     DISPATCH_TTL_S,
     HOST_LOST_S,
     JOB_TTL_S,
     LOCK_TTL_S,
+    SPEC_MAX_BYTES,
     SUBMIT_TTL_S,
 )
 from ftq_shared.states import Phase
@@ -32,10 +41,6 @@ if TYPE_CHECKING:
     from redis.client import Pipeline
 
     from ftq_shared.spec import JobSpec
-
-# What the server says of a key that is no hash, and of a field that is no number.
-_DAMAGED = re.compile(r"^WRONGTYPE |hash value is not an integer|user_script:\d+: ")
-
 
 Interruption = Literal["queued", "failed", "cancelled", "stale"]
 Outcome = Literal["next", "succeeded", "failed", "cancelled"]
@@ -93,13 +98,20 @@ class JobStore:
 
         A second call with the same `client_key` changes nothing and returns the first one's id.
         """
-        text = json.dumps(new_record(spec, owner=owner, endpoint=endpoint, inputs=inputs))
-        made = [keys.submit(client_key)]
-        return str(self._run("submit", job, text, SUBMIT_TTL_S, sealed, extra_keys=made))
+        record = new_record(spec, owner=owner, endpoint=endpoint, inputs=inputs)
+        if len(record["spec"].encode()) > SPEC_MAX_BYTES:  # the script refuses it as well
+            raise UsageError("the spec is too large", code="bad_spec", hint="shorten train.args")
+        text, made = json.dumps(record), [keys.submit(client_key)]
+        args = (text, SUBMIT_TTL_S, sealed, SPEC_MAX_BYTES)
+        return str(self._run("submit", job, *args, extra_keys=made))
 
     def cancel(self, job: str) -> str:
-        """Ask for a cancel; return the state afterwards, '' when there is no such job."""
-        return str(self._run("cancel", job))
+        """Ask for a cancel; return the state afterwards, '' when there is no such job.
+
+        Raises FtqError (`record_damaged`), as `get` and `retry` do.
+        """
+        with _damage_in_words(job):
+            return str(self._run("cancel", job)) if keys.is_job_id(job) else ""
 
     def retry(
         self, job: str, phase: Phase, *, sealed: str = "", nonce: str = "", afresh: bool = False
@@ -109,16 +121,22 @@ class JobStore:
         `afresh` starts the phase from its beginning, not from its last checkpoint.
         """
         nonce = nonce or secrets.token_hex(8)
-        return str(self._run("retry", job, phase, sealed, nonce, int(afresh)))
+        if not keys.is_job_id(job):
+            return ""
+        with _damage_in_words(job):
+            return str(self._run("retry", job, phase, sealed, nonce, int(afresh)))
 
     # -- reading
 
     def get(self, job: str) -> JobRecord:
-        """Return a job's record; raises NoSuchJob."""
-        raw: dict[str, str] = self.redis.hgetall(keys.job(job))  # type: ignore[assignment]
-        if not raw.get("state"):
+        """Return a job's record; raises NoSuchJob, and FtqError (`record_damaged`)."""
+        if not keys.is_job_id(job):
             raise no_such_job(job)
-        return JobRecord.from_hash(raw)
+        with _damage_in_words(job):
+            raw: dict[str, str] = self.redis.hgetall(keys.job(job))  # type: ignore[assignment]
+            if not raw.get("state"):
+                raise no_such_job(job)
+            return JobRecord.from_hash(raw, job)
 
     def find(self, prefix: str) -> str:
         """Return the one job id that begins with `prefix`; the `ft-` may be left out.
@@ -126,13 +144,13 @@ class JobStore:
         Raises NoSuchJob when none does, or several do (with the candidates).
         """
         wanted = prefix if prefix.startswith("ft-") else f"ft-{prefix}"
-        if self.redis.exists(keys.job(wanted)):
+        if keys.is_job_id(wanted) and self.redis.exists(keys.job(wanted)):
             return wanted
-        pattern = "".join(c for c in wanted if c.isalnum() or c == "-") + "*"
-        found = sorted(
-            {str(name) for name, _ in self.redis.zscan_iter(keys.JOBS, pattern, count=5000)}
-        )
-        return only_one(prefix, found)
+        if not keys.begins_job_id(wanted):
+            raise no_such_job(prefix)
+        scan = self.redis.zscan_iter(keys.JOBS, f"{wanted}*", count=5000)
+        known = {str(name) for name, _ in scan}
+        return only_one(prefix, sorted(filter(keys.is_job_id, known)))
 
     def newest_first(self, *, page: int = 200) -> Iterator[JobRecord]:
         """Yield all jobs, newest first, reading a page at a time."""
@@ -155,7 +173,7 @@ class JobStore:
         pipe = self.redis.pipeline(transaction=False)
         for job in jobs:
             pipe.hgetall(keys.job(job))
-        found = [read_record(raw) for _, raw in _answered(jobs, pipe) if raw.get("state")]
+        found = [read_record(raw, job) for job, raw in _answered(jobs, pipe) if raw.get("state")]
         return [record for record in found if record]
 
     def forget_expired(self) -> None:
@@ -218,14 +236,14 @@ class JobStore:
 
     def server(self) -> Server:
         """Return which start of the broker this is, and how long ago it was."""
-        from redis.exceptions import NoPermissionError
+        from redis.exceptions import ResponseError
 
         try:
             info: Any = self.redis.info("server")
             return Server(str(info["run_id"]), float(info["uptime_in_seconds"]))
-        except NoPermissionError as error:
+        except (ResponseError, KeyError) as error:  # no right to it, or it has another name
             extra = {"action": "info_refused"}
-            words = "the broker's user lacks +info, so its restarts are not noticed: %s"
+            words = "the broker does not answer INFO, so its restarts are not noticed: %s"
             log.warning(words, error, extra=extra)
             return Server("", float("inf"))
 
@@ -345,9 +363,19 @@ def only_one(prefix: str, found: Sequence[str]) -> str:
     )
 
 
-def is_damage(error: Exception) -> bool:
-    """Return whether an error of the server comes from a damaged key, so that waiting is no use."""
-    return bool(_DAMAGED.search(str(error)))
+@contextlib.contextmanager
+def _damage_in_words(job: str) -> Iterator[None]:
+    """Raise FtqError (`record_damaged`) for what is wrong with the record of this one job."""
+    from redis.exceptions import ResponseError
+
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise damaged(job, error) from error
+    except ResponseError as error:
+        if is_damage(error):
+            raise damaged(job, error) from error
+        raise
 
 
 def _answered(jobs: Sequence[str], pipe: "Pipeline") -> Iterator[tuple[str, Any]]:

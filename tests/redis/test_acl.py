@@ -1,9 +1,11 @@
 """The access lists of docs/security.md let a job through, and stop what they should stop."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from redis import Redis
 from redis.exceptions import NoPermissionError
 from tests.support.pages import ROOT, fences
@@ -158,18 +160,37 @@ def test_a_client_cancels_in_every_state(
     "command",
     [
         "KEYS *",
+        "SCAN 0",
         "FLUSHALL",
         "CONFIG GET *",
         "ACL LIST",
         "CLIENT LIST",
         "MONITOR",
+        "SELECT 1",
         "RPOP ftq",
+        "BLPOP ftq 1",
+        "DEL ftq",
+        "SET ftq x",
+        "EXPIRE ftq 1",
         "LPUSH ftq.host.h1.i1 x",
+        "LPUSH ftqevil:zz x",
+        "SET ftqX x",
+        "LPUSH ftqX x",
         f"HSET {keys.FLEET} public_key x",
         f"HSET {keys.host('h1')} slots 99",
+        f"SADD {keys.HOSTS} x",
+        f"SREM {keys.HOSTS} h1",
+        f"SADD {keys.LEASES} x",
         f"SREM {keys.LEASES} x",
+        f"DEL {keys.job('ft-aaaaaaaa')}",
+        f"DEL {keys.QUEUE}",
         "SUBSCRIBE other",
         "GET foreign",
+        "FUNCTION LIST",
+        "EVAL return(1) 0",
+        "SCRIPT KILL",
+        "SCRIPT FLUSH",
+        "RENAME ftq:queue ftq:jobs",
     ],
 )
 def test_a_client_may_not(users: dict[str, str], command: str) -> None:
@@ -179,9 +200,62 @@ def test_a_client_may_not(users: dict[str, str], command: str) -> None:
     redis.close()
 
 
-@pytest.mark.parametrize("command", ["FLUSHALL", "CONFIG GET *", "ACL LIST", "KEYS *", "GET other"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "FLUSHALL",
+        "FLUSHDB",
+        "CONFIG GET *",
+        "ACL LIST",
+        "KEYS *",
+        "SCAN 0",
+        "GET other",
+        "GET ftqX",
+        "SELECT 1",
+        "FUNCTION LOAD x",
+        "FUNCTION FLUSH",
+        "FUNCTION LIST",
+        "FCALL f 0",
+        "RENAME ftq:queue ftq:jobs",
+        "COPY ftq:queue ftq:jobs",
+        "MOVE ftq:queue 1",
+        "MIGRATE h 1 ftq:queue 0 1",
+        "SWAPDB 0 1",
+        "SHUTDOWN",
+        "CLIENT KILL ID 1",
+        "SCRIPT FLUSH",
+        "SCRIPT KILL",
+        "EVAL return(1) 0",
+        "SUBSCRIBE other",
+    ],
+)
 def test_a_worker_may_not(users: dict[str, str], command: str) -> None:
     redis = connect(users["worker"])
     with pytest.raises(NoPermissionError):
         redis.execute_command(*command.split())
     redis.close()
+
+
+def test_a_client_passes_over_hosts_that_have_gone(
+    client: Client, worker: tuple[JobStore, HostStore], redis: Redis
+) -> None:
+    """Only a worker may strike a name out."""
+    redis.delete(keys.host("h1"))
+    assert client.workers() == []
+    assert redis.smembers(keys.HOSTS) == {"h1"}
+    assert worker[1].all() == []
+    assert redis.smembers(keys.HOSTS) == set()
+
+
+def test_compose_uses_the_documented_users() -> None:
+    """The lines of docker-compose.yml are those of the document, with their own passwords."""
+    (block,) = fences((ROOT / "docs" / "security.md").read_text(), "acl")
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    config = compose["configs"]["broker"]["content"]
+    for line in block.splitlines():
+        user, _, rules = line.partition(">")
+        password = re.escape(f">${{FTQ_{user.split()[1].upper()}_PASSWORD:?")
+        assert re.search(
+            f"{re.escape(user)}{password}.*}} {re.escape(rules.partition(' ')[2])}", config
+        )
+    assert "user default off" in config

@@ -184,7 +184,7 @@ def _validated(paths: list[Path], spec: JobSpec, model: ModelFacts) -> Validated
         dataset=DatasetFacts(
             place=Place.WORKER,
             name="rows",
-            files=[str(path) for path in paths],
+            files=[str(path.resolve()) for path in paths],
             splits=dict.fromkeys(sources),
             columns=columns,
         ),

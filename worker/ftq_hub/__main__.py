@@ -4,6 +4,7 @@ python -m ftq_hub --dir ./hub --port 8080 --token hf_me=me:write:my-org
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def _tls(cert: Path | None, key: Path | None) -> Tls | None:
 def main(argv: list[str] | None = None) -> int:
     """Serve until SIGTERM or Ctrl-C and return the exit code."""
     args = _parser().parse_args(argv)
+    os.umask(0o077)  # repos and tokens are the user's alone
     try:
         store = HubStore(args.dir)
         for text in args.token:

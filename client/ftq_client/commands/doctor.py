@@ -1,12 +1,15 @@
 """`ftq doctor`: what is set, where it came from, and whether it answers."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 import click
 
 from ftq_client.commands.options import json_option
 from ftq_client.commands.output import print_json
+from ftq_shared.broker import translated
+from ftq_shared.broker_check import Trouble, look_at_broker
 from ftq_shared.errors import Exit, FtqError
 from ftq_shared.settings import SETTINGS, Settings, load_settings
 
@@ -32,7 +35,7 @@ def doctor(as_json: bool) -> int:
     settings = load_settings()
     values = _values(settings)
     findings = [Finding(n, True, f"{values[n]}  ({settings.sources[n]})") for n in SETTINGS]
-    findings += [_broker(settings), _hub(settings), _stack()]
+    findings += [*_broker(settings), _hub(settings), _stack()]
     for finding in findings:
         if as_json:
             print_json(asdict(finding))
@@ -45,18 +48,26 @@ def doctor(as_json: bool) -> int:
 
 def _values(settings: Settings) -> dict[str, str]:
     from ftq_client.submit.tokens import find_token
-    from ftq_shared.broker import without_password
+    from ftq_shared.broker_url import shown
 
     return {
-        "FTQ_REDIS_URL": without_password(settings.redis_url or "not set"),
+        "FTQ_REDIS_URL": shown(settings.redis_url) if settings.redis_url else "not set",
         "FTQ_FLEET_KEY": str(settings.fleet_key_file),
         "FTQ_STORAGE": settings.storage,
         "FTQ_HOME": str(settings.home),
         "FTQ_LOG": settings.log,
+        "FTQ_DATA_ROOTS": _roots(settings),
+        "FTQ_UMASK": f"{settings.umask:03o}",
         "HF_ENDPOINT": settings.hf_endpoint,
         "HF_TOKEN": "found, not shown" if find_token() else "not set",
         "HF_HOME": str(settings.hf_home),
     }
+
+
+def _roots(settings: Settings) -> str:
+    if settings.data_roots is None:
+        return f"{settings.storage}/data"
+    return os.pathsep.join(map(str, settings.data_roots)) or "none"
 
 
 def _checked(name: str, work: Callable[[], str]) -> Finding:
@@ -67,20 +78,25 @@ def _checked(name: str, work: Callable[[], str]) -> Finding:
         return Finding(name, False, error.message, error.hint, error.exit_code)
 
 
-def _broker(settings: Settings) -> Finding:
+def _broker(settings: Settings) -> Iterator[Finding]:
+    """Say what the broker is, and each thing that is wrong with it."""
+    troubles: tuple[Trouble, ...] = ()
 
     def ask() -> str:
+        nonlocal troubles
         from ftq_client.client import Client
 
         client = Client(settings)
-        info = client.redis.info("server")
-        assert isinstance(info, dict)
-        name = info.get("server_name", "redis")
-        version = info.get(f"{name}_version", info.get("redis_version"))
+        with translated(settings.redis_url):
+            state = look_at_broker(client.redis)
+        troubles = state.troubles
         online = sum(host.online for host in client.workers())
-        return f"{name} {version}, {online} workers online"
+        return f"{state.words}, {online} workers online"
 
-    return _checked("broker", ask)
+    yield _checked("broker", ask)
+    for it in troubles:
+        code = Exit.BROKER if it.fatal else Exit.OK
+        yield Finding("broker", False, it.text, it.hint, code)
 
 
 def _hub(settings: Settings) -> Finding:

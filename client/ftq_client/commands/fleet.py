@@ -97,7 +97,6 @@ def keygen(file: Path | None) -> None:
     from ftq_shared.settings import load_settings
 
     path = file or load_settings().fleet_key_file
-    path.parent.mkdir(parents=True, exist_ok=True)
     key = FleetKey.generate()
     key.save(path)
     click.echo(str(path))

@@ -56,7 +56,8 @@ class LocalStack:
             options = [*self._options, "--parent", str(os.getpid())]
             self._worker = subprocess.Popen(
                 [sys.executable, "-m", "ftq_worker.supervisor.main", *options],
-                env=dict(os.environ) | {"FTQ_REDIS_URL": self._broker.url},
+                env={"FTQ_DATA_ROOTS": own_roots(self._settings), **os.environ}
+                | {"FTQ_REDIS_URL": self._broker.url},
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
@@ -70,6 +71,13 @@ class LocalStack:
             except subprocess.TimeoutExpired:
                 self._worker.kill()
                 self._worker.wait()
+
+
+def own_roots(settings: Settings) -> str:
+    """Return what `worker:` may name where one person submits to a worker of their own."""
+    home = os.path.expanduser("~")
+    own = [home] if home not in ("/", "~") else []  # no home is set: nothing is opened for it
+    return os.pathsep.join([f"{settings.storage.removeprefix('file://')}/data", *own])
 
 
 def make_key(settings: Settings) -> None:
@@ -99,9 +107,9 @@ def start_detached(settings: Settings, worker_options: list[str]) -> int:
     """
     if pid := running_pid(settings):
         raise already_up(pid)
-    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     log = log_file(settings)
-    with log.open("ab") as output:
+    with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "ftq_client.local.stack", *worker_options],
             stdin=subprocess.DEVNULL,
@@ -140,7 +148,9 @@ def log_file(settings: Settings) -> Path:
 def main() -> int:
     """Run in the foreground."""
     try:
-        return LocalStack(load_settings(), sys.argv[1:]).run()
+        settings = load_settings()
+        os.umask(settings.umask)
+        return LocalStack(settings, sys.argv[1:]).run()
     except FtqError as error:
         print(f"ftq up: {error.message}", file=sys.stderr)  # noqa: T201  the edge of a process
         if error.hint:

@@ -59,8 +59,7 @@ class EmbeddedBroker:
         (self.directory / "url").unlink(missing_ok=True)
         self._end_orphan()
         self.launch()
-        write_atomic(self.directory / "url", self.url)
-        (self.directory / "url").chmod(0o600)
+        write_atomic(self.directory / "url", self.url, mode=0o600)
         return self.url
 
     def launch(self) -> None:
@@ -141,8 +140,7 @@ class EmbeddedBroker:
             "daemonize no",
         ]
         path = self.directory / "valkey.conf"
-        write_atomic(path, "\n".join(lines) + "\n")
-        path.chmod(0o600)
+        write_atomic(path, "\n".join(lines) + "\n", mode=0o600)
         return path
 
     def _password(self) -> str:

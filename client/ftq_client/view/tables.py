@@ -39,6 +39,7 @@ _STATE_COLOURS = {
     "lost": "red",
     "cancelled": "yellow",
     "draining": "yellow",
+    "no celery": "red",
 }
 
 

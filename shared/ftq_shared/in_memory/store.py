@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING, Literal
 
 from redis.exceptions import ResponseError
 
+from ftq_shared import keys
 from ftq_shared.errors import ErrorInfo
 from ftq_shared.events import EventType
 from ftq_shared.in_memory.broker import MemoryBroker, atomic
 from ftq_shared.in_memory.jobs import MemoryJob
-from ftq_shared.job_record import RECORD_VERSION, InputFile, JobRecord, new_record
+from ftq_shared.job_record import (
+    RECORD_VERSION,
+    InputFile,
+    JobRecord,
+    new_record,
+)
 from ftq_shared.lease import Lease
-from ftq_shared.lifetimes import HOST_LOST_S
+from ftq_shared.lifetimes import HOST_LOST_S, SPEC_MAX_BYTES
 from ftq_shared.states import JobState, Phase
 from ftq_shared.store import (
     Interruption,
@@ -59,15 +65,21 @@ class MemoryStore(JobStore):
         inputs: Iterable[InputFile] = (),
     ) -> str:
         held = self.broker.held
+        if not keys.is_job_id(job):
+            raise ResponseError("NOJOB the keys are not those of a job id")
         if known := held.submits.get(client_key):
             return known
         if job in held.jobs:
             raise ResponseError(f"EXISTS job id {job}")
         fields = new_record(spec, owner=owner, endpoint=endpoint, inputs=inputs)
+        if len(fields["spec"].encode()) > SPEC_MAX_BYTES:
+            raise ResponseError(f"TOOLARGE the spec has more than {SPEC_MAX_BYTES} bytes")
         most = int(fields.pop("max_attempts"))
         own = {"id": job, "state": "queued", "attempt": "1", "version": "0"}
         record = JobRecord.from_hash(fields | own | {"created_ms": str(held.now_ms)})
         held.jobs[job] = it = MemoryJob(record, most, sealed)
+        if sealed:
+            it.note(has_secrets="1")
         held.submits[client_key] = job
         held.to_queue(it, record.phase)
         return job
@@ -112,6 +124,7 @@ class MemoryStore(JobStore):
             summary={n: v for n, v in old.summary.items() if n not in ("error", "trained_ms")},
         )
         it.sealed = sealed
+        it.note(has_secrets="1" if sealed else "0")
         self.broker.held.to_queue(it, phase, "retried")
         return "queued"
 
@@ -128,8 +141,9 @@ class MemoryStore(JobStore):
         wanted = prefix if prefix.startswith("ft-") else f"ft-{prefix}"
         if self._job(wanted):
             return wanted
-        pattern = "".join(c for c in wanted if c.isalnum() or c == "-")
-        return only_one(prefix, sorted(j for j in self.broker.held.jobs if j.startswith(pattern)))
+        if not keys.begins_job_id(wanted):
+            raise no_such_job(prefix)
+        return only_one(prefix, sorted(j for j in self.broker.held.jobs if j.startswith(wanted)))
 
     @atomic
     def newest_first(self, *, page: int = 200) -> Iterator[JobRecord]:

@@ -30,6 +30,11 @@ end
 local JOB, EVENTS, KEPT, SECRET, INPUTS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local QUEUE, LEASES, JOBS = 'ftq:queue', 'ftq:leases', 'ftq:jobs'
 
+-- ARGV[1] is always the id. It becomes part of paths on the hosts: keys.py asks for the same form.
+if #ARGV[1] ~= 11 or not string.match(ARGV[1], '^ft%-[a-z0-9]+$') or JOB ~= 'ftq:job:' .. ARGV[1] then
+  return redis.error_reply('NOJOB the keys are not those of a job id')
+end
+
 local function job(field)
   return redis.call('HGET', JOB, field)
 end

@@ -25,6 +25,7 @@ end
 if ARGV[2] == 'validate' then
   set('storage_id', '')
 end
+set('has_secrets', ARGV[3] ~= '' and '1' or '0')
 if ARGV[3] ~= '' then
   redis.call('SET', SECRET, ARGV[3], 'EX', SECRET_TTL_S)
 end

@@ -21,7 +21,9 @@ Problem = tuple[str, str]
 _REPO = re.compile(
     r"^(?:[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9_])?/)?[A-Za-z0-9_](?:[\w.-]*[A-Za-z0-9_])?$"
 )
-_GPUS = re.compile(r"^(?:auto|\d+|[A-Za-z][\w .-]*(?::\d+)?|\d+[A-Za-z][\w .-]*(?::\d+)?)$")
+_GPUS = re.compile(
+    r"(?:auto|[0-9]{1,4}|(?:[0-9]{1,4})?[A-Za-z][\w .-]{0,60}(?::[0-9]{1,4})?)", re.ASCII
+)
 _MAX_GPUS = 64
 _MAX_NAME = 80
 # Files that people have, that ftq does not read; a Hub id never ends like this.
@@ -73,7 +75,7 @@ def _name(spec: JobSpec) -> Iterator[Problem]:
 
 def _gpus(spec: JobSpec) -> Iterator[Problem]:
     gpus, train = spec.resources.gpus, spec.train
-    if not _GPUS.match(str(gpus)):
+    if not _GPUS.fullmatch(str(gpus)):
         yield "resources.gpus", f"{gpus!r} is no GPU request; write 2, h100, h100:2 or auto"
         return
     request = GpuRequest.parse(gpus)

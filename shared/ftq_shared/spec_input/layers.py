@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from ftq_shared.errors import UsageError, Where
 from ftq_shared.spec_input.dotted_fields import only_text
+from ftq_shared.spec_input.limits import FILE_MAX, KEY_PARTS_MAX, refuse_unbounded
 
 if TYPE_CHECKING:
     from yaml import SafeLoader
 
 Raw = dict[str, Any]
+# What YAML's constructors raise for tags and numbers that cannot be, besides their own errors.
+STRANGE = (ValueError, KeyError, TypeError, OverflowError, RecursionError, AttributeError)
 
 
 @cache
@@ -67,11 +70,15 @@ def _refuse_doubles(node: Any) -> None:
 
     seen = set()
     for key, _ in node.value:
-        if key.value in seen and isinstance(key.value, str) and key.value != "<<":
+        if not isinstance(key.value, str):
+            raise yaml.constructor.ConstructorError(
+                None, None, "a key is text, not a list or a mapping", key.start_mark
+            )
+        if key.value in seen and key.value != "<<":
             raise yaml.constructor.ConstructorError(
                 None, None, f"the key {key.value!r} stands here a second time", key.start_mark
             )
-        seen.add(key.value if isinstance(key.value, str) else id(key))
+        seen.add(key.value)
 
 
 def load_yaml(path: str | Path) -> Raw:
@@ -82,8 +89,8 @@ def load_yaml(path: str | Path) -> Raw:
     import yaml
 
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-        data = yaml.load(text, Loader=_loader())  # noqa: S506 - a subclass of the safe loader
+        data = yaml.load(_text(path), Loader=_loader())  # noqa: S506 - a subclass of the safe loader
+        refuse_unbounded(data)
     except OSError as error:
         raise UsageError(
             f"{path}: {(error.strerror or str(error)).lower()}",
@@ -97,9 +104,23 @@ def load_yaml(path: str | Path) -> Raw:
             hint="save the file as UTF-8 text",
             file=str(path),
         ) from error
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, *STRANGE) as error:
         raise _syntax_error(path, error) from error
     return _mapping_or_refuse(path, data)
+
+
+def _text(path: str | Path) -> str:
+    """Return a file's text; of an endless one the beginning. Raises UsageError, OSError."""
+    with Path(path).open("rb") as file:
+        content = file.read(FILE_MAX + 1)
+    if len(content) > FILE_MAX:
+        raise UsageError(
+            f"{path}: is larger than {FILE_MAX >> 20} MiB",
+            code="bad_spec_file",
+            hint="a spec is a page of text; rows belong in the dataset",
+            file=str(path),
+        )
+    return content.decode("utf-8-sig")
 
 
 def _mapping_or_refuse(path: str | Path, data: Any) -> Raw:
@@ -117,7 +138,7 @@ def _mapping_or_refuse(path: str | Path, data: Any) -> Raw:
 
 def _syntax_error(path: str | Path, error: Exception) -> UsageError:
     mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    problem = getattr(error, "problem", None) or (str(error).splitlines() or ["no value"])[0]
     where: Where = {"file": str(path)}
     if mark is not None:
         where["line"] = mark.line + 1
@@ -179,9 +200,15 @@ def _split(text: str) -> tuple[str, Any]:
         raise ValueError("no '=' in it")
     if not name or "" in name.split("."):
         raise ValueError("no key before the '='")
+    if name.count(".") >= KEY_PARTS_MAX or len(text) > FILE_MAX:
+        raise ValueError("too long")
     try:
-        return name, parse_value(name, value.strip())
-    except yaml.YAMLError as error:
+        parsed = parse_value(name, value.strip())
+        refuse_unbounded(parsed)
+        return name, parsed
+    except UsageError as error:
+        raise ValueError(error.message) from error
+    except (yaml.YAMLError, *STRANGE) as error:
         raise ValueError(getattr(error, "problem", None) or "no valid YAML") from error
 
 

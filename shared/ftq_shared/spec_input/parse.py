@@ -1,5 +1,6 @@
 """From a raw mapping to a `JobSpec`, with everything that is wrong found in one go."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,11 +9,15 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ftq_shared.errors import UsageError
+from ftq_shared.lifetimes import SPEC_MAX_BYTES
 from ftq_shared.redaction import Redactor, escape_control
 from ftq_shared.spec import JobSpec
 from ftq_shared.spec_input import aliases, checks
 from ftq_shared.spec_input.dotted_fields import accepts, describe, fields, section_of
 from ftq_shared.spec_input.layers import Raw, merge, nested
+from ftq_shared.spec_input.limits import refuse_unbounded
+
+MANY = 100  # unknown keys that are told
 
 _REQUIRED = {
     "model": "what to fine-tune: a Hub id such as Qwen/Qwen3-0.6B, or a folder",
@@ -57,9 +62,13 @@ def parse_spec(raw: Mapping[str, Any]) -> JobSpec:
 
 
 def examine(raw: Mapping[str, Any]) -> tuple[JobSpec, list[SpecProblem]]:
-    """Return the spec with its bad values left out, and everything that is wrong with it."""
+    """Return the spec with its bad values left out, and everything that is wrong with it.
+
+    Raises UsageError for what is too large or too deep to be looked at.
+    """
+    refuse_unbounded(raw)
     clean = _expand(raw)
-    found = list(_unknown(clean, JobSpec, ""))
+    found = _first(_unknown(clean, JobSpec, ""))
     found += _missing(clean)
     spec, bad = _validate(clean)
     found += bad
@@ -67,7 +76,23 @@ def examine(raw: Mapping[str, Any]) -> tuple[JobSpec, list[SpecProblem]]:
     for name, text in checks.check(spec):
         if name not in broken:
             found.append(SpecProblem(name, text))
+    if not found and (size := len(spec.canonical().encode())) > SPEC_MAX_BYTES:
+        text = f"{size >> 10} KiB with all defaults filled in; at most {SPEC_MAX_BYTES >> 10} are"
+        found.append(SpecProblem("spec", f"{text} taken"))
     return spec, found
+
+
+def _first(problems: Iterator[SpecProblem]) -> list[SpecProblem]:
+    """Return the problems; raises UsageError for very many: each costs a search for its name."""
+    found = list(itertools.islice(problems, MANY))
+    if len(found) < MANY:
+        return found
+    raise UsageError(
+        "\n".join(map(str, found)),
+        code="bad_spec",
+        hint=f"these are the first {MANY} unknown keys; docs/spec.md has every key",
+        field=found[0].field,
+    )
 
 
 def _expand(raw: Mapping[str, Any]) -> Raw:

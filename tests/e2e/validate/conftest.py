@@ -15,6 +15,7 @@ from ftq_shared.events import EventType, make_body
 from ftq_shared.paths import JobPaths
 from ftq_shared.spec_input import merge, parse_spec
 from ftq_shared.states import Phase
+from ftq_worker.host.data_roots import DataRoots
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Validated
 from ftq_worker.phases import validate
@@ -139,6 +140,7 @@ class Run:
             emit=self._emit,
             secrets={"HF_TOKEN": token} if token else {},
             endpoint=hub.url if hub else "http://127.0.0.1:9",
+            data_roots=DataRoots(open=(str(tmp_path.parent),)),
         )
 
     def _emit(self, type_: EventType, /, **data: Any) -> None:

@@ -1,6 +1,7 @@
 """The validate phase against a real Hub server: what passes, and every way to be refused."""
 
 import json
+import os
 
 import pytest
 from tests.e2e.validate.conftest import (
@@ -120,7 +121,7 @@ def test_an_encoder_classifies_and_a_bin_file_is_warned_about(start, hub):
     hub.add(
         "model",
         "org/bin",
-        model_files(ENCODER, model__safetensors=None) | {"pytorch_model.bin": "x"},
+        model_files(ENCODER, model__safetensors=None) | {"pytorch_model.bin": "x" * 5000},
     )
     hub.add("dataset", "org/labels", {"train.csv": "text,label\nhi,a\nho,b\n"})
     run = start({"model": "org/bin", "dataset": "org/labels"})
@@ -411,10 +412,42 @@ def test_files_that_cannot_be_used(start, files, code, words):
     assert run.checks["weights"]["ok"]  # the model is checked all the same
 
 
-def test_a_path_that_this_worker_does_not_have(start):
-    error = refused(start({"dataset": "worker:/nowhere/x.jsonl", "model": "worker:/nowhere/m"}))
+def test_a_path_that_this_worker_does_not_have(start, tmp_path):
+    open_ = tmp_path / "nowhere"
+    error = refused(start({"dataset": f"worker:{open_}/x.jsonl", "model": f"worker:{open_}/m"}))
     assert error.code == "no_such_model"
     assert "every worker" in error.hint
+
+
+def test_a_path_that_this_worker_does_not_open(start):
+    run = start({"dataset": "worker:/etc/*", "model": "worker:/etc"})
+    assert refused(run).code == "outside_roots"
+    assert run.failed == ["model", "dataset"]
+    assert ".bashrc" not in str(run.events)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/etc/passwd")])
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_a_model_folder_with_what_is_no_file(start, tmp_path, make, name):
+    folder = tmp_path / "m"
+    write_files(folder, model_files())
+    (folder / name).unlink(missing_ok=True)
+    make(folder / name)
+    error = refused(start({"model": f"worker:{folder}"}))
+    assert error.code == "strange_file"
+    assert name in error.message
+
+
+def test_the_clients_own_folder_leads_nowhere_else(start):
+    """A client that shares the storage writes links there with its own hands."""
+    run = start({"dataset": "./rows", "model": "./m"})
+    inputs = run.ctx.paths.inputs
+    write_files(inputs / "model", model_files())
+    (inputs / "dataset").mkdir(parents=True)
+    (inputs / "dataset" / "x.json").symlink_to("/etc/hostname")
+    (inputs / "model" / "x.json").symlink_to("/etc/hostname")
+    refused(run)
+    assert run.failed == ["model", "dataset"]
 
 
 # --- disk, the Hub's bad days, being stopped

@@ -15,6 +15,8 @@ from ftq_shared.states import JobState
 from ftq_worker.agent.leases import ELSEWHERE_S, OUTAGE_S, LeaseKeeper, Reaper
 from ftq_worker.host.messages import LeaseTimes, StopReason
 
+A, B, C, D, J = (f"ft-{letter * 8}" for letter in "abcdj")
+
 
 def running(*jobs: str) -> MemoryStore:
     """Return a store in which these jobs run, under the token 1:a, and have been renewed once."""
@@ -61,17 +63,17 @@ FED = LeaseTimes(100.0 + CHILD_S, 100.0 + PAUSE_S)
 
 
 def test_answers_are_passed_on() -> None:
-    store, runs = running("a", "b", "c"), {name: FakeRun() for name in ("a", "b", "c", "d")}
-    store.cancel("b")
-    store.requeue("c", "1:a", "reaped", counts_attempt=True)
+    store, runs = running(A, B, C), {name: FakeRun() for name in (A, B, C, D)}
+    store.cancel(B)
+    store.requeue(C, "1:a", "reaped", counts_attempt=True)
     store_jobs.place(
-        store, store_jobs.submit(store, "d", "d"), "a"
+        store, store_jobs.submit(store, D, D), "a"
     )  # what is left of a claim after a rollback
     LeaseKeeper(store, Clock()).renew(runs)
-    assert runs["a"].told == [FED]
-    assert runs["b"].told == [FED, StopReason.CANCEL]
-    assert runs["c"].told == ["abandon"]
-    assert runs["d"].told == [FED, "claim"]
+    assert runs[A].told == [FED]
+    assert runs[B].told == [FED, StopReason.CANCEL]
+    assert runs[C].told == ["abandon"]
+    assert runs[D].told == [FED, "claim"]
 
 
 def test_an_answer_of_another_version_feeds_nobody() -> None:
@@ -80,7 +82,7 @@ def test_an_answer_of_another_version_feeds_nobody() -> None:
             return dict.fromkeys(leases, "later")
 
     run = FakeRun()
-    LeaseKeeper(Later(), Clock()).renew({"a": run})
+    LeaseKeeper(Later(), Clock()).renew({A: run})
     assert run.told == []
 
 
@@ -90,27 +92,27 @@ def test_a_lease_counts_from_before_the_question() -> None:
             clock.now += 4.0
             return super().renew(leases)
 
-    store, run, clock = Slow(running("a").broker), FakeRun(), Clock()
-    LeaseKeeper(store, clock).renew({"a": run})
+    store, run, clock = Slow(running(A).broker), FakeRun(), Clock()
+    LeaseKeeper(store, clock).renew({A: run})
     assert run.told == [FED]
 
 
 def test_without_a_broker_children_work_until_the_pause_live_on_and_starve() -> None:
-    store, run, clock = running("a"), FakeRun(), Clock()
+    store, run, clock = running(A), FakeRun(), Clock()
     keeper = LeaseKeeper(store, clock)
     store.broker.down = ConnectionError("away")
     times = [105.0, 100.0 + OUTAGE_S - 1, 100.0 + OUTAGE_S + 1]
     for clock.now in times:
-        keeper.renew({"a": run})
+        keeper.renew({A: run})
     # They live on, but the time to pause stays that of the last renewal.
     assert run.told == [LeaseTimes(at + CHILD_S, 100.0 + PAUSE_S) for at in times[:2]]
     store.broker.down = None
-    keeper.renew({"a": run})
+    keeper.renew({A: run})
     assert run.told[-1] == LeaseTimes(times[2] + CHILD_S, times[2] + PAUSE_S)
 
 
 def lease(state: JobState = JobState.RUNNING, renewals: int = 2, token: str = "1:a") -> Lease:
-    return Lease("j", 1, state, token, renewals, "h1", "i1", "cpu", (), "s1")
+    return Lease(J, 1, state, token, renewals, "h1", "i1", "cpu", (), "s1")
 
 
 def looks(reaper: Reaper, clock: Clock, seen: list[tuple[float, Lease]]) -> list[int]:
@@ -126,11 +128,11 @@ def looks(reaper: Reaper, clock: Clock, seen: list[tuple[float, Lease]]) -> list
 
 
 def test_a_lease_is_taken_only_after_a_whole_lease_time_of_silence() -> None:
-    store, clock = running("j"), Clock()
+    store, clock = running(J), Clock()
     rest: list[str] = []
     reaper = Reaper(store, "s1", lambda it: rest.append(store.get(it.id).token), clock)
     assert looks(reaper, clock, [(LEASE_S, lease()), (LEASE_S + 1, lease())]) == [0, 1]
-    assert store.get("j").attempt == 2
+    assert store.get(J).attempt == 2
     assert rest == ["1:a"], "what its owner wrote is sent while its token holds"
 
 
@@ -140,20 +142,20 @@ def test_last_events_that_cannot_be_sent_keep_no_lease(error: Exception) -> None
         raise error
 
     clock = Clock()
-    reaper = Reaper(running("j"), "s1", no_rest, clock)
+    reaper = Reaper(running(J), "s1", no_rest, clock)
     assert looks(reaper, clock, [(LEASE_S + 1, lease())]) == [1]
 
 
 def test_who_can_read_the_jobs_files_comes_first() -> None:
     clock = Clock()
-    reaper = Reaper(running("j"), "s2", lambda _: None, clock)
+    reaper = Reaper(running(J), "s2", lambda _: None, clock)
     end = LEASE_S + ELSEWHERE_S
     assert looks(reaper, clock, [(end, lease()), (end + 1, lease())]) == [0, 1]
 
 
 def test_a_renewal_or_a_new_token_starts_the_time_anew() -> None:
     clock = Clock()
-    reaper = Reaper(running("j"), "s1", lambda _: None, clock)
+    reaper = Reaper(running(J), "s1", lambda _: None, clock)
     renewed, moved = lease(renewals=3), lease(renewals=3, token="2:b")
     times = [(29, lease()), (58, renewed), (87, moved)]
     assert looks(reaper, clock, times) == [0] * 3
@@ -161,7 +163,7 @@ def test_a_renewal_or_a_new_token_starts_the_time_anew() -> None:
 
 def test_an_outage_gives_owners_time_to_renew() -> None:
     clock = Clock()
-    reaper = Reaper(running("j"), "s1", lambda _: None, clock)
+    reaper = Reaper(running(J), "s1", lambda _: None, clock)
     looks(reaper, clock, [(LEASE_S - 1, lease())])
     reaper.forget()
     assert looks(reaper, clock, [(2 * LEASE_S - 1, lease()), (2 * LEASE_S, lease())]) == [0, 1]
@@ -170,7 +172,7 @@ def test_an_outage_gives_owners_time_to_renew() -> None:
 def test_a_reaper_that_was_frozen_starts_anew() -> None:
     # The broker may have been away all the while, so that nobody could renew.
     clock = Clock()
-    reaper = Reaper(running("j"), "s1", lambda _: None, clock)
+    reaper = Reaper(running(J), "s1", lambda _: None, clock)
     looks(reaper, clock, [(5, lease())])
     clock.now += 10 * LEASE_S
     assert reaper.look([lease()], "run") == 0
@@ -183,7 +185,7 @@ def test_a_reaper_that_was_frozen_starts_anew() -> None:
 
 def test_a_place_that_nobody_claims_comes_back_sooner() -> None:
     clock = Clock()
-    reaper = Reaper(running("j"), "s1", lambda _: None, clock)
+    reaper = Reaper(running(J), "s1", lambda _: None, clock)
     placed = lease(JobState.PLACED)
     times = [(31, lease(renewals=1)), (31 + CLAIM_S, placed), (32 + CLAIM_S, placed)]
     assert looks(reaper, clock, times) == [0, 0, 1]
@@ -192,7 +194,7 @@ def test_a_place_that_nobody_claims_comes_back_sooner() -> None:
 @pytest.mark.parametrize("restarts", [False, True])
 def test_after_a_restart_of_the_broker_a_place_may_be_a_claim_that_it_lost(restarts: bool) -> None:
     clock = Clock()
-    reaper = Reaper(running("j"), "s1", lambda _: None, clock)
+    reaper = Reaper(running(J), "s1", lambda _: None, clock)
     looks(reaper, clock, [(30, lease(renewals=1))])
     taken = 0
     while clock.now < 100.0 + 31 + CLAIM_S:
@@ -202,7 +204,7 @@ def test_after_a_restart_of_the_broker_a_place_may_be_a_claim_that_it_lost(resta
 
 
 def test_a_newer_record_is_not_reaped() -> None:
-    store, clock = running("j"), Clock()
+    store, clock = running(J), Clock()
     newer = lease()._replace(record_version=99)
     reaper = Reaper(store, "s1", lambda _: None, clock)
     assert looks(reaper, clock, [(99, newer)]) == [0]

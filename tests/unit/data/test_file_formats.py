@@ -1,6 +1,8 @@
 """Readers: every format, and what they say about what is broken."""
 
+import gzip
 import json
+import resource
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,8 +12,9 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from ftq_shared.errors import Refused
 from ftq_worker.data import file_formats as readers
+from ftq_worker.data import gz, json_rows
 from ftq_worker.data.file_formats import read_file
-from ftq_worker.data.rows import Row
+from ftq_worker.data.rows import ROW_MAX, Row
 from ftq_worker.data.split_sources import file_sources, open_files, pick_split, split_files
 
 
@@ -60,8 +63,8 @@ def test_a_json_list_is_read_element_by_element(
     values = [{"n": n, "text": f"tüxt {n}", "deep": [[n], {"a": "]}"}]} for n in range(50)]
     path = put(tmp_path / "a.json", json.dumps(values, indent=1, ensure_ascii=False))
     for size in (1, 7, 64, 1 << 20):  # a buffer that ends anywhere
-        monkeypatch.setattr(readers, "_BUFFER", size)
-        rows = read(path) if size > 1 else list(readers._read_array(path, 0))
+        monkeypatch.setattr(json_rows, "BUFFER", size)
+        rows = read(path) if size > 1 else list(json_rows.read_array(path, 0))
         assert [dict(r.values) for r in rows] == values
         assert rows[1].line == 14
 
@@ -70,7 +73,7 @@ def test_a_json_list_is_read_element_by_element(
 def test_a_json_list_of_numbers_and_a_broken_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(readers, "_BUFFER", size)
+    monkeypatch.setattr(json_rows, "BUFFER", size)
     rows = read(put(tmp_path / "a.json", '[{"a": 1},\n 12345, null]'))
     assert [r.problem[:8] for r in rows] == ["", "is a num", "is a nul"]
     with pytest.raises(Refused) as caught:
@@ -183,3 +186,127 @@ def test_a_split_that_is_not_there(tmp_path: Path) -> None:
     sources = file_sources([put(tmp_path / "train.txt", "a\n"), put(tmp_path / "test.txt", "b\n")])
     with pytest.raises(Refused, match="has no split 'dev'; it has test, train"):
         pick_split(sources, "dev")
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        ('{"a": ' + "9" * 5000 + "}", "4,300 digits"),
+        ("[" * 100_000 + "]" * 100_000, "nested too deeply"),
+        ('{"a": ' + "[" * 100_000 + '"]"' + "]" * 100_000 + "}", "nested too deeply"),
+        ('{"a": "\\ud800"}', "half a character"),
+        ('{"\\ud800": 1}', "half a character"),
+        ('{"a": "\\ud83d\\ude00"}', ""),
+        ('{"a": "' + "x" * (ROW_MAX + 1) + '"}', "longer than 16 MiB"),
+    ],
+)
+@pytest.mark.parametrize("form", [".jsonl", ".json"])
+def test_a_strange_row_costs_that_row_alone(tmp_path: Path, row: str, what: str, form: str) -> None:
+    lines = ['{"a": 1}', row, '{"a": 3}']
+    text = "\n".join(lines) if form == ".jsonl" else f"[{','.join(lines)}]"
+    found = read(put(tmp_path / f"a{form}", text))
+    assert [bool(one.problem) for one in found] == [False, bool(what), False]
+    assert what in found[1].problem
+    assert dict(found[2].values) == {"a": 3}
+
+
+@pytest.mark.parametrize("size", [5, 64, 1 << 20])
+def test_a_deep_element_is_skipped_wherever_a_buffer_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(json_rows, "BUFFER", size)
+    deep = "[" * 3000 + r'"a\"]\\"' + ', {"b": "]}"}' + "]" * 3000
+    found = list(json_rows.read_array(put(tmp_path / "a.json", f'[{deep}, {{"a": 3}}]'), 0))
+    assert [dict(one.values) for one in found] == [{}, {"a": 3}]
+    with pytest.raises(Refused, match="never closed"):
+        list(json_rows.read_array(put(tmp_path / "b.json", f"[{deep[:-1]}"), 0))
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u0085", "\x0c", "\x1c"])
+def test_jsonl_by_the_name_of_json_may_hold_any_line_mark(tmp_path: Path, mark: str) -> None:
+    first = json.dumps({"a": f"x{mark}y"}, ensure_ascii=False)
+    if mark < " ":
+        first = json.dumps({"a": "x"}) + mark  # it is no JSON inside a text
+    found = read(put(tmp_path / "a.json", f'{first}\n{{"a": 2}}\n'))
+    assert len(found) == 2
+
+
+def test_jsonl_by_the_name_of_json_may_begin_with_a_long_or_strange_row(tmp_path: Path) -> None:
+    for first in ('{"a": "' + "x" * (2 << 20) + '"}', '{"a": ' + "9" * 5000 + "}"):
+        assert len(read(put(tmp_path / "a.json", f'{first}\n{{"a": 2}}\n'))) == 2
+
+
+def test_a_line_without_end_is_named(tmp_path: Path) -> None:
+    endless = "x" * (ROW_MAX + 5)
+    rows = read(put(tmp_path / "a.txt", f"one\n{endless}\nthree\n"))
+    assert [(one.line, one.problem[:11]) for one in rows] == [(1, ""), (2, "is longer t"), (3, "")]
+    with pytest.raises(Refused, match=r"a\.csv, line 2"):
+        read(put(tmp_path / "a.csv", f"a,b\n{endless}\n1,2\n"))
+    wide = ",".join(['"' + ("y" * 100 + "\n") * 70_000 + '"'] * 3)
+    found = read(put(tmp_path / "b.csv", f"a,b,c\n{wide}\n1,2,3\n"))
+    assert [bool(one.problem) for one in found] == [True, False]
+
+
+def test_a_small_parquet_file_that_stands_for_gigabytes(tmp_path: Path) -> None:
+    """Equal texts are written once: the file is small, and so is what reading it takes."""
+    equal = pa.array(["x" * 2_000_000] * 200)
+    pq.write_table(pa.table({"text": equal}), tmp_path / "a.parquet", compression="zstd")
+    indices = pa.array([0] * 200_000, pa.int32())
+    texts = pa.DictionaryArray.from_arrays(indices, pa.array(["y" * 1_000_000]))
+    lists = pa.ListArray.from_arrays(pa.array([0, 200_000], pa.int32()), texts)
+    pq.write_table(pa.table({"m": lists}), tmp_path / "b.parquet", compression="zstd")
+    del equal
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert (tmp_path / "a.parquet").stat().st_size < 2000
+    rows = [len(row.values["text"]) for row in read_file(tmp_path / "a.parquet")]
+    assert rows == [2_000_000] * 200
+    (row,) = read(tmp_path / "b.parquet")
+    assert "longer than 16 MiB" in row.problem
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
+
+
+def test_all_types_of_parquet_come_as_pyarrow_gives_them(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "map": pa.array([[("a", "b")], None], pa.map_(pa.string(), pa.string())),
+            "large": pa.array([["x"], None], pa.large_list(pa.large_string())),
+            "fixed": pa.array([["x", "y"], ["a", "b"]], pa.list_(pa.string(), 2)),
+            "binary": [b"a", None],
+            "null": pa.nulls(2),
+            "coded": pa.array(["q", None]).dictionary_encode(),
+            "nested": pa.array([{"a": None}, {"a": [{"z": "x"}]}]),
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert [dict(row.values) for row in read(tmp_path / "a.parquet")] == table.to_pylist()
+
+
+@pytest.mark.parametrize("at", range(0, 400, 7))
+def test_a_damaged_parquet_file_is_a_refusal(tmp_path: Path, at: int) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"t": ["a", "b"], "m": [[{"r": "x"}], []]}), path)
+    content = bytearray(path.read_bytes())
+    content[at % len(content)] ^= 0xFF
+    path.write_bytes(bytes(content))
+    try:
+        rows = [row for source in [open_files("train", [path])] for row in source.read()]
+    except Refused as refused:
+        rows = []
+        assert refused.code == "bad_file"  # noqa: PT017  many of the changes do no harm
+    assert len(rows) <= 2
+
+
+def test_a_gz_that_unpacks_to_far_more_than_text_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gz, "_ALWAYS", 1 << 20)
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(b"x" * 1000))
+    gz.refuse_gz_bomb(path)
+    path.write_bytes(gzip.compress(bytes(10 << 20)))
+    with pytest.raises(Refused, match="unpacks to more"):
+        gz.refuse_gz_bomb(path)
+    for damaged in (b"no gzip", gzip.compress(b"x" * 1000)[:-9]):
+        path.write_bytes(damaged)
+        with pytest.raises(Refused, match="cannot be unpacked"):
+            gz.refuse_gz_bomb(path)

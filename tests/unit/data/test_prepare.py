@@ -430,3 +430,17 @@ def test_the_golden_hash_is_of_the_texts_in_order(
     ]
     expected = hashlib.sha256("".join(e.to_json() + "\n" for e in examples).encode())
     assert make_job(files, plain_tokenizer).run().golden_sha256 == expected.hexdigest()
+
+
+@pytest.mark.parametrize("what", ["gone", "link"])
+def test_a_file_that_was_put_elsewhere_since_validate_is_not_followed(
+    make_job: MakeJob, plain_tokenizer: PreTrainedTokenizerFast, tmp_path: Path, what: str
+) -> None:
+    rows = write_jsonl(tmp_path / "rows.jsonl", qa(10))
+    job = make_job(rows, plain_tokenizer)
+    rows.unlink()
+    if what == "link":
+        rows.symlink_to("/etc/hostname")
+    with pytest.raises(Refused, match="is not there any more, or has become a link") as caught:
+        job.run()
+    assert caught.value.code == "file_moved"

@@ -23,9 +23,16 @@ def host(name: str, gpus: int = 0, card: str = H100, **changes: object) -> HostR
 
 
 def job(name: str, phase: Phase = Phase.TRAIN, gpus: str = "1", **changes: object) -> JobRecord:
-    raw = {"id": name, "v": "1", "state": "queued", "phase": phase, "attempt": "1", "version": "1"}
+    raw = {
+        "id": "ft-00000000",
+        "v": "1",
+        "state": "queued",
+        "phase": phase,
+        "attempt": "1",
+        "version": "1",
+    }
     record = JobRecord.from_hash(raw | {"gpu_request": gpus, "endpoint": "http://hub"})
-    return dataclasses.replace(record, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(record, id=name, **changes)  # type: ignore[arg-type]
 
 
 def running(name: str, on: HostRecord, gpus: int = 0) -> Lease:

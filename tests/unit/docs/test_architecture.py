@@ -46,7 +46,7 @@ def test_no_arrow_leads_out_of_success() -> None:
 
 def test_every_counter_of_a_record_is_in_the_table_and_starts_as_it_says() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\d) \|", section(TEXT, "### What is counted"), re.MULTILINE)
-    raw = {"id": "j", "v": "1", "state": "queued", "phase": "train", "spec": "{}"}
+    raw = {"id": "ft-00000000", "v": "1", "state": "queued", "phase": "train", "spec": "{}"}
     record = JobRecord.from_hash(raw | {"attempt": "1", "version": "0"})
     counters = {name: value for name, value in vars(record).items() if type(value) is int}
     others = ("record_version", "fresh_after", "created_ms", "ended_ms", "exit_code")

@@ -9,7 +9,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from ftq_shared import keys
-from ftq_shared.errors import input_lost
+from ftq_shared.errors import Refused, input_lost
 from ftq_shared.job_record import InputFile, JobRecord
 from ftq_shared.paths import JobPaths, write_json
 from ftq_shared.secrets import open_box
@@ -21,8 +21,18 @@ if TYPE_CHECKING:
 
 
 def open_secrets(services: Services, record: JobRecord) -> dict[str, str]:
-    """Open the job's sealed box; {} when it has none. Raises Refused."""
+    """Open the job's sealed box; {} when it has none.
+
+    Raises Refused, with `secrets_lost` where the record says of a box that is no longer there.
+    """
     box = services.store.sealed_secrets(record.id)
+    if not box and record.summary.get("has_secrets") == "1":
+        raise Refused(
+            "the job's secrets are no longer with the broker",
+            code="secrets_lost",
+            hint=f"they are kept for 30 days, if the broker evicts nothing; `ftq retry {record.id}`"
+            " sends them again",
+        )
     if not box:
         return {}
     return open_box(

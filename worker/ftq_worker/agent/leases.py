@@ -90,10 +90,7 @@ class LeaseKeeper:
 
     def _pass_on(self, run: Owned, job: str, answer: str) -> None:
         if answer == "stale":
-            log.warning(
-                "lost %s: its token is stale", job, extra={"action": "lease_lost", "job": job}
-            )
-            run.abandon()
+            run.abandon()  # which says so in the log
             return
         if answer not in HELD:
             extra = {"action": "renew_failed", "job": job}
@@ -168,8 +165,8 @@ class Reaper:
 
     def _patience(self, lease: Lease) -> float:
         """Return for how long its owner may be silent, in seconds."""
-        if lease.state is JobState.PLACED:
-            return CLAIM_S
+        if lease.state is JobState.PLACED and not lease.renewals:
+            return CLAIM_S  # one that was renewed has an owner, whose claim the broker has lost
         here = lease.storage_id in ("", self._storage_id)
         return LEASE_S if here else LEASE_S + ELSEWHERE_S
 

@@ -40,8 +40,9 @@ from ftq_worker.agent.retention import Retention
 from ftq_worker.agent.run_pool import RunPool
 from ftq_worker.agent.services import Services
 from ftq_worker.host.config import UNCLEAN, HostConfig
+from ftq_worker.host.data_roots import DataRoots
 from ftq_worker.host.disk import DISK_MIN
-from ftq_worker.host.heartbeat import touch
+from ftq_worker.host.heartbeat import LastBeat, touch
 from ftq_worker.host.linux import end_with_parent, hide_memory, usable_cores, usable_memory
 from ftq_worker.host.log import setup_logging
 from ftq_worker.host.process_tree import PhaseProcesses
@@ -51,6 +52,7 @@ log = logging.getLogger(__name__)
 SWEEP_S = 600.0  # between two looks for what of ended jobs can go
 REPAIR_S = 5.0  # between two looks at what messages may have missed
 LOOK_UP_S = 0.5  # between two looks whether a heartbeat has brought a drain
+CELERY_LOST_S = 60.0  # it gives a heartbeat every 10 s, and takes a while to start
 HOSTS_PER_LOOK_S = 4  # hosts that share a second's look at the leases
 
 
@@ -69,6 +71,7 @@ class Agent:
         self._heartbeat_now = threading.Event()  # the fleet should hear at once what changed here
         self._left = threading.Event()  # no heartbeat may bring our record back
         self._known_hosts = 1
+        self._celery = LastBeat(config.heartbeat("celery_task"))
         self._cards = Cards(config.gpus, self._cards_changed, try_card)
         self._services = _services(config, settings, self._store, supervisor, self._cards)
         self._retention = Retention(self._store, self._services.storage)
@@ -152,7 +155,7 @@ class Agent:
         ):
             try:
                 work()
-            except (ResponseError, OSError) as error:
+            except (ResponseError, FtqError, OSError, ValueError) as error:
                 extra = {"action": "release_failed", "job": record.id}
                 log.error("requeueing %s: %s", record.id, error, extra=extra)
 
@@ -203,8 +206,11 @@ class Agent:
             "endpoint": self._services.endpoint,
             "running": {job: run.token for job, run in pool.runs().items()},
             "broker": broker,
+            "celery": "1" if self._celery_runs() else "0",
             "warm": "1" if config.cold or config.socket("zygote").exists() else "0",
         }
+        # A broker that came back without its data has lost it, and nobody could send a token.
+        self._hosts.announce_key(self._services.fleet.public)
         if self._hosts.heartbeat(config.name, config.instance, config.replaces, fields):
             self._stopping.set()
 
@@ -264,10 +270,21 @@ class Agent:
 
     def _repair(self) -> None:
         """Ask for a dispatch pass if a job waits, and clear up after hosts that are gone."""
-        self._known_hosts = len(self._hosts.all())
+        hosts = self._hosts.all()
+        self._known_hosts = len(hosts)
         self._hosts.forget_old_queues()
-        if self._store.queued(0, 0):
+        if waiting := self._store.queued(0, 0):
             self._request_dispatch()
+            if not any(host.celery for host in hosts if host.online):  # nobody else would say it
+                self._say_no_celery(waiting[0])
+
+    def _say_no_celery(self, job: str) -> None:
+        name = self.config.name
+        reason = "no worker's Celery process runs, so nothing is placed"
+        self._store.say_waiting(job, reason, f"look at the log of worker {name}")
+
+    def _celery_runs(self) -> bool:
+        return self._celery.silent_s() < CELERY_LOST_S
 
     def _sweep(self) -> None:
         """Remove what is old in our storage, if we are the first of the hosts that share it."""
@@ -300,6 +317,7 @@ def _services(
         spawn=ColdSpawn() if config.cold else ZygoteSpawn(config.socket("zygote")),
         processes=PhaseProcesses(supervisor, Path(config.run_dir)),
         cards=cards,
+        data_roots=DataRoots.of(settings, root),
     )
 
 

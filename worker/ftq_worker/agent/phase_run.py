@@ -84,7 +84,7 @@ class PhaseRun:
                     report_outcome(self._services, record, outbox, *how, lost=self._is_lost)
         except Exception:  # a bug in one run must not end the agent and with it all other runs
             self._log_bug()
-            handle.abandon()
+            handle.abandon(stale=False)
         finally:
             self._clear_up()
 
@@ -321,7 +321,7 @@ class PhaseRun:
         except HostTrouble as error:
             extra = {"action": "kill_failed", **self._ids}
             log.error("%s: %s; the lease runs out", self.record.id, error, extra=extra)
-            self.handle.abandon()
+            self.handle.abandon(stale=False)
         finally:
             for child in self.handle.children():
                 child.close()
@@ -361,6 +361,7 @@ def request_for(record: JobRecord, rank: int, services: Services) -> ChildReques
         rank=rank,
         cpu_threads=services.cpu_threads if record.phase is Phase.TRAIN else 1,
         env=_rank_environment(record, rank),
+        data_roots=vars(services.data_roots),
     )
 
 

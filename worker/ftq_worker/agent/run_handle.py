@@ -1,5 +1,6 @@
 """What the agent's other threads may touch of a run: its lease, its stop, its processes."""
 
+import logging
 import signal
 import threading
 import time
@@ -7,6 +8,8 @@ from collections.abc import Callable, Iterable
 
 from ftq_worker.agent.child import DIE_S, Child, HostTrouble
 from ftq_worker.host.messages import LeaseTimes, Secrets, Stop, StopReason
+
+log = logging.getLogger(__name__)
 
 STOP_GRACE_S = 60.0  # for the rest of a step and a save, after a phase was asked to stop
 SAVE_GRACE_S = 600.0  # for a save whose time nobody has measured
@@ -90,8 +93,15 @@ class RunHandle:
             for child in self._children:
                 child.send(Stop(reason))
 
-    def abandon(self) -> None:
-        """End at once and report nothing: somebody else owns the job."""
+    def abandon(self, *, stale: bool = True) -> None:
+        """End at once and report nothing: by default because the token is stale."""
+        if stale and not self.lost:
+            extra = {"action": "lease_lost", "job": self.job}
+            words = (
+                "%s is ended here: its token is stale, so another host has it, or the broker has"
+                " forgotten it (a flush, a restart without its file). Its files stay in jobs/%s"
+            )
+            log.warning(words, self.job, self.job, extra=extra)
         self.lost = True
         self.kill(self.children())
 

@@ -1,6 +1,6 @@
 """What every run on a host uses; made once by the agent, holds no state of a run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,7 @@ from ftq_shared.secrets import FleetKey
 from ftq_shared.store import JobStore
 from ftq_worker.agent.cards import Cards
 from ftq_worker.agent.child import Spawn
+from ftq_worker.host.data_roots import DataRoots
 from ftq_worker.host.process_tree import PhaseProcesses
 
 if TYPE_CHECKING:
@@ -32,3 +33,4 @@ class Services:
     spawn: Spawn
     processes: PhaseProcesses
     cards: Cards
+    data_roots: DataRoots = field(default_factory=DataRoots)

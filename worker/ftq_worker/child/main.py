@@ -31,6 +31,7 @@ from ftq_shared.states import Phase
 from ftq_worker.child import hub_inputs
 from ftq_worker.child.control import AgentLink, AgentListener
 from ftq_worker.child.leash import run_on_leash
+from ftq_worker.host.data_roots import DataRoots
 from ftq_worker.host.disk import disk_full
 from ftq_worker.host.messages import ChildRequest, Ending, Outcome, report_line
 from ftq_worker.host.process_tree import kill_all
@@ -125,6 +126,7 @@ def _run(
         claim_name=request.claim,
         fresh_after=request.fresh_after,
         owner=owner,
+        data_roots=DataRoots(**{name: tuple(value) for name, value in request.data_roots.items()}),
     )
     if request.rank == 0:
         sweep(ctx.paths, ctx.token_number)

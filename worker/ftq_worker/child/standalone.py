@@ -24,10 +24,11 @@ from ftq_shared.sources import Place, parse_source
 from ftq_shared.spec import JobSpec
 from ftq_shared.spec_input import load_yaml, parse_spec
 from ftq_shared.states import Phase
+from ftq_worker.host.data_roots import DataRoots
 from ftq_worker.host.environment import PINNED
 from ftq_worker.job.context import Devices, PhaseContext
 
-JOB = "ft-standalone"
+JOB = "ft-00000000"
 
 
 class Printer:
@@ -65,6 +66,7 @@ def run(spec: JobSpec, storage: Path, phases: Sequence[Phase], gpus: Sequence[st
             endpoint=load_settings().hf_endpoint,
             devices=Devices(tuple(gpus), 0, os.cpu_count() or 1),
             created=utc_now(),
+            data_roots=DataRoots(open=("/",)),  # who runs it reads their own files
         )
         started = time.monotonic()
         importlib.import_module(f"ftq_worker.phases.{phase}").run(ctx)

@@ -145,7 +145,7 @@ def _from_json(text: str) -> Any:
     """Return the list that a column holds as JSON text, or the text where it is none."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -16,10 +16,12 @@ from ftq_shared.errors import Refused
 from ftq_shared.hub.layout import Split, layout
 from ftq_shared.hub.records import RepoRecord
 from ftq_shared.sources import DATA_SUFFIXES, Place
-from ftq_worker.data.file_formats import label_names
+from ftq_worker.data.gz import refuse_gz_bomb
+from ftq_worker.data.parquet_rows import label_names
 from ftq_worker.data.rows import Row, SplitSource, SplitSources
 from ftq_worker.data.split_sources import open_files
 from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.foreign import foreign
 from ftq_worker.job.hub import MODEL_TEXT_FILES, download, hub_of
 from ftq_worker.job.reports import DatasetFacts, ModelFacts
 
@@ -40,17 +42,14 @@ def fetch_tokenizer(ctx: PhaseContext, model: ModelFacts) -> PreTrainedTokenizer
             if name.endswith(MODEL_TEXT_FILES) and size <= _MAX_TOKENIZER_FILE
         ]
         folder = download(ctx, repo, names, f"download tokenizer of {model.name}")
-    try:
+    with foreign(
+        f"the tokenizer of {model.name} cannot be loaded",
+        code="no_tokenizer",
+        hint="choose a model with a tokenizer.json",
+    ):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise Refused(
-            f"the tokenizer of {model.name} cannot be loaded: {error}",
-            code="no_tokenizer",
-            hint="choose a model with a tokenizer.json",
-            field="model",
-        ) from error
     return tokenizer
 
 
@@ -97,20 +96,23 @@ def _opener(
 def _card_labels(repo: RepoRecord, config: str) -> dict[str, list[str]]:
     """Return the label names that the card gives for columns of numbers."""
     infos = repo.card.get("dataset_info") or []
-    entries = infos if isinstance(infos, list) else [infos]
     labels: dict[str, list[str]] = {}
-    for info in entries:
-        if info.get("config_name", config) != config:
+    for info in infos if isinstance(infos, list) else [infos]:
+        try:
+            if info.get("config_name", config) == config:
+                labels |= dict(map(_label_names, info.get("features") or []))
+        except (ValueError, TypeError, AttributeError, KeyError):  # free text of the card's author
             continue
-        for feature in info.get("features") or []:
-            kind = feature.get("dtype")
-            names = kind.get("class_label", {}).get("names") if isinstance(kind, Mapping) else None
-            if isinstance(names, Mapping):
-                by_number = sorted(names.items(), key=lambda pair: int(pair[0]))
-                labels[feature["name"]] = [str(name) for _, name in by_number]
-            elif names:
-                labels[feature["name"]] = [str(name) for name in names]
-    return labels
+    return {column: names for column, names in labels.items() if names}
+
+
+def _label_names(feature: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Return a column and the names of its labels, none for another kind of column."""
+    kind = feature.get("dtype")
+    names = kind.get("class_label", {}).get("names") if isinstance(kind, Mapping) else None
+    if isinstance(names, Mapping):
+        names = [name for _, name in sorted(names.items(), key=lambda pair: int(pair[0]))]
+    return str(feature["name"]), [str(name) for name in names or []]
 
 
 def _built_sources(
@@ -127,6 +129,8 @@ def _built_sources(
     wanted = {file for split in splits.values() for file in split.files}
     cards = [name for name in repo.files if name in ("README.md", "dataset_infos.json")]
     snapshot = download(ctx, repo, [*cards, *sorted(wanted)], f"download {repo.id}")
+    for name in sorted(wanted):
+        refuse_gz_bomb(snapshot / name)
     mirror = folder / "repo"
     for name in repo.files:
         path = mirror / name
@@ -143,7 +147,11 @@ def _built_sources(
 
 
 def _built_source(mirror: Path, config: str, split: str, folder: Path) -> SplitSource:
-    try:
+    with foreign(
+        f"split {split!r} cannot be read",
+        code="bad_file",
+        hint="look at the dataset's own page, or bring it as jsonl or parquet",
+    ):
         data = load_dataset(
             str(mirror),
             None if config == "default" else config,
@@ -151,12 +159,6 @@ def _built_source(mirror: Path, config: str, split: str, folder: Path) -> SplitS
             cache_dir=str(folder / "cache"),
             download_mode=DownloadMode.REUSE_DATASET_IF_EXISTS,
         )
-    except Exception as error:  # `datasets` raises what its builders happen to raise
-        raise Refused(
-            f"split {split!r} cannot be read: {error}",
-            code="bad_file",
-            hint="look at the dataset's own page, or bring it as jsonl or parquet",
-        ) from error
 
     def read() -> Iterator[Row]:
         for number, values in enumerate(data):

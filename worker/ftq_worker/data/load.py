@@ -1,6 +1,7 @@
 """From a validated dataset to tables: the splits are opened, read, cleaned and labelled."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,8 @@ def load_tables(ctx: PhaseContext, validated: Validated, folder: Path) -> Tables
     """
     dataset = validated.dataset
     on_hub = dataset.place is Place.HUB
+    if not on_hub:
+        _refuse_moved(dataset.files)
     sources = hub_sources(ctx, dataset, folder) if on_hub else file_sources(dataset.files)
     source = pick_split(sources, validated.split)
     names = source.label_names.get(validated.columns.label or "")
@@ -74,6 +77,18 @@ def load_tables(ctx: PhaseContext, validated: Validated, folder: Path) -> Tables
             unknown = ids[table.column("label")] < 0
             table.drop_where(Rule.MISSING, unknown, lambda i: "its label is on no training row")
     return Tables(train, _filled(ctx, validation), _filled(ctx, test), labels, ids)
+
+
+def _refuse_moved(files: Sequence[str]) -> None:
+    """Raise Refused for a file that is a link or no file by now: validate looked at another one."""
+    for file in map(Path, files):
+        if os.path.realpath(file) != str(file) or not file.is_file():
+            raise Refused(
+                f"dataset: {file.name} is not there any more, or has become a link",
+                code="file_moved",
+                hint="put the file back, then `ftq retry --from validate`",
+                file=file.name,
+            )
 
 
 def _table(

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -83,8 +82,10 @@ class ChatRenderer:
         """Return the rendered conversation with its trained ranges."""
         try:
             text, spans = self._spans(example.messages)
-        except (TemplateError, TypeError, ValueError) as error:
-            what = f"the chat template refuses it: {error}"
+        except Exception as error:  # a template is a program of the model's author
+            if isinstance(error, MemoryError):
+                raise
+            what = f"the chat template refuses it: {str(error)[:200] or type(error).__name__}"
             raise RowProblem(Rule.UNTRAINABLE, "messages", what) from error
         return Rendered(text, tuple(self._trim(text, span) for span in spans))
 

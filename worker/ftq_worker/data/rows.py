@@ -1,10 +1,16 @@
 """What every reader yields: a row with the place it came from, or what is wrong with it."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any, AnyStr
 
 from ftq_shared.errors import Where
+
+BUFFER = 1 << 20  # bytes or characters read at a time
+ROW_MAX = 16 << 20  # bytes, or characters where a file is read as text, that a row may have
+TOO_LONG = f"is longer than {ROW_MAX >> 20} MiB"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +42,18 @@ class SplitSource:
 
 
 SplitSources = dict[str, Callable[[], SplitSource]]  # by split: what opens it
+
+
+def lines_of(file: IO[AnyStr], end: AnyStr) -> Iterator[AnyStr]:
+    """Yield the lines of a file; of one above ROW_MAX only its beginning, one too long."""
+    while line := file.readline(ROW_MAX + 1):
+        yield line
+        cut = len(line) > ROW_MAX and not line.endswith(end)
+        while cut:
+            rest = file.readline(BUFFER)
+            cut = bool(rest) and not rest.endswith(end)
+
+
+def has_surrogates(text: str) -> bool:
+    """Return whether a text holds half a character, which no encoding can write."""
+    return not text.isascii() and _SURROGATE.search(text) is not None

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ftq_shared.errors import Refused
-from ftq_worker.data.file_formats import parquet_schema, read_file
+from ftq_worker.data.file_formats import read_file
+from ftq_worker.data.parquet_rows import parquet_schema
 from ftq_worker.data.rows import Row, SplitSource, SplitSources
 
 _SPLIT_NAMES = {

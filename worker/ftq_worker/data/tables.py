@@ -154,7 +154,7 @@ def _record(
 ) -> _ExampleRow:
     if row.problem:
         raise RowProblem(Rule.UNREADABLE, "", row.problem)
-    made = make(row.values)
+    made = _made(row, make)
     if made.damaged:
         tally.add(Rule.CONTROL_CHARACTERS, row, made.damaged, "held control characters")
     key = made.example.key
@@ -169,6 +169,20 @@ def _record(
         "key": key,
         "group": key if group is None else text_key("group", str(group)),
     }
+
+
+# What values that nobody has thought of make a library raise.
+_STRANGE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
+
+
+def _made(row: Row, make: Callable[[Mapping[str, Any]], Made]) -> Made:
+    """Raises RowProblem: whatever a row holds, it costs that row alone."""
+    try:
+        made = make(row.values)
+        made.example.to_json().encode()
+    except _STRANGE as error:
+        raise RowProblem(Rule.UNREADABLE, "", f"cannot be used: {str(error)[:200]}") from error
+    return made
 
 
 def drop_duplicates(table: SplitTable, *, keep: bool) -> int:

@@ -61,6 +61,7 @@ def make_app(config: HostConfig, settings: Settings) -> Celery:
     @app.task(name=PING)  # type: ignore[untyped-decorator]
     def ping() -> None:
         touch(config.heartbeat("celery"))
+        touch(config.heartbeat("celery_task"))
 
     return app
 

@@ -1,10 +1,14 @@
 """One dispatch pass: read, plan, place, tell the hosts."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from typing import Protocol
 
+from redis.exceptions import ResponseError
+
 from ftq_shared.hosts import HostStore, running_after_restart
-from ftq_shared.store import JobStore
+from ftq_shared.store import JobStore, Placement, is_damage
 from ftq_worker.dispatch.policy import free_room, has_gpus, plan
 
 log = logging.getLogger(__name__)
@@ -17,6 +21,29 @@ class TellHost(Protocol):
 
     def __call__(self, queue: str, job: str, token: str) -> None:
         """Send the message; losing it is repaired by the reaper."""
+
+
+@contextlib.contextmanager
+def _damage_of_one(job: str) -> Iterator[None]:
+    """Leave a job alone whose record is damaged: it keeps no other from its place."""
+    try:
+        yield
+    except ResponseError as error:
+        if not is_damage(error):
+            raise
+        extra = {"action": "record_damaged", "job": job}
+        log.warning("record %s is damaged: %s", job, error, extra=extra)
+
+
+def _place(store: JobStore, one: Placement) -> str:
+    """Carry out one placement; return its token, '' when it no longer holds."""
+    token, why = "", "its record is damaged"
+    with _damage_of_one(one.job):
+        token, why = store.place(one)
+    if not token:
+        extra = {"action": "place_refused", "job": one.job, "host": one.host}
+        log.info("place %s on %s: %s", one.job, one.host, why, extra=extra)
+    return token
 
 
 def dispatch(store: JobStore, hosts: HostStore, tell_host: TellHost) -> int:
@@ -37,16 +64,13 @@ def dispatch(store: JobStore, hosts: HostStore, tell_host: TellHost) -> int:
         free = [record for record in store.get_many(ids) if not record.is_held_by(running)]
         plans, waiting = plan(free, rooms, fleet_has_gpus=has_gpus(known))
         for one in plans:
-            token, why = store.place(one)
-            if not token:
-                extra = {"action": "place_refused", "job": one.job, "host": one.host}
-                log.info("place %s on %s: %s", one.job, one.host, why, extra=extra)
-                continue
-            queue = next(h.queue for h in known if h.name == one.host)
-            tell_host(queue, one.job, token)
-            placed += 1
-        for one_waiting in waiting[:20]:  # those behind them wait for these
-            store.say_waiting(one_waiting.job, one_waiting.reason, one_waiting.unblock)
+            if token := _place(store, one):
+                queue = next(h.queue for h in known if h.name == one.host)
+                tell_host(queue, one.job, token)
+                placed += 1
+        for it in waiting[:20]:  # those behind them wait for these
+            with _damage_of_one(it.job):
+                store.say_waiting(it.job, it.reason, it.unblock)
         start += WINDOW - len(plans)
         if not any(room.slots > 0 or room.gpus for room in rooms):
             break  # reading on can place nothing

@@ -31,7 +31,8 @@ class HostConfig:
     def socket(self, process: Literal["agent", "zygote"]) -> Path:
         return Path(self.run_dir) / f"{process}.sock"
 
-    def heartbeat(self, process: Literal["agent", "celery", "zygote"]) -> Path:
+    def heartbeat(self, process: Literal["agent", "celery", "celery_task", "zygote"]) -> Path:
+        """Return the file that a process touches; `celery_task`: only when it has taken a task."""
         return Path(self.run_dir) / f"{process}.heartbeat"
 
     @property

@@ -38,6 +38,7 @@ class ChildRequest:
     env: dict[str, str] = field(default_factory=dict)  # for the child, never secrets
     claim: str = ""  # name of the claim's own folder
     fresh_after: int = 0  # checkpoints of tokens up to this number are not resumed from
+    data_roots: dict[str, tuple[str, ...]] = field(default_factory=dict)  # DataRoots as JSON
 
     def dumps(self) -> str:
         return json.dumps(asdict(self))

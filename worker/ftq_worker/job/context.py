@@ -15,6 +15,7 @@ from ftq_shared.events import EventType
 from ftq_shared.paths import JobPaths, write_json
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import Phase
+from ftq_worker.host.data_roots import DataRoots
 from ftq_worker.host.messages import StopReason
 from ftq_worker.job.reports import read_resolved
 
@@ -155,6 +156,7 @@ class PhaseContext:
     claim_name: str = ""  # of the claim's folder; by default the token's number
     fresh_after: int = 0  # checkpoints of tokens up to this number are not resumed from
     owner: Owner = field(default_factory=SoleOwner)
+    data_roots: DataRoots = field(default_factory=DataRoots)  # that `worker:` may name
 
     @property
     def claim(self) -> str:

@@ -18,7 +18,7 @@ from ftq_worker.job.reports import DatasetFacts, ModelFacts, Validated
 from ftq_worker.publishing.metadata import provisional
 from ftq_worker.validation import dataset as data
 from ftq_worker.validation import disk, fit, model, target
-from ftq_worker.validation.architecture import Architecture, read_architecture
+from ftq_worker.validation.architecture import Architecture, check_size, read_architecture
 from ftq_worker.validation.checks import Checks
 from ftq_worker.validation.files import HubFiles, ModelFiles
 from ftq_worker.validation.rows import Head
@@ -88,6 +88,9 @@ def _check_model(ctx: PhaseContext, checks: Checks, hub: HubClient) -> _Model:
     base.architecture = checks.run("architecture", lambda: _architecture(files))
     base.weights = checks.run("weights", lambda: _weights(files, known))
     base.has_chat_template = checks.run("tokenizer", lambda: _template(files, ctx))
+    if base.architecture and (weights := base.weights):
+        whole = base.architecture
+        checks.run("size", lambda: check_size(whole, weights))
     if architecture := base.architecture:
         checks.run("length", lambda: model.check_length(ctx.spec, architecture))
     if base.weights and base.weights.pickled:

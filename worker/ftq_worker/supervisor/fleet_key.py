@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ftq_shared import keys
 from ftq_shared.broker import translated
 from ftq_shared.errors import UsageError
+from ftq_shared.hosts import HostStore
 from ftq_shared.secrets import FleetKey, fingerprint
 from ftq_shared.settings import Settings
 
@@ -26,7 +27,7 @@ def announce_fleet(redis: "Redis", settings: Settings) -> None:
         )
     key = FleetKey.load(path)
     with translated(settings.redis_url):
-        redis.hsetnx(keys.FLEET, "public_key", key.public)
+        HostStore(redis).announce_key(key.public)
         known = str(redis.hget(keys.FLEET, "public_key"))
     if known != key.public:
         raise UsageError(

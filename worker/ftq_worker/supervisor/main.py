@@ -19,13 +19,16 @@ import secrets
 import shutil
 import signal
 import socket
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-from ftq_shared.broker import connect, ping
+from ftq_shared import keys
+from ftq_shared.broker import connect, ping, translated
+from ftq_shared.broker_check import look_at_broker
 from ftq_shared.errors import FtqError, UsageError
 from ftq_shared.hosts import HostStore
 from ftq_shared.paths import open_storage
@@ -42,9 +45,13 @@ from ftq_worker.supervisor.fleet_key import announce_fleet
 from ftq_worker.supervisor.gpus import offered_gpus
 from ftq_worker.supervisor.process import HeartbeatWatch, Process
 
+if TYPE_CHECKING:
+    from redis import Redis
+
 log = logging.getLogger(__name__)
 
 DRAIN_S = 90.0  # what the agent gets to hand back its jobs, or as long as their saves need
+RUN_DIR = "ftq-"  # how the name of a worker's temporary folder begins
 LOOK_S = 0.5  # between two looks at the processes
 END_S = 10.0  # what the others get to end in order
 
@@ -131,7 +138,7 @@ def own_name(settings: Settings, name: str) -> Iterator[tuple[IO[str], str]]:
     What a predecessor's supervisor has left running is killed first: only then may its leases be
     given back. Raises UsageError.
     """
-    if not re.fullmatch(r"\w[\w.-]{0,62}", name):  # it is part of paths, keys and queues
+    if not keys.is_name(name):  # it is part of paths, keys and queues
         raise UsageError(
             f"{name!r} cannot be a worker's name",
             code="bad_name",
@@ -152,20 +159,56 @@ def own_name(settings: Settings, name: str) -> Iterator[tuple[IO[str], str]]:
         lock.seek(0)
         before = _read_lock(lock.read())
         if run_dir := before.get("run_dir"):
-            kill_leftovers(Path(run_dir))
-            shutil.rmtree(run_dir, ignore_errors=True)
+            clear_up_after(Path(run_dir))
         yield lock, before.get("instance", "")
+
+
+def clear_up_after(run_dir: Path) -> None:
+    """Kill what is left of a dead worker, and delete its folder, if it is one of ours.
+
+    Of a folder that is gone, as in a /tmp that was cleaned, the processes are ended all the same.
+    """
+    if why := _not_ours(run_dir):
+        extra = {"action": "lock_foreign", "folder": str(run_dir)}
+        log.warning("the lock file names %s, which is left alone: %s", run_dir, why, extra=extra)
+        return
+    kill_leftovers(run_dir)
+    shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def _not_ours(folder: Path) -> str:
+    """Return why a folder cannot be that of a worker of ours, '' for one that is, or is gone."""
+    if not folder.is_absolute() or not re.fullmatch(rf"{RUN_DIR}[a-z0-9_]{{8}}", folder.name):
+        return "it has another name"
+    try:
+        status = folder.lstat()
+        its_list = (folder / "processes.json").lstat()
+    except FileNotFoundError:
+        return "it holds no list of processes" if os.path.lexists(folder) else ""
+    except (OSError, ValueError) as error:
+        return str(error)
+    if not stat.S_ISDIR(status.st_mode) or stat.S_IMODE(status.st_mode) != 0o700:
+        return "it is no folder of mode 0700"
+    if {status.st_uid, its_list.st_uid} != {os.geteuid()} or not stat.S_ISREG(its_list.st_mode):
+        return "it, or the list of processes in it, is not this user's"
+    return ""
 
 
 def _read_lock(text: str) -> dict[str, str]:
     """Read what the last holder wrote; a damaged file names nobody."""
     try:
         held = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         extra = {"action": "lock_damaged"}
         log.warning("the lock file of this worker's name is damaged: no predecessor", extra=extra)
         return {}
-    return {key: str(value) for key, value in held.items()} if isinstance(held, dict) else {}
+    if not isinstance(held, dict):
+        return {}
+    instance = str(held.get("instance", ""))
+    return {
+        "run_dir": str(held.get("run_dir", "")),
+        "instance": instance if keys.is_name(instance) else "",
+    }
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -186,6 +229,7 @@ def main() -> int:
         end_with_parent(args.parent)
     try:
         settings = load_settings()
+        os.umask(settings.umask)  # before anything is written; all processes inherit it
         setup_logging("supervisor", settings.log, host=args.name)
         with own_name(settings, args.name) as (lock, replaces):
             return supervise(args, settings, lock, replaces)
@@ -200,10 +244,11 @@ def supervise(args: argparse.Namespace, settings: Settings, lock: IO[str], repla
     """Make the worker's identity and run it; returns the exit code. Raises FtqError."""
     redis = connect(settings.redis_url)
     ping(settings.redis_url)
+    check_broker(redis, settings)
     announce_fleet(redis, settings)
     root, storage_id = open_storage(settings.storage)
     with tempfile.TemporaryDirectory(
-        prefix="ftq-", dir=folder_for_sockets(), ignore_cleanup_errors=True
+        prefix=RUN_DIR, dir=folder_for_sockets(), ignore_cleanup_errors=True
     ) as run_dir:
         config = HostConfig(
             name=args.name,
@@ -225,6 +270,18 @@ def supervise(args: argparse.Namespace, settings: Settings, lock: IO[str], repla
         cards = len(config.gpus)
         log.info("worker %s: %d CPU slots, %d GPUs", config.name, config.slots, cards, extra=extra)
         return Supervisor(config).run()
+
+
+def check_broker(redis: "Redis", settings: Settings) -> None:
+    """Raise BrokerUnreachable for a broker that no job is safe on; log what is only risky."""
+    with translated(settings.redis_url):
+        state = look_at_broker(redis)
+        if not any(trouble.fatal for trouble in state.troubles):
+            HostStore(redis).try_a_script()
+    for trouble in state.troubles:
+        extra = {"action": "broker_trouble", "code": trouble.code}
+        log.warning("%s (%s)", trouble.text, trouble.hint, extra=extra)
+    state.refuse()
 
 
 def folder_for_sockets() -> str:

@@ -21,6 +21,7 @@ from ftq_shared.errors import Refused
 from ftq_shared.sources import Place
 from ftq_shared.spec import Task
 from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.foreign import foreign
 from ftq_worker.job.hub import MODEL_TEXT_FILES, download, hub_of
 from ftq_worker.job.reports import ModelFacts
 
@@ -51,9 +52,14 @@ def fetch_base(ctx: PhaseContext, model: ModelFacts) -> Path:
 
 def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrainedTokenizerBase:
     """Return the tokenizer; a chat template of the spec replaces the model's own."""
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        folder, trust_remote_code=False
-    )
+    with foreign(
+        "the tokenizer cannot be loaded",
+        code="no_tokenizer",
+        hint="choose a model with a tokenizer.json",
+    ):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False
+        )
     if chat_template:
         tokenizer.chat_template = chat_template
     return tokenizer
@@ -74,6 +80,17 @@ def load_base(
     attempt, in training and in verification.
     """
     set_seed(seed)
+    with foreign(
+        f"the model in {folder.name} cannot be loaded",
+        code="broken_model",
+        hint="its files do not fit together; choose another revision, or get the model again",
+    ):
+        return _load(folder, task, labels, dtype, options)
+
+
+def _load(
+    folder: Path, task: Task, labels: list[str], dtype: torch.dtype, options: dict[str, Any]
+) -> PreTrainedModel:
     if task is not Task.CLASSIFICATION:
         return AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, trust_remote_code=False, **options

@@ -1,14 +1,20 @@
 """What kind of model it is, from its config.json alone: nothing is loaded, no code is run."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from ftq_shared.errors import Refused
 from ftq_worker.validation.files import ModelFiles, read_json
 
+if TYPE_CHECKING:
+    from ftq_worker.validation.weights import Weights
+
 _HIDDEN = ("hidden_size", "d_model", "n_embd", "dim", "model_dim")
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+_SIZE = re.compile(r"^(num|n)_|_(size|dim|layers?|heads|experts|rank)$")
+_SLACK = 8  # layers may share weights
 _POSITIONS = (
     "max_position_embeddings",
     "n_positions",
@@ -16,6 +22,7 @@ _POSITIONS = (
     "max_sequence_length",
     "seq_length",
 )
+_LARGEST = 10**9  # of any figure of a model
 _DECODER_ENDINGS = ("ForCausalLM", "LMHeadModel")
 _OTHER_SENSES = ("vision_config", "audio_config", "image_size", "speech_config", "vision_tower")
 
@@ -31,6 +38,7 @@ class Architecture:
     layers: int
     vocab_size: int
     max_positions: int | None
+    sizes: Mapping[str, int] = field(default_factory=dict)  # whatever else makes the model larger
 
 
 def read_architecture(files: ModelFiles) -> Architecture:
@@ -45,7 +53,8 @@ def read_architecture(files: ModelFiles) -> Architecture:
     model_type = str(config.get("model_type") or "")
     _refuse_unknown(files, config, model_type)
     _refuse_quantized(files, config)
-    name = str((config.get("architectures") or [""])[0] or "")
+    named = config.get("architectures")
+    name = str(named[0] or "") if isinstance(named, list) and named else ""
     _refuse_other_kinds(files, config, name, model_type)
     return Architecture(
         name=name or model_type,
@@ -55,7 +64,39 @@ def read_architecture(files: ModelFiles) -> Architecture:
         layers=_number(files, config, _LAYERS),
         vocab_size=_number(files, config, ("vocab_size",)),
         max_positions=_optional(config, _POSITIONS),
+        sizes=dict(_sizes(config)),
     )
+
+
+def _sizes(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """Yield every whole number of a config by which a model grows."""
+    inner = config.get("text_config")
+    for part in (config, inner if isinstance(inner, dict) else {}):
+        for name, value in part.items():
+            if _SIZE.search(name) and isinstance(value, int) and name not in _POSITIONS:
+                yield name, value
+
+
+def check_size(architecture: Architecture, weights: "Weights") -> tuple[None, str]:
+    """Return a message when the config fits the weights.
+
+    A config that asks for more layers than there are weights would be built for hours, in memory
+    that no host has. Raises Refused (`size_mismatch`).
+    """
+    held = weights.parameters or weights.size_bytes  # a byte is the least that a number takes
+    least = architecture.layers * architecture.hidden_size**2
+    most = max(architecture.sizes.items(), key=lambda pair: pair[1], default=("", 0))
+    if least > _SLACK * held or most[1] > held:
+        what = f"{architecture.layers:,} layers of {architecture.hidden_size:,}"
+        if most[1] > held:
+            what = f"{most[0]} {most[1]:,}"
+        raise Refused(
+            f"config.json says {what}, but the weights hold only {held:,} numbers",
+            code="size_mismatch",
+            hint="the config is not that of these weights; get the model again",
+            file="config.json",
+        )
+    return None, f"{architecture.layers} layers of {architecture.hidden_size} fit the weights"
 
 
 def _no_config(files: ModelFiles) -> Refused:
@@ -152,8 +193,9 @@ def _kind(files: ModelFiles, name: str, model_type: str) -> Literal["decoder", "
 
 def _optional(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
     for name in names:
-        if isinstance(config.get(name), int):
-            return int(config[name])
+        value = config.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LARGEST:
+            return value
     return None
 
 
@@ -164,7 +206,7 @@ def _number(files: ModelFiles, config: Mapping[str, Any], names: tuple[str, ...]
         found = _optional(inner, names)
     if found is None:
         raise Refused(
-            f"{files.name}: config.json does not say {names[0]}",
+            f"{files.name}: config.json gives no {names[0]} that can be",
             code="broken_config",
             hint="the model is damaged, or no text model",
             file="config.json",

@@ -1,8 +1,7 @@
 """The dataset: is it there, which config and splits does it have, what do its rows look like?"""
 
-import glob
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from ftq_shared.hub import HubClient, RepoRecord, layout
 from ftq_shared.sources import DATA_SUFFIXES, Place, Source
 from ftq_shared.spec import JobSpec
 from ftq_worker.data.split_sources import split_files
+from ftq_worker.host.data_roots import inner_files
 from ftq_worker.job.auto import auto_rule
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.validation import rows
@@ -140,11 +140,9 @@ def _on_disk(ctx: PhaseContext, source: Source) -> tuple[FoundDataset, str]:
 def find_files(ctx: PhaseContext, source: Source) -> list[Path]:
     """Return the data files of a path, folder or glob; raises Refused when there are none."""
     if source.place is Place.CLIENT:
-        given = [
-            path for path in sorted((ctx.paths.inputs / "dataset").rglob("*")) if path.is_file()
-        ]
+        given = inner_files(ctx.paths.inputs / "dataset")
     else:
-        given = list(_expand(Path(source.name).expanduser()))
+        given = ctx.data_roots.files(source.name)
     files = sorted(path for path in given if path.suffix.lower() in DATA_SUFFIXES)
     if files:
         return files
@@ -165,14 +163,6 @@ def find_files(ctx: PhaseContext, source: Source) -> list[Path]:
         else "check the path, and submit the job again",
         field="dataset",
     )
-
-
-def _expand(path: Path) -> Iterable[Path]:
-    if path.is_dir():
-        return (inner for inner in path.rglob("*") if inner.is_file() and inner.name[0] != ".")
-    if path.exists():
-        return [path]
-    return (Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
 
 
 @auto_rule(

@@ -1,11 +1,13 @@
 """The base model: is it there, may it be used, and what is it?"""
 
+import os
 from pathlib import Path
 
 from ftq_shared.errors import Refused, max_length_above
 from ftq_shared.hub import HubClient, RepoRecord
 from ftq_shared.sources import Place, Source
 from ftq_shared.spec import JobSpec
+from ftq_worker.host.data_roots import DataRoots
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import ModelFacts
 from ftq_worker.validation.architecture import Architecture
@@ -22,20 +24,22 @@ def find_model(ctx: PhaseContext, hub: HubClient, source: Source) -> tuple[Model
         record = hub.model_info(source.name, source.revision)
         return HubFiles(hub, record), f"{record.id} at commit {record.sha[:12]}"
     folder = model_folder(ctx, source)
-    files = FolderFiles(folder, source.name)
+    inner = source.place is Place.CLIENT
+    roots = DataRoots(open=(str(folder),), closed=()) if inner else ctx.data_roots
+    files = FolderFiles(folder, source.name, roots)
     return files, f"folder {source.name}, {len(files.sizes)} files"
 
 
 def model_folder(ctx: PhaseContext, source: Source) -> Path:
     """Return the folder of a model that is not on the Hub; raises Refused when it is not there."""
     if source.place is Place.CLIENT:
-        folder = ctx.paths.inputs / "model"
+        folder = Path(os.path.realpath(ctx.paths.inputs / "model"))
         inner = [path for path in folder.glob("*/config.json") if path.is_file()]
         if not (folder / "config.json").exists() and len(inner) == 1:
             return inner[0].parent  # the folder travelled under its own name
         hint = "submit the job again, so that the folder travels again"
     else:
-        folder = Path(source.name).expanduser()
+        folder = ctx.data_roots.path(source.name, "model")
         hint = "worker:/path must exist on every worker; without worker: it is a path of yours"
     if folder.is_dir():
         return folder

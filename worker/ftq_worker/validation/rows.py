@@ -1,6 +1,7 @@
 """The first rows of a split, without fetching the rest of it."""
 
 import difflib
+import itertools
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -191,28 +192,23 @@ def _inflated(content: bytes) -> bytes:
 def _parquet_head(hub: HubClient, record: RepoRecord, path: str, *, alone: bool) -> Head:
     """Return the head of a parquet file: its footer and the first pages, fetched by range."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
-    from datasets import Features
+
+    from ftq_worker.data.parquet_rows import bad_parquet, open_parquet, rows_of
 
     def read() -> Head:
         with hub.open("dataset", record.id, path, record.sha) as raw:
-            file = pq.ParquetFile(raw, pre_buffer=False)
-            columns = list(Features.from_arrow_schema(file.schema_arrow))
-            batches = file.iter_batches(batch_size=_ROWS, use_threads=False)
-            first = next(batches, None)
-            values = first.to_pylist() if first is not None else []
+            file = open_parquet(raw, pre_buffer=False)
+            columns = list(file.schema_arrow.names)
+            rows = itertools.islice(rows_of(file, path, batch_rows=_ROWS), _ROWS)
+            values = [dict(row.values) for row in rows if not row.problem]
             total = file.metadata.num_rows
         return Head(columns, values, total if alone else None)
 
     try:
         return hub.call(read, kind="dataset", repo=record.id, what=f"reading {path}")
-    except (pa.ArrowException, ValueError) as error:
-        raise Refused(
-            f"dataset {record.id}: {path} is no parquet file: {error}",
-            code="bad_file",
-            hint="the file is damaged; choose another revision, or tell its owner",
-            file=path,
-        ) from error
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        hint = "the file is damaged; choose another revision, or tell its owner"
+        raise bad_parquet(f"dataset {record.id}: {path}", error, hint) from error
 
 
 def _head(found: Sequence[Row], columns: Sequence[str], total: int | None) -> Head:

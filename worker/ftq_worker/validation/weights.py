@@ -1,9 +1,10 @@
 """Are the weights there, in a format that can be loaded, and how many are they?"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 from ftq_shared.errors import Refused
 from ftq_worker.validation.files import ModelFiles, read_json
@@ -14,6 +15,9 @@ _LFS_POINTER = b"version https://git-lfs"
 _MAX_HEADER_BYTES = 16 * 2**20
 # More shards than this are not opened one by one only to count: the count is then left open.
 _MAX_SHARDS = 16
+# Per number; another kind is counted by its bytes alone.
+_BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16}
+_BITS |= {"I16": 16, "U16": 16, "I8": 8, "U8": 8, "BOOL": 8}
 _OTHER_FORMATS = {
     ".gguf": "GGUF",
     ".onnx": "ONNX",
@@ -51,7 +55,10 @@ def _weight_files(files: ModelFiles, single: str) -> list[str]:
     index = f"{single}.index.json"
     if index not in files.sizes:
         return []
-    shards = sorted(set(((read_json(files, index) or {}).get("weight_map") or {}).values()))
+    named = (read_json(files, index) or {}).get("weight_map") or {}
+    if not isinstance(named, dict):
+        raise _broken(files, index)
+    shards = sorted(set(map(str, named.values())))
     if missing := [shard for shard in shards if shard not in files.sizes]:
         raise Refused(
             f"{files.name}: {index} names {len(missing)} files that are not there: {missing[0]}",
@@ -104,10 +111,24 @@ def _count_file(files: ModelFiles, path: str) -> int | None:
         raise _broken(files, path)
     try:
         header = json.loads((files.head(path, 8 + length) or b"")[8:])
-        shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
-        return sum(int(prod(shape)) for shape in shapes)
-    except (ValueError, KeyError, TypeError) as error:
+        tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+        if sum(map(_tensor_bytes, tensors)) != files.sizes[path] - 8 - length:
+            raise ValueError("the header does not describe the rest of the file")
+        return sum(int(prod(entry["shape"])) for entry in tensors)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _broken(files, path) from error
+
+
+def _tensor_bytes(entry: Mapping[str, Any]) -> int:
+    """Return how many bytes a tensor takes. Raises ValueError when its header is at odds."""
+    start, end = entry["data_offsets"]
+    shape = entry["shape"]
+    if not all(isinstance(size, int) and size >= 0 for size in (*shape, start, end - start)):
+        raise ValueError("a size below nothing")
+    bits = _BITS.get(entry["dtype"])
+    if bits is not None and prod(shape) * bits != (end - start) * 8:
+        raise ValueError("its shape does not fit its bytes")
+    return int(end - start)
 
 
 def _broken(files: ModelFiles, path: str) -> Refused:
