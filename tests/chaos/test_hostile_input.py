@@ -42,7 +42,11 @@ def test_no_command_line_ends_in_a_traceback(
 def hostile_models(folder: Path) -> dict[str, dict[str, Any]]:
     """Return a spec for each model folder of the validate tests."""
     specs = {}
-    assets.save_base(folder / "base", [row["prompt"] for row in assets.make_rows()], hidden_size=16)
+    assets.save_base(
+        folder / "base",
+        [" ".join(map(str, row.values())) for row in assets.make_rows()],
+        hidden_size=16,
+    )
     for name, (changes, _) in FOLDERS.items():
         at = folder / name.replace(" ", "-")
         shutil.copytree(folder / "base", at)
