@@ -16,6 +16,7 @@ from tests.support import fuzz, store_jobs
 from ftq_client import Client
 from ftq_client.cli import cli
 from ftq_client.local.valkey import EmbeddedBroker
+from ftq_hub import HubApp, HubStore, running
 from ftq_shared.errors import FtqError
 from ftq_shared.hosts import HostStore
 from ftq_shared.settings import load_settings
@@ -46,7 +47,7 @@ def test_poisoned_jobs_stop_no_reader_of_a_real_broker(
     client = Client(load_settings({"FTQ_REDIS_URL": broker.url, "FTQ_HOME": str(tmp_path)}))
     found = [record.to_row()["id"] for record in client.list_jobs(mine=False, active=False)]
     assert good in found
-    Reaper(store, "s1", lambda _: None).look(store.leases())
+    Reaper(store, "s1", lambda _: None).look(store.leases(), "run")
     for job in found:
         for event in client.tail(job, follow=False):
             assert event.seq
@@ -55,23 +56,24 @@ def test_poisoned_jobs_stop_no_reader_of_a_real_broker(
 def test_no_command_line_ends_in_a_traceback(
     broker: EmbeddedBroker, redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not command_lines(SEED, 300, broker.url, tmp_path, monkeypatch)
+    assert not command_lines(SEED, COUNT, broker.url, tmp_path, monkeypatch)
 
 
 def command_lines(
     seed: int, count: int, url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> fuzz.Faults:
-    """Run command lines in this process, every third with a broker; return the faults."""
+    """Run command lines in this process, some without a broker; return the faults."""
     monkeypatch.chdir(folder)
-    for name, value in {"FTQ_HOME": str(folder), "HF_ENDPOINT": "http://127.0.0.1:1"}.items():
-        monkeypatch.setenv(name, value)
     chance, faults = random.Random(seed), []
-    for number in range(count):
-        words = fuzz.command_line(chance)
-        monkeypatch.setenv("FTQ_REDIS_URL", url if number % 3 == 0 else "redis://127.0.0.1:1/0")
-        done = CliRunner().invoke(cli, words)
-        if done.exception and not isinstance(done.exception, SystemExit | FtqError):
-            faults.append((ascii(words)[:200], ascii(done.exception)[:200]))
+    with running(HubApp(HubStore(folder / "hub"))) as hub:
+        for name, value in {"FTQ_HOME": str(folder), "HF_ENDPOINT": hub, "HF_TOKEN": ""}.items():
+            monkeypatch.setenv(name, value)
+        for number in range(count):
+            words = fuzz.command_line(chance)
+            monkeypatch.setenv("FTQ_REDIS_URL", url if number % 10 else "redis://127.0.0.1:1/0")
+            done = CliRunner().invoke(cli, words)
+            if done.exception and not isinstance(done.exception, SystemExit | FtqError):
+                faults.append((ascii(words)[:200], ascii(done.exception)[:200]))
     return faults
 
 

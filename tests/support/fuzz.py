@@ -238,4 +238,5 @@ def _given(parameter: click.Parameter, chance: random.Random) -> Iterator[str]:
         yield chance.choice(parameter.opts)
         if parameter.is_flag:
             return
-    yield hostile.text(chance)[:3000].replace("\x00", "")  # no argument of a process holds one
+    text = hostile.text(chance)[:3000].replace("\x00", "")  # no argument of a process holds one
+    yield text.replace("\ud800", "\udcff")  # a byte that is no UTF-8 comes as this one

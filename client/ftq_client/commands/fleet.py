@@ -99,5 +99,5 @@ def keygen(file: Path | None) -> None:
     path = file or load_settings().fleet_key_file
     key = FleetKey.generate()
     key.save(path)
-    click.echo(str(path))
+    click.echo(click.format_filename(path))
     print_note(f"fingerprint {key.fingerprint}")

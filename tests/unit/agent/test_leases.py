@@ -183,23 +183,43 @@ def test_a_reaper_that_was_frozen_starts_anew() -> None:
     ]
 
 
+def placed() -> MemoryStore:
+    """Return a store in which the job has a place that nobody has claimed."""
+    store = MemoryStore()
+    MemoryHosts(store.broker).heartbeat("h1", "i1", "", store_jobs.HOST)
+    assert store_jobs.place(store, store_jobs.submit(store, J, J), "a") == "1:a"
+    return store
+
+
+EARLIER = (31, lease(token="0:b"))  # a reaper that has just begun takes nothing
+
+
 def test_a_place_that_nobody_claims_comes_back_sooner() -> None:
     clock = Clock()
-    reaper = Reaper(running(J), "s1", lambda _: None, clock)
-    placed = lease(JobState.PLACED)
-    times = [(31, lease(renewals=1)), (31 + CLAIM_S, placed), (32 + CLAIM_S, placed)]
+    reaper = Reaper(placed(), "s1", lambda _: None, clock)
+    unclaimed = lease(JobState.PLACED, renewals=0)
+    times = [EARLIER, (31 + CLAIM_S, unclaimed), (32 + CLAIM_S, unclaimed)]
+    assert looks(reaper, clock, times) == [0, 0, 1]
+
+
+def test_a_place_that_was_renewed_is_a_claim_that_the_broker_lost() -> None:
+    store, clock = placed(), Clock()
+    store.renew({J: "1:a"})
+    reaper = Reaper(store, "s1", lambda _: None, clock)
+    renewed = lease(JobState.PLACED, renewals=1)
+    times = [EARLIER, (31 + LEASE_S, renewed), (32 + LEASE_S, renewed)]
     assert looks(reaper, clock, times) == [0, 0, 1]
 
 
 @pytest.mark.parametrize("restarts", [False, True])
-def test_after_a_restart_of_the_broker_a_place_may_be_a_claim_that_it_lost(restarts: bool) -> None:
+def test_after_a_restart_of_the_broker_nothing_is_taken_for_a_whole_lease(restarts: bool) -> None:
     clock = Clock()
-    reaper = Reaper(running(J), "s1", lambda _: None, clock)
-    looks(reaper, clock, [(30, lease(renewals=1))])
-    taken = 0
-    while clock.now < 100.0 + 31 + CLAIM_S:
+    reaper = Reaper(placed(), "s1", lambda _: None, clock)
+    looks(reaper, clock, [EARLIER])
+    taken, unclaimed = 0, lease(JobState.PLACED, renewals=0)
+    while clock.now < 100.0 + 32 + CLAIM_S:
         clock.now += 1.0
-        taken += reaper.look([lease(JobState.PLACED)], "next run" if restarts else "run")
+        taken += reaper.look([unclaimed], "next run" if restarts else "run")
     assert taken == int(not restarts)
 
 

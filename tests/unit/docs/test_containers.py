@@ -89,7 +89,8 @@ def test_what_is_used_is_declared_and_what_is_declared_is_used() -> None:
 
 
 def test_no_secret_has_a_value_here() -> None:
-    assert "FTQ_BROKER_PASSWORD:?" in TEXT
+    assert "FTQ_CLIENT_PASSWORD:?" in TEXT
+    assert "FTQ_WORKER_PASSWORD:?" in TEXT
     assert not re.search(r"(?i)(password|token|key):\s*[\"']?[A-Za-z0-9]{8,}\b", TEXT)
     assert all("HF_TOKEN" not in s.get("environment", {}) for s in SERVICES.values())
 
@@ -99,7 +100,7 @@ def test_the_broker_keeps_its_data() -> None:
     config = COMPOSE["configs"]["broker"]["content"]
     folder = next(v.split(":")[1] for v in broker["volumes"])
     assert f"dir {folder}" in config
-    for line in ("appendonly yes", "maxmemory-policy noeviction", "requirepass ${FTQ_BROKER_P"):
+    for line in ("appendonly yes", "maxmemory-policy noeviction", "user default off"):
         assert line in config
     assert "ping" in " ".join(broker["healthcheck"]["test"])
     # Without TLS the port is for this machine only.
