@@ -5,6 +5,7 @@ python -m ftq_hub --dir ./hub --port 8080 --token hf_me=me:write:my-org
 
 import argparse
 import os
+import ssl
 import sys
 from pathlib import Path
 
@@ -48,10 +49,16 @@ def _add_token(store: HubStore, text: str) -> None:
 
 
 def _tls(cert: Path | None, key: Path | None) -> Tls | None:
-    """Return what to serve https with, None for http; raises BadRequest when one is missing."""
-    if (cert is None) != (key is None):
+    """Return what to serve https with, None for http; raises BadRequest when it cannot be used."""
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
         raise BadRequest("--tls-cert and --tls-key go together")
-    return Tls(cert, key) if cert and key else None
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key)
+    except OSError as error:  # an SSLError is one
+        raise BadRequest(f"{cert} and {key} are no certificate and its key: {error}") from error
+    return Tls(cert, key)
 
 
 def main(argv: list[str] | None = None) -> int:

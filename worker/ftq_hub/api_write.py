@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypedDict
 
 import anyio.to_thread
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp
 
 from ftq_hub import card, commit_body
@@ -145,6 +145,10 @@ async def validate_yaml(call: Call) -> ASGIApp:
     """Check a README's metadata before it is pushed."""
     text = await call.text("content")
     result = await anyio.to_thread.run_sync(card.check_card, text)
+    if "text/plain" in call.request.headers.get("accept", ""):
+        lines = [f"- Error: {error}" for error in result.errors]
+        lines += [f"- Warning: {warning}" for warning in result.warnings]
+        return PlainTextResponse("\n".join(lines), 400 if result.errors else 200)
     return JSONResponse(result.to_json(), 400 if result.errors else 200)
 
 

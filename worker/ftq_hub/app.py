@@ -144,5 +144,5 @@ def _with_limits(scope: Scope, send: Send) -> Send:
 def _no_route(path: str, user: User | None) -> HubError:
     """A repo id without a namespace, or a Space, is a repo that is not here."""
     if path.startswith(("/api/models/", "/api/datasets/", "/api/spaces/")) or "/resolve/" in path:
-        return unknown_repo(unquote(path), user)
+        return unknown_repo(user)
     return EntryNotFound(f"this hub has nothing at {unquote(path)}")

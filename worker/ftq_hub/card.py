@@ -48,7 +48,7 @@ class CardCheck:
 
 def front_matter(text: str) -> str | None:
     """Return the YAML between the first two `---` lines, None when there is none."""
-    lines = text.lstrip("\ufeff").splitlines()
+    lines = text.lstrip("\ufeff \r\n").splitlines()
     if not lines or lines[0].strip() != "---":
         return None
     ends = [index for index, line in enumerate(lines[1:], 1) if line.strip() == "---"]

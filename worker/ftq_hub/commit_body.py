@@ -113,13 +113,13 @@ def _edit(key: str, value: _Change, sha256: str | None, blobs: Blobs) -> Edit:
 
 def _delete_file(tree: Tree, path: str) -> None:
     if tree.pop(path, None) is None:
-        raise EntryNotFound(f"A file with this name doesn't exist: {path}")
+        _delete_folder(tree, path)  # clients do not always know which it is
 
 
 def _delete_folder(tree: Tree, folder: str) -> None:
     found = [path for path in tree if path.startswith(f"{folder}/")]
     if not found:
-        raise EntryNotFound(f"A file with this name doesn't exist: {folder}/")
+        raise EntryNotFound(f"A file with this name doesn't exist: {folder}")
     for path in found:
         del tree[path]
 

@@ -35,7 +35,7 @@ def check_path(path: str) -> str:
     """Return a path inside a repo, or raise Unprocessable; clients make file names of it."""
     parts = path.split("/")
     odd = not path.isprintable() or any(part in ("", ".", "..", ".git") for part in parts)
-    if odd or "\\" in path:
+    if odd or path.startswith("..\\"):  # a way out of the folder, on Windows
         raise Unprocessable(f"{path[:200]!r} is not a path inside a repo")
     longest = max(len(part.encode()) for part in parts)
     if len(path.encode()) > _MAX_PATH_BYTES or longest > _MAX_NAME_BYTES:

@@ -118,7 +118,8 @@ class RepoFiles:
             head = self._head(refs, branch)
             if parent is not None and not (head or "").startswith(parent):
                 raise StaleParent(
-                    "A commit has happened since. Please refresh and try again."
+                    "The branch was updated since you opened this page."
+                    " Please refresh and try again."
                     f" ({branch} is at {head}, the commit names {parent} as its parent)"
                 )
             files = dict(self.commit(head).files) if head else {}

@@ -116,7 +116,7 @@ class Call:
         except RepoNotFound:
             self._refuse_unknown()
         if not may_see(repo, self.user):
-            raise unknown_repo(self.repo_id, self.user)
+            raise unknown_repo(self.user)
         self.params["ns"], self.params["name"] = repo.id.split("/")  # as it is spelled
         return repo, files
 
@@ -124,7 +124,7 @@ class Call:
         """Raise what fits a name without a repo; who may see a renamed one is sent there."""
         new = self.store.moved_to(self.kind, self.repo_id)
         if new is None or not may_see(self.store.repo(self.kind, new), self.user):
-            raise unknown_repo(self.repo_id, self.user)
+            raise unknown_repo(self.user)
         path, query = self.request.scope["raw_path"].decode("ascii"), self.request.url.query
         here = f"{self.params['ns']}/{self.params['name']}"
         raise Moved(path.replace(here, new, 1) + (f"?{query}" if query else ""))
@@ -165,7 +165,11 @@ class Call:
             raise GatedRepo(
                 f"{what}. You must have access to it and be authenticated.", anonymous=True
             )
-        raise GatedRepo(f"{what} and {self.user.name} is not in the list.", anonymous=False)
+        page = self.href(f"{repo.type.url_prefix}{repo.id}")
+        raise GatedRepo(
+            f"{what} and you are not in the authorized list. Visit {page} to ask for access.",
+            anonymous=False,
+        )
 
     # Bodies
 
@@ -193,11 +197,9 @@ class Call:
         return str((await self.json(dict[str, object])).get(name) or "")
 
 
-def unknown_repo(repo_id: str, user: User | None) -> HubError:
+def unknown_repo(user: User | None) -> HubError:
     """Return the error for a missing or private repo: the Hub tells nobody which it is."""
-    return (
-        Unauthorized(NOBODY) if user is None else RepoNotFound(f"Repository not found: {repo_id}")
-    )
+    return Unauthorized(NOBODY) if user is None else RepoNotFound("Repository not found")
 
 
 def may_see(repo: Repo, user: User | None) -> bool:

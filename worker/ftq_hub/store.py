@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ftq_hub.errors import BadRequest, Conflict, RepoNotFound
+from ftq_hub.errors import BadRequest, Conflict, RepoNotFound, RevisionNotFound
 from ftq_hub.files import (
     check_path,
     check_ref,
@@ -69,7 +69,7 @@ class HubStore:
         types = [RepoType(repo_type)] if repo_type else list(RepoType)
         found = [kind for kind in types if self.has_repo(kind, repo)]
         if not found:
-            raise RepoNotFound(f"Repository not found: {repo}")
+            raise RepoNotFound("Repository not found")
         for kind in found:
             granted = (*self.repo(kind, repo).granted, user)
             self.update_repo(kind, repo, granted=tuple(dict.fromkeys(granted)))
@@ -80,7 +80,7 @@ class HubStore:
         """Return the repo's folder, its name in any case; raises RepoNotFound without one."""
         folder = self._find(repo_type, repo_id)
         if folder is None:
-            raise RepoNotFound(f"Repository not found: {repo_id}")
+            raise RepoNotFound("Repository not found")
         return RepoFiles(folder)
 
     def repo(self, repo_type: RepoType | str, repo_id: str) -> Repo:
@@ -112,7 +112,8 @@ class HubStore:
             kind, repo_id, private=private, gated=gate, created_at=now_iso(), creator=creator
         )
         with locked(self.folder / ".lock"):
-            self._check_free(kind, repo_id)
+            if self.has_repo(kind, repo_id):
+                raise Conflict(f"You already created this {kind.value} repo: {repo_id}")
             files = RepoFiles(self._folder(kind, repo_id))
             sha256 = files.blobs.add([FIRST_ATTRIBUTES.encode()])
             first = {ATTRIBUTES: file_entry(files.blobs.path(sha256), sha256, lfs=False)}
@@ -120,10 +121,6 @@ class HubStore:
             files.save_repo(repo)  # last: a repo without it does not exist
             self._moves.forget(kind, repo_id)
         return repo
-
-    def _check_free(self, kind: RepoType, repo_id: str) -> None:
-        if self.has_repo(kind, repo_id):
-            raise Conflict(f"You already created this {kind.value} repo: {repo_id}")
 
     def move_repo(self, repo_type: RepoType | str, old: str, new: str) -> None:
         """Rename a repo; from now on the old name leads to the new one.
@@ -135,7 +132,8 @@ class HubStore:
         with locked(self.folder / ".lock"):
             files = self.files(kind, old)
             repo, target = files.repo(), self._folder(kind, new)
-            self._check_free(kind, new)
+            if self.has_repo(kind, new):
+                raise Conflict(f"A {kind.value} repository called {new} already exists")
             target.parent.mkdir(parents=True, exist_ok=True)
             files.folder.rename(target)
             RepoFiles(target).save_repo(replace(repo, id=new))
@@ -204,21 +202,23 @@ class HubStore:
         Raises RevisionNotFound, Conflict when the name is taken, BadRequest for a bad name.
         """
         files = self.files(repo_type, repo_id)
-        check_ref(name)
         with files.lock():
             refs, sha = files.refs(), files.resolve(revision)
+            check_ref(name)
             if name in (refs.branches if kind == "branches" else refs.tags):
-                raise Conflict(f"Reference already exists: {name}")
+                ref = f"refs/{'heads' if kind == 'branches' else 'tags'}/{name}"
+                raise Conflict(f"Reference {ref} already exists")
             files.save_refs(_with_ref(refs, kind, name, sha))
 
     def delete_ref(self, repo_type: RepoType | str, repo_id: str, kind: str, name: str) -> None:
         """Remove a branch or tag; raises RevisionNotFound, and BadRequest for main."""
         files = self.files(repo_type, repo_id)
         if kind == "branches" and name == MAIN:
-            raise BadRequest("The branch main cannot be deleted")
+            raise BadRequest("Cannot delete refs/heads/main")
         with files.lock():
             refs = files.refs()
-            files.resolve(name)
+            if name not in (refs.branches if kind == "branches" else refs.tags):
+                raise RevisionNotFound(f"Invalid rev id: {name}")
             files.save_refs(_with_ref(refs, kind, name, None))
 
     def _find(self, repo_type: RepoType | str, repo_id: str) -> Path | None:

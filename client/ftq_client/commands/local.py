@@ -78,8 +78,8 @@ def down() -> None:
 @click.option("--dir", "directory", type=click.Path(path_type=Path), help="Where it keeps repos.")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--content-port", default=0, help="For large files; by default a free one.")
-@click.option("--tls-cert", type=click.Path(exists=True, dir_okay=False), help="PEM file: https.")
-@click.option("--tls-key", type=click.Path(exists=True, dir_okay=False), help="PEM file: its key.")
+@click.option("--tls-cert", metavar="FILE", help="Serve https with this certificate (PEM).")
+@click.option("--tls-key", metavar="FILE", help="The certificate's key (PEM).")
 @click.option(
     "--token",
     "tokens",

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import secrets
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -401,3 +403,24 @@ def test_a_download_without_rights_is_no_empty_file(hub: Any, repo: str, tmp_pat
     for token in ("hf_other", False):
         with pytest.raises(RepositoryNotFoundError):
             hub.api(token).hf_hub_download(repo, "w.safetensors", cache_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--tls-cert", "{cert}"], "go together"),
+        (["--tls-cert", "/nowhere.pem", "--tls-key", "{key}"], "/nowhere.pem"),
+        (["--tls-cert", "{key}", "--tls-key", "{cert}"], "no certificate and its key"),
+        (["--token", "hf_x=me:write:lab=owner"], "contributor"),
+        (["--token", "hf_x=me:admin"], "read or write"),
+    ],
+)
+def test_options_that_mean_nothing_are_told(
+    tmp_path: Path, tls: Tls, options: list[str], words: str
+) -> None:
+    filled = [text.format(cert=tls.cert, key=tls.key) for text in options]
+    command = [sys.executable, "-m", "ftq_client", "hub", "--port", "0", "--dir", str(tmp_path)]
+    done = subprocess.run([*command, *filled], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
