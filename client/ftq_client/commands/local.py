@@ -10,8 +10,9 @@ from typing import NoReturn
 import click
 
 from ftq_client.commands.output import print_note
-from ftq_shared.errors import UsageError
+from ftq_shared.errors import FtqError, UsageError
 from ftq_shared.settings import Settings, load_settings
+from ftq_shared.states import JobState
 
 ONLINE_TIMEOUT_S = 120.0  # a worker's imports, on a cold disk
 
@@ -42,7 +43,8 @@ def up(detach: bool, gpus: str, slots: int | None, name: str | None) -> int:
     if not detach:
         return LocalStack(settings, options).run()
     pid = start_detached(settings, options)
-    print_note(f"broker is up (process {pid}); the worker is loading, log: {log_file(settings)}")
+    print_note(f"broker is up (process {pid}); the worker is loading, which can take a minute")
+    print_note(f"its log: {log_file(settings)}")
     _wait_online(pid, settings)
     print_note("ready: ftq submit")
     return 0
@@ -50,13 +52,12 @@ def up(detach: bool, gpus: str, slots: int | None, name: str | None) -> int:
 
 def _wait_online(pid: int, settings: Settings) -> None:
     """Wait until the worker has reported. Raises UsageError with its last words."""
-    from ftq_client.client import Client
-    from ftq_client.local.stack import log_file
+    from ftq_client.local.stack import any_ready, log_file, running_pid
 
-    client = Client(load_settings())
+    url = str(load_settings().redis_url)
     deadline = time.monotonic() + ONLINE_TIMEOUT_S
-    while not any(host.online and host.warm for host in client.workers()):
-        if time.monotonic() > deadline:
+    while not any_ready(url):
+        if time.monotonic() > deadline or running_pid(settings) != pid:
             last = log_file(settings).read_text(errors="replace").splitlines()[-8:]
             raise UsageError("the worker did not come up:\n" + "\n".join(last))
         time.sleep(0.1)
@@ -64,13 +65,37 @@ def _wait_online(pid: int, settings: Settings) -> None:
 
 @click.command(short_help="Stop what `ftq up` started.")
 def down() -> None:
-    """Stop what `ftq up` started. Running jobs save a checkpoint and go on at the next `ftq up`."""
-    from ftq_client.local.stack import stop
+    """Stop what `ftq up` started.
 
-    if not stop(load_settings()):
-        print_note("nothing is up")
-        return
-    print_note("stopped")
+    Running jobs save a checkpoint and go on at the next `ftq up`; those that wait, wait on.
+
+    \b
+      ftq down
+    """  # noqa: D301
+    from ftq_client.local.stack import running_pid, stop
+
+    settings = load_settings()
+    if running_pid(settings):
+        print_note(_what_goes_on(settings))
+    print_note("stopped" if stop(settings) else "nothing is up")
+
+
+def _what_goes_on(settings: Settings) -> str:
+    """Say what the next `ftq up` will go on with."""
+    from ftq_client.client import Client
+    from ftq_client.view.format import counted
+
+    try:
+        own = load_settings({"FTQ_HOME": str(settings.home)})
+        states = [job.state for job in Client(own).list_jobs(mine=False)]
+    except FtqError:  # a broker that is just starting or ending tells nothing
+        return "stopping"
+    waiting = states.count(JobState.QUEUED)
+    running = len(states) - waiting
+    parts = [f"{counted(running, 'running job')} will save a checkpoint"] if running else []
+    parts += [f"{counted(waiting, 'job')} will wait"] if waiting else []
+    later = "; the next `ftq up` goes on with them" if parts else ""
+    return f"stopping{': ' if parts else ''}{', '.join(parts)}{later}"
 
 
 @click.command(short_help="Run a local Hub server.")

@@ -50,6 +50,11 @@ def count(value: object) -> str:
     return f"{known:,.0f}" if known == int(known) or abs(known) >= 1000 else f"{known:,.1f}"
 
 
+def counted(value: int, noun: str) -> str:
+    """Return so many of a noun that takes an s: 1 file, 3 files."""
+    return f"{value:,} {noun}" if value == 1 else f"{value:,} {noun}s"
+
+
 def size(value: object) -> str:
     """Return bytes as 512 B, 1.2 MB or 3.4 GB (powers of 1000, as disks and hubs count)."""
     left = number(value)
