@@ -39,7 +39,7 @@ def follow(client: Client, wanted: Following) -> int:
         for event in _events(client, wanted, view):
             view.event(event)
             if event.type is EventType.STATE:
-                ends[event.job] = int(event.data.get("exit_code", -1))
+                ends[event.job] = end_code(event)
     except KeyboardInterrupt:
         view.close()
         _print_way_back(client, wanted)
@@ -47,6 +47,12 @@ def follow(client: Client, wanted: Following) -> int:
     finally:
         view.close()
     return max(_exit_code(client, job, ends.get(job, -1)) for job in wanted.jobs)
+
+
+def end_code(event: Event) -> int:
+    """Return the exit code that a state event gives; -1 for none that a process can have."""
+    code = event.data.get("exit_code")
+    return code if type(code) is int and 0 <= code <= 255 else -1
 
 
 def _note_missing_workers(client: Client, wanted: Following, view: View) -> None:

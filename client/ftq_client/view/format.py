@@ -107,7 +107,7 @@ def seconds_of(time: str) -> float:
     """Return an event's time as seconds since 1970, 0 when it is none."""
     try:
         return datetime.fromisoformat(time).timestamp()
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, OSError):
         return 0.0
 
 
@@ -115,7 +115,7 @@ def clock(time: str) -> str:
     """Return an event's time as HH:MM:SS where the reader is."""
     try:
         return datetime.fromisoformat(time).astimezone().strftime("%H:%M:%S")
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, OSError):
         return "--:--:--"
 
 

@@ -11,6 +11,7 @@ from ftq_client.view.lines import ASCII, Style, shown, text_of, write_line, writ
 from ftq_client.view.model import JobView
 from ftq_client.view.summary import summary_lines
 from ftq_shared.events import Event, EventType
+from ftq_shared.redaction import escape_json
 
 _INDENT = " " * 18  # clock, space, phase, space: where the words begin
 _RESULTS = {Style.GOOD: " ok", Style.BAD: " FAILED"}
@@ -106,7 +107,7 @@ class JsonView:
         self._stream = stream
 
     def event(self, event: Event) -> None:
-        line = event.to_json()
+        line = escape_json(event.to_json())
         try:
             line.encode(getattr(self._stream, "encoding", None) or "utf-8")
         except UnicodeEncodeError:  # JSON has escapes of its own for what does not fit
