@@ -194,7 +194,7 @@ class JobRecord:
             "attempt": self.attempt,
             "model": spec.get("model"),
             "dataset": spec.get("dataset"),
-            "host": self.host,
+            "host": self.host or (self.state.terminal and self.summary.get("last_host")) or "",
             "gpus": list(self.gpus),
             "priority": self.priority,
             "owner": self.owner,

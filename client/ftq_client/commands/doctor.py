@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 import click
 
 from ftq_client.commands.options import json_option
-from ftq_client.commands.output import print_json
-from ftq_shared.errors import Exit, FtqError
+from ftq_client.commands.output import print_json, print_text
+from ftq_client.edge import as_ftq_error
+from ftq_shared.errors import Exit
 from ftq_shared.settings import SETTINGS, Settings, load_settings
 
 
@@ -37,9 +38,9 @@ def doctor(as_json: bool) -> int:
         if as_json:
             print_json(asdict(finding))
             continue
-        click.echo(f"{'ok ' if finding.ok else 'BAD'}  {finding.name:<15} {finding.value}")
+        print_text(f"{'ok ' if finding.ok else 'BAD'}  {finding.name:<15} {finding.value}")
         if finding.hint:
-            click.echo(f"     {'':<15} {finding.hint}")
+            print_text(f"     {'':<15} {finding.hint}")
     return max(finding.exit_code for finding in findings)
 
 
@@ -63,14 +64,16 @@ def _checked(name: str, work: Callable[[], str]) -> Finding:
     """Run one check; its error becomes a finding."""
     try:
         return Finding(name, True, work())
-    except FtqError as error:
-        return Finding(name, False, error.message, error.hint, error.exit_code)
+    except Exception as error:  # what a doctor cannot explain, it still tells
+        told = as_ftq_error(error)
+        return Finding(name, False, told.message, told.hint, told.exit_code)
 
 
 def _broker(settings: Settings) -> Finding:
 
     def ask() -> str:
         from ftq_client.client import Client
+        from ftq_client.view.format import counted
 
         client = Client(settings)
         info = client.redis.info("server")
@@ -78,7 +81,7 @@ def _broker(settings: Settings) -> Finding:
         name = info.get("server_name", "redis")
         version = info.get(f"{name}_version", info.get("redis_version"))
         online = sum(host.online for host in client.workers())
-        return f"{name} {version}, {online} workers online"
+        return f"{name} {version}, {counted(online, 'worker')} online"
 
     return _checked("broker", ask)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ftq_client.commands.output import print_note
+from ftq_client.commands.output import print_note, print_text
 
 
 @click.command(short_help="Bring a finished job's model here.")
@@ -26,5 +26,5 @@ def fetch(job: str, directory: Path | None) -> None:
     client.fetch(found, target)
     files = [file for file in target.rglob("*") if file.is_file()]
     size_mb = sum(file.stat().st_size for file in files) / 1e6
-    click.echo(str(target))
+    print_text(str(target))
     print_note(f"{len(files)} files, {size_mb:.1f} MB")

@@ -8,7 +8,7 @@ from typing import NoReturn
 import click
 
 from ftq_client.commands.options import json_option, timeout_option
-from ftq_client.commands.output import print_json, print_note
+from ftq_client.commands.output import print_json, print_note, print_text
 from ftq_shared.errors import Exit
 
 
@@ -100,5 +100,5 @@ def keygen(file: Path | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     key = FleetKey.generate()
     key.save(path)
-    click.echo(str(path))
+    print_text(str(path))
     print_note(f"fingerprint {key.fingerprint}")

@@ -14,6 +14,7 @@ from ftq_shared.states import JobState, Phase
 
 KEPT_TASKS = 500  # of one job, so that no job can fill the memory
 KEPT_POINTS = 2000  # of one series
+KEPT_WARNINGS = 19
 
 
 class Mark(StrEnum):
@@ -120,6 +121,8 @@ class JobView:
     checkpoint: Data = field(default_factory=dict)  # the latest
     published: Data = field(default_factory=dict)
     error: Data = field(default_factory=dict)
+    resolved: dict[str, Data] = field(default_factory=dict)  # what `auto` came to, by field
+    warnings: list[Data] = field(default_factory=list)  # the newest
     reason: str = ""  # why it ended, where its last state gives a reason
 
     def apply(self, event: Event) -> None:
@@ -140,6 +143,11 @@ class JobView:
                 self.published = event.data
             case EventType.ERROR:
                 self.error = event.data
+            case EventType.RESOLVED:
+                if len(self.resolved) < KEPT_TASKS:
+                    self.resolved[str(event.data.get("field"))] = event.data
+            case EventType.WARNING:
+                self.warnings = [*self.warnings[-KEPT_WARNINGS:], event.data]
         if handler := _HANDLERS.get(event.type):
             handler(self, event)
 

@@ -143,6 +143,8 @@ class Held:
             del self.locks[job.lock]
         job.lock, job.last_answer = "", answer
         it = job.record
+        if it.host:
+            job.note(last_host=it.host)
         free = replace(it, token="", host="", instance="", gpus=(), nonce="", renewals=0)
         job.put(replace(free, last_token=it.token))
 

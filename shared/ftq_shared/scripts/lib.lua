@@ -94,6 +94,9 @@ end
 local function release(id, token, answer)
   redis.call('SREM', LEASES, id)
   unlock(id)
+  if (job('host') or '') ~= '' then
+    set('last_host', job('host'))
+  end
   set('token', '', 'host', '', 'instance', '', 'gpus', '[]', 'nonce', '', 'beat', 0,
     'last_token', token, 'last_answer', answer)
 end
