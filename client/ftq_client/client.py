@@ -185,17 +185,15 @@ class Client:
                 code="ambiguous_job",
                 hint="give the whole id",
             )
-        raise NoSuchJob(
-            f"there is no job {name}",
-            hint=f"this needs a whole id{self._beginning_of(name)}",
-        )
-
-    def _beginning_of(self, prefix: str) -> str:
         try:
-            found = self.find(prefix)
+            meant = self.find(name)
         except NoSuchJob:
-            return "; `ftq list` shows those of your active jobs"
-        return f"; {prefix} is the beginning of {found}"
+            raise NoSuchJob(f"there is no job {name}", hint="`ftq list` shows yours") from None
+        raise NoSuchJob(
+            f"{name} is no whole id, and what follows cannot be undone",
+            code="ambiguous_job",
+            hint=f"the job that begins so is {meant}",
+        )
 
     def get(self, job: str) -> JobRecord:
         """Return a job's record. Raises NoSuchJob."""

@@ -1,6 +1,7 @@
 """`ftq up`, `down` and `hub`: one machine for itself."""
 
 import os
+import socket
 import sys
 import time
 from importlib.util import find_spec
@@ -27,7 +28,11 @@ def up(detach: bool, gpus: str, slots: int | None, name: str | None) -> int:
 
     All other commands find it by themselves. For a fleet, run one Redis or Valkey, set
     FTQ_REDIS_URL everywhere, and start `ftq worker` on each host instead.
-    """
+
+    \b
+      ftq up -d
+      ftq up --gpus 0,1
+    """  # noqa: D301
     from ftq_client.local.stack import LocalStack, log_file, start_detached
 
     settings = load_settings()
@@ -99,9 +104,15 @@ def _what_goes_on(settings: Settings) -> str:
 
 
 @click.command(short_help="Run a local Hub server.")
-@click.option("--port", default=8080, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="0 takes a free one.",
+)
 @click.option("--dir", "directory", type=click.Path(path_type=Path), help="Where it keeps repos.")
-@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option(
     "--token",
     "tokens",
@@ -112,17 +123,55 @@ def _what_goes_on(settings: Settings) -> str:
 def hub(port: int, directory: Path | None, host: str, tokens: tuple[str, ...]) -> NoReturn:
     """Run a local Hub server, for tests, demos and places without internet.
 
-    Point ftq at it with HF_ENDPOINT=http://127.0.0.1:8080.
-    """
+    Point ftq at it with HF_ENDPOINT=http://127.0.0.1:8080, on clients and workers.
+
+    \b
+      ftq hub --token hf_mine=me:write
+      ftq hub --port 0 --dir ./hub
+    """  # noqa: D301
     if find_spec("uvicorn") is None:
         raise UsageError(
             "the local Hub is not installed",
             code="not_installed",
             hint="pip install 'ftq[embedded]'",
         )
+    _refuse_bad_tokens(tokens)
+    _refuse_taken_port(host, port)
     folder = directory or load_settings().home / "hub"
     command = [sys.executable, "-m", "ftq_hub", "--port", str(port)]
     command += ["--dir", str(folder), "--host", host]
     for token in tokens:
         command += ["--token", token]
     os.execv(sys.executable, command)  # noqa: S606  the server takes this process's place
+
+
+def _refuse_bad_tokens(tokens: tuple[str, ...]) -> None:
+    """Raise UsageError for a --token that does not say whose it is; the token is not repeated."""
+    for number, text in enumerate(tokens, 1):
+        token, equals, user = text.partition("=")
+        name, _, rest = user.partition(":")
+        role = rest.partition(":")[0] or "write"
+        problem = ""
+        if not equals or not token or not name:
+            problem = "lacks the user: write TOKEN=USER"
+        elif role not in ("read", "write"):
+            problem = f"gives {name} the role {role!r}; it is read or write"
+        if problem:
+            raise UsageError(
+                f"--token number {number} {problem}",
+                code="bad_token_option",
+                hint="for example: ftq hub --token hf_mine=me:write",
+            )
+
+
+def _refuse_taken_port(host: str, port: int) -> None:
+    """Raise UsageError for an address that cannot be listened at."""
+    try:
+        with socket.create_server((host, port)):
+            return
+    except OSError as error:
+        raise UsageError(
+            f"cannot listen at {host}:{port}: {error.strerror or error}",
+            code="port_taken",
+            hint="`ftq hub --port 0` takes a free port",
+        ) from error

@@ -1,6 +1,7 @@
 """What commands share in printing. Text of others cannot steer a terminal by it."""
 
 import json
+import shutil
 import sys
 from collections.abc import Mapping
 
@@ -22,6 +23,11 @@ def print_text(text: str) -> None:
 def print_note(text: str) -> None:
     """Print words for people to stderr."""
     click.echo(escape_control(text), err=True)
+
+
+def table_width() -> int | None:
+    """Return the terminal's columns, None where stdout is none and nothing is cut."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def on_terminal() -> bool:

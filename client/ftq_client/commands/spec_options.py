@@ -1,4 +1,4 @@
-"""The answer to `ftq submit --lr 1e-4`: a field of the spec is set with --set."""
+"""The answer to --lr 1e-4 and its like: a field of the spec is set with --set."""
 
 import shlex
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """The spec's fields for people: all of them, one, and a file to begin with."""
 
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -86,3 +87,16 @@ def template() -> str:
         else:
             lines.append(f"{depth}# {key}: {default_of(field)}  # {field.description}")
     return "\n".join(lines)
+
+
+def changed_fields(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a job's spec that differ from their defaults, by dotted name."""
+    found: dict[str, Any] = {}
+    for name, field in fields().items():
+        value: Any = spec
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        default = None if field.is_required() else field.get_default(call_default_factory=True)
+        if not section_of(field) and value is not None and value != default:
+            found[name] = value
+    return found

@@ -4,7 +4,7 @@
 hold: an event of a newer worker, or a damaged one, must not end somebody's `ftq tail`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -159,6 +159,14 @@ class JobView:
     def mark(self) -> PhaseMark | None:
         """Return the mark of the phase that the job is in, None before the first."""
         return self.phases[self.phase] if self.phase else None
+
+
+def view_of(job: str, name: str, events: Iterable[Event]) -> JobView:
+    """Return what a job's events so far have told."""
+    view = JobView(job, name)
+    for event in events:
+        view.apply(event)
+    return view
 
 
 def _state(view: JobView, event: Event) -> None:
