@@ -9,6 +9,7 @@ for event in client.tail(job):
 print(client.get(job).state)
 """
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -199,6 +200,11 @@ class Client:
         """Return a job's record. Raises NoSuchJob."""
         with translated(self.settings.redis_url):
             return self.store.get(job)
+
+    def raw_spec(self, job: str) -> dict[str, Any]:
+        """Return a job's spec as plain data, to begin another one with. Raises NoSuchJob."""
+        spec: dict[str, Any] = json.loads(self.get(job).spec_json)
+        return spec
 
     def list_jobs(
         self,

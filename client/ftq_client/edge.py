@@ -137,7 +137,7 @@ def show_error(error: FtqError) -> None:
 
 def _show_click(error: click.ClickException) -> None:
     """Print click's own words; what was typed is in them."""
-    from ftq_client.commands.spec_options import instead_of
+    from ftq_client.submit.spec_options import instead_of
     from ftq_shared.redaction import escape_control
 
     if isinstance(error, click.NoSuchOption) and (answer := instead_of(error, sys.argv[1:])):

@@ -181,14 +181,13 @@ def retry(
         collect_secrets,
         read_raw,
         refuse_without_token,
-        spec_of,
     )
     from ftq_shared.spec_input import parse_spec
 
     read_raw(None, {}, sets)  # first what can be judged without a network
     client = Client()
     found = client.find(job)
-    spec = parse_spec(read_raw(None, {}, sets, spec_of(client, found)))
+    spec = parse_spec(read_raw(None, {}, sets, client.raw_spec(found)))
     record = client.get(found)
     on_hub = not sets and any(file.hub for file in record.inputs)
     secrets = collect_secrets(spec, (), None, from_stdin=token_stdin, via_hub=on_hub)

@@ -93,7 +93,6 @@ def submit(
         read_raw,
         refuse_bad,
         refuse_without_token,
-        spec_of,
     )
 
     asks = on_terminal() and not yes and not token_stdin
@@ -103,7 +102,7 @@ def submit(
         refuse_bad(raw, may_lack=("model", "dataset") if asks else ())
     client = Client()
     if from_job:
-        raw = read_raw(spec, given, sets, spec_of(client, from_job))
+        raw = read_raw(spec, given, sets, client.raw_spec(client.find(from_job)))
         refuse_bad(raw)
     token = None
     if asks:

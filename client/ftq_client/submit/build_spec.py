@@ -1,12 +1,12 @@
 """From flags, files and answers to a spec and its secrets.
 
-A raw spec is what a person wrote, before anything of it is checked: any keys, any values.
+A raw spec is what a person wrote, before anything of it is checked: any keys, any values. The whole
+goes to `Client`.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ftq_client.submit.questions import Essentials, ask_missing
 from ftq_client.submit.tokens import find_token, secret_values, token_from_stdin
@@ -16,9 +16,6 @@ from ftq_shared.settings import Settings
 from ftq_shared.sources import Place, parse_source
 from ftq_shared.spec import JobSpec
 from ftq_shared.spec_input import apply_sets, load_yaml, merge, nested, parse_spec
-
-if TYPE_CHECKING:
-    from ftq_client.client import Client
 
 _ASKED = "asked/for"  # a well-formed Hub id, in the place of what will be asked for
 
@@ -36,12 +33,6 @@ def read_raw(
     file = load_yaml(path) if path else {}
     layers = (nested(name, value) for name, value in flags.items())
     return apply_sets(merge(other or {}, file, *layers), sets)
-
-
-def spec_of(client: "Client", job: str) -> dict[str, Any]:
-    """Return the raw spec of another job; `job` may be the beginning of its id."""
-    found: dict[str, Any] = json.loads(client.get(client.find(job)).spec_json)
-    return found
 
 
 def refuse_bad(raw: Mapping[str, Any], *, may_lack: Iterable[str] = ()) -> None:
