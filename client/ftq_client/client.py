@@ -260,6 +260,13 @@ class Client:
         finally:
             redis.close()
 
+    def ahead_s(self) -> float:
+        """Return how far the broker's clock is ahead of this machine's, in seconds."""
+        before = time.time()
+        with translated(self.settings.redis_url):
+            seconds, micros = self.redis.time()
+        return float(seconds + micros / 1e6 - (before + time.time()) / 2)
+
     def wait(self, job: str, *, timeout_s: float | None = None) -> JobRecord:
         """Wait for the end of a job and return its record. Raises TimeoutError."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s

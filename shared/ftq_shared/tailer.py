@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from ftq_shared import keys
 from ftq_shared.errors import BrokerUnreachable
-from ftq_shared.events import Event, EventType, utc_now
+from ftq_shared.events import Event, EventType
 from ftq_shared.states import TERMINAL
 
 if TYPE_CHECKING:
@@ -108,7 +108,9 @@ class Tailer:
             message: _Message | None = pubsub.get_message(timeout=SILENCE_S)
             if message is None or message["type"] == "subscribe":
                 yield from self.replay()
-                self._down_since = None
+                if self._down_since is not None:
+                    self._down_since = None
+                    self._on_outage("the broker answers again")
                 self._done = self._at_end()
             elif message["type"] == "message":
                 yield from self._from_channel(message["data"])
@@ -152,10 +154,12 @@ class Tailer:
     def _milestones(self, first: int, last: int) -> Iterator[Event]:
         """Say that a range is thinned out, then yield what was kept of it."""
         page = self._read(keys.kept(self._job), first, f"{last}-0", count=10_000)
+        kept = [event for seq, line in page for event in self._readable(seq, line)]
         data = {"first": first, "last": last, "kept": len(page)}
-        yield Event(self._job, last, 0, "", utc_now(), None, EventType.TRUNCATED, data)
-        for seq, line in page:
-            yield from self._readable(seq, line)
+        # Of the time of what it stands for: clocks that begin with it are right.
+        time_ = kept[0].time if kept else ""
+        yield Event(self._job, last, 0, "", time_, None, EventType.TRUNCATED, data)
+        yield from kept
 
     def _read(
         self, key: str, first: int, stop: str = "+", count: int = PAGE

@@ -6,6 +6,7 @@ minutes.
 """
 
 import atexit
+import os
 import sys
 import threading
 import time
@@ -38,6 +39,7 @@ from ftq_client.view.summary import INDENT, summary_lines
 from ftq_shared.events import Data, Event, EventType
 
 BUNDLE_S = 0.03  # the events of a burst that come within this time are drawn together
+_ODD_S = 86_400.0  # a clock that is further ahead is no clock
 _NAMED = 12  # columns of a job's id in front of its lines, where there are several
 TICK_S = 0.5  # the clocks in the region go on while nothing happens
 _SUBJECT = 15  # columns for what a line is about: `dataset licence` is the longest
@@ -49,15 +51,24 @@ class LiveView:
     """Shows jobs on a terminal until `close`; a thread of its own keeps the clocks going."""
 
     def __init__(
-        self, console: Console, *, many: bool = False, names: Mapping[str, str] | None = None
+        self,
+        console: Console,
+        *,
+        many: bool = False,
+        names: Mapping[str, str] | None = None,
+        ahead_s: float | None = None,
     ) -> None:
+        """Take over the terminal. `ahead_s` is how far the events' clock is ahead of this one.
+
+        None takes it from the events: the youngest is taken to be of this moment.
+        """
         self._console = console
         self._glyphs = glyphs_for(console.encoding)
         self._many = many
         self._names = names or {}
         self._jobs: dict[str, JobView] = {}
-        # The smallest age of an event so far: how far this clock is ahead of the worker's.
-        self._behind: float | None = None
+        self._ahead = ahead_s
+        self._is_measured = ahead_s is not None
         self._pending: list[Line] = []
         self._drawn: list[int] = []  # widths of the region's lines on the screen
         self._drawn_width = console.width
@@ -65,25 +76,56 @@ class LiveView:
         self._lock = threading.RLock()
         self._wake = threading.Event()
         self._closed = False
+        self._live: Live | None = None  # None while the terminal is somebody else's
+        self._start_live()
+        self._ticker = threading.Thread(target=self._tick, name="ftq-view", daemon=True)
+        self._ticker.start()
+        # A crash elsewhere must not leave a terminal without its cursor.
+        atexit.register(self.close)
+
+    def _start_live(self) -> None:
         self._live = Live(
             _Region(self),
-            console=console,
+            console=self._console,
             auto_refresh=False,
             transient=True,
             # rich would draw on the screen what the person redirected to a file.
             redirect_stderr=sys.stderr.isatty(),
         )
         self._live.start()
-        self._ticker = threading.Thread(target=self._tick, name="ftq-view", daemon=True)
-        self._ticker.start()
-        # A crash elsewhere must not leave a terminal without its cursor.
-        atexit.register(self.close)
+
+    def suspend(self) -> None:
+        """Give the terminal back, cursor and all, until `resume`; events are kept meanwhile."""
+        with self._lock:
+            if self._live:
+                self._live.stop()
+                self._live = None
+
+    def resume(self) -> None:
+        """Take the terminal again, once this process is in its foreground."""
+        with self._lock:
+            if not (self._live or self._closed) and _in_foreground(self._console):
+                self._drawn = []
+                self._start_live()
+                self._flush()
+
+    def skip(self, event: Event) -> None:
+        """Take an event into account that leaves no line."""
+        with self._lock:
+            self._see(event).apply(event)
+
+    def _see(self, event: Event) -> JobView:
+        """Return the job of an event; its time tells how far the clocks are apart."""
+        ahead = seconds_of(event.time) - time.time()
+        if not self._is_measured:
+            self._ahead = ahead if self._ahead is None else max(self._ahead, ahead)
+        elif self._ahead is not None and self._ahead < ahead < _ODD_S:
+            self._ahead = ahead  # the worker's clock is ahead of the broker's
+        return self._jobs.get(event.job) or self._new_job(event.job)
 
     def event(self, event: Event) -> None:
         with self._lock:
-            view = self._jobs.get(event.job) or self._new_job(event.job)
-            age = time.time() - seconds_of(event.time)
-            self._behind = age if self._behind is None else min(self._behind, age)
+            view = self._see(event)
             lines = scrollback_lines(event, view, width=self._width(), glyphs=self._glyphs)
             self._pending += [self._named(view, line) for line in lines]
             if time.monotonic() - self._flushed >= BUNDLE_S:
@@ -110,7 +152,7 @@ class LiveView:
             try:
                 self._flush()
             finally:
-                self._live.stop()
+                self.suspend()
             ends = [line for view in self._jobs.values() for line in self._summary(view)]
             self._console.print(_Lines(ends), crop=False, end="")
         self._wake.set()
@@ -138,6 +180,8 @@ class LiveView:
 
     def _flush(self) -> None:
         """Draw the pending lines, and the region below them."""
+        if not (self._live or self._closed):
+            return
         if self._console.width != self._drawn_width:
             self._erase_wrapped()
         lines, self._pending = self._pending, []
@@ -162,13 +206,14 @@ class LiveView:
             if self._wake.wait(TICK_S):
                 self._wake.clear()
                 time.sleep(BUNDLE_S)
+            self.resume()
             with self._lock:
                 if not self._closed:
                     self._flush()
 
     def region(self, width: int) -> list[Line]:
         """Return the region's lines as they are now; remembers their widths."""
-        now = time.time() - (self._behind or 0.0)
+        now = time.time() + (self._ahead or 0.0)
         views = [view for view in self._jobs.values() if not view.terminal]
         draw = compact_lines if self._many else region_lines
         lines = [
@@ -179,6 +224,14 @@ class LiveView:
             lines = [*lines[: room - 1], ((f"and {len(lines) - room + 1} more", Style.DIM),)]
         self._drawn, self._drawn_width = [width_of(line) for line in lines], width
         return lines
+
+
+def _in_foreground(console: Console) -> bool:
+    """Return whether this process may draw: a shell has not put it into the background."""
+    try:
+        return os.tcgetpgrp(console.file.fileno()) == os.getpgrp()
+    except (OSError, ValueError):  # no terminal, or none of ours
+        return True
 
 
 class _Lines:

@@ -127,7 +127,7 @@ class JobView:
 
     def apply(self, event: Event) -> None:
         self.updated = max(self.updated, seconds_of(event.time))
-        if self.started is None:
+        if self.started is None and self.updated:
             self.started = self.updated
         self.attempt = event.attempt or self.attempt
         self.host = event.host or self.host

@@ -53,10 +53,17 @@ class PlainView:
         self._written: dict[tuple[str, str], tuple[float, float]] = {}  # progress: share, time
         self._closed = False
 
-    def event(self, event: Event) -> None:
+    def skip(self, event: Event) -> None:
+        """Take an event into account that gets no line."""
+        self._view(event).apply(event)
+
+    def _view(self, event: Event) -> JobView:
         if event.job not in self._jobs:
             self._jobs[event.job] = JobView(event.job, self._names.get(event.job, ""))
-        view = self._jobs[event.job]
+        return self._jobs[event.job]
+
+    def event(self, event: Event) -> None:
+        view = self._view(event)
         idle_rules = view.idle_rules
         view.apply(event)
         if view.idle_rules > idle_rules:
@@ -105,6 +112,9 @@ class JsonView:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+
+    def skip(self, event: Event) -> None:
+        """Do nothing: programs get what they asked for."""
 
     def event(self, event: Event) -> None:
         line = escape_json(event.to_json())
