@@ -137,6 +137,7 @@ def main() -> NoReturn:
     """Run the command; every error becomes a short message and an exit code."""
     debug = "--debug" in sys.argv[1:] or bool(os.environ.get("FTQ_DEBUG"))
     edge.open_streams()
+    stdout = sys.stdout
     code: int = Exit.OK
     try:
         edge.check_arguments(sys.argv[1:])
@@ -144,7 +145,7 @@ def main() -> NoReturn:
         code = result if isinstance(result, int) else Exit.OK
         edge.flush()
     except BaseException as error:
-        if not edge.is_reader_gone(error):
+        if not edge.is_reader_gone(error, stdout):
             if isinstance(error, SystemExit):
                 raise
             if debug:

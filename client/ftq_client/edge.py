@@ -5,7 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
@@ -51,13 +51,14 @@ def flush() -> None:
     sys.stderr.flush()
 
 
-def is_reader_gone(error: BaseException) -> bool:
+def is_reader_gone(error: BaseException, stdout: TextIO) -> bool:
     """Return whether an error is that of `ftq list | head`: the reader has enough.
 
-    click answers it with SystemExit(1), which here would mean that the job failed.
+    click answers it with SystemExit(1), which here would mean that the job failed, and with
+    another sys.stdout than `stdout`, that of before.
     """
-    cause = error.__context__ if isinstance(error, SystemExit) else error
-    return isinstance(cause, BrokenPipeError)
+    swapped = isinstance(error, SystemExit) and sys.stdout is not stdout
+    return swapped or isinstance(error, BrokenPipeError)
 
 
 def leave(code: int) -> NoReturn:
