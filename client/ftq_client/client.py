@@ -191,9 +191,9 @@ class Client:
         except NoSuchJob:
             raise NoSuchJob(f"there is no job {name}", hint="`ftq list` shows yours") from None
         raise NoSuchJob(
-            f"{name} is no whole id, and what follows cannot be undone",
+            f"{name} is no whole id, and a cancel takes nothing less",
             code="ambiguous_job",
-            hint=f"the job that begins so is {meant}",
+            hint=f"the one job that begins so: ftq cancel {meant}",
         )
 
     def get(self, job: str) -> JobRecord:

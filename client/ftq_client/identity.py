@@ -57,9 +57,9 @@ class Identity:
         hub = self._hub_user(token) if token else ""
         chosen = os.environ.get("FTQ_USER", "").strip()
         # A token that was typed for one job is gone, but whose it was is known.
-        remembered = "" if hub else self._known.newest(self._endpoint)
+        remembered = [] if hub else self._known.newest_first(self._endpoint)
         account = "" if chosen else account_name()
-        names = [name for name in (hub, chosen, remembered, account) if name]
+        names = [name for name in (hub, chosen, *remembered, account) if name]
         return Person(names[0], frozenset(names[1:]))
 
     def _hub_user(self, token: str) -> str:
@@ -86,14 +86,14 @@ class _Known:
         fresh = abs(time.time() - (number(found.get("asked")) or 0.0)) < _AGAIN_S
         return found["user"] if found["user"] or fresh else None
 
-    def newest(self, endpoint: str) -> str:
-        """Return the user of this Hub who was found last, '' for none."""
+    def newest_first(self, endpoint: str) -> list[str]:
+        """Return the users of this Hub, the one who was found last first."""
         found = [
             (number(one.get("asked")) or 0.0, str(one["user"]))
             for one in self._read().values()
             if isinstance(one, dict) and one.get("user") and one.get("hub") == endpoint
         ]
-        return max(found)[1] if found else ""
+        return list(dict.fromkeys(user for _, user in sorted(found, reverse=True)))
 
     def put(self, key: str, endpoint: str, user: str) -> None:
         entry = {"hub": endpoint, "user": user, "asked": time.time()}

@@ -137,6 +137,8 @@ def hub(port: int, directory: Path | None, host: str, tokens: tuple[str, ...]) -
         )
     _refuse_bad_tokens(tokens)
     _refuse_taken_port(host, port)
+    if port:  # of another one nobody knows yet
+        print_note(f"for clients and workers: export HF_ENDPOINT=http://{host}:{port}")
     folder = directory or load_settings().home / "hub"
     command = [sys.executable, "-m", "ftq_hub", "--port", str(port)]
     command += ["--dir", str(folder), "--host", host]
@@ -171,7 +173,7 @@ def _refuse_taken_port(host: str, port: int) -> None:
             return
     except OSError as error:
         raise UsageError(
-            f"cannot listen at {host}:{port}: {error.strerror or error}",
+            f"cannot listen at {host}:{port}: {os.strerror(error.errno) if error.errno else error}",
             code="port_taken",
             hint="`ftq hub --port 0` takes a free port",
         ) from error

@@ -27,13 +27,14 @@ def confirm(
 ) -> None:
     """Show what will be submitted, and the command that does the same; ask once.
 
-    `facts` says of model and dataset what was found, `typed` are the arguments of the command that
+    `facts` is what the questions found out, `typed` are the arguments of the command that
     was typed. Raises click.Abort when it is not confirmed.
     """
     method, task = spec.train.method, str(spec.task)
     rows = {
-        "model": _with_fact(spec.model, facts.get("model", "")),
-        "dataset": _with_fact(spec.dataset, facts.get("dataset", "")),
+        "model": spec.model,
+        "dataset": spec.dataset,
+        "rows": facts.get("rows") or "counted when the job reads them",
         "task": "follows from the columns" if task == "auto" else task,
         "method": fields()["train.method"].description if method == "auto" else method,
         "gpus": "what the fleet has" if spec.resources.gpus == "auto" else spec.resources.gpus,
@@ -57,10 +58,6 @@ def equal_command(asked: Essentials, typed: Sequence[str]) -> str:
     answers = {"--model": asked.model, "--dataset": asked.dataset, "--publish-to": asked.target}
     words = [word for option, value in answers.items() if value for word in (option, value)]
     return shlex.join(["ftq", "submit", *typed, *words])
-
-
-def _with_fact(name: str, fact: str) -> str:
-    return f"{name}  ({fact})" if fact else name
 
 
 def _target(spec: "JobSpec") -> str:

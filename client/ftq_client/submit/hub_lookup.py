@@ -29,29 +29,28 @@ class HubLookup:
         refuse_bad_value("model", name)
         source = parse_source(name, what="model")
         if source.place is not Place.HUB:
-            return self._answered("model", _on_disk("model", source.place, source.name, name))
+            return _on_disk("model", source.place, source.name, name)
         found = self._hub.model_info(source.name, source.revision)
         size = f"{found.parameters:,} parameters" if found.parameters else ""
         detail = ", ".join(filter(None, (size, found.license)))
-        return self._answered("model", Answered(name, detail, needs_token=_locked(found)))
+        return Answered(name, detail, needs_token=_locked(found))
 
     def dataset(self, name: str) -> Answer:
         refuse_bad_value("dataset", name)
         source = parse_source(name, what="dataset")
         if source.place is not Place.HUB:
-            return self._answered("dataset", _on_disk("dataset", source.place, source.name, name))
+            answer = _on_disk("dataset", source.place, source.name, name)
+            self.facts["rows"] = answer.detail
+            return Answered(name, answer.detail)
         found = self._hub.dataset_info(source.name, source.revision)
         configs = layout(found)
         if source.config and source.config not in configs.names:
             return NotFound([f"{source.name}:{config}" for config in configs.names])
         needed = () if source.config or configs.default else configs.names
         used = configs.configs.get(source.config or configs.default or "", {})
-        detail = ", ".join(filter(None, (_rows_on_hub(used), found.license)))
-        return self._answered("dataset", Answered(name, detail, tuple(needed), _locked(found)))
-
-    def _answered(self, field: str, answer: Answered) -> Answered:
-        self.facts[field] = answer.detail
-        return answer
+        self.facts["rows"] = _rows_on_hub(used)
+        detail = ", ".join(filter(None, (self.facts["rows"], found.license)))
+        return Answered(name, detail, tuple(needed), _locked(found))
 
     def search(self, kind: Literal["model", "dataset"], query: str) -> list[str]:
         find = self._hub.search_models if kind == "model" else self._hub.search_datasets

@@ -13,7 +13,7 @@ from ftq_shared.states import JobState
 _FIELDS = {"no_such_model": "model", "no_such_dataset": "dataset"}
 # What mends a job whose error names no value.
 _FIXES = {"too_slow_on_cpu": "resources.gpus=0"}
-# What a log-in may mend, and nothing in the spec.
+# What another token may mend, and nothing in the spec.
 _ACCESS = ("no_token", "bad_token", "gated", "access", "no_write_access")
 # What the person's own files have to be mended for; the job's spec can stay.
 _FILES = ("bad_row", "bad_file", "broken_file", "empty_dataset", "unreadable_file", "input_lost")
@@ -43,7 +43,7 @@ def _after_failure(error: Data, job: str) -> list[str]:
     if fix := _fix(error, code):
         return [f"ftq retry {job} {fix}"]
     if code in _ACCESS:
-        return ["hf auth login", f"ftq retry {job}"]
+        return [f"ftq retry {job} --token-stdin"]
     if code in _FILES:
         return [f"ftq submit --from {job}"]
     # What validation has refused, it would refuse again; then the hint says what to do.

@@ -94,12 +94,12 @@ def test_the_next_command_mends_what_failed(error: dict[str, object], commands: 
     assert next_commands(view) == [*wanted, f"ftq show {JOB}"]
 
 
-def test_what_a_log_in_mends_says_so() -> None:
+def test_what_another_token_mends_says_so() -> None:
     tell = Teller()
     view = JobView(JOB)
     view.apply(tell("error", message="", code="bad_token", exit_code=5))
     view.apply(tell("state", state="failed"))
-    assert next_commands(view) == ["hf auth login", f"ftq retry {JOB}", f"ftq show {JOB}"]
+    assert next_commands(view) == [f"ftq retry {JOB} --token-stdin", f"ftq show {JOB}"]
 
 
 @pytest.mark.parametrize(
