@@ -83,11 +83,21 @@ def _block(record: Mapping[str, object], depth: int, colours: bool, width: int |
             lines += [styled.rstrip(), *_block(value, depth + 1, colours, width)]
             continue
         text = _value(str(key), value)
-        room = max(width - indent, 20) if width else cells(text)
-        first, *rest = [text_of(row) for row in wrap(((text, Style.PLAIN),), max(room, 1))]
-        lines.append(f"{styled} {_coloured(first, colours)}")
-        lines += [" " * indent + row for row in rest]
+        if width and indent > width // 2:  # no room beside the label
+            lines.append(styled)
+            indent = 2 * depth + 2
+            rows = _wrapped(text, width - indent)
+        else:
+            first, *rows = _wrapped(text, width - indent if width else None)
+            lines.append(f"{styled} {_coloured(first, colours)}")
+        lines += [" " * indent + row for row in rows]
     return lines
+
+
+def _wrapped(text: str, width: int | None) -> list[str]:
+    if width is None:
+        return [text]
+    return [text_of(row) for row in wrap(((text, Style.PLAIN),), max(width, 1))]
 
 
 def _value(key: str, value: object) -> str:
