@@ -124,7 +124,7 @@ def test_every_command_that_is_printed_can_be_pasted() -> None:
             if words[0] in COMMANDS and (why := why_wrong(words)):
                 wrong.append((place, command, why))
     assert not wrong
-    assert {"submit", "tail", "retry", "up", "down", "worker", "keygen", "list", "doctor"} <= seen
+    assert {"submit", "tail", "retry", "up", "down", "worker", "keygen", "list"} <= seen
 
 
 def test_the_judge_of_pasted_commands_sees_what_is_wrong() -> None:
