@@ -145,6 +145,6 @@ def _print_way_back(client: Client, wanted: Following) -> None:
             running = True
         if running:
             print(  # noqa: T201  for people, after Ctrl-C
-                f"\n{job} goes on without you. Back: ftq tail {job}   stop: ftq cancel {job}",
+                f"\n{job} goes on without you.\n  back: ftq tail {job}\n  stop: ftq cancel {job}",
                 file=sys.stderr,
             )

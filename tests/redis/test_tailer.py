@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -194,3 +195,32 @@ def test_a_damaged_count_in_the_record_does_not_end_a_tail(store: JobStore, toke
     publish(store, token, 3)
     store.redis.hset(keys.job(JOB), "seq", "x")
     assert len(list(Tailer(store.redis, JOB).follow())) > 3
+
+
+def test_an_outage_is_noted_and_so_is_its_end(tmp_path: Path) -> None:
+    with EmbeddedBroker(tmp_path / "b") as server:
+        store = JobStore(connect(server.url))
+        spec = JobSpec(model="a/b", dataset="c/d")
+        store.submit(JOB, spec, client_key="k", owner="me", endpoint="")
+        notes: list[str] = []
+        stream = Tailer(connect(server.url, retries=0), JOB, on_outage=notes.append).follow()
+        assert next(stream).type is EventType.STATE
+        assert server.process
+        server.process.kill()
+        server.process.wait()
+
+        def back() -> None:
+            while not notes:
+                time.sleep(0.02)
+            server.launch()
+            JobStore(connect(server.url)).cancel(JOB)
+
+        thread = threading.Thread(target=back, daemon=True)
+        thread.start()
+        assert [event.data["state"] for event in stream] == ["cancelled"]
+        thread.join(30)
+        assert list(dict.fromkeys(notes)) == [
+            "the broker does not answer; trying again",
+            "the broker answers again",
+        ]
+        store.redis.close()

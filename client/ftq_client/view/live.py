@@ -40,6 +40,7 @@ from ftq_shared.events import Data, Event, EventType
 
 BUNDLE_S = 0.03  # the events of a burst that come within this time are drawn together
 _ODD_S = 86_400.0  # a clock that is further ahead is no clock
+_ECHO = 2  # columns that a terminal needs for its ^C or ^Z: on a full line they would wrap
 _NAMED = 12  # columns of a job's id in front of its lines, where there are several
 TICK_S = 0.5  # the clocks in the region go on while nothing happens
 _SUBJECT = 15  # columns for what a line is about: `dataset licence` is the longest
@@ -216,8 +217,9 @@ class LiveView:
         now = time.time() + (self._ahead or 0.0)
         views = [view for view in self._jobs.values() if not view.terminal]
         draw = compact_lines if self._many else region_lines
+        room = max(width - _ECHO, 1)
         lines = [
-            line for view in views for line in draw(view, now=now, width=width, glyphs=self._glyphs)
+            line for view in views for line in draw(view, now=now, width=room, glyphs=self._glyphs)
         ]
         room = max(self._console.height - 2, 1)
         if len(lines) > room:

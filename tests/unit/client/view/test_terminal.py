@@ -10,6 +10,8 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from ftq_client.view.lines import cells
+
 ROOT = str(Path(__file__).resolve().parents[4])
 PLAYER = """
 import sys, time
@@ -86,6 +88,14 @@ def test_ctrl_c_gives_the_terminal_back(waiting: pexpect.spawn) -> None:
     waiting.expect_exact(SHOWN)
     waiting.expect("KeyboardInterrupt")
     waiting.expect(pexpect.EOF)
+
+
+def test_the_region_leaves_room_for_the_echo_of_ctrl_c(waiting: pexpect.spawn) -> None:
+    """On a full last line `^C` wraps, and one line of the region stays behind."""
+    last = words(waiting.logfile_read.text).replace("\r", "\n").splitlines()
+    region = [line for line in last if line.startswith(("── ft-", "loss ", "steps "))]
+    assert region
+    assert max(map(cells, region)) <= 98
 
 
 def test_the_clock_goes_on_while_nothing_happens(waiting: pexpect.spawn) -> None:
