@@ -302,6 +302,7 @@ class Client:
             raise UsageError(
                 f"{job} is {state}; only a failed or cancelled job can be retried",
                 code="not_retryable",
+                hint=f"a new job of the same spec: ftq submit --from {job}",
             )
         self.request_dispatch()
         return JobState(state)

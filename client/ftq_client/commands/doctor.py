@@ -33,7 +33,7 @@ def doctor(as_json: bool) -> int:
     settings = load_settings()
     values = _values(settings)
     findings = [Finding(n, True, f"{values[n]}  ({settings.sources[n]})") for n in SETTINGS]
-    findings += [_broker(settings), _hub(settings), _stack()]
+    findings += [_person(settings), _broker(settings), _hub(settings), _stack()]
     for finding in findings:
         if as_json:
             print_json(asdict(finding))
@@ -67,6 +67,19 @@ def _checked(name: str, work: Callable[[], str]) -> Finding:
     except Exception as error:  # what a doctor cannot explain, it still tells
         told = as_ftq_error(error)
         return Finding(name, False, told.message, told.hint, told.exit_code)
+
+
+def _person(settings: Settings) -> Finding:
+    """Return whose the jobs are that are submitted here."""
+
+    def ask() -> str:
+        from ftq_client.identity import Identity
+
+        me = Identity(settings).me
+        also = f"; also {', '.join(sorted(me.also))}" if me.also else ""
+        return f"{me.name}{also}  (the Hub user, else FTQ_USER, else the account)"
+
+    return _checked("you", ask)
 
 
 def _broker(settings: Settings) -> Finding:

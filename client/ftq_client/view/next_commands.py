@@ -11,6 +11,8 @@ from ftq_shared.states import JobState
 
 # The setting that an error is about, where the error does not name it.
 _FIELDS = {"no_such_model": "model", "no_such_dataset": "dataset"}
+# What is near is a config then, and no dataset.
+_OF_CONFIGS = ("config_missing", "no_such_config", "no_config")
 # What mends a job whose error names no value.
 _FIXES = {"too_slow_on_cpu": "resources.gpus=0"}
 # What another token may mend, and nothing in the spec.
@@ -21,6 +23,8 @@ _FILES = ("bad_row", "bad_file", "broken_file", "empty_dataset", "unreadable_fil
 _DANGEROUS = ("publish.overwrite",)
 # `--set a=b --set c=d` in a hint; a value that a shell would read otherwise is no part of it.
 _SETS = re.compile(r"--set [a-z_.]+=[\w./:@+-]+(?: --set [a-z_.]+=[\w./:@+-]+)*(?=[\s`,;)]|$)")
+# `--dataset org/name:config`: the same as --set dataset=...
+_FLAG = re.compile(r"--(model|dataset) ([A-Za-z0-9][\w./:@+-]*)(?=[\s`,;)]|$)")
 _BARE = re.compile(r"\bftq (retry|tail|fetch|cancel|show)(?: JOB\b)?(?=[`.,;:)]|$| (?!ft-|JOB\b))")
 
 
@@ -52,12 +56,16 @@ def _after_failure(error: Data, job: str) -> list[str]:
 
 def _fix(error: Data, code: str) -> str:
     """Return the --set that would mend the job, empty where the error names none."""
-    field = _FIELDS.get(code, error.get("field"))
+    field, hint = _FIELDS.get(code, error.get("field")), str(error.get("hint") or "")
     nearest = error.get("nearest")
-    best = nearest[0] if isinstance(nearest, list) and nearest else None
-    if isinstance(field, str) and re.fullmatch(r"[a-z_.]+", field) and best is not None:
-        return f"--set {field}={shlex.quote(shown(best))}"
-    for found in _SETS.findall(str(error.get("hint") or "")):
+    if isinstance(field, str) and isinstance(nearest, list) and code not in _OF_CONFIGS:
+        known = re.fullmatch(r"[a-z_.]+", field) and [str(name) for name in nearest]
+        if known:  # the hint says which one is meant
+            told = [name for name in known if f"{field}={name}" in hint]
+            return f"--set {field}={shlex.quote(shown(max(told, key=len, default=known[0])))}"
+    if flag := _FLAG.search(hint):
+        return f"--set {flag[1]}={flag[2]}"
+    for found in _SETS.findall(hint):
         # A word in capitals, or of dots, stands for another.
         values = re.findall(r"=(\S+)", found)
         if all(re.search("[a-z0-9]", v) for v in values) and not _is_dangerous(found):
