@@ -34,6 +34,7 @@ from ftq_client.view.lines import (
     write_note,
 )
 from ftq_client.view.model import JobView, ProgressTask
+from ftq_client.view.next_commands import with_job
 from ftq_client.view.region import compact_lines, region_lines
 from ftq_client.view.summary import INDENT, summary_lines
 from ftq_shared.events import Data, Event, EventType
@@ -348,7 +349,7 @@ def _laid_out(event: Event, words: Phrase, width: int, glyphs: Glyphs) -> list[L
     lines = wrap((*start, *words.line), width, indent)
     below = [_below(words, line, max(width - indent, 10)) for line in words.more]
     if words.hint:
-        hint: Line = ((f"{glyphs.to} {words.hint}", Style.STRONG),)
+        hint: Line = ((f"{glyphs.to} {with_job(words.hint, event.job)}", Style.STRONG),)
         below.insert(0, wrap(hint, max(width - indent, 10), 2))
     rows = [row for part in below for row in part]
     return lines + [((" " * indent, Style.PLAIN), *row) for row in _shortened(words, rows, glyphs)]

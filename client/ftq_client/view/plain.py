@@ -9,6 +9,7 @@ from ftq_client.view.format import clock, number, seconds_of
 from ftq_client.view.fragments import Phrase
 from ftq_client.view.lines import ASCII, Style, shown, text_of, write_line, write_note
 from ftq_client.view.model import JobView
+from ftq_client.view.next_commands import with_job
 from ftq_client.view.summary import summary_lines
 from ftq_shared.events import Event, EventType
 from ftq_shared.redaction import escape_json
@@ -29,7 +30,7 @@ def _lines_of(event: Event, words: Phrase) -> list[str]:
     start = f"{clock(event.time)} {event.phase or '-':<8} "
     first = start + _head(words) + text_of(words.line)
     if words.hint:
-        first += f"  -> {words.hint}"
+        first += f"  -> {with_job(words.hint, event.job)}"
     return [first.rstrip(), *(_INDENT + text_of(line).rstrip() for line in words.more)]
 
 
