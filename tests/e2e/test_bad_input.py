@@ -149,6 +149,19 @@ def test_no_broker_answers_within_five_seconds(fleet: Fleet, kind: str) -> None:
         assert "ftq up" in done.stderr
 
 
+def test_a_wrong_password_is_not_answered_with_ftq_up(fleet: Fleet) -> None:
+    url = fleet.broker.url
+    wrong = url.replace(url.split(":")[2].partition("@")[0], "wrong")
+    done = fleet.run("list", env=fleet.env(FTQ_REDIS_URL=wrong))
+    assert done.returncode == 6
+    assert "ftq up" not in done.stderr
+    assert "password" in done.stderr
+    missing = url.replace("redis://", "rediss://") + "?ssl_ca_certs=/nowhere/ca.pem"
+    done = fleet.run("list", env=fleet.env(FTQ_REDIS_URL=missing))
+    assert done.returncode in (2, 6)
+    assert "ftq up" not in done.stderr
+
+
 def test_ambiguous_job_lists_the_candidates(fleet: Fleet) -> None:
     client = fleet.client()
     made = []

@@ -29,7 +29,11 @@ def doctor(as_json: bool) -> int:
     """Print the effective settings and where each came from, and check that all answers.
 
     It exits with 6 when the broker, and with 7 when the Hub, does not answer.
-    """
+
+    \b
+      ftq doctor
+      ftq doctor --json
+    """  # noqa: D301
     settings = load_settings()
     values = _values(settings)
     findings = [Finding(n, True, f"{values[n]}  ({settings.sources[n]})") for n in SETTINGS]

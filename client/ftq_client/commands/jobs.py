@@ -39,7 +39,7 @@ def list_(
       ftq list
       ftq list --ended
       ftq list -a --state failed --json
-      ftq cancel $(ftq list -q)
+      ftq list -q | xargs ftq cancel
     """  # noqa: D301
     from ftq_client.client import Client
     from ftq_client.view.tables import jobs_table
@@ -127,7 +127,7 @@ def cancel(jobs: tuple[str, ...]) -> None:
 
     \b
       ftq cancel ft-7k3q2xhd
-      ftq cancel $(ftq list -q)
+      ftq list -q | xargs ftq cancel
     """  # noqa: D301
     from ftq_client.client import Client
 
