@@ -297,11 +297,14 @@ def test_your_newest_job_is_found_from_any_machine(fleet: Fleet) -> None:
     assert fleet.run("show", "--json", env=other).stdout.startswith(f'{{"id":"{job}"')
     assert job in fleet.run("list", "-q", env=other).stdout
     assert fleet.client().get(job).owner == "me"
-    stranger = fleet.env(home="laptop3", HF_TOKEN=READER, USER="somebody", LOGNAME="somebody")
+    fleet.hub.store.add_token("hf_strangerStrangerStranger", "stranger", role="read")
+    stranger = fleet.env(
+        home="laptop3", HF_TOKEN="hf_strangerStrangerStranger", USER="stranger", LOGNAME="stranger"
+    )
     assert job not in fleet.run("list", "-q", env=stranger).stdout
     missing = fleet.run("tail", "--no-follow", env=stranger)
     assert missing.returncode == 3
-    assert "guest has no job yet" in missing.stderr
+    assert "stranger has no job yet" in missing.stderr
     assert "ftq list -a" in missing.stderr
     fleet.run("cancel", job)
     assert "ftq list --ended" in fleet.run("list", env=other).stderr

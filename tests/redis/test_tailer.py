@@ -198,12 +198,16 @@ def test_a_damaged_count_in_the_record_does_not_end_a_tail(store: JobStore, toke
 
 
 def test_an_outage_is_noted_and_so_is_its_end(tmp_path: Path) -> None:
-    with EmbeddedBroker(tmp_path / "b") as server:
-        store = JobStore(connect(server.url))
+    with (
+        EmbeddedBroker(tmp_path / "b") as server,
+        connect(server.url) as writer,
+        connect(server.url, retries=0) as reader,
+    ):
+        store = JobStore(writer)
         spec = JobSpec(model="a/b", dataset="c/d")
         store.submit(JOB, spec, client_key="k", owner="me", endpoint="")
         notes: list[str] = []
-        stream = Tailer(connect(server.url, retries=0), JOB, on_outage=notes.append).follow()
+        stream = Tailer(reader, JOB, on_outage=notes.append).follow()
         assert next(stream).type is EventType.STATE
         assert server.process
         server.process.kill()
@@ -213,7 +217,7 @@ def test_an_outage_is_noted_and_so_is_its_end(tmp_path: Path) -> None:
             while not notes:
                 time.sleep(0.02)
             server.launch()
-            JobStore(connect(server.url)).cancel(JOB)
+            store.cancel(JOB)
 
         thread = threading.Thread(target=back, daemon=True)
         thread.start()
@@ -223,4 +227,3 @@ def test_an_outage_is_noted_and_so_is_its_end(tmp_path: Path) -> None:
             "the broker does not answer; trying again",
             "the broker answers again",
         ]
-        store.redis.close()
