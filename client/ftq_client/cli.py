@@ -7,12 +7,14 @@ command is used.
 import importlib
 import os
 import sys
+import traceback
 from typing import NoReturn
 
 import click
 
+from ftq_client import edge
 from ftq_shared import __version__
-from ftq_shared.errors import Exit, FtqError
+from ftq_shared.errors import Exit
 
 # command -> (module, one line of help); a test holds the lines and the commands together.
 COMMANDS = {
@@ -24,6 +26,7 @@ COMMANDS = {
     "retry": ("jobs", "Start a failed or cancelled job again, where it ended."),
     "wait": ("jobs", "Wait until jobs have ended."),
     "fetch": ("fetch", "Bring a finished job's model here."),
+    "spec": ("spec", "Print what a spec may hold, or a file to begin with."),
     "search": ("search", "Search models or datasets on the Hub."),
     "workers": ("fleet", "List the fleet's workers."),
     "worker": ("fleet", "Run a worker on this host."),
@@ -35,6 +38,44 @@ COMMANDS = {
     "hub": ("local", "Run a local Hub server."),
     "demo": ("demo", "Run a whole fine-tune here, without any network."),
     "doctor": ("doctor", "Print the effective settings and check that all answers."),
+}
+
+
+# What other tools call it.
+ELSEWHERE = {
+    "logs": "tail",
+    "log": "tail",
+    "watch": "tail",
+    "follow": "tail",
+    "attach": "tail",
+    "ps": "list",
+    "ls": "list",
+    "queue": "list",
+    "jobs": "list",
+    "status": "show or list",
+    "inspect": "show",
+    "describe": "show",
+    "info": "show",
+    "why": "show",
+    "stop": "cancel (a job) or down (this machine)",
+    "kill": "cancel",
+    "rm": "cancel",
+    "delete": "cancel",
+    "rerun": "retry",
+    "resume": "retry",
+    "restart": "retry",
+    "run": "submit",
+    "train": "submit",
+    "create": "submit",
+    "start": "up",
+    "serve": "up or hub",
+    "download": "fetch",
+    "pull": "fetch",
+    "hosts": "workers",
+    "nodes": "workers",
+    "check": "doctor",
+    "schema": "spec",
+    "explain": "spec",
 }
 
 
@@ -62,7 +103,10 @@ class LazyGroup(click.Group):
         except click.UsageError as error:
             import difflib
 
-            near = " or ".join(difflib.get_close_matches(args[0], COMMANDS, n=2))
+            word = args[0].lower()
+            near = ELSEWHERE.get(word) or " or ".join(
+                difflib.get_close_matches(word, COMMANDS, n=2)
+            )
             if near:
                 raise click.UsageError(f"{error.message} Did you mean {near}?", ctx) from None
             raise
@@ -91,34 +135,21 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command; errors become a short message and their exit code."""
+    """Run the command; every error becomes a short message and an exit code."""
     debug = "--debug" in sys.argv[1:] or bool(os.environ.get("FTQ_DEBUG"))
+    edge.open_streams()
+    stdout = sys.stdout
+    code: int = Exit.OK
     try:
+        edge.check_arguments(sys.argv[1:])
         result = cli.main(prog_name="ftq", standalone_mode=False)
-        sys.exit(result if isinstance(result, int) else Exit.OK)
-    except FtqError as error:
-        if debug:
-            raise
-        show_error(error)
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(Exit.USAGE)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("", err=True)
-        sys.exit(Exit.INTERRUPTED)
-    except BrokenPipeError:  # `ftq list | head`: the reader has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(Exit.OK)
-
-
-def show_error(error: FtqError) -> None:
-    """Print what was found and what to do, to people."""
-    from ftq_shared.redaction import Redactor, escape_control
-
-    text = Redactor().text(error.message)
-    click.echo(f"ftq: {escape_control(text)}", err=True)
-    if nearest := error.where.get("nearest"):
-        click.echo(f"  near: {', '.join(map(str, nearest))}", err=True)
-    if error.hint:
-        click.echo(f"  {escape_control(error.hint)}", err=True)
+        code = result if isinstance(result, int) else Exit.OK
+        edge.flush()
+    except BaseException as error:
+        if not edge.is_reader_gone(error, stdout):
+            if isinstance(error, SystemExit):
+                raise
+            if debug:
+                traceback.print_exc()
+            code = edge.show_end(error)
+    edge.leave(code)

@@ -9,14 +9,14 @@ for event in client.tail(job):
 print(client.get(job).state)
 """
 
-import getpass
+import json
 import logging
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftq_client.identity import Identity
 from ftq_shared import keys
 from ftq_shared.broker import connect, ping, translated
 from ftq_shared.broker_url import shown
@@ -48,6 +48,7 @@ class Client:
         self.redis: Redis = connect(self.settings.redis_url)
         self.store = JobStore(self.redis)
         self.hosts = HostStore(self.redis)
+        self.identity = Identity(self.settings)
 
     # -- jobs
 
@@ -90,6 +91,8 @@ class Client:
         agree = via_hub if callable(via_hub) else lambda _: bool(via_hub)
         hub = HubRoute(self.settings.hf_endpoint, secrets.get("HF_TOKEN"), agree, on_progress)
         new = keys.new_job_id()
+        token = secrets.get("HF_TOKEN")
+        owner = (self.identity.of(token) if token else self.identity.me).name
         with translated(self.settings.redis_url):
             sealed = self.seal(new, draft.spec, secrets)  # first: it may refuse, before a file goes
             inputs = send_inputs(draft, new, self._binary(), hub)
@@ -98,7 +101,7 @@ class Client:
                     new,
                     draft.spec,
                     client_key=client_key or new,
-                    owner=whoami(),
+                    owner=owner,
                     endpoint=self.settings.hf_endpoint,
                     sealed=sealed,
                     inputs=inputs,
@@ -147,32 +150,90 @@ class Client:
             log.info("dispatch request: %r", error, extra={"action": "request_failed"})
 
     def find(self, prefix: str | None = None) -> str:
-        """Return the job that a prefix names; None is your newest. Raises NoSuchJob."""
+        """Return the job that the beginning of an id names; None is your newest.
+
+        Raises NoSuchJob.
+        """
         with translated(self.settings.redis_url):
             if prefix:
                 return self.store.find(prefix)
-            me = whoami()
+            me = self.identity.me
             for record in self.store.newest_first(page=50):
-                if record.owner == me:
+                if me.owns(record.owner):
                     return record.id
-        raise NoSuchJob("you have no job yet", hint="ftq submit")
+            others = next(self.store.newest_first(page=1), None)
+        if others is None:
+            raise NoSuchJob(f"{me.name} has no job yet", hint="`ftq submit` makes one")
+        raise NoSuchJob(
+            f"{me.name} has no job yet",
+            hint="`ftq list -a` shows those of everybody; FTQ_USER says who you are",
+        )
+
+    def find_whole(self, name: str) -> str:
+        """Return the job of a whole id, or of a name that only one of your active jobs has.
+
+        For what cannot be undone: the beginning of an id may name another job than was meant.
+        Raises NoSuchJob.
+        """
+        whole = name if name.startswith("ft-") else f"ft-{name}"
+        with translated(self.settings.redis_url):
+            if keys.is_job_id(whole) and self.redis.exists(keys.job(whole)):
+                return whole
+        named = [job.id for job in self.list_jobs() if job.name == name]
+        if len(named) == 1:
+            return named[0]
+        if named:
+            raise NoSuchJob(
+                f"{len(named)} active jobs of yours are called {name}: {', '.join(named)}",
+                code="ambiguous_job",
+                hint="give the whole id",
+            )
+        try:
+            meant = self.find(name)
+        except NoSuchJob:
+            raise NoSuchJob(f"there is no job {name}", hint="`ftq list` shows yours") from None
+        raise NoSuchJob(
+            f"{name} is no whole id, and a cancel takes nothing less",
+            code="ambiguous_job",
+            hint=f"the one job that begins so: ftq cancel {meant}",
+        )
 
     def get(self, job: str) -> JobRecord:
         """Return a job's record. Raises NoSuchJob."""
         with translated(self.settings.redis_url):
             return self.store.get(job)
 
+    def raw_spec(self, job: str) -> dict[str, Any]:
+        """Return a job's spec as plain data, to begin another one with. Raises NoSuchJob."""
+        spec: dict[str, Any] = json.loads(self.get(job).spec_json)
+        return spec
+
     def list_jobs(
-        self, *, mine: bool = True, active: bool = True, state: str | None = None, limit: int = 100
+        self,
+        *,
+        mine: bool = True,
+        active: bool = True,
+        ended: bool = False,
+        state: str | None = None,
+        limit: int = 100,
     ) -> list[JobRecord]:
-        """Return jobs, newest first: by default yours that have not ended."""
-        me, found = whoami(), []
+        """Return jobs, newest first: by default yours that have not ended.
+
+        `ended` are those that have, without `active` it is both; a `state` overrides these two.
+        """
+        me, found = self.identity.me if mine else None, []
+
+        def is_wanted(record: JobRecord) -> bool:
+            if me and not me.owns(record.owner):
+                return False
+            if state or ended:
+                return record.state == state if state else record.state.terminal
+            return not (active and record.state.terminal)
+
         with translated(self.settings.redis_url):
             for record in self.store.newest_first():
-                wrong_state = record.state != state if state else active and record.state.terminal
-                if wrong_state or (mine and record.owner != me):
-                    continue
-                found.append(record)
+                if is_wanted(record):
+                    found.append(record)
                 if len(found) >= limit:
                     break
         return found
@@ -200,6 +261,13 @@ class Client:
                     yield from tailer.replay()
         finally:
             redis.close()
+
+    def ahead_s(self) -> float:
+        """Return how far the broker's clock is ahead of this machine's, in seconds."""
+        before = time.time()
+        with translated(self.settings.redis_url):
+            seconds, micros = self.redis.time()
+        return float(seconds + micros / 1e6 - (before + time.time()) / 2)
 
     def wait(self, job: str, *, timeout_s: float | None = None) -> JobRecord:
         """Wait for the end of a job and return its record. Raises TimeoutError."""
@@ -236,6 +304,7 @@ class Client:
             raise UsageError(
                 f"{job} is {state}; only a failed or cancelled job can be retried",
                 code="not_retryable",
+                hint=f"a new job of the same spec: ftq submit --from {job}",
             )
         self.request_dispatch()
         return JobState(state)
@@ -292,8 +361,3 @@ class Client:
 
     def _binary(self) -> "Redis":
         return connect(self.settings.redis_url, binary=True)
-
-
-def whoami() -> str:
-    """Return who submits: user@machine, so that `ftq list` shows yours."""
-    return f"{getpass.getuser()}@{socket.gethostname().split('.')[0]}"

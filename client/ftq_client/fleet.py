@@ -1,11 +1,17 @@
 """The fleet's workers as rows of a table, and waiting for one to leave."""
 
 import time
-from typing import Literal, TypedDict
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from ftq_client.client import Client
+from ftq_client.view.format import counted
 from ftq_shared.hosts import HostRecord
 from ftq_shared.lease import Lease
+
+if TYPE_CHECKING:
+    from ftq_shared.spec import Resources
 
 POLL_S = 0.5
 
@@ -49,6 +55,43 @@ def wait_until_gone(client: Client, name: str, timeout_s: float | None) -> bool:
             return False
         time.sleep(POLL_S)
     return True
+
+
+def missing_gpus(resources: "Resources", hosts: Sequence[HostRecord]) -> str:
+    """Say that no host online has the cards that a job asks for; '' when one has, or none is."""
+    from ftq_shared.spec import GpuRequest
+
+    online = [host for host in hosts if host.online and not host.draining]
+    asked = resources.gpus
+    if not online or (asked == "auto" and not resources.min_vram_gb):
+        return ""
+    wanted = GpuRequest.parse(asked)
+    least = resources.min_vram_gb or 0.0
+
+    def fitting(host: HostRecord) -> int:
+        kind = wanted.kind or ""
+        return sum(kind in gpu.name.lower() and gpu.memory_gb >= least for gpu in host.gpus)
+
+    if any(fitting(host) >= wanted.count for host in online):
+        return ""
+    cards = counted(wanted.count, f"{wanted.kind or ''} GPU".strip())
+    memory = f" of {least:g} GB" if least else ""
+    return f"no host online has {cards}{memory} ({_kinds(online)})"
+
+
+def _kinds(hosts: Sequence[HostRecord]) -> str:
+    names = Counter(gpu.name for host in hosts for gpu in host.gpus)
+    there = ", ".join(f"{number} {name}" for name, number in sorted(names.items()))
+    return f"the fleet has {there}" if there else "the fleet has no GPU at all"
+
+
+def only_there(client: Client, name: str) -> list[str]:
+    """Return the jobs whose files no other worker that stays online can read."""
+    hosts = [host for host in client.workers() if host.online]
+    storages = {host.storage_id for host in hosts if host.name == name}
+    elsewhere = {host.storage_id for host in hosts if host.name != name and not host.draining}
+    lost = storages - elsewhere - {""}
+    return [job.id for job in client.list_jobs(mine=False) if job.storage_id in lost]
 
 
 def _row(host: HostRecord, leases: list[Lease]) -> WorkerRow:

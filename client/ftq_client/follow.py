@@ -4,10 +4,11 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ftq_client.client import Client
+from ftq_client.terminal_signals import terminal_signals
 from ftq_client.view import View, make_view
 from ftq_shared.errors import BrokerUnreachable, Exit, FtqError
 from ftq_shared.events import Event, EventType, rfc3339
@@ -33,13 +34,16 @@ def follow(client: Client, wanted: Following) -> int:
     many = len(wanted.jobs) > 1
     ends: dict[str, int] = {}  # exit codes by job, from the jobs' last events
     names = {job: client.get(job).name for job in wanted.jobs}
-    view = make_view(sys.stdout, json=wanted.as_json, many=many, names=names)
+    ahead_s = client.ahead_s() if sys.stdout.isatty() and not wanted.as_json else None
+    view = make_view(sys.stdout, json=wanted.as_json, many=many, names=names, ahead_s=ahead_s)
+    is_wanted = _filter(wanted)
     try:
-        _note_missing_workers(client, wanted, view)
-        for event in _events(client, wanted, view):
-            view.event(event)
-            if event.type is EventType.STATE:
-                ends[event.job] = int(event.data.get("exit_code", -1))
+        with terminal_signals(view):
+            _note_missing_workers(client, wanted, view)
+            for event in _events(client, wanted, view):
+                view.event(event) if is_wanted(event) else view.skip(event)
+                if event.type is EventType.STATE:
+                    ends[event.job] = end_code(event)
     except KeyboardInterrupt:
         view.close()
         _print_way_back(client, wanted)
@@ -47,6 +51,12 @@ def follow(client: Client, wanted: Following) -> int:
     finally:
         view.close()
     return max(_exit_code(client, job, ends.get(job, -1)) for job in wanted.jobs)
+
+
+def end_code(event: Event) -> int:
+    """Return the exit code that a state event gives; -1 for none that a process can have."""
+    code = event.data.get("exit_code")
+    return code if type(code) is int and 0 <= code <= 255 else -1
 
 
 def _note_missing_workers(client: Client, wanted: Following, view: View) -> None:
@@ -62,14 +72,20 @@ def _note_missing_workers(client: Client, wanted: Following, view: View) -> None
         )
 
 
-def _events(client: Client, wanted: Following, view: View) -> Iterator[Event]:
+def _filter(wanted: Following) -> Callable[[Event], bool]:
+    """Return what says whether an event is shown; the others only keep head and summary right."""
     oldest = "" if wanted.since_s is None else rfc3339(time.time() - wanted.since_s)
+    return lambda event: event.seq > wanted.after and event.time >= oldest
+
+
+def _events(client: Client, wanted: Following, view: View) -> Iterator[Event]:
+    # Programs get no head: for them nothing is read that is not shown.
+    after = wanted.after if wanted.as_json else 0
     streams = [
-        client.tail(job, after=wanted.after, follow=wanted.follow, on_outage=_Once(view))
+        client.tail(job, after=after, follow=wanted.follow, on_outage=_Once(view))
         for job in wanted.jobs
     ]
-    source = streams[0] if len(streams) == 1 else _merged(streams)
-    return (event for event in source if event.time >= oldest)
+    return streams[0] if len(streams) == 1 else _merged(streams)
 
 
 class _Once:
@@ -129,6 +145,6 @@ def _print_way_back(client: Client, wanted: Following) -> None:
             running = True
         if running:
             print(  # noqa: T201  for people, after Ctrl-C
-                f"\n{job} goes on without you. Back: ftq tail {job}   stop: ftq cancel {job}",
+                f"\n{job} goes on without you.\n  back: ftq tail {job}\n  stop: ftq cancel {job}",
                 file=sys.stderr,
             )

@@ -9,6 +9,7 @@
     ├── HubUnreachable       7   the Hub does not answer
     ├── Stale                1   a token that is no longer the job's
     ├── TrainingFailed       1   the run itself broke (non-finite loss, out of memory ...)
+    ├── Unexpected          70   none of the above: a bug, or the system itself (disk full)
     ├── Interrupted          1   the phase was told to stop (ftq_worker.job.context)
     ├── HostFault            1   the host failed, and its phase saw it (ftq_worker.job.context)
     └── HostTrouble          1   the host failed, not the job (ftq_worker.agent.child)
@@ -33,6 +34,7 @@ class Exit(IntEnum):
     REFUSED = 5  # validation refused the job
     BROKER = 6  # the broker is not reachable
     HUB = 7  # the Hub is not reachable
+    UNEXPECTED = 70  # none of these: a bug, or the system refused (a full disk); nothing of a job
     TIMEOUT = 124  # `ftq wait --timeout` ran out
     INTERRUPTED = 130  # left with Ctrl-C
 
@@ -174,6 +176,13 @@ class TrainingFailed(FtqError):
     """Raised when a run breaks: non-finite loss, out of memory, nothing left to train on."""
 
     default_code = "training_failed"
+
+
+class Unexpected(FtqError):
+    """Raised at the edge of a command for what nobody has foreseen; says nothing of a job."""
+
+    exit_code = Exit.UNEXPECTED
+    default_code = "unexpected"
 
 
 def target_taken(repo: str) -> Refused:

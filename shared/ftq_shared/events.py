@@ -274,30 +274,64 @@ class Event:
 
     @classmethod
     def from_json(cls, line: str | bytes) -> "Event":
-        """Read one event; raises ValueError when it is not one or of an unknown type."""
-        raw = json.loads(line, parse_constant=_no_number, parse_float=_finite_or_none)
-        if not all(isinstance(raw[name], str) for name in ("job", "time")):
-            raise ValueError("job and time are text")
+        """Read one event; a field of the wrong kind is as if it were not there.
+
+        Raises ValueError when it is no event at all, or of an unknown type.
+        """
+        try:
+            raw = json.loads(line, parse_float=_finite_float, parse_int=_int, parse_constant=_none)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+        if not isinstance(raw, dict) or not isinstance(raw.get("job"), str):
+            raise ValueError("no JSON object with a job")
+        data = _shallow(raw.get("data"))
         return cls(
             job=raw["job"],
-            seq=int(raw["seq"]),
-            attempt=int(raw["attempt"]),
-            host=str(raw.get("host") or ""),
-            time=raw["time"],
-            phase=Phase(raw["phase"]) if raw.get("phase") else None,
-            type=EventType(raw["type"]),
+            seq=_number(raw.get("seq")),
+            attempt=_number(raw.get("attempt")),
+            host=_text(raw.get("host")),
+            time=_text(raw.get("time")),
+            phase=Phase(raw["phase"]) if raw.get("phase") in _PHASES else None,
+            type=EventType(_text(raw.get("type"))),
             # Lua's cjson cannot tell an empty object from an empty list.
-            data=raw["data"] if isinstance(raw["data"], dict) else {},
+            data=data if isinstance(data, dict) else {},
         )
 
 
-def _no_number(_: str) -> None:
-    """NaN and Infinity are no JSON: programs that read our lines would choke on them."""
+_PHASES = [str(phase) for phase in Phase]  # a list: what is looked up may be unhashable
+_DEPTH = 8  # levels that a field may have; no field that we know has more than three
 
 
-def _finite_or_none(text: str) -> float | None:
-    number = float(text)
-    return number if math.isfinite(number) else None
+def _finite_float(text: str) -> float | None:
+    value = float(text)
+    return value if math.isfinite(value) else None  # 1e999
+
+
+def _int(text: str) -> int | None:
+    return int(text) if len(text) < 300 else None  # a longer one is beyond any float
+
+
+def _none(_: str) -> None:
+    """Read NaN and Infinity, which are no JSON."""
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _shallow(value: object, depth: int = 0) -> object:
+    """Return JSON data with null for what is nested deeper than any reader can follow."""
+    if not isinstance(value, dict | list):
+        return value
+    if depth > _DEPTH:
+        return None
+    if isinstance(value, list):
+        return [_shallow(item, depth + 1) for item in value]
+    return {key: _shallow(item, depth + 1) for key, item in value.items()}
 
 
 def rfc3339(unix_s: float) -> str:

@@ -225,7 +225,7 @@ class JobRecord:
             "attempt": self.attempt,
             "model": str(spec.get("model", "")),
             "dataset": str(spec.get("dataset", "")),
-            "host": self.host,
+            "host": self.host or (self.state.terminal and self.summary.get("last_host")) or "",
             "gpus": list(self.gpus),
             "priority": self.priority,
             "owner": self.owner,

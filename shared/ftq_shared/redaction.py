@@ -1,5 +1,6 @@
 """Secrets taken out of text before it leaves the host, and control characters made visible."""
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -15,9 +16,11 @@ _PATTERNS = (
 )
 # Shorter values would hide ordinary words.
 _MIN_SECRET = 6
-# Format characters that reorder or hide what stands beside them (bidi overrides, zero width).
-_HIDING = frozenset("\u200b\u200e\u200f\u2028\u2029\u2060\ufeff\u061c") | {
-    chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+# Zero-width (non-)joiners belong to the spelling of many scripts, and to emoji.
+_JOINERS = "\u200c\u200d"
+# What shows nothing though Unicode calls it a letter or a mark; the last range can carry a text.
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0") | {
+    chr(code) for code in range(0xE0100, 0xE01F0)
 }
 
 
@@ -51,7 +54,6 @@ class Redactor:
 
 def _forms(secret: str) -> list[str]:
     """Return a secret as it may show up: as it is, line by line, and as a URL or JSON writes it."""
-    import json
     from urllib.parse import quote
 
     lines = [secret.strip(), *(line.strip() for line in secret.splitlines())]
@@ -72,11 +74,26 @@ def escape_control(text: str, *, keep_newlines: bool = True) -> str:
     return "".join(c if c in kept or not _steers(c) else _escaped(c) for c in text)
 
 
+def escape_json(text: str) -> str:
+    """Return JSON text that means the same, with what could steer a terminal as JSON's escapes.
+
+    Such characters stand in strings only: between them JSON has no others than spaces.
+    """
+    if text.isprintable() and text.isascii():
+        return text
+    return "".join(json.dumps(c)[1:-1] if _steers(c) else c for c in text)
+
+
 def _steers(char: str) -> bool:
-    # Cc: control, Cs: lone surrogate (cannot be encoded), Zl/Zp: line breaks that are no newline
-    return unicodedata.category(char) in ("Cc", "Cs") or char in _HIDING
+    # Cc: control, Cf: reorders or hides its neighbours, Cs: lone surrogate (cannot be encoded),
+    # Zl/Zp: line breaks that are no newline
+    if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        return char not in _JOINERS
+    return char in _BLANK
 
 
 def _escaped(char: str) -> str:
     code = ord(char)
+    if code > 0xFFFF:
+        return f"\\U{code:08x}"
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

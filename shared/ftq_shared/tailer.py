@@ -5,15 +5,15 @@ from where we are; then follow the channel, drop what we have, fill what we lack
 the Stream, because a connection can be dead without an error.
 """
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ftq_shared import keys
 from ftq_shared.errors import BrokerUnreachable
-from ftq_shared.events import Event, EventType, utc_now
+from ftq_shared.events import Event, EventType
 from ftq_shared.states import TERMINAL
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 SILENCE_S = 1.0  # after so long without a message the Stream is read
 OUTAGE_S = 60.0  # a broker that is away for longer ends the tail
 PAGE = 1000  # events per read
+_LAST_ID = 2**64 - 1  # the largest number of a Stream's entry
 
 
 class _Message(TypedDict):
@@ -58,13 +59,14 @@ class Tailer:
         """Yield what is stored now and not yet yielded."""
         if not self._redis.exists(keys.events(self._job)):
             yield from self._only_milestones()
-        while page := self._read(keys.events(self._job), f"({self._last}-0", "+"):
+        while page := self._read(keys.events(self._job), self._last + 1):
             first = page[0][0]
             if first > self._last + 1:
                 yield from self._milestones(self._last + 1, first - 1)
             for seq, line in page:
-                self._last = seq
-                yield from self._readable(seq, line)
+                if seq > self._last:  # somebody may have added a second entry under a number
+                    self._last = seq
+                    yield from self._readable(seq, line)
 
     def follow(self) -> Iterator[Event]:
         """Yield events until the job has ended, and its end has been yielded.
@@ -106,7 +108,9 @@ class Tailer:
             message: _Message | None = pubsub.get_message(timeout=SILENCE_S)
             if message is None or message["type"] == "subscribe":
                 yield from self.replay()
-                self._down_since = None
+                if self._down_since is not None:
+                    self._down_since = None
+                    self._on_outage("the broker answers again")
                 self._done = self._at_end()
             elif message["type"] == "message":
                 yield from self._from_channel(message["data"])
@@ -114,46 +118,56 @@ class Tailer:
     def _from_channel(self, line: str) -> Iterator[Event]:
         """Yield a published event, after what is missing before it; nothing if it is known."""
         try:
-            raw = json.loads(line)
-            seq, ends = int(raw["seq"]), "outcome" in (raw["data"] or {})
-        except (ValueError, KeyError, TypeError) as error:
+            event = Event.from_json(line)
+        except ValueError as error:
             extra = {"action": "no_event", "job": self._job}
             log.warning("a message of %s's channel is no event: %r", self._job, error, extra=extra)
             return
-        if seq == self._last + 1:
-            self._last = seq
-            yield from self._readable(seq, line)
-        elif seq > self._last:
+        if event.seq == self._last + 1:
+            self._last = event.seq
+            yield self._ours(event, event.seq)
+        elif event.seq > self._last:
             yield from self.replay()
+        ends = "outcome" in event.data
         if ends:
             self._done = self._at_end()
 
     def _readable(self, seq: int, line: str) -> Iterator[Event]:
         """Yield one event; one of a later version, or a damaged one, is logged and skipped."""
         try:
-            yield Event.from_json(line)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            yield self._ours(Event.from_json(line), seq)
+        except ValueError as error:
             extra = {"action": "event_unreadable", "job": self._job}
             log.warning("event %d of %s cannot be read: %r", seq, self._job, error, extra=extra)
+
+    def _ours(self, event: Event, seq: int) -> Event:
+        """Return an event under the job and number that it was stored with, whatever it says."""
+        return replace(event, job=self._job, seq=seq)
 
     def _only_milestones(self) -> Iterator[Event]:
         """Yield what is left of a job that ended long ago."""
         seq: Any = self._redis.hget(keys.job(self._job), "seq")
-        if seq and int(seq) > self._last:
-            yield from self._milestones(self._last + 1, int(seq))
-            self._last = int(seq)
+        if (newest := _counted(seq)) > self._last:
+            yield from self._milestones(self._last + 1, newest)
+            self._last = newest
 
     def _milestones(self, first: int, last: int) -> Iterator[Event]:
         """Say that a range is thinned out, then yield what was kept of it."""
-        page = self._read(keys.kept(self._job), f"{first}-0", f"{last}-0", count=10_000)
+        page = self._read(keys.kept(self._job), first, f"{last}-0", count=10_000)
+        kept = [event for seq, line in page for event in self._readable(seq, line)]
         data = {"first": first, "last": last, "kept": len(page)}
-        yield Event(self._job, last, 0, "", utc_now(), None, EventType.TRUNCATED, data)
-        for seq, line in page:
-            yield from self._readable(seq, line)
+        # Of the time of what it stands for: clocks that begin with it are right.
+        time_ = kept[0].time if kept else ""
+        yield Event(self._job, last, 0, "", time_, None, EventType.TRUNCATED, data)
+        yield from kept
 
-    def _read(self, key: str, start: str, stop: str, count: int = PAGE) -> list[tuple[int, str]]:
-        """Return (seq, line) pairs of a stream, in order."""
-        found: Any = self._redis.xrange(key, start, stop, count=count)
+    def _read(
+        self, key: str, first: int, stop: str = "+", count: int = PAGE
+    ) -> list[tuple[int, str]]:
+        """Return (seq, line) pairs of a stream from number `first` on, in order."""
+        if first > _LAST_ID:
+            return []
+        found: Any = self._redis.xrange(key, f"{first}-0", stop, count=count)
         return [(int(entry_id.split("-")[0]), fields.get("e", "")) for entry_id, fields in found]
 
     def _at_end(self) -> bool:
@@ -163,4 +177,9 @@ class Tailer:
         """
         record: Any = self._redis.hmget(keys.job(self._job), "state", "seq")
         state, seq = record
-        return state is None or (state in TERMINAL and int(seq) <= self._last)
+        return state is None or (state in TERMINAL and _counted(seq) <= self._last)
+
+
+def _counted(seq: str | None) -> int:
+    """Return a record's count of events, 0 for a damaged one."""
+    return int(seq) if seq and seq.isdecimal() and int(seq) <= _LAST_ID else 0

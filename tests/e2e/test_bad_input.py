@@ -149,6 +149,19 @@ def test_no_broker_answers_within_five_seconds(fleet: Fleet, kind: str) -> None:
         assert "ftq up" in done.stderr
 
 
+def test_a_wrong_password_is_not_answered_with_ftq_up(fleet: Fleet) -> None:
+    url = fleet.broker.url
+    wrong = url.replace(url.split(":")[2].partition("@")[0], "wrong")
+    done = fleet.run("list", env=fleet.env(FTQ_REDIS_URL=wrong))
+    assert done.returncode == 6
+    assert "ftq up" not in done.stderr
+    assert "password" in done.stderr
+    missing = url.replace("redis://", "rediss://") + "?ssl_ca_certs=/nowhere/ca.pem"
+    done = fleet.run("list", env=fleet.env(FTQ_REDIS_URL=missing))
+    assert done.returncode in (2, 6)
+    assert "ftq up" not in done.stderr
+
+
 def test_ambiguous_job_lists_the_candidates(fleet: Fleet) -> None:
     client = fleet.client()
     made = []
@@ -202,3 +215,103 @@ def test_ctrl_c_leaves_the_job_running(fleet: Fleet) -> None:
     assert not fleet.client().get(job).state.terminal
     fleet.run("cancel", job)
     assert fleet.run("wait", job, "--timeout", "60").returncode == 4
+
+
+def nobody(fleet: Fleet, tmp_path: Path) -> dict[str, str]:
+    """Return an environment in which nothing can be reached."""
+    return fleet.env(FTQ_REDIS_URL="redis://127.0.0.1:1/0", HF_ENDPOINT="http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--set", "train.nonsense=1"), "no such key"),
+        (("--set", "train.learning_rate=-1"), "train.learning_rate"),
+        (("--dataset", "./nowhere.jsonl"), "nowhere.jsonl"),
+        (("--dataset", "demo/colours", "--model", "./x.jsonl"), "is a data file"),
+        (("--gpus", "h100:x"), "no GPU request"),
+        (("--publish-to", "*.jsonl"), "is no repo"),
+        ((), "dataset"),
+        (("nowhere.yaml",), "nowhere.yaml"),
+    ],
+)
+def test_what_needs_no_network_is_judged_without_one(
+    fleet: Fleet, tmp_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    data = () if "--dataset" in options or not options else DATA
+    done = fleet.run("submit", *MODEL, *data, *options, env=nobody(fleet, tmp_path))
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+
+
+def test_a_retry_with_a_set_that_is_none_needs_no_network(fleet: Fleet, tmp_path: Path) -> None:
+    done = fleet.run("retry", "ft-aaaaaaaa", "--set", "nonsense", env=nobody(fleet, tmp_path))
+    assert done.returncode == 2
+
+
+def test_publishing_without_a_token_is_refused_at_once(fleet: Fleet) -> None:
+    env = fleet.env()
+    del env["HF_TOKEN"]
+    before = len(fleet.client().list_jobs(mine=False, active=False))
+    done = fleet.run("submit", *MODEL, *DATA, "--publish-to", "me/x", "--detach", env=env)
+    assert done.returncode == 5
+    assert "no token was given, and publishing to me/x needs one" in done.stderr
+    assert done.stdout == ""
+    assert len(fleet.client().list_jobs(mine=False, active=False)) == before
+    job = fleet.detach(*MODEL, *DATA, "--publish-to", "me/x", "--gpus", "nonesuch")
+    fleet.run("cancel", job)
+    for options in ((), ("--set", "train.epochs=1")):
+        retried = fleet.run("retry", job, *options, "--detach", env=env)
+        assert retried.returncode == 5
+        assert "needs one that may write" in retried.stderr
+    assert fleet.client().get(job).state == "cancelled"
+
+
+def test_cards_that_the_fleet_has_not_are_told_at_submit(fleet: Fleet) -> None:
+    done = fleet.run("submit", *MODEL, *DATA, "--gpus", "nonesuch:2", "--detach")
+    assert done.returncode == 0
+    assert "no host online has 2 nonesuch GPUs (the fleet has no GPU at all)" in done.stderr
+    fleet.run("cancel", done.stdout.strip())
+
+
+def test_a_cancel_takes_whole_ids_and_exact_names(fleet: Fleet) -> None:
+    wait = ("--gpus", "nonesuch", "--detach")
+    job = fleet.run("submit", *MODEL, *DATA, *wait, "--name", "to be cancelled").stdout.strip()
+    client = fleet.client()
+    for part in (job[:-1], job[:4], "ft-", job[3], "to be"):
+        done = fleet.run("cancel", part)
+        assert done.returncode == 3, part
+        assert client.get(job).state == "queued"
+    assert f"ftq cancel {job}" in fleet.run("cancel", job[:-1]).stderr
+    both = fleet.run("cancel", job, "ft-nosuchjb")
+    assert both.returncode == 3
+    assert client.get(job).state == "queued", "all of them or none"
+    assert fleet.run("cancel", "to be cancelled").returncode == 0
+    assert client.get(job).state == "cancelled"
+    assert fleet.run("cancel", job.removeprefix("ft-")).returncode == 0
+
+
+def test_your_newest_job_is_found_from_any_machine(fleet: Fleet) -> None:
+    job = fleet.detach(*MODEL, *DATA, "--gpus", "nonesuch")
+    other = fleet.env(home="laptop2", USER="somebody", LOGNAME="somebody")
+    assert fleet.run("show", "--json", env=other).stdout.startswith(f'{{"id":"{job}"')
+    assert job in fleet.run("list", "-q", env=other).stdout
+    assert fleet.client().get(job).owner == "me"
+    fleet.hub.store.add_token("hf_strangerStrangerStranger", "stranger", role="read")
+    stranger = fleet.env(
+        home="laptop3", HF_TOKEN="hf_strangerStrangerStranger", USER="stranger", LOGNAME="stranger"
+    )
+    assert job not in fleet.run("list", "-q", env=stranger).stdout
+    missing = fleet.run("tail", "--no-follow", env=stranger)
+    assert missing.returncode == 3
+    assert "stranger has no job yet" in missing.stderr
+    assert "ftq list -a" in missing.stderr
+    fleet.run("cancel", job)
+    assert "ftq list --ended" in fleet.run("list", env=other).stderr
+    assert job in fleet.run("list", "--ended", "-q", env=other).stdout
+
+
+def test_a_name_that_is_a_beginning_has_a_nearest(fleet: Fleet) -> None:
+    done = fleet.submit("--model", "tiny", *DATA)
+    assert done.code == 5
+    assert done.error()["nearest"] == ["demo/tiny-llama"]

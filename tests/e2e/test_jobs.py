@@ -1,6 +1,8 @@
 """Jobs from `ftq submit` to their end, through real processes and a real Hub client."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -138,3 +140,62 @@ def test_three_tails_through_killed_connections(fleet: Fleet) -> None:
             range(1, total + 1)
         )
     assert [tail.returncode for tail in tails] == [0, 0]
+
+
+def test_a_drain_says_whose_files_are_only_there(fleet: Fleet) -> None:
+    second = fleet.start_worker("second")
+    client = fleet.client()
+    long = ("--set", "train.max_steps=100000", "--gpus", "0", "--set", "train.method=full")
+    jobs = [fleet.detach(*BASE, *long) for _ in range(3)]
+    try:
+        wait_for(lambda: any(client.get(job).host == "second" for job in jobs))
+        there = [job for job in jobs if client.get(job).host == "second"]
+        drained = fleet.run("drain", "second", "--wait", "--timeout", "60")
+        assert drained.returncode == 0, drained.stderr
+        assert "with files only there" in drained.stderr
+        assert all(job in drained.stderr for job in there)
+        assert "second has left" in drained.stderr
+    finally:
+        for job in jobs:
+            fleet.run("cancel", job)
+        fleet.stop_worker(second)
+    assert fleet.run("drain", "no\x1b[31mbody").stderr.count("\x1b") == 0
+
+
+def test_an_ended_job_looks_ended(fleet: Fleet, tmp_path: Path) -> None:
+    job = fleet.detach(*BASE, *QUICK)
+    assert fleet.run("wait", job, "--timeout", "100").returncode == 0
+    row = next(row for row in _json(fleet, "list", "--ended", "--json") if row["id"] == job)
+    assert row["host"] == "first"
+    table = fleet.run("list", "--ended", "--limit", "1").stdout
+    assert "ETA" not in table
+    assert "first" in table
+    shown = fleet.run("show", job).stdout
+    for part in ("took:", "golden:", "token accuracy:", "resolved:", "train.epochs:", "first",
+                 "train.max_steps:", f"ftq fetch {job}"):  # fmt: skip
+        assert part in shown, shown
+    assert "train.precision: auto" not in shown, "only what differs from the default"
+    (data,) = _json(fleet, "show", job, "--json")
+    assert data["golden"]["after"]["loss"] < data["golden"]["before"]["loss"]  # type: ignore[index]
+    # Without an id it is the newest, also where a folder is named.
+    assert fleet.run("wait", "--timeout", "5").returncode == 0
+    fetched = fleet.run("fetch", str(tmp_path / "model"))
+    assert fetched.returncode == 0, fetched.stderr
+    assert job in fetched.stderr
+    assert (tmp_path / "model" / "config.json").exists()
+
+
+def test_the_next_commands_of_a_failed_job_work_as_printed(fleet: Fleet, own_rows: Path) -> None:
+    own = ("--model", "demo/tiny-llama", "--dataset", str(own_rows))
+    for options in (
+        (*BASE, "--set", "data.columns.prompt=questoin"),
+        (*own, "--set", "data.on_bad_row=fail"),
+        ("--model", "demo/tiny-lama", "--dataset", "demo/colours"),
+    ):
+        done = fleet.run("submit", *options, *QUICK)
+        assert done.returncode == 5
+        printed = re.findall(r"^  next +ftq (.*)$", done.stdout, re.MULTILINE)
+        assert len(printed) == 2, done.stdout
+        for command in printed:
+            pasted = fleet.run(*shlex.split(command))
+            assert pasted.returncode == 0, (command, pasted.stdout[-500:], pasted.stderr)

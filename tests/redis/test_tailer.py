@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -165,3 +166,64 @@ def test_an_outage_that_lasts_ends_the_tail(tmp_path_factory: pytest.TempPathFac
     with pytest.raises(BrokerUnreachable, match="has been away"):
         list(tailer.follow())
     assert notes
+
+
+def test_made_up_entries_and_messages_do_not_end_a_tail(store: JobStore, token: str) -> None:
+    """A client may add to a job's stream, and publish on its channel, what it likes."""
+    good = json.loads(step(1)) | {"v": 1, "job": JOB}
+    first = store.get(JOB).seq + 1
+    # Under one number, twice: read once.
+    for entry in (f"{first}-0", f"{first}-1"):
+        line = json.dumps(good | {"seq": 5, "job": "ft-other"}).replace('"seq": 5', '"seq": 1e999')
+        store.redis.xadd(keys.events(JOB), {"e": line}, id=entry)
+    store.redis.hincrby(keys.job(JOB), "seq", 1)
+    seen: list[Event] = []
+    for event in Tailer(store.redis, JOB).follow():
+        seen.append(event)
+        if len(seen) == first:
+            state = good | {"type": "state", "data": {"state": "failed", "exit_code": "x"}}
+            for odd in ('"1e999"', "1e999", "-1", "18446744073709551615", "null"):
+                line = json.dumps(state | {"seq": "@@"}).replace('"@@"', odd)
+                store.redis.publish(keys.live(JOB), line)
+            store.redis.publish(keys.live(JOB), "[" * 100_000)
+            publish(store, token, 3)
+    assert [e.seq for e in seen] == list(range(1, store.get(JOB).seq + 1))
+    assert {e.job for e in seen} == {JOB}
+
+
+def test_a_damaged_count_in_the_record_does_not_end_a_tail(store: JobStore, token: str) -> None:
+    publish(store, token, 3)
+    store.redis.hset(keys.job(JOB), "seq", "x")
+    assert len(list(Tailer(store.redis, JOB).follow())) > 3
+
+
+def test_an_outage_is_noted_and_so_is_its_end(tmp_path: Path) -> None:
+    with (
+        EmbeddedBroker(tmp_path / "b") as server,
+        connect(server.url) as writer,
+        connect(server.url, retries=0) as reader,
+    ):
+        store = JobStore(writer)
+        spec = JobSpec(model="a/b", dataset="c/d")
+        store.submit(JOB, spec, client_key="k", owner="me", endpoint="")
+        notes: list[str] = []
+        stream = Tailer(reader, JOB, on_outage=notes.append).follow()
+        assert next(stream).type is EventType.STATE
+        assert server.process
+        server.process.kill()
+        server.process.wait()
+
+        def back() -> None:
+            while not notes:
+                time.sleep(0.02)
+            server.launch()
+            store.cancel(JOB)
+
+        thread = threading.Thread(target=back, daemon=True)
+        thread.start()
+        assert [event.data["state"] for event in stream] == ["cancelled"]
+        thread.join(30)
+        assert list(dict.fromkeys(notes)) == [
+            "the broker does not answer; trying again",
+            "the broker answers again",
+        ]

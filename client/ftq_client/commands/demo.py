@@ -12,7 +12,10 @@ def demo(keep: bool) -> int:
     model on a small, dirty dataset with the real `ftq submit`, loads what was published from that
     Hub, asks it questions, and stops and removes everything. It takes about a minute and needs
     no GPU. Your own `ftq up`, if there is one, is left alone.
-    """
+
+    \b
+      ftq demo
+    """  # noqa: D301
     from ftq_client.local.demo import run_demo
 
     return run_demo(keep=keep)

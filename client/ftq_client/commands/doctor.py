@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 import click
 
 from ftq_client.commands.options import json_option
-from ftq_client.commands.output import print_json
+from ftq_client.commands.output import print_json, print_text
+from ftq_client.edge import as_ftq_error
 from ftq_shared.broker import translated
 from ftq_shared.broker_check import Trouble, look_at_broker
-from ftq_shared.errors import Exit, FtqError
+from ftq_shared.errors import Exit
 from ftq_shared.settings import SETTINGS, Settings, load_settings
 
 
@@ -31,18 +32,22 @@ def doctor(as_json: bool) -> int:
     """Print the effective settings and where each came from, and check that all answers.
 
     It exits with 6 when the broker, and with 7 when the Hub, does not answer.
-    """
+
+    \b
+      ftq doctor
+      ftq doctor --json
+    """  # noqa: D301
     settings = load_settings()
     values = _values(settings)
     findings = [Finding(n, True, f"{values[n]}  ({settings.sources[n]})") for n in SETTINGS]
-    findings += [*_broker(settings), _hub(settings), _stack()]
+    findings += [_person(settings), *_broker(settings), _hub(settings), _stack()]
     for finding in findings:
         if as_json:
             print_json(asdict(finding))
             continue
-        click.echo(f"{'ok ' if finding.ok else 'BAD'}  {finding.name:<15} {finding.value}")
+        print_text(f"{'ok ' if finding.ok else 'BAD'}  {finding.name:<15} {finding.value}")
         if finding.hint:
-            click.echo(f"     {'':<15} {finding.hint}")
+            print_text(f"     {'':<15} {finding.hint}")
     return max(finding.exit_code for finding in findings)
 
 
@@ -74,8 +79,22 @@ def _checked(name: str, work: Callable[[], str]) -> Finding:
     """Run one check; its error becomes a finding."""
     try:
         return Finding(name, True, work())
-    except FtqError as error:
-        return Finding(name, False, error.message, error.hint, error.exit_code)
+    except Exception as error:  # what a doctor cannot explain, it still tells
+        told = as_ftq_error(error)
+        return Finding(name, False, told.message, told.hint, told.exit_code)
+
+
+def _person(settings: Settings) -> Finding:
+    """Return whose the jobs are that are submitted here."""
+
+    def ask() -> str:
+        from ftq_client.identity import Identity
+
+        me = Identity(settings).me
+        also = f"; also {', '.join(sorted(me.also))}" if me.also else ""
+        return f"{me.name}{also}  (the Hub user, else FTQ_USER, else the account)"
+
+    return _checked("you", ask)
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:
@@ -85,13 +104,14 @@ def _broker(settings: Settings) -> Iterator[Finding]:
     def ask() -> str:
         nonlocal troubles
         from ftq_client.client import Client
+        from ftq_client.view.format import counted
 
         client = Client(settings)
         with translated(settings.redis_url):
             state = look_at_broker(client.redis)
         troubles = state.troubles
         online = sum(host.online for host in client.workers())
-        return f"{state.words}, {online} workers online"
+        return f"{state.words}, {counted(online, 'worker')} online"
 
     yield _checked("broker", ask)
     for it in troubles:

@@ -8,14 +8,19 @@ from typing import NoReturn
 import click
 
 from ftq_client.commands.options import json_option, timeout_option
-from ftq_client.commands.output import print_json, print_note
+from ftq_client.commands.output import print_json, print_note, print_text, table_width
 from ftq_shared.errors import Exit
 
 
 @click.command(short_help="List the fleet's workers.")
 @json_option
 def workers(as_json: bool) -> None:
-    """List the fleet's workers: what each offers, and what runs on it."""
+    """List the fleet's workers: what each offers, and what runs on it.
+
+    \b
+      ftq workers
+      ftq workers --json
+    """  # noqa: D301
     from ftq_client.client import Client
     from ftq_client.fleet import worker_rows
     from ftq_client.view.tables import workers_table
@@ -25,7 +30,7 @@ def workers(as_json: bool) -> None:
         for row in rows:
             print_json(row)
         return
-    click.echo(workers_table(rows, tty=sys.stdout.isatty()))
+    click.echo(workers_table(rows, tty=sys.stdout.isatty(), width=table_width()))
 
 
 @click.command(short_help="Run a worker on this host.")
@@ -37,7 +42,11 @@ def worker(gpus: str, slots: int | None, name: str | None) -> NoReturn:
 
     It needs FTQ_REDIS_URL (the fleet's broker) and FTQ_FLEET_KEY (the fleet's key file), or what
     `ftq up` made on this machine.
-    """
+
+    \b
+      ftq worker
+      ftq worker --gpus 0,1 --slots 4 --name gpu-03
+    """  # noqa: D301
     from importlib.util import find_spec
 
     from ftq_shared.errors import UsageError
@@ -64,16 +73,24 @@ def worker(gpus: str, slots: int | None, name: str | None) -> NoReturn:
 def drain(host: str, wait_: bool, timeout_s: float | None) -> int:
     """Empty the worker HOST: it takes no new work, its phases save and go on elsewhere.
 
-    No attempt is used up, and the worker's process ends with exit code 0.
+    Where no other worker sees a job's files, that job waits for this one. No attempt is used up,
+    and the worker's process ends with exit code 0.
 
     \b
       ftq drain gpu-03
       ftq drain gpu-03 --wait --timeout 5m && ssh gpu-03 sudo reboot
     """  # noqa: D301
     from ftq_client.client import Client
-    from ftq_client.fleet import wait_until_gone
+    from ftq_client.fleet import only_there, wait_until_gone
+    from ftq_client.view.format import counted
 
     client = Client()
+    if stuck := only_there(client, host):
+        print_note(
+            f"{counted(len(stuck), 'job')} with files only there: {', '.join(stuck[:10])}"
+            f"{' ...' if len(stuck) > 10 else ''}. They wait until a worker runs there again; with"
+            " a folder that all hosts share (FTQ_STORAGE) jobs go on elsewhere"
+        )
     client.drain(host)
     if not wait_:
         print_note(f"{host} is draining; watch it leave: ftq workers")
@@ -92,12 +109,15 @@ def keygen(file: Path | None) -> None:
 
     Copy the file to every worker and name it in FTQ_FLEET_KEY. Clients need no key: they seal
     tokens for the fleet's public half and pin its fingerprint at first use.
-    """
+
+    \b
+      ftq keygen ./fleet.key
+    """  # noqa: D301
     from ftq_shared.secrets import FleetKey
     from ftq_shared.settings import load_settings
 
     path = file or load_settings().fleet_key_file
     key = FleetKey.generate()
     key.save(path)
-    click.echo(click.format_filename(path))
+    print_text(str(path))
     print_note(f"fingerprint {key.fingerprint}")

@@ -3,7 +3,7 @@
 import click
 
 from ftq_client.commands.options import json_option
-from ftq_client.commands.output import print_json, print_note
+from ftq_client.commands.output import print_json, print_note, print_text
 
 
 @click.command(short_help="Search models or datasets on the Hub.")
@@ -29,6 +29,6 @@ def search(kind: str, query: str, limit: int, as_json: bool) -> None:
         if as_json:
             print_json({"id": repo.id, "downloads": repo.downloads, "likes": repo.likes})
         else:
-            click.echo(f"{repo.id:<60} {repo.downloads or 0:>12,} downloads")
+            print_text(f"{repo.id:<60} {repo.downloads or 0:>12,} downloads")
     if not found:
         print_note(f"no {kind} for {query!r}")

@@ -1,5 +1,6 @@
 """`ftq submit`: read the spec, ask for what is missing, submit, follow."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from ftq_shared.errors import Exit
 
 if TYPE_CHECKING:
     from ftq_client.client import Client
+    from ftq_shared.spec import Resources
 
 # Flags that are short for a field of the spec.
 _FLAGS = {
@@ -39,7 +41,13 @@ _FLAGS = {
     "--priority", type=click.Choice(["high", "normal", "low"]), help="Order in the queue."
 )
 @click.option("--name", metavar="NAME", help="A name for people.")
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any field of the spec.")
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any field of the spec: train.epochs=2. `ftq spec` prints them.",
+)
 @click.option("--from", "from_job", metavar="JOB", help="Begin with the spec of another job.")
 @click.option(
     "--via-hub", is_flag=True, help="Let large files travel through a private Hub repo of yours."
@@ -47,7 +55,13 @@ _FLAGS = {
 @click.option("--detach", "-d", is_flag=True, help="Do not follow the job.")
 @click.option("--yes", "-y", is_flag=True, help="Never ask.")
 @click.option("--token-stdin", is_flag=True, help="Read the Hub token from standard input.")
-@click.option("--secret", "secret_names", multiple=True, metavar="NAME", help="Pass a variable on.")
+@click.option(
+    "--secret",
+    "secret_names",
+    multiple=True,
+    metavar="NAME",
+    help="Send an environment variable, sealed.",
+)
 @json_option
 def submit(
     spec: Path | None,
@@ -64,7 +78,8 @@ def submit(
     """Submit a fine-tune and follow it.
 
     The spec comes from SPEC.yaml, from flags, or from both (flags win). On a terminal ftq asks
-    for a model and a dataset that are missing. Ctrl-C leaves the job running.
+    for a model and a dataset that are missing, and shows the whole before it is submitted.
+    Ctrl-C leaves the job running. `ftq spec` prints what a spec may hold.
 
     \b
       ftq submit --model Qwen/Qwen3-0.6B --dataset openai/gsm8k:main --publish-to me/qwen-gsm8k
@@ -72,17 +87,32 @@ def submit(
       ftq submit --model Qwen/Qwen3-0.6B --dataset ./rows.jsonl
     """  # noqa: D301
     from ftq_client.client import Client
-    from ftq_client.submit.build_spec import collect_secrets, complete, read_raw
+    from ftq_client.submit.build_spec import (
+        collect_secrets,
+        complete,
+        read_raw,
+        refuse_bad,
+        refuse_without_token,
+    )
 
-    client = Client()
-    raw = read_raw(client, spec, from_job, {_FLAGS[k]: v for k, v in flags.items() if v}, sets)
-    token = None
     asks = on_terminal() and not yes and not token_stdin
+    given = {_FLAGS[k]: v for k, v in flags.items() if v}
+    raw = read_raw(spec, given, sets)
+    if not from_job:  # first what can be judged without a network
+        refuse_bad(raw, may_lack=("model", "dataset") if asks else ())
+    client = Client()
+    if from_job:
+        raw = read_raw(spec, given, sets, client.raw_spec(client.find(from_job)))
+        refuse_bad(raw)
+    token = None
     if asks:
-        raw, token = complete(raw, client.settings)
+        typed = _typed(spec, from_job, flags, sets, secret_names, via_hub, detach)
+        raw, token = complete(raw, client.settings, typed)
     draft = client.draft(raw)
     hub = (via_hub or asks) and draft.needs_hub
     secrets = collect_secrets(draft.spec, secret_names, token, from_stdin=token_stdin, via_hub=hub)
+    refuse_without_token(draft.spec, secrets, client.settings.hf_endpoint)
+    _note_missing_gpus(client, draft.spec.resources)
     consent = _consent if asks and not via_hub else via_hub
     job = client.submit(draft, secrets=secrets, via_hub=consent, on_progress=print_note)
     if detach:
@@ -92,6 +122,33 @@ def submit(
     if not as_json:
         print_note(f"submitted {job}")
     return follow(client, Following([job], as_json=as_json))
+
+
+def _typed(
+    spec: Path | None,
+    from_job: str | None,
+    flags: Mapping[str, str | None],
+    sets: Sequence[str],
+    secret_names: Sequence[str],
+    via_hub: bool,
+    detach: bool,
+) -> list[str]:
+    """Return the arguments that were typed, to show them with the answers added."""
+    words = [str(spec)] if spec else []
+    words += ["--from", from_job] if from_job else []
+    for name, value in flags.items():
+        words += [f"--{name.replace('_', '-')}", value] if value else []
+    for option, values in (("--set", sets), ("--secret", secret_names)):
+        words += [word for value in values for word in (option, value)]
+    return words + ["--via-hub"] * via_hub + ["--detach"] * detach
+
+
+def _note_missing_gpus(client: "Client", resources: "Resources") -> None:
+    """Say at once that no host online has the cards: one that has may come, so it is no error."""
+    from ftq_client.fleet import missing_gpus
+
+    if missing := missing_gpus(resources, client.workers()):
+        print_note(f"warning: {missing}; the job waits until a host with them is online")
 
 
 def _consent(question: str) -> bool:

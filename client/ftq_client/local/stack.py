@@ -6,7 +6,6 @@ The process holds the broker's lock; its pid stands there. It restarts what dies
 stops the worker first (its jobs go back to the queue), then the broker.
 """
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -14,7 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from ftq_client.local.valkey import EmbeddedBroker, already_up
+from ftq_client.local.lock import already_up, holder
+from ftq_client.local.valkey import EmbeddedBroker
 from ftq_shared.errors import FtqError, UsageError
 from ftq_shared.secrets import FleetKey
 from ftq_shared.settings import Settings, load_settings
@@ -24,6 +24,7 @@ STOP_TIMEOUT_S = 660.0  # a worker may be writing a large checkpoint
 # A worker that somebody drained ends so, with 75 when not all was handed back: it stays down.
 DRAINED = (0, 75)
 RESTART_S = 1.0  # between two starts of what keeps dying
+START_TIMEOUT_S = 45.0  # of a detached stack, until its broker answers
 
 
 class LocalStack:
@@ -34,6 +35,7 @@ class LocalStack:
         self._options = worker_options
         self._broker = EmbeddedBroker(settings.broker_dir)
         self._worker: subprocess.Popen[bytes] | None = None
+        self._is_ready = False
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; returns the exit code. Raises FtqError at the start."""
@@ -43,6 +45,7 @@ class LocalStack:
             make_key(self._settings)
             while not wakeup.wait(RESTART_S if self._worker else 0):
                 self._start_missing()
+                self._say_ready()
         finally:
             self._end_worker()
             self._broker.stop()
@@ -51,7 +54,10 @@ class LocalStack:
     def _start_missing(self) -> None:
         assert self._broker.process
         if self._broker.process.poll() is not None:
+            before = self._broker.url
             self._broker.launch()
+            if self._broker.url != before:  # the worker has the old one in its environment
+                self._end_worker()
         if self._worker is None or self._worker.poll() not in (None, *DRAINED):
             options = [*self._options, "--parent", str(os.getpid())]
             self._worker = subprocess.Popen(
@@ -61,6 +67,12 @@ class LocalStack:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
+
+    def _say_ready(self) -> None:
+        """Say once that jobs can be submitted."""
+        if not self._is_ready and any_ready(self._broker.url):
+            self._is_ready = True
+            print("ready: ftq submit", file=sys.stderr, flush=True)  # noqa: T201  the edge
 
     def _end_worker(self) -> None:
         """Let the worker hand its jobs back."""
@@ -80,6 +92,20 @@ def own_roots(settings: Settings) -> str:
     return os.pathsep.join([f"{settings.storage.removeprefix('file://')}/data", *own])
 
 
+def any_ready(url: str) -> bool:
+    """Return whether a worker has reported that it can begin a phase at once."""
+    from redis.exceptions import RedisError
+
+    from ftq_shared.broker import connect
+    from ftq_shared.hosts import HostStore
+
+    try:
+        with connect(url, retries=0) as redis:
+            return any(host.online and host.warm for host in HostStore(redis).all())
+    except RedisError:  # it is loading its data, or was just started again
+        return False
+
+
 def make_key(settings: Settings) -> None:
     """Make this machine's own fleet key at first use."""
     if not settings.fleet_key_file.exists():
@@ -88,16 +114,12 @@ def make_key(settings: Settings) -> None:
 
 
 def running_pid(settings: Settings) -> int | None:
-    """Return the process that holds the broker's lock, None when nobody does."""
-    path = settings.broker_dir / "lock"
-    if not path.exists():
-        return None
-    with path.open("r+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return int(lock.read().strip() or 0) or None
-    return None
+    """Return the process that holds the broker's lock, None when nobody does.
+
+    Raises UsageError when it is one of another machine or container.
+    """
+    found = holder(settings.broker_dir / "lock")
+    return found.pid if found else None
 
 
 def start_detached(settings: Settings, worker_options: list[str]) -> int:
@@ -117,25 +139,37 @@ def start_detached(settings: Settings, worker_options: list[str]) -> int:
             stderr=output,
             start_new_session=True,
         )
-    deadline = time.monotonic() + 30
-    while not (settings.broker_dir / "url").exists():
-        if process.poll() is not None or time.monotonic() > deadline:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not _is_published(settings, process.pid):
+        ended = process.poll() is not None
+        if ended and (other := running_pid(settings)):
+            raise already_up(other)  # it was started at the same time
+        if ended or time.monotonic() > deadline:
             last = log.read_text(errors="replace").splitlines()[-5:]
             raise UsageError("ftq did not come up:\n" + "\n".join(last), hint=f"look at {log}")
         time.sleep(0.05)
     return process.pid
 
 
+def _is_published(settings: Settings, pid: int) -> bool:
+    """Return whether the broker of this very process is up and can be found."""
+    return (settings.broker_dir / "url").exists() and running_pid(settings) == pid
+
+
 def stop(settings: Settings) -> bool:
-    """Stop what `ftq up` started and wait for its end; False when nothing was up."""
-    pid = running_pid(settings)
-    if pid is None:
+    """Stop what `ftq up` started and wait for its end; False when nothing was up.
+
+    Raises UsageError when it does not end, or is one of another machine or container.
+    """
+    path = settings.broker_dir / "lock"
+    found = holder(path)
+    if found is None:
         return False
-    os.kill(pid, signal.SIGTERM)
+    found.terminate()
     deadline = time.monotonic() + STOP_TIMEOUT_S + 30
-    while running_pid(settings) == pid:
+    while holder(path) == found:
         if time.monotonic() > deadline:
-            raise UsageError(f"process {pid} does not end", hint=f"kill -9 {pid}")
+            raise UsageError(f"process {found.pid} does not end", hint=f"kill -9 {found.pid}")
         time.sleep(0.05)
     return True
 

@@ -5,21 +5,28 @@ data under FTQ_HOME. The process that starts it holds a lock, so there is never 
 same data.
 """
 
-import fcntl
 import os
 import secrets
+import select
+import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
+from ftq_client.local.lock import take
 from ftq_shared.broker import connect
 from ftq_shared.errors import BrokerUnreachable, UsageError
 from ftq_shared.paths import write_atomic
 
+if TYPE_CHECKING:
+    from redis import Redis
+
 START_TIMEOUT_S = 30.0  # a large append-only file takes a while to read
+STOP_TIMEOUT_S = 10.0  # it writes its data first
+PORTS_TRIED = 5  # one that is free may be taken before the server has it
 
 
 def free_port() -> int:
@@ -27,12 +34,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def already_up(pid: int | str) -> UsageError:
-    """Return the error for a second `ftq up` on the same data."""
-    text = f"ftq is up already (process {pid})"
-    return UsageError(text, code="already_up", hint="`ftq down` stops it")
 
 
 class EmbeddedBroker:
@@ -55,35 +56,54 @@ class EmbeddedBroker:
         BrokerUnreachable when the server does not come up.
         """
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._take_lock()
+        self._lock = take(self.directory / "lock")
         (self.directory / "url").unlink(missing_ok=True)
-        self._end_orphan()
+        _end_servers_of(self.directory)
         self.launch()
-        write_atomic(self.directory / "url", self.url, mode=0o600)
         return self.url
 
     def launch(self) -> None:
-        """Start the server process itself, again after a crash; raises as `start` does."""
-        config = self._write_config()
-        with (self.directory / "valkey.log").open("ab") as output:
-            self.process = subprocess.Popen(
-                [_binary(), str(config)], stdout=output, stderr=output, start_new_session=True
-            )
-        self._wait_until_up()
+        """Start the server process itself, again after a crash; raises as `start` does.
+
+        It keeps its port, so that clients find it again, unless another program has it by now.
+        """
+        for tried in range(PORTS_TRIED):
+            if not _is_free(self._port()):
+                write_atomic(self.directory / "port", str(free_port()))
+            config = self._write_config()
+            with (self.directory / "valkey.log").open("ab") as output:
+                self.process = subprocess.Popen(
+                    [_binary(), str(config)],
+                    cwd=self.directory,  # by which a later `ftq up` knows it
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+            try:
+                self._wait_until_up()
+                break
+            except BrokerUnreachable:
+                if tried == PORTS_TRIED - 1 or _is_free(self._port()):
+                    raise
+        write_atomic(self.directory / "url", self.url, mode=0o600)
 
     def stop(self) -> None:
-        """End the server in order (it writes its data) and give up the lock."""
+        """End the server in order (it writes its data) and give up the lock.
+
+        What another process has started on the same data is left alone.
+        """
+        if not self._lock:
+            return
         (self.directory / "url").unlink(missing_ok=True)
         if self.process and self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(10)
+                self.process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        if self._lock:
-            self._lock.close()
-            self._lock = None
+        self._lock.close()
+        self._lock = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -97,34 +117,6 @@ class EmbeddedBroker:
     ) -> None:
         self.stop()
 
-    def _take_lock(self) -> None:
-        """Hold the lock file for as long as this process lives; a stale one frees itself."""
-        lock = (self.directory / "lock").open("a+")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            pid = lock.read().strip()
-            lock.close()
-            raise already_up(pid) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        self._lock = lock
-
-    def _end_orphan(self) -> None:
-        """Stop a server that outlived its `ftq up`: we hold the lock, so it is nobody's."""
-        from redis.exceptions import RedisError
-
-        if not (self.directory / "port").exists():
-            return
-        try:
-            with connect(self.url, retries=0) as orphan:
-                orphan.ping()
-                orphan.shutdown()
-        except RedisError:
-            return  # nothing answers there, or not to our password
-
     def _write_config(self) -> Path:
         """Write the server's configuration; the password stands there and nowhere else."""
         lines = [
@@ -132,7 +124,7 @@ class EmbeddedBroker:
             f"port {self._port()}",
             "protected-mode yes",
             f"requirepass {self._password()}",
-            f'dir "{self.directory}"',
+            "dir .",  # its working directory: a path of any characters
             "appendonly yes",
             "appendfsync everysec",
             'save ""',
@@ -166,9 +158,10 @@ class EmbeddedBroker:
 
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                client.ping()
-                client.close()
-                return
+                # Another program on this port may answer as well, without our password.
+                if _pid_of(client) == self.process.pid:
+                    client.close()
+                    return
             except RedisError:  # not listening yet, or still loading its data
                 time.sleep(0.02)
         last = (self.directory / "valkey.log").read_text(errors="replace").splitlines()[-5:]
@@ -176,6 +169,55 @@ class EmbeddedBroker:
             "the embedded broker did not start:\n" + "\n".join(last),
             hint=f"look at {self.directory / 'valkey.log'}",
         )
+
+
+def _pid_of(client: "Redis") -> int:
+    info: Any = client.info("server")
+    return int(info.get("process_id", 0))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _end_servers_of(directory: Path) -> None:
+    """End a server that outlived its `ftq up`: we hold the lock, so it is nobody's.
+
+    It is known by its program and by its working directory, which is that of the data. What
+    listens on our port may be anybody's.
+    """
+    for pid in _servers_of(directory):
+        server = os.pidfd_open(pid)
+        try:
+            if pid not in _servers_of(directory):  # the pid went to another process meanwhile
+                continue
+            signal.pidfd_send_signal(server, signal.SIGTERM)
+            if not select.select([server], [], [], STOP_TIMEOUT_S)[0]:
+                signal.pidfd_send_signal(server, signal.SIGKILL)
+                select.select([server], [], [], STOP_TIMEOUT_S)
+        except ProcessLookupError:
+            continue
+        finally:
+            os.close(server)
+
+
+def _servers_of(directory: Path) -> list[int]:
+    """Return the servers that work in `directory`; outside Linux none is found."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            program = (process / "exe").readlink().name
+            if "valkey" in program and (process / "cwd").samefile(directory):
+                found.append(int(process.name))
+        except OSError:  # it has ended, or is another user's
+            continue
+    return found
 
 
 def _binary() -> str:

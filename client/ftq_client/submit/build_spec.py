@@ -1,48 +1,73 @@
 """From flags, files and answers to a spec and its secrets.
 
-A raw spec is what a person wrote, before anything of it is checked: any keys, any values.
+A raw spec is what a person wrote, before anything of it is checked: any keys, any values. The whole
+goes to `Client`.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftq_client.client import Client
 from ftq_client.submit.questions import Essentials, ask_missing
 from ftq_client.submit.tokens import find_token, secret_values, token_from_stdin
+from ftq_client.transfer.files import own_files_of
+from ftq_shared.hub.refusals import Refusals
 from ftq_shared.settings import Settings
 from ftq_shared.sources import Place, parse_source
 from ftq_shared.spec import JobSpec
-from ftq_shared.spec_input import apply_sets, load_yaml, merge, nested
+from ftq_shared.spec_input import apply_sets, load_yaml, merge, nested, parse_spec
+
+_ASKED = "asked/for"  # a well-formed Hub id, in the place of what will be asked for
 
 
 def read_raw(
-    client: Client,
     path: Path | None,
-    from_job: str | None,
     flags: Mapping[str, str],
     sets: tuple[str, ...],
+    other: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the spec as plain data: another job's, then the file, then flags, then --set.
 
     Raises UsageError for a file or a --set that cannot be read.
     """
-    other = json.loads(client.get(client.find(from_job)).spec_json) if from_job else {}
     file = load_yaml(path) if path else {}
-    return apply_sets(merge(other, file, *(nested(n, v) for n, v in flags.items())), sets)
+    layers = (nested(name, value) for name, value in flags.items())
+    return apply_sets(merge(other or {}, file, *layers), sets)
 
 
-def complete(raw: dict[str, Any], settings: Settings) -> tuple[dict[str, Any], str | None]:
-    """Ask for what is missing, each answer checked against the Hub; return spec and Hub token."""
+def refuse_bad(raw: Mapping[str, Any], *, may_lack: Iterable[str] = ()) -> None:
+    """Raise UsageError for what is wrong with a raw spec, and for its files that are not here.
+
+    Nothing is asked over a network. `may_lack` are fields that will be asked for.
+    """
+    lacking = {name for name in may_lack if not raw.get(name)}
+    spec = parse_spec({**raw, **dict.fromkeys(lacking, _ASKED)})
+    for name in {"model", "dataset"} - lacking:
+        own_files_of(name, getattr(spec, name))
+
+
+def complete(
+    raw: dict[str, Any], settings: Settings, typed: Sequence[str] = ()
+) -> tuple[dict[str, Any], str | None]:
+    """Ask for what is missing, each answer checked against the Hub; return spec and Hub token.
+
+    A conversation that has begun ends with the whole and one confirmation; `typed` are the
+    arguments of the command. Raises click.Abort when it is not confirmed.
+    """
     from rich.console import Console
 
+    from ftq_client.submit.confirm import confirm
     from ftq_client.submit.hub_lookup import HubLookup
 
+    console = Console(stderr=True)
+    given = _essentials(raw)
     lookup = HubLookup(settings.hf_endpoint, find_token())
-    asked = ask_missing(_essentials(raw), lookup=lookup, console=Console(stderr=True))
+    asked = ask_missing(given, lookup=lookup, console=console)
     answers = {"model": asked.model, "dataset": asked.dataset, "publish.repo": asked.target}
-    return merge(raw, *(nested(n, v) for n, v in answers.items() if v)), lookup.token
+    whole = merge(raw, *(nested(n, v) for n, v in answers.items() if v))
+    if asked.model or asked.dataset:
+        confirm(parse_spec(whole), lookup.facts, asked, typed, console)
+    return whole, lookup.token
 
 
 def _essentials(raw: Mapping[str, Any]) -> Essentials:
@@ -71,6 +96,12 @@ def collect_secrets(
     elif not token and (via_hub or uses_hub(spec)):
         token = find_token()
     return secrets | ({"HF_TOKEN": token} if token else {})
+
+
+def refuse_without_token(spec: JobSpec, secrets: Mapping[str, str], endpoint: str) -> None:
+    """Raise Refused for a job that is to be published, when no token goes along."""
+    if spec.publish.repo and "HF_TOKEN" not in secrets:
+        raise Refusals(endpoint, has_token=False).no_token(spec.publish.repo)
 
 
 def uses_hub(spec: JobSpec) -> bool:

@@ -4,6 +4,7 @@ All words go to stderr. Whatever knows the Hub stands behind `Lookup`, so nothin
 network, and a token that was typed goes to the look-up and nowhere else: it is no part of a spec.
 """
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import click
 
 from ftq_client.view.lines import Glyphs, glyphs_for, shown
-from ftq_shared.errors import Refused, UsageError
+from ftq_shared.errors import FtqError, Refused, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 Kind = Literal["model", "dataset"]
+# What the Hub has against the token, and whether none at all may do instead.
+_TOKENS = {"bad_token": True, "access": False, "gated": False, "weak_token": False}
 _LISTED = 15  # names shown at once; more are found by a search
 
 
@@ -45,6 +48,8 @@ class NotFound:
 
     nearest: Sequence[str] = ()
     message: str = ""  # why, where there is more to say than that it is not there
+    other_token: bool = False  # only the token is in the way: another one may do
+    no_token: bool = False  # and so may none
 
 
 Answer = Answered | NotFound
@@ -70,6 +75,12 @@ class Lookup(Protocol):
 
     def use_token(self, token: str) -> Answer:
         """Try a token and keep it when it is known; the name found is whose it is."""
+
+    def drop_token(self) -> None:
+        """Go on without a token."""
+
+    def target_name(self, repo: str) -> Answer:
+        """Return whether this could be the name of a repo; nothing is asked of the Hub."""
 
     def target(self, repo: str) -> Answer:
         """Return whether the model may be published there, with the token that is kept."""
@@ -98,16 +109,24 @@ class _Questions:
 
     def ask(self, given: Essentials) -> Essentials:
         """Ask in the order of the spec; the target only in a conversation that has begun."""
-        model = dataset = target = ""
-        if not given.model:
-            model = self._source("model", "Model to fine-tune", self.lookup.model)
-        if not given.dataset:
-            dataset = self._source("dataset", "Dataset to train on", self.lookup.dataset)
-        if given.target or (given.model and given.dataset):
-            self._token(given.target)
-        else:
-            target = self._target()
-        return Essentials(model, dataset, target)
+        answers: dict[str, str] = {}
+        try:
+            if not given.model:
+                answers["model"] = self._source("model", "Model to fine-tune", self.lookup.model)
+            if not given.dataset:
+                answers["dataset"] = self._source(
+                    "dataset", "Dataset to train on", self.lookup.dataset
+                )
+            if given.target or (given.model and given.dataset):
+                self._token(given.target)
+            else:
+                answers["target"] = self._target()
+        except FtqError:  # the Hub is away: what was answered is not lost
+            if answers:
+                flags = " ".join(f"--{key} {shlex.quote(value)}" for key, value in answers.items())
+                self._print(f"answered so far: {flags}")
+            raise
+        return Essentials(**answers)
 
     def _source(self, kind: Kind, question: str, check: Callable[[str], Answer]) -> str:
         """Ask until a name is found; a number picks a name that was offered."""
@@ -120,22 +139,41 @@ class _Questions:
                 offered = self._search(kind, typed[1:].strip()) or offered
                 continue
             name = self._picked(typed, offered)
-            found = self._checked(check, name) if name else NotFound()
+            found = self._looked_up(check, name) if name else NotFound()
             if isinstance(found, Answered):
                 return self._with_config(found) if found.configs else self._accepted(found)
             if found.nearest:
                 offered = found.nearest[:_LISTED]
                 self._offer(offered)
 
+    def _looked_up(self, check: Callable[[str], Answer], name: str) -> Answer:
+        """Look a name up, again with another token as long as only the token is in the way."""
+        while True:
+            found = self._checked(check, name)
+            if isinstance(found, Answered) or not found.other_token:
+                return found
+            if not self._other_token(without=found.no_token):
+                return found
+
+    def _other_token(self, *, without: bool) -> bool:
+        """Ask for another token, or whether to go `without`; return whether to try again."""
+        empty = "go on without" if without else "keep it, and choose another name"
+        if self._typed_token(f"Another Hub token (hidden; empty: {empty})"):
+            return True
+        if without:
+            self.lookup.drop_token()
+        return without
+
     def _checked(self, check: Callable[[str], Answer], name: str) -> Answer:
         """Look a name up, and print what is wrong with it."""
         try:
             answer = check(name)
         except (UsageError, Refused) as error:
-            nearest = error.where.get("nearest")
-            answer = NotFound(nearest if isinstance(nearest, list) else (), error.message)
-            if error.hint and not answer.nearest:
-                answer = NotFound((), f"{error.message} {self.glyphs.to} {error.hint}")
+            nearest = error.where.get("nearest") or ()
+            message, other = error.message, error.code in _TOKENS and self.lookup.has_token()
+            if error.hint and not nearest and not other:
+                message = f"{message} {self.glyphs.to} {error.hint}"
+            answer = NotFound(nearest, message, other, other and _TOKENS[error.code])
         if isinstance(answer, NotFound):
             near = "; the nearest:" if answer.nearest else ""
             self._print_problem((answer.message or f"{name} was not found") + near)
@@ -193,9 +231,11 @@ class _Questions:
             if not repo:
                 self._token("")
                 return ""
+            if isinstance(self._checked(self.lookup.target_name, repo), NotFound):
+                continue
             if not self._token(repo):
                 continue
-            found = self._checked(self.lookup.target, repo)
+            found = self._looked_up(self.lookup.target, repo)
             if isinstance(found, Answered):
                 return self._accepted(found)
             self._offer(found.nearest[:_LISTED])
@@ -206,7 +246,11 @@ class _Questions:
         if not needs or self.lookup.has_token():
             return True
         self._print(f"A Hub token is needed to {' and to '.join(needs)}. It is sent sealed.")
-        while token := self._prompt("Hub token (hidden; empty: go on without)", "", hide=True):
+        return self._typed_token("Hub token (hidden; empty: go on without)")
+
+    def _typed_token(self, question: str) -> bool:
+        """Ask until a token is known to the Hub; return False when none is given."""
+        while token := self._prompt(question, "", hide=True):
             found = self._checked(self.lookup.use_token, token)
             if isinstance(found, Answered):
                 self._print(f"{self.glyphs.good} token of {found.name}", "green")

@@ -28,12 +28,13 @@ def own_files(spec: "JobSpec") -> list[OwnFile]:
 
     Raises UsageError for a path of this machine without a file.
     """
-    found: list[OwnFile] = []
-    for what, text in (("model", spec.model), ("dataset", spec.dataset)):
-        source = parse_source(text, what=what)
-        if source.place is Place.CLIENT:
-            found += files_of(what, source.name)
-    return found
+    return own_files_of("model", spec.model) + own_files_of("dataset", spec.dataset)
+
+
+def own_files_of(what: str, text: str) -> list[OwnFile]:
+    """Return the client's own files that one field names; `what` is model or dataset."""
+    source = parse_source(text, what=what)
+    return files_of(what, source.name) if source.place is Place.CLIENT else []
 
 
 def files_of(what: str, name: str) -> list[OwnFile]:

@@ -14,6 +14,9 @@ class View(Protocol):
     def event(self, event: Event) -> None:
         """Show one event at once."""
 
+    def skip(self, event: Event) -> None:
+        """Take an event into account, for the head and the summary, without showing it."""
+
     def note(self, text: str) -> None:
         """Tell people something that is no event; never goes to stdout as data."""
 
@@ -28,11 +31,13 @@ def make_view(
     tty: bool | None = None,
     many: bool = False,
     names: Mapping[str, str] | None = None,
+    ahead_s: float | None = None,
 ) -> View:
     """Return the view for `stream`: JSON lines when asked, live on a terminal, else plain lines.
 
     `tty` says whether the stream is a terminal; None asks the stream, and a dumb terminal counts as
-    a file. `many` puts the job's id in front of every line; `names` are the jobs' names by id.
+    a file. `many` puts the job's id in front of every line; `names` are the jobs' names by id;
+    `ahead_s` is how far the events' clock is ahead of this one, None where nobody has asked.
     """
     if json:
         return JsonView(stream)
@@ -44,7 +49,7 @@ def make_view(
     from ftq_client.view.live import LiveView
 
     console = Console(file=stream, force_terminal=True, highlight=False, markup=False, emoji=False)
-    return LiveView(console, many=many, names=names)
+    return LiveView(console, many=many, names=names, ahead_s=ahead_s)
 
 
 def _can_redraw(stream: TextIO) -> bool:

@@ -19,6 +19,7 @@ from ftq_client.view.fragments import (
     step_line,
     took,
     where,
+    yaml_word,
 )
 from ftq_client.view.lines import Glyphs, Line, Span, Style, shown
 from ftq_shared.events import Data, Event, EventType
@@ -77,7 +78,7 @@ def _phase_finished(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
 
 
 def _resolved(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
-    value = (f"{shown(data.get('field'))} = {shown(data.get('value'))}", Style.STRONG)
+    value = (f"{shown(data.get('field'))} = {yaml_word(data.get('value'))}", Style.STRONG)
     return Phrase("resolved", (value, (field(data, "reason", "  "), Style.DIM)))
 
 

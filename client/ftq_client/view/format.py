@@ -50,6 +50,11 @@ def count(value: object) -> str:
     return f"{known:,.0f}" if known == int(known) or abs(known) >= 1000 else f"{known:,.1f}"
 
 
+def counted(value: int, noun: str) -> str:
+    """Return so many of a noun that takes an s: 1 file, 3 files."""
+    return f"{value:,} {noun}" if value == 1 else f"{value:,} {noun}s"
+
+
 def size(value: object) -> str:
     """Return bytes as 512 B, 1.2 MB or 3.4 GB (powers of 1000, as disks and hubs count)."""
     left = number(value)
@@ -102,7 +107,7 @@ def seconds_of(time: str) -> float:
     """Return an event's time as seconds since 1970, 0 when it is none."""
     try:
         return datetime.fromisoformat(time).timestamp()
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, OSError):
         return 0.0
 
 
@@ -110,7 +115,7 @@ def clock(time: str) -> str:
     """Return an event's time as HH:MM:SS where the reader is."""
     try:
         return datetime.fromisoformat(time).astimezone().strftime("%H:%M:%S")
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, OSError):
         return "--:--:--"
 
 

@@ -39,6 +39,13 @@ def field(data: Data, key: str, before: str = "", after: str = "") -> str:
     return f"{before}{shown(value)}{after}" if value not in (None, "", [], {}) else ""
 
 
+def yaml_word(value: object) -> str:
+    """Return a value as a spec writes it: false, null; text as it is shown."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "null" if value is None else shown(value)
+
+
 def names(value: object) -> str:
     """Return a list's items with commas between; anything else as it is shown."""
     return ", ".join(shown(v) for v in value) if isinstance(value, list) else shown(value)

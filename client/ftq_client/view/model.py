@@ -4,7 +4,7 @@
 hold: an event of a newer worker, or a damaged one, must not end somebody's `ftq tail`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -14,6 +14,7 @@ from ftq_shared.states import JobState, Phase
 
 KEPT_TASKS = 500  # of one job, so that no job can fill the memory
 KEPT_POINTS = 2000  # of one series
+KEPT_WARNINGS = 19
 
 
 class Mark(StrEnum):
@@ -120,11 +121,13 @@ class JobView:
     checkpoint: Data = field(default_factory=dict)  # the latest
     published: Data = field(default_factory=dict)
     error: Data = field(default_factory=dict)
+    resolved: dict[str, Data] = field(default_factory=dict)  # what `auto` came to, by field
+    warnings: list[Data] = field(default_factory=list)  # the newest
     reason: str = ""  # why it ended, where its last state gives a reason
 
     def apply(self, event: Event) -> None:
         self.updated = max(self.updated, seconds_of(event.time))
-        if self.started is None:
+        if self.started is None and self.updated:
             self.started = self.updated
         self.attempt = event.attempt or self.attempt
         self.host = event.host or self.host
@@ -140,6 +143,11 @@ class JobView:
                 self.published = event.data
             case EventType.ERROR:
                 self.error = event.data
+            case EventType.RESOLVED:
+                if len(self.resolved) < KEPT_TASKS:
+                    self.resolved[str(event.data.get("field"))] = event.data
+            case EventType.WARNING:
+                self.warnings = [*self.warnings[-KEPT_WARNINGS:], event.data]
         if handler := _HANDLERS.get(event.type):
             handler(self, event)
 
@@ -151,6 +159,14 @@ class JobView:
     def mark(self) -> PhaseMark | None:
         """Return the mark of the phase that the job is in, None before the first."""
         return self.phases[self.phase] if self.phase else None
+
+
+def view_of(job: str, name: str, events: Iterable[Event]) -> JobView:
+    """Return what a job's events so far have told."""
+    view = JobView(job, name)
+    for event in events:
+        view.apply(event)
+    return view
 
 
 def _state(view: JobView, event: Event) -> None:

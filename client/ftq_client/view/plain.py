@@ -9,8 +9,10 @@ from ftq_client.view.format import clock, number, seconds_of
 from ftq_client.view.fragments import Phrase
 from ftq_client.view.lines import ASCII, Style, shown, text_of, write_line, write_note
 from ftq_client.view.model import JobView
+from ftq_client.view.next_commands import with_job
 from ftq_client.view.summary import summary_lines
 from ftq_shared.events import Event, EventType
+from ftq_shared.redaction import escape_json
 
 _INDENT = " " * 18  # clock, space, phase, space: where the words begin
 _RESULTS = {Style.GOOD: " ok", Style.BAD: " FAILED"}
@@ -28,7 +30,7 @@ def _lines_of(event: Event, words: Phrase) -> list[str]:
     start = f"{clock(event.time)} {event.phase or '-':<8} "
     first = start + _head(words) + text_of(words.line)
     if words.hint:
-        first += f"  -> {words.hint}"
+        first += f"  -> {with_job(words.hint, event.job)}"
     return [first.rstrip(), *(_INDENT + text_of(line).rstrip() for line in words.more)]
 
 
@@ -52,10 +54,17 @@ class PlainView:
         self._written: dict[tuple[str, str], tuple[float, float]] = {}  # progress: share, time
         self._closed = False
 
-    def event(self, event: Event) -> None:
+    def skip(self, event: Event) -> None:
+        """Take an event into account that gets no line."""
+        self._view(event).apply(event)
+
+    def _view(self, event: Event) -> JobView:
         if event.job not in self._jobs:
             self._jobs[event.job] = JobView(event.job, self._names.get(event.job, ""))
-        view = self._jobs[event.job]
+        return self._jobs[event.job]
+
+    def event(self, event: Event) -> None:
+        view = self._view(event)
         idle_rules = view.idle_rules
         view.apply(event)
         if view.idle_rules > idle_rules:
@@ -105,8 +114,11 @@ class JsonView:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
+    def skip(self, event: Event) -> None:
+        """Do nothing: programs get what they asked for."""
+
     def event(self, event: Event) -> None:
-        line = event.to_json()
+        line = escape_json(event.to_json())
         try:
             line.encode(getattr(self._stream, "encoding", None) or "utf-8")
         except UnicodeEncodeError:  # JSON has escapes of its own for what does not fit

@@ -1,24 +1,15 @@
 """The closing block of a job: how it ended, its results, and what to type next."""
 
-import shlex
-
 from ftq_client.view import format as fmt
 from ftq_client.view.fragments import METRICS, Metric, field, names, score, where
-from ftq_client.view.lines import ASCII, Glyphs, Line, Span, Style, shown
+from ftq_client.view.lines import ASCII, Glyphs, Line, Span, Style, shown, text_of
 from ftq_client.view.model import JobView
+from ftq_client.view.next_commands import next_commands, with_job
 from ftq_shared.events import Data
 from ftq_shared.states import JobState, Phase
 
 _LABEL = 15  # columns of the labels on the left
 INDENT = 2 + _LABEL  # where the words begin
-# The setting that an error is about, by the error's code.
-_FIELDS = {
-    "no_such_model": "model",
-    "no_such_dataset": "dataset",
-    "no_write_access": "publish.repo",
-    "timeout": "resources.max_runtime",
-    "too_slow_on_cpu": "resources.gpus",
-}
 _OUTCOMES = {
     JobState.SUCCEEDED: ("succeeded", Style.GOOD),
     JobState.FAILED: ("failed", Style.BAD),
@@ -35,8 +26,10 @@ def summary_lines(view: JobView, glyphs: Glyphs = ASCII) -> list[Line]:
         lines += _failure(view)
     elif view.reason:
         lines.append(_row("reason", shown(view.reason)))
-    lines += _scores(view, glyphs)
-    lines += _times(view, glyphs)
+    for label, text in score_spans(view, glyphs):
+        lines.append((*_row(label, "")[:1], *text))
+    if times := text_of(time_line(view, glyphs)):
+        lines.append(_row("time", times))
     if view.state is JobState.SUCCEEDED:
         lines += _results(view)
     lines += [_row("next", command, Style.ACCENT) for command in next_commands(view)]
@@ -69,22 +62,28 @@ def _failure(view: JobView) -> list[Line]:
     if error.get("nearest"):
         lines.append(_row("nearest", names(error["nearest"])))
     if hint := field(error, "hint"):
-        lines.append(_row("hint", hint, Style.STRONG))
+        lines.append(_row("hint", with_job(hint, view.job), Style.STRONG))
     return lines
 
 
-def _scores(view: JobView, glyphs: Glyphs) -> list[Line]:
-    """Return a line per score of the golden set, before and after."""
+def score_spans(view: JobView, glyphs: Glyphs) -> list[tuple[str, Line]]:
+    """Return the scores of the golden set, before and after, each under its name."""
     before, after = view.before, view.after
     lines = [
-        _score(metric, before, after, glyphs)
+        (metric.name, _score(metric, before, after, glyphs))
         for metric in METRICS
         if before.get(metric.key) is not None or after.get(metric.key) is not None
     ]
     rows = after.get("rows") or before.get("rows")
     if lines and rows is not None:
-        lines[0] = (*lines[0], (f"  on {fmt.count(rows)} golden rows", Style.DIM))
+        label, first = lines[0]
+        lines[0] = (label, (*first, (f"  on {fmt.count(rows)} golden rows", Style.DIM)))
     return lines
+
+
+def score_lines(view: JobView, glyphs: Glyphs) -> list[tuple[str, str]]:
+    """Return the same as plain text."""
+    return [(label, text_of(line)) for label, line in score_spans(view, glyphs)]
 
 
 def _score(metric: Metric, before: Data, after: Data, glyphs: Glyphs) -> Line:
@@ -97,7 +96,7 @@ def _score(metric: Metric, before: Data, after: Data, glyphs: Glyphs) -> Line:
     if first is not None and last is not None and first != last:
         good = (last < first) == (metric.key == "loss")
         better = (f"  {_change(first, last, metric.key)}", Style.GOOD if good else Style.WARN)
-    return (*_row(metric.name, f"{start} {glyphs.to} "), (end, Style.STRONG), better)
+    return ((f"{start} {glyphs.to} ", Style.PLAIN), (end, Style.STRONG), better)
 
 
 def _change(first: float, last: float, key: str) -> str:
@@ -107,10 +106,11 @@ def _change(first: float, last: float, key: str) -> str:
     return f"{100 * (last - first):+.1f} points"
 
 
-def _times(view: JobView, glyphs: Glyphs) -> list[Line]:
+def time_line(view: JobView, glyphs: Glyphs) -> Line:
+    """Return how long each phase took, as far as it is known."""
     took = [(phase, view.phases[phase].seconds) for phase in Phase]
     known = [f"{phase} {fmt.duration(s)}" for phase, s in took if s is not None]
-    return [_row("time", f" {glyphs.sep} ".join(known))] if known else []
+    return ((f" {glyphs.sep} ".join(known), Style.PLAIN),)
 
 
 def _results(view: JobView) -> list[Line]:
@@ -119,24 +119,3 @@ def _results(view: JobView) -> list[Line]:
         return [_row("model", "saved with the job's files, not published")]
     revision = field(view.published, "revision")[:12]
     return [_row("model", url, Style.ACCENT), _row("revision", revision)]
-
-
-def next_commands(view: JobView) -> list[str]:
-    """Return what to type next, ready to be copied."""
-    job = shown(view.job)
-    if view.state is JobState.SUCCEEDED:
-        return [f"ftq fetch {job}"]
-    if view.state is JobState.CANCELLED:
-        return [f"ftq retry {job}"]
-    fix = _fix(view.error)
-    return [f"ftq retry {job} --set {fix}" if fix else f"ftq retry {job}", f"ftq show {job}"]
-
-
-def _fix(error: Data) -> str:
-    """Return the setting that would mend the job, empty where the error does not name one."""
-    field = _FIELDS.get(str(error.get("code")), error.get("field"))
-    if field not in (*_FIELDS.values(), "dataset"):
-        return ""
-    nearest = error.get("nearest")
-    best = nearest[0] if isinstance(nearest, list) and nearest else None
-    return f"{field}={shlex.quote(shown(best)) if best else '...'}"

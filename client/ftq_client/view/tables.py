@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import click
 
 from ftq_client.view import format as fmt
-from ftq_client.view.fragments import percent_of
-from ftq_client.view.lines import Style, cells, crop, shown, text_of
+from ftq_client.view.fragments import percent_of, yaml_word
+from ftq_client.view.lines import Style, cells, crop, shown, text_of, wrap
+from ftq_shared.states import TERMINAL, JobState, Phase
 
 Row = Mapping[str, object]
-_GAP = "   "
+_GAP = "  "
 _SMALLEST = 8  # columns that a cell keeps when the terminal is too narrow
 
 
@@ -43,9 +44,17 @@ _STATE_COLOURS = {
 }
 
 
-def jobs_table(rows: Sequence[Row], *, tty: bool = False, width: int | None = None) -> str:
-    """Return the jobs as a table; no rows give one sentence."""
-    return _table(_JOB_COLUMNS, rows, "no jobs", tty, width)
+def jobs_table(
+    rows: Sequence[Row],
+    *,
+    tty: bool = False,
+    width: int | None = None,
+    empty: str = "no jobs",
+    owners: bool = False,
+) -> str:
+    """Return the jobs as a table, with whose they are for `owners`; no rows give `empty`."""
+    columns = tuple(c for c in _JOB_COLUMNS if owners or c.head != "OWNER")
+    return _table(columns, rows, empty, tty, width)
 
 
 def workers_table(rows: Sequence[Row], *, tty: bool = False, width: int | None = None) -> str:
@@ -54,24 +63,42 @@ def workers_table(rows: Sequence[Row], *, tty: bool = False, width: int | None =
     return _table(_WORKER_COLUMNS, rows, empty, tty, width)
 
 
-def show_block(record: Mapping[str, object], *, tty: bool = False) -> str:
-    """Return one record as labelled lines; sections are indented, empty fields are left out."""
+def show_block(record: Mapping[str, object], *, tty: bool = False, width: int | None = None) -> str:
+    """Return one record as labelled lines; sections are indented, empty fields are left out.
+
+    With a `width` long values go on below, beside their label.
+    """
     colours = tty and not os.environ.get("NO_COLOR")
-    return "\n".join(_block(record, 0, colours))
+    return "\n".join(_block(record, 0, colours, width))
 
 
-def _block(record: Mapping[str, object], depth: int, colours: bool) -> list[str]:
+def _block(record: Mapping[str, object], depth: int, colours: bool, width: int | None) -> list[str]:
     filled = {key: value for key, value in record.items() if value not in (None, "", [], {})}
     pad = max((cells(shown(key)) for key in filled), default=0)
     lines: list[str] = []
     for key, value in filled.items():
         label = "  " * depth + _left(f"{shown(key)}:", pad + 1)
-        label = click.style(label, dim=True) if colours else label
+        indent = cells(label) + 1
+        styled = click.style(label, dim=True) if colours else label
         if isinstance(value, Mapping):
-            lines += [label.rstrip(), *_block(value, depth + 1, colours)]
+            lines += [styled.rstrip(), *_block(value, depth + 1, colours, width)]
+            continue
+        text = _value(str(key), value)
+        if width and indent > width // 2:  # no room beside the label
+            lines.append(styled)
+            indent = 2 * depth + 2
+            rows = _wrapped(text, width - indent)
         else:
-            lines.append(f"{label} {_coloured(_value(str(key), value), colours)}")
+            first, *rows = _wrapped(text, width - indent if width else None)
+            lines.append(f"{styled} {_coloured(first, colours)}")
+        lines += [" " * indent + row for row in rows]
     return lines
+
+
+def _wrapped(text: str, width: int | None) -> list[str]:
+    if width is None:
+        return [text]
+    return [text_of(row) for row in wrap(((text, Style.PLAIN),), max(width, 1))]
 
 
 def _value(key: str, value: object) -> str:
@@ -79,7 +106,7 @@ def _value(key: str, value: object) -> str:
         return fmt.moment(seconds)
     if key.endswith("_s") and fmt.number(value) is not None:
         return fmt.duration(value)
-    return ", ".join(map(shown, value)) if isinstance(value, list | tuple) else shown(value)
+    return ", ".join(map(shown, value)) if isinstance(value, list | tuple) else yaml_word(value)
 
 
 def _table(
@@ -145,21 +172,39 @@ def _seen(row: Row) -> str:
     return "" if row.get("seen_s") is None else f"{fmt.duration(row['seen_s'])} ago"
 
 
-def _step(row: Row) -> str:
+def step_of(row: Row) -> str:
+    """Return how far training came; a share of it only while it goes on, or when it is all."""
     step, steps = row.get("step"), row.get("steps")
     if step is None:
         return ""
     if steps is None:
         return shown(step)
-    return f"{shown(step)}/{shown(steps)} {percent_of(step, fmt.number(steps))}".rstrip()
+    percent = percent_of(step, fmt.number(steps))
+    goes_on = row.get("phase") == Phase.TRAIN and not _has_ended(row)
+    done = f"{shown(step)}/{shown(steps)}"
+    return f"{done} {percent}".rstrip() if goes_on or percent == "100%" else done
+
+
+def _has_ended(row: Row) -> bool:
+    return row.get("state") in TERMINAL
+
+
+def took_of(row: Row) -> str:
+    """Return the time from submit to end, empty for a job that has not ended."""
+    created, ended = fmt.number(row.get("created")), fmt.number(row.get("ended"))
+    if created is None or ended is None or not _has_ended(row):
+        return ""
+    return fmt.duration(max(ended - created, 0))
 
 
 def _loss(row: Row) -> str:
     return "" if row.get("loss") is None else fmt.figure(row["loss"])
 
 
-def _eta(row: Row) -> str:
-    return "" if row.get("eta_s") is None else fmt.duration(row["eta_s"])
+def eta_of(row: Row) -> str:
+    """Return the time that training still takes, empty while it does not run."""
+    runs = row.get("state") == JobState.RUNNING and row.get("phase") == Phase.TRAIN
+    return fmt.duration(row["eta_s"]) if runs and row.get("eta_s") else ""
 
 
 def _priority(row: Row) -> str:
@@ -200,17 +245,19 @@ def _listed(row: Row, key: str) -> list[object]:
 
 _JOB_COLUMNS = (
     Column("JOB", _field("id")),
-    Column("NAME", _field("name"), rank=4),
+    Column("NAME", _field("name"), rank=5),
     Column("STATE", _field("state")),
     Column("PHASE", _field("phase"), rank=1),
-    Column("STEP", _step, rank=2, right=True),
-    Column("LOSS", _loss, rank=3, right=True),
-    Column("ETA", _eta, rank=2, right=True),
-    Column("MODEL", _field("model"), rank=5),
-    Column("DATASET", _field("dataset"), rank=6),
-    Column("HOST", _field("host"), rank=7),
-    Column("PRIORITY", _priority, rank=8),
-    Column("CREATED", _created, rank=9),
+    Column("STEP", step_of, rank=2, right=True),
+    Column("LOSS", _loss, rank=4, right=True),
+    Column("ETA", eta_of, rank=2, right=True),
+    Column("TOOK", took_of, rank=3, right=True),
+    Column("OWNER", _field("owner"), rank=4),
+    Column("MODEL", _field("model"), rank=7),
+    Column("DATASET", _field("dataset"), rank=8),
+    Column("HOST", _field("host"), rank=6),
+    Column("PRIORITY", _priority, rank=9),
+    Column("CREATED", _created, rank=5),
     Column("URL", _field("url"), rank=10),
 )
 _WORKER_COLUMNS = (

@@ -9,6 +9,7 @@ Search = Callable[[str, str | None], list[str]]  # query, author -> ids
 _ENOUGH = 5
 _MOST_SEARCHES = 6
 _CUTOFF = 0.5
+_SHORTEST = 3  # characters that a part must have to say anything
 
 
 def queries(name: str) -> list[tuple[str, str | None]]:
@@ -47,6 +48,25 @@ def rank(name: str, ids: Iterable[str]) -> list[str]:
 
 def _likeness(name: str, other: str) -> float:
     """Return 0 to 1. The organisation counts little: it is what people leave out."""
-    whole = difflib.SequenceMatcher(None, name.lower(), other.lower()).ratio()
-    base, other_base = name.rpartition("/")[2].lower(), other.rpartition("/")[2].lower()
-    return 0.3 * whole + 0.7 * difflib.SequenceMatcher(None, base, other_base).ratio()
+    name, other = name.lower(), other.lower()
+    whole = difflib.SequenceMatcher(None, name, other).ratio()
+    base, other_base = name.rpartition("/")[2], other.rpartition("/")[2]
+    likeness = 0.3 * whole + 0.7 * difflib.SequenceMatcher(None, base, other_base).ratio()
+    return max(likeness, _contained(base, other_base))
+
+
+def _contained(base: str, other: str) -> float:
+    """Return how near a name is that is a part of the other, 0 for none.
+
+    People type how a name begins, or the part of it that they remember.
+    """
+    short, long = sorted((_words(base), _words(other)), key=len)
+    if len(short) < _SHORTEST or short not in long:
+        return 0.0
+    begins = 0.2 if long.startswith(short) else 0.0
+    return _CUTOFF + begins + 0.2 * len(short) / len(long)
+
+
+def _words(name: str) -> str:
+    """Return a name without what people write in different ways: dashes, dots, underscores."""
+    return re.sub(r"[-_.\s]+", "", name)

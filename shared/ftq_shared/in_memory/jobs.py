@@ -147,6 +147,8 @@ class Held:
             spent = max(0, self.now_ms - int(it.summary["claimed_ms"]))
             job.note(trained_ms=str(int(it.summary.get("trained_ms", "0")) + spent))
             it = job.record
+        if it.host:
+            job.note(last_host=it.host)
         free = replace(it, token="", host="", instance="", gpus=(), nonce="", renewals=0)
         job.put(replace(free, last_token=it.token))
 

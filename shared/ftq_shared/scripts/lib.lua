@@ -122,6 +122,9 @@ local function release(id, token, answer)
     redis.call('HINCRBY', JOB, 'trained_ms', math.max(0, now_ms() - tonumber(job('claimed_ms'))))
   end
   unlock(id)
+  if (job('host') or '') ~= '' then
+    set('last_host', job('host'))
+  end
   set('token', '', 'host', '', 'instance', '', 'gpus', '[]', 'nonce', '', 'beat', 0,
     'last_token', token, 'last_answer', answer)
 end

@@ -55,7 +55,7 @@ def parse_spec(raw: Mapping[str, Any]) -> JobSpec:
         raise UsageError(
             "\n".join(map(str, found)),
             code="bad_spec",
-            hint="nothing was submitted; docs/spec.md has every key",
+            hint="nothing was submitted; `ftq spec` prints every key",
             field=", ".join(dict.fromkeys(problem.field for problem in found)),
         )
     return spec

@@ -22,8 +22,6 @@ from ftq_client.cli import COMMANDS, cli
 from ftq_shared.errors import Exit
 
 README = (ROOT / "README.md").read_text()
-# `ftq hub --token` has a metavar and no help text yet.
-WITHOUT_HELP = {("hub", "--token")}
 
 
 def command_of(command: str) -> click.Command:
@@ -65,9 +63,17 @@ def test_every_option_explains_itself(command: str) -> None:
         for option in command_of(command).params
         if isinstance(option, click.Option)
         and not (option.help or option.show_default or isinstance(option.type, click.Choice))
-        and (command, option.opts[-1]) not in WITHOUT_HELP
     ]
     assert not silent
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_has_an_example_that_works(command: str) -> None:
+    text = command_of(command).help or ""
+    examples = [call for line in text.splitlines() for call in calls(line.strip())]
+    mine = [call for call in examples if call[:1] == [command]]
+    assert mine, f"ftq {command} --help has no example"
+    assert not [(call, why) for call in mine if (why := why_wrong(call))]
 
 
 @pytest.mark.parametrize("page", pages(), ids=name)

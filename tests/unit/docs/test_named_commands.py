@@ -2,14 +2,18 @@
 
 import ast
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
-from tests.support.pages import ROOT, name
+from tests.support.pages import ROOT, name, why_wrong
 
 from ftq_client.cli import COMMANDS, cli
+from ftq_client.view.next_commands import with_job
+
+JOB = "ft-abcdefgh"
 
 _CALL = re.compile(r"\bftq ([a-z]+)([^`\n,;|&()]*)")
 _OPTION = re.compile(r"(?<!\S)--?[a-z][\w-]*")
@@ -77,3 +81,57 @@ def test_the_test_finds_what_is_not_there(text: str, right: bool) -> None:
     ((_, found),) = literals(ast.parse(text))
     ((command, rest),) = _CALL.findall(found)
     assert (why_not(command, rest) == "") is right
+
+
+# A command to be copied: in back-ticks, or behind a colon up to the next sign of a sentence.
+_COPIED = re.compile(r"`(ftq [^`]+)`|: (ftq [a-z]+(?: (?!stop:)[^\s;,()|`]+)*)")
+# Words that stand for what a person has.
+_PLACEHOLDERS = {"NAME": "name", "SEQ": "1", "PHASE": "train", "SPEC": "job.yaml", "T": "90s"}
+
+
+def copied(text: str) -> Iterator[str]:
+    """Yield the commands of a text as a person would paste them, with a job of theirs."""
+    text = text.replace("--from X", "--from PHASE")
+    whole = with_job(re.sub(r"\b(JOB|X)\b", JOB, text), JOB)
+    for quoted, after_colon in _COPIED.findall(whole):
+        command = (quoted or after_colon).rstrip(".").replace("\n", " ")
+        yield " ".join(_PLACEHOLDERS.get(word, word) for word in command.split())
+
+
+def hints() -> Iterator[tuple[str, str]]:
+    """Yield file and text of all that people are told, Lua included."""
+    for path in product_files():
+        tree = ast.parse(path.read_text())
+        notes = {ast.get_docstring(node, clean=False) for node in ast.walk(tree)
+                 if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)}  # fmt: skip
+        yield from ((name(path), text) for _, text in literals(tree) if text not in notes)
+    for path in sorted((ROOT / "shared").rglob("*.lua")):
+        text = re.sub(r"' \.\. id \.\. '", JOB, path.read_text())
+        yield from ((name(path), line) for line in text.splitlines() if not line.startswith("--"))
+
+
+def test_every_command_that_is_printed_can_be_pasted() -> None:
+    seen, wrong = set(), []
+    for place, text in hints():
+        for command in copied(text):
+            seen.add(command.split()[1])
+            try:
+                words = shlex.split(command)[1:]
+            except ValueError as error:
+                wrong.append((place, command, str(error)))
+                continue
+            # `ftq COMMAND` in a sentence about the commands themselves
+            if words[0] in COMMANDS and (why := why_wrong(words)):
+                wrong.append((place, command, why))
+    assert not wrong
+    assert {"submit", "tail", "retry", "up", "down", "worker", "keygen", "list"} <= seen
+
+
+def test_the_judge_of_pasted_commands_sees_what_is_wrong() -> None:
+    assert list(copied("start one: ftq worker, or `ftq up` here")) == ["ftq worker", "ftq up"]
+    assert list(copied("`ftq retry JOB` goes on")) == [f"ftq retry {JOB}"]
+    assert list(copied("Back: ftq tail X   stop: ftq cancel X")) == [
+        f"ftq tail {JOB}",
+        f"ftq cancel {JOB}",
+    ]
+    assert why_wrong(shlex.split(next(copied("`ftq cancel --now`")))[1:])

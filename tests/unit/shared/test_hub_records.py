@@ -145,3 +145,13 @@ def test_roles_in_an_organisation():
     who = Identity("me", {"team": "read"})
     assert "role read in team" in who.forbidden("team/x")
     assert not who.forbidden("me/x")
+
+
+def test_a_beginning_or_a_part_of_a_name_is_near_it() -> None:
+    ids = ["me/SmolLM2-135M-Instruct", "Qwen/Qwen3-0.6B", "openai/gsm8k", "a/x"]
+    for typed in ("SmolLM", "smollm2", "me/SmolLM", "135M-instruct", "smollm2_135m"):
+        assert rank(typed, ids) == ["me/SmolLM2-135M-Instruct"], typed
+    assert rank("gsm", ids) == ["openai/gsm8k"]
+    assert rank("qwen", ["o/my-qwen-copy", "Qwen/Qwen3-0.6B"])[0] == "Qwen/Qwen3-0.6B"
+    assert rank("a", ids) == []
+    assert rank("Qwen/Qwen3-0.6B-Instruct", ids)[0] == "Qwen/Qwen3-0.6B"

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from ftq_shared.redaction import HIDDEN, Redactor, escape_control
+from ftq_shared.redaction import HIDDEN, Redactor, escape_control, escape_json
 
 TOKEN = "hf_" + "aB3" * 11
 
@@ -49,6 +49,19 @@ def test_control_characters_are_shown():
     assert shown == ("\\x1b[31mred\\x1b[0m \\x07 \\u202egnp.exe \\u2028 \\x9b \\ud800 \\u200b")
     assert escape_control("a\n\tb\r") == "a\n\tb\\x0d"
     assert escape_control("a\n\tb", keep_newlines=False) == "a\\x0a\\x09b"
+
+
+def test_invisible_characters_are_shown_too():
+    hidden = "a\u00ad\u034f\u180e\ufff9\U000e0041\U000e0101\u3164z"
+    assert escape_control(hidden) == ("a\\xad\\u034f\\u180e\\ufff9\\U000e0041\\U000e0101\\u3164z")
+
+
+def test_json_is_escaped_inside_its_strings_and_means_the_same():
+    value = {"k\u202e": "\x7f\x9b \u2028 \u00ad \ud800 \U000e0041 né 👩\u200d🚀"}
+    text = escape_json(json.dumps(value, ensure_ascii=False))
+    assert text.replace("\u200d", "").isprintable()
+    assert "né 👩" in text
+    assert json.loads(text) == value
 
 
 def test_letters_of_all_scripts_stay():

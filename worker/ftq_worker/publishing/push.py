@@ -184,12 +184,16 @@ def _additions(files: list[StagedFile]) -> list[CommitOperationAdd]:
 
 
 def _stale(files: list[StagedFile], there: dict[str, RepoFile]) -> list[CommitOperationDelete]:
-    """Return the removals of model files that this push does not bring."""
+    """Return the removals of model files that this push does not bring.
+
+    Only of the repo's top: what lies in folders is no part of a model that ftq has put there.
+    """
     staying = {file.name for file in files}
     return [
         CommitOperationDelete(name, is_folder=False)
         for name in there
-        if name not in staying and any(fnmatch.fnmatch(name, pattern) for pattern in MODEL_FILES)
+        if name not in staying and "/" not in name
+        if any(fnmatch.fnmatch(name, pattern) for pattern in MODEL_FILES)
     ]
 
 

@@ -44,6 +44,7 @@ def test_answers_keep_what_stands_beside_them(
 ) -> None:
     answers = Essentials("", "c/d", "me/x")
     monkeypatch.setattr(build_spec, "ask_missing", lambda *_, **__: answers)
+    monkeypatch.setattr("ftq_client.submit.confirm.confirm", lambda *_: None)
     raw = {"model": "a/b", "publish": {"overwrite": True}, "name": "n"}
     spec, _ = build_spec.complete(raw, settings)
     assert spec == {

@@ -37,6 +37,8 @@ except click.Abort:
 """
 MODELS = ["Qwen/Qwen3-0.6B", "Qwen/Qwen3-1.7B"]
 SECRET = "hf_abcdefghijklmnop"
+READER = "hf_may_only_read_things"
+EXPIRED = "hf_was_known_once_upon"
 
 
 class FakeLookup:
@@ -47,6 +49,8 @@ class FakeLookup:
         self.typed = 0  # characters of the token that was typed: enough to know that it arrived
 
     def model(self, name: str) -> Answer:
+        if self.token == EXPIRED:
+            raise Refused("the Hub does not know the token", code="bad_token", hint="log in")
         if name == "meta/gated":
             return Answered(name, "gated", needs_token=True)
         if name == "bad name":
@@ -78,7 +82,17 @@ class FakeLookup:
         self.token = token
         return Answered("ann")
 
+    def drop_token(self) -> None:
+        self.token = ""
+
+    def target_name(self, repo: str) -> Answer:
+        if "*" in repo:
+            raise UsageError(f"{repo!r} is no repo; write name or org/name")
+        return Answered(repo)
+
     def target(self, repo: str) -> Answer:
+        if self.token == READER:
+            raise Refused(f"no write access to {repo}: the role is read", code="weak_token")
         if repo.startswith("ann/"):
             return Answered(repo, "will be made, private")
         return NotFound(["ann/new"], f"this token may not write to {repo}")
@@ -179,6 +193,40 @@ def test_a_token_can_be_left_out() -> None:
     terminal = Terminal({"dataset": "./rows.jsonl"})
     terminal.asks("Model").types("Qwen/Qwen3-0.6B").asks("Publish to").types("ann/x")
     terminal.asks("Hub token").types("").asks("Publish to").types("")
+    assert '"target": ""' in terminal.answer()
+
+
+def test_a_token_that_may_only_read_is_answered_with_another_and_no_answer_is_lost() -> None:
+    terminal = Terminal(token=READER)
+    terminal.asks("Model").types("Qwen/Qwen3-0.6B").asks("Dataset").types("./rows.jsonl")
+    terminal.asks("Publish to").types("ann/out").asks("the role is read")
+    terminal.asks("Another Hub token").types(SECRET).asks("token of ann").asks("✓ ann/out")
+    assert '"dataset": "./rows.jsonl", "target": "ann/out"' in terminal.answer()
+
+
+def test_a_token_that_may_only_read_can_be_kept_for_another_target() -> None:
+    terminal = Terminal({"dataset": "./rows.jsonl"}, token=READER)
+    terminal.asks("Model").types("Qwen/Qwen3-0.6B")
+    terminal.asks("Publish to").types("ann/out").asks("Another Hub token").types("")
+    terminal.asks("Publish to").types("")
+    assert '"target": ""' in terminal.answer()
+
+
+@pytest.mark.parametrize("other", [SECRET, ""])
+def test_an_expired_token_is_answered_with_another_or_none(other: str) -> None:
+    terminal = Terminal({"dataset": "./rows.jsonl"}, token=EXPIRED)
+    terminal.asks("Model").types("Qwen/Qwen3-0.6B").asks("does not know the token")
+    terminal.asks("Another Hub token .*go on without").types(other).asks("✓ Qwen/Qwen3-0.6B")
+    terminal.asks("Publish to").types("")
+    assert '"model": "Qwen/Qwen3-0.6B"' in terminal.answer()
+
+
+def test_a_name_that_is_none_is_refused_before_a_token_is_asked_for() -> None:
+    terminal = Terminal({"dataset": "./rows.jsonl"})
+    terminal.asks("Model").types("Qwen/Qwen3-0.6B").asks("Publish to").types("*.jsonl")
+    terminal.asks("is no repo")
+    terminal.asks("Publish to|Hub token").types("")
+    assert terminal.child.after == "Publish to"
     assert '"target": ""' in terminal.answer()
 
 

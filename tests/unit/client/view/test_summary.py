@@ -5,7 +5,8 @@ from tests.unit.client.view.story import JOB, Teller, refused, story
 
 from ftq_client.view.lines import UNICODE, text_of
 from ftq_client.view.model import JobView
-from ftq_client.view.summary import next_commands, summary_lines
+from ftq_client.view.next_commands import next_commands, with_job
+from ftq_client.view.summary import summary_lines
 
 
 def block(events) -> str:
@@ -52,20 +53,75 @@ def test_a_cancelled_job() -> None:
     assert f"ftq retry {JOB}" in text
 
 
+COLUMN = "--set data.columns.label=text   (YAML: data: {columns: {label: text}})"
+TWO = "map them: --set data.columns.prompt=q --set data.columns.completion=a   (YAML ...)"
+
+
 @pytest.mark.parametrize(
-    ("error", "command"),
+    ("error", "commands"),
     [
-        ({"code": "no_such_dataset", "nearest": ["o/gsm8k"]}, "--set dataset=o/gsm8k"),
-        ({"code": "no_such_model", "nearest": ["a; rm -rf ~"]}, "--set model='a; rm -rf ~'"),
-        ({"code": "no_such_model"}, "--set model=..."),
-        ({"code": "timeout"}, "--set resources.max_runtime=..."),
-        ({"code": "hub_unreachable"}, ""),
-        ({"code": ["odd"], "field": {"odd": 1}}, ""),
+        ({"code": "no_such_dataset", "nearest": ["o/g"]}, ["retry ID --set dataset=o/g"]),
+        ({"code": "no_such_model", "nearest": ["a; rm ~"]}, ["retry ID --set model='a; rm ~'"]),
+        ({"code": "no_such_model"}, []),
+        ({"code": "timeout", "exit_code": 1}, ["retry ID"]),
+        ({"code": "hub_unreachable", "exit_code": 7}, ["retry ID"]),
+        ({"code": ["odd"], "field": {"odd": 1}}, []),
+        ({"code": "wrong_column", "field": "data.columns.label", "nearest": ["text"]},
+         ["retry ID --set data.columns.label=text"]),
+        ({"code": "wrong_column", "field": "data.columns.label", "nearest": [], "hint": COLUMN},
+         ["retry ID --set data.columns.label=text"]),
+        ({"code": "config_missing", "field": "dataset", "nearest": ["main", "socratic"],
+          "hint": "choose one, for example --dataset openai/gsm8k:main"},
+         ["retry ID --set dataset=openai/gsm8k:main"]),
+        ({"code": "no_split", "field": "data.split", "nearest": ["test", "train"],
+          "hint": "--set data.split=train"}, ["retry ID --set data.split=train"]),
+        ({"code": "wrong_column", "field": "data.columns.label", "nearest": ["my", "my col"],
+          "hint": "--set data.columns.label=my col   (YAML ...)"},
+         ["retry ID --set data.columns.label='my col'"]),
+        ({"code": "unknown_shape", "field": "data.columns", "hint": TWO},
+         ["retry ID --set data.columns.prompt=q --set data.columns.completion=a"]),
+        ({"code": "x", "hint": "--set data.columns.label=COLUMN"}, []),
+        ({"code": "x", "hint": "--set train.max_length=... or less"}, []),
+        ({"code": "x", "hint": "--set a=$(rm -rf ~)"}, []),
+        ({"code": "bad_row", "hint": "mend the row, or --set data.on_bad_row=drop to leave it"},
+         ["retry ID --set data.on_bad_row=drop"]),
+        ({"code": "bad_row", "hint": "mend the file"}, ["submit --from ID"]),
+        ({"code": "too_slow_on_cpu", "field": "resources.gpus", "hint": "start `ftq worker`"},
+         ["retry ID --set resources.gpus=0"]),
+        ({"code": "target_taken", "hint": "--publish-to, or --set publish.overwrite=true"}, []),
+        ({"code": "max_length", "hint": "--set train.max_length=512 or less, or auto"},
+         ["retry ID --set train.max_length=512"]),
     ],
-)
-def test_the_next_command_mends_what_failed(error: dict[str, object], command: str) -> None:
+)  # fmt: skip
+def test_the_next_command_mends_what_failed(error: dict[str, object], commands: list[str]) -> None:
     tell = Teller()
     view = JobView(JOB)
-    view.apply(tell("error", message="", **error))
+    view.apply(tell("error", **{"message": "", "exit_code": 5, **error}))
     view.apply(tell("state", state="failed"))
-    assert next_commands(view)[0] == f"ftq retry {JOB} {command}".strip()
+    wanted = [f"ftq {command.replace('ID', JOB)}" for command in commands]
+    assert next_commands(view) == [*wanted, f"ftq show {JOB}"]
+
+
+def test_what_another_token_mends_says_so() -> None:
+    tell = Teller()
+    view = JobView(JOB)
+    view.apply(tell("error", message="", code="bad_token", exit_code=5))
+    view.apply(tell("state", state="failed"))
+    assert next_commands(view) == [f"ftq retry {JOB} --token-stdin", f"ftq show {JOB}"]
+
+
+@pytest.mark.parametrize(
+    ("hint", "told"),
+    [
+        ("`ftq retry JOB` goes on", "`ftq retry ID` goes on"),
+        ("`ftq retry` when it is quiet", "`ftq retry ID` when it is quiet"),
+        ("`ftq fetch` brings it", "`ftq fetch ID` brings it"),
+        ("`ftq retry --from validate` starts over", "`ftq retry ID --from validate` starts over"),
+        ("look at `ftq tail ft-abcdefgh`, then", "look at `ftq tail ft-abcdefgh`, then"),
+        ("it may: ftq cancel ft-abcdefgh", "it may: ftq cancel ft-abcdefgh"),
+        ("`ftq worker` on a host; ftq up", "`ftq worker` on a host; ftq up"),
+        ("of `ftq submit` and `ftq retry`; tokens", "of `ftq submit` and `ftq retry ID`; tokens"),
+    ],
+)
+def test_a_hint_names_the_job_where_a_command_needs_it(hint: str, told: str) -> None:
+    assert with_job(hint, JOB) == told.replace("ID", JOB)

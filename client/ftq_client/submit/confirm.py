@@ -1,0 +1,67 @@
+"""The end of the questions: the whole job on one screen, and one confirmation."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from ftq_client.submit.questions import Essentials
+from ftq_client.view.lines import Style, shown, text_of, wrap
+from ftq_shared.spec_input.dotted_fields import fields
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ftq_shared.spec import JobSpec
+
+_LABEL = 10  # columns
+
+
+def confirm(
+    spec: "JobSpec",
+    facts: Mapping[str, str],
+    asked: Essentials,
+    typed: Sequence[str],
+    console: "Console",
+) -> None:
+    """Show what will be submitted, and the command that does the same; ask once.
+
+    `facts` is what the questions found out, `typed` are the arguments of the command that
+    was typed. Raises click.Abort when it is not confirmed.
+    """
+    method, task = spec.train.method, str(spec.task)
+    rows = {
+        "model": spec.model,
+        "dataset": spec.dataset,
+        "rows": facts.get("rows") or "counted when the job reads them",
+        "task": "follows from the columns" if task == "auto" else task,
+        "method": fields()["train.method"].description if method == "auto" else method,
+        "gpus": "what the fleet has" if spec.resources.gpus == "auto" else spec.resources.gpus,
+        "target": _target(spec),
+    }
+    console.print()
+    for label, text in rows.items():
+        start = f"  {label:<{_LABEL}}"
+        for line in wrap(((f"{start}{shown(text)}", Style.PLAIN),), console.width, len(start)):
+            console.print(text_of(line), markup=False, highlight=False, emoji=False)
+    console.print("  the same without questions:")
+    # Not wrapped: people copy it.
+    click.echo(f"  {equal_command(asked, typed)}", err=True)
+    if not click.confirm("Submit it", default=True, err=True):
+        click.echo("nothing was submitted", err=True)
+        raise click.Abort
+
+
+def equal_command(asked: Essentials, typed: Sequence[str]) -> str:
+    """Return the command that submits the same job, ready to be copied."""
+    answers = {"--model": asked.model, "--dataset": asked.dataset, "--publish-to": asked.target}
+    words = [word for option, value in answers.items() if value for word in (option, value)]
+    return shlex.join(["ftq", "submit", *typed, *words])
+
+
+def _target(spec: "JobSpec") -> str:
+    if not spec.publish.repo:
+        return "not published; `ftq fetch` brings the model"
+    seen = "private" if spec.publish.private else "public"
+    return f"{spec.publish.repo}, {seen} where it is new"
