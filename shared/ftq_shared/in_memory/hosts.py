@@ -31,6 +31,10 @@ class MemoryHosts(HostStore):
         return wanted
 
     @atomic
+    def announce_key(self, public_key: str) -> None:
+        self.broker.held.public_key = self.broker.held.public_key or public_key
+
+    @atomic
     def drain(self, name: str) -> str:
         host = self.broker.held.hosts.get(name)
         if not host:
