@@ -142,10 +142,6 @@ class HostStore:
         """Say which key clients seal secrets for, unless the fleet has one."""
         self.redis.hsetnx(keys.FLEET, "public_key", public_key)
 
-    def try_a_script(self) -> None:
-        """Run a script that changes nothing; raises what redis-py raises where none can run."""
-        self.drain("")
-
     def drain(self, name: str) -> str:
         """Ask a host to hand back its work and leave; return its instance, '' for no such host."""
         return str(self._drain(keys=[keys.host(name), keys.CONTROL], args=[name]))

@@ -115,6 +115,7 @@ class Held:
     hosts: dict[str, MemoryHost] = field(default_factory=dict)
     locks: dict[str, tuple[str, str]] = field(default_factory=dict)  # what -> job, token
     submits: dict[str, str] = field(default_factory=dict)  # client key -> job
+    public_key: str = ""  # of the fleet
     dispatch_requested: bool = False  # a dispatch pass has been asked for
 
     def queue(self) -> list[str]:
