@@ -327,6 +327,17 @@ def test_another_repo_is_neither_read_nor_deleted(local_hub: Hub, tmp_path: Path
     local_hub.store.delete_repo("dataset", "me/precious")
 
 
+def test_an_expired_token_loses_no_file(local_hub: Hub, tmp_path: Path) -> None:
+    """Over https: there huggingface_hub takes any 401 for a repo that is not there."""
+    ctx = listed(local_hub, tmp_path)
+    local_hub.store.add_token("hf_expired", "me", expires=1.0)
+    with pytest.raises(FtqError) as caught:
+        hub_inputs.fetch(replace(ctx, secrets={"HF_TOKEN": "hf_expired"}))
+    assert caught.value.code == "bad_token"
+    assert "is expired" in caught.value.message
+    local_hub.store.delete_repo("dataset", f"me/ftq-inputs-{ctx.job}")
+
+
 def test_without_a_token_it_says_how_to_go_on(local_hub: Hub, tmp_path: Path) -> None:
     ctx = listed(local_hub, tmp_path)
     with pytest.raises(FtqError) as caught:
