@@ -142,9 +142,9 @@ class Held:
         if self.locks.get(job.lock, ("", ""))[0] == job.record.id:
             del self.locks[job.lock]
         job.lock, job.last_answer = "", answer
+        if job.record.host:
+            job.note(last_host=job.record.host)
         it = job.record
-        if it.host:
-            job.note(last_host=it.host)
         free = replace(it, token="", host="", instance="", gpus=(), nonce="", renewals=0)
         job.put(replace(free, last_token=it.token))
 
