@@ -143,13 +143,13 @@ class Held:
         if self.locks.get(job.lock, ("", ""))[0] == job.record.id:
             del self.locks[job.lock]
         job.lock, job.last_answer = "", answer
+        if job.record.host:
+            job.note(last_host=job.record.host)
         it = job.record
         if it.phase is Phase.TRAIN and it.state is JobState.RUNNING:
             spent = max(0, self.now_ms - int(it.summary["claimed_ms"]))
             job.note(trained_ms=str(int(it.summary.get("trained_ms", "0")) + spent))
             it = job.record
-        if it.host:
-            job.note(last_host=it.host)
         free = replace(it, token="", host="", instance="", gpus=(), nonce="", renewals=0)
         job.put(replace(free, last_token=it.token))
 
