@@ -70,6 +70,7 @@ class JobStore:
 
     def __init__(self, redis: "Redis") -> None:
         self.redis = redis
+        self._no_info = logging.WARNING  # how it is told that there is none
         self._scripts = {
             name: redis.register_script(scripts.source(name)) for name in scripts.NAMES
         }
@@ -244,7 +245,8 @@ class JobStore:
         except (ResponseError, KeyError) as error:  # no right to it, or it has another name
             extra = {"action": "info_refused"}
             words = "the broker does not answer INFO, so its restarts are not noticed: %s"
-            log.warning(words, error, extra=extra)
+            log.log(self._no_info, words, error, extra=extra)
+            self._no_info = logging.DEBUG  # it is asked every few seconds
             return Server("", float("inf"))
 
     def take_request(self) -> None:

@@ -159,7 +159,7 @@ class EmbeddedBroker:
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 # Another program on this port may answer as well, without our password.
-                if _pid_of(client) == self.process.pid:
+                if _is_process(client, self.process.pid):
                     client.close()
                     return
             except RedisError:  # not listening yet, or still loading its data
@@ -171,9 +171,15 @@ class EmbeddedBroker:
         )
 
 
-def _pid_of(client: "Redis") -> int:
-    info: Any = client.info("server")
-    return int(info.get("process_id", 0))
+def _is_process(client: "Redis", pid: int) -> bool:
+    """Return whether this process answers; a server of our own may have INFO under another name."""
+    from redis.exceptions import ResponseError
+
+    try:
+        info: Any = client.info("server")
+    except ResponseError:
+        return bool(client.ping())
+    return int(info.get("process_id", 0)) == pid
 
 
 def _is_free(port: int) -> bool:

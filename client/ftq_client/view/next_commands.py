@@ -79,4 +79,4 @@ def _is_dangerous(sets: str) -> bool:
 
 def with_job(text: str, job: str) -> str:
     """Return a hint with the job's id in each command that needs one: it can then be copied."""
-    return _BARE.sub(rf"ftq \1 {shown(job)}", text)
+    return _BARE.sub(lambda bare: f"ftq {bare[1]} {shown(job)}", text)

@@ -186,7 +186,7 @@ def _additions(files: list[StagedFile]) -> list[CommitOperationAdd]:
 def _stale(files: list[StagedFile], there: dict[str, RepoFile]) -> list[CommitOperationDelete]:
     """Return the removals of model files that this push does not bring.
 
-    Only of the repo's top: what lies in folders is no part of a model that ftq has put there.
+    Only of the repo's top: what lies in folders is no part of a model of ours.
     """
     staying = {file.name for file in files}
     return [
