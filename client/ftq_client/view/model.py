@@ -112,6 +112,8 @@ class JobView:
     phases: dict[Phase, PhaseMark] = field(default_factory=lambda: {p: PhaseMark() for p in Phase})
     waiting: Data = field(default_factory=dict)  # empty unless it waits
     tasks: dict[str, ProgressTask] = field(default_factory=dict)  # of the current phase, by name
+    doing: str = ""  # work of the current phase that cannot be counted
+    doing_since: float = 0.0  # time
     idle_rules: int = 0  # cleaning rules that found nothing, until another event comes
     step: Data = field(default_factory=dict)  # the latest step
     losses: Series = field(default_factory=Series)
@@ -134,6 +136,8 @@ class JobView:
         self.phase = event.phase or self.phase
         if event.type is not EventType.CLEANING:
             self.idle_rules = 0
+        if event.type not in _BESIDE_WORK:
+            self.doing = ""
         match event.type:
             case EventType.WAITING:
                 self.waiting = event.data
@@ -159,6 +163,10 @@ class JobView:
     def mark(self) -> PhaseMark | None:
         """Return the mark of the phase that the job is in, None before the first."""
         return self.phases[self.phase] if self.phase else None
+
+
+# Events that come while uncounted work goes on.
+_BESIDE_WORK = {EventType.RESOLVED, EventType.LOG, EventType.WARNING}
 
 
 def view_of(job: str, name: str, events: Iterable[Event]) -> JobView:
@@ -233,6 +241,9 @@ def _progress(view: JobView, event: Event) -> None:
     data = event.data
     name, done = str(data.get("task")), number(data.get("done")) or 0.0
     unit, total = str(data.get("unit") or ""), number(data.get("total"))
+    if unit == "s" and total is None:
+        view.doing, view.doing_since = name, view.updated - done
+        return
     task = view.tasks.get(name)
     # Less done than before means that it began again.
     if task is None or done < task.done:

@@ -83,6 +83,8 @@ class PlainView:
     def _due(self, event: Event) -> bool:
         """Return whether the log gets a line for this progress event."""
         data = event.data
+        if data.get("unit") == "s" and (number(data.get("done")) or 0.0) < _PROGRESS_S:
+            return False  # what takes no longer needs no word
         key = (event.job, str(data.get("task")))
         done, total = number(data.get("done")) or 0.0, number(data.get("total"))
         share, now = (done / total if total else 0.0), seconds_of(event.time)

@@ -22,6 +22,8 @@ def region_lines(view: JobView, *, now: float, width: int, glyphs: Glyphs) -> li
     if view.waiting or view.state in (JobState.QUEUED, JobState.PLACED):
         lines.append(_waiting(view, glyphs))
     lines += _tasks(view, width, glyphs)
+    if view.doing:
+        lines.append(_doing(view, now, glyphs))
     if view.step and view.phase is Phase.TRAIN:
         lines += _training(view, width, glyphs)
     return [crop(line, width, glyphs.cut) for line in lines]
@@ -107,6 +109,12 @@ def _tasks(view: JobView, width: int, glyphs: Glyphs) -> list[Line]:
     hidden = len(tasks) - _TASKS
     lines = [_task(task, width, glyphs) for task in tasks[-_TASKS:]]
     return [((f"and {hidden} more", Style.DIM),), *lines] if hidden > 0 else lines
+
+
+def _doing(view: JobView, now: float, glyphs: Glyphs) -> Line:
+    seconds = fmt.duration(max(0.0, now - view.doing_since))
+    text = f"{shown(view.doing)} {glyphs.sep} {seconds}"
+    return (("now      ", Style.DIM), (text, Style.PLAIN))
 
 
 def _task(task: ProgressTask, width: int, glyphs: Glyphs) -> Line:

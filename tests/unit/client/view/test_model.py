@@ -120,3 +120,17 @@ def test_a_long_series_keeps_its_shape() -> None:
     assert series.points[0] == (0, 100_000)
     assert series.points[-1][0] > 99_900
     assert series.values == sorted(series.values, reverse=True)
+
+
+def test_work_that_cannot_be_counted_is_what_is_done_now() -> None:
+    tell = Teller()
+    view = after(
+        [
+            tell("progress", 1, task="load the model", done=0, unit="s"),
+            tell("resolved", 1, field="f", value=1, reason="r"),
+            tell("progress", 3, task="load the model", done=4, unit="s"),
+        ]
+    )
+    assert (view.doing, view.updated - view.doing_since, view.tasks) == ("load the model", 4, {})
+    view.apply(tell("step", 1, step=1, steps=3, loss=1.0))
+    assert view.doing == "", "it has ended"
