@@ -141,6 +141,19 @@ def test_a_job_that_is_retried_meanwhile_keeps_its_files(
     assert store.get(BAD).state is JobState.QUEUED
 
 
+def test_what_cannot_be_removed_is_not_said_to_be_gone(
+    retention: Retention, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    age(store, KEEP_ENDED_S)
+    monkeypatch.setattr("shutil.rmtree", refused)
+    removed = retention.sweep()
+    assert removed
+    assert all(one.bytes == 0 and "could not be removed" in one.why for one in removed)
+
+
 def ask(**changes: Any) -> PruneRequest:
     request: Any = {"prune": "n1", "dry_run": False, "older_than_s": 0, "models": False}
     return request | {"jobs": None} | changes  # type: ignore[no-any-return]

@@ -142,9 +142,15 @@ class Retention:
             # The marker goes first: a retry that comes now starts over instead of missing files.
             if one.part == "everything":
                 paths.marker.unlink(missing_ok=True)
-            for target in targets:
-                shutil.rmtree(target, ignore_errors=True)
             extra = {"action": "pruned", "job": one.job, "part": one.part, "bytes": one.bytes}
+            try:
+                for target in targets:
+                    shutil.rmtree(target)
+            except OSError as error:  # what is said to be gone is gone
+                log.warning("%s of %s stays: %s", one.part, one.job, error, extra=extra)
+                why = f"{one.why}, could not be removed: {error.strerror}"
+                yield Removal(one.job, one.part, 0, why)
+                continue
             log.info("removed %s of %s, which %s", one.part, one.job, one.why, extra=extra)
             yield one
 

@@ -15,6 +15,7 @@ HARDWARE = {
     35: "insufficient driver",
     46: "devices unavailable",
     100: "no device",
+    209: "torch was not built for this kind of GPU",
     214: "uncorrectable ECC error",
     220: "NVLink error",
     714: "hardware stack error",
