@@ -226,10 +226,17 @@ def merge(*layers: Mapping[str, Any] | None) -> Raw:
     """
     result: Raw = {}
     for layer in layers:
-        for key, value in (layer or {}).items():
-            below = result.get(key)
-            if isinstance(value, Mapping):
-                result[key] = merge(below if isinstance(below, Mapping) else {}, value)
-            else:
-                result[key] = list(value) if isinstance(value, list) else value
+        _lay_over(result, layer or {})
     return result
+
+
+def _lay_over(result: Raw, layer: Mapping[str, Any]) -> None:
+    """Lay a raw spec over `result`, whose sections are all its own."""
+    for key, value in layer.items():
+        if isinstance(value, Mapping):
+            below = result.get(key)
+            section: Raw = below if isinstance(below, dict) else {}
+            result[key] = section
+            _lay_over(section, value)
+        else:
+            result[key] = list(value) if isinstance(value, list) else value

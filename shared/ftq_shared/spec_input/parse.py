@@ -90,19 +90,19 @@ def _first(problems: Iterator[SpecProblem]) -> list[SpecProblem]:
     raise UsageError(
         "\n".join(map(str, found)),
         code="bad_spec",
-        hint=f"these are the first {MANY} unknown keys; docs/spec.md has every key",
+        hint=f"these are the first {MANY} unknown keys; `ftq spec` prints every key",
         field=found[0].field,
     )
 
 
 def _expand(raw: Mapping[str, Any]) -> Raw:
     """Copy the raw spec: `train.epochs: 2` becomes nested, an empty section goes."""
-    flat: Raw = {}
+    layers: list[Raw] = []
     for key, value in raw.items():
         name = str(key)
         section = name.partition(".")[0] if "." in name else ""
-        layer = nested(name, value) if section in JobSpec.model_fields else {name: value}
-        flat = merge(flat, layer)
+        layers.append(nested(name, value) if section in JobSpec.model_fields else {name: value})
+    flat = merge(*layers)
     return {key: value for key, value in flat.items() if not _empty_section(key, value)}
 
 
