@@ -18,7 +18,8 @@ def refuse_unbounded(raw: Any) -> None:
         raise UsageError(
             f"{name[:200] or 'the spec'}: {problem}",
             code="bad_spec",
-            hint="a spec holds text, numbers, true and false, lists and mappings; `ftq spec` prints what each field takes",
+            hint="a spec holds text, numbers, true and false, lists and mappings; "
+            "`ftq spec` prints what each field takes",
             field=name[:200],
         )
 
