@@ -140,6 +140,21 @@ def test_every_other_phase_has_its_time_and_its_memory(phase: Phase) -> None:
     assert busy.end() == (Ending.FAILED, "timeout")
 
 
+def test_what_it_waits_for_is_not_its_own_time(validation: Watched) -> None:
+    for _ in range(3):  # as long as a Hub's windows last
+        validation.note("progress", task="wait for the Hub", done=0, unit="s")
+        validation.wait(310)
+        assert validation.end() is None
+        validation.note("check", name="model", ok=True)
+    validation.wait(MAX_S[Phase.VALIDATE])
+    assert validation.end() == (Ending.FAILED, "timeout")
+
+
+def test_a_checkpoint_without_its_time_is_one(training: Watched) -> None:
+    training.note("checkpoint", step=3, path="p")
+    assert training.watch.slowest_save_s == 0
+
+
 def test_a_training_may_use_its_host(training: Watched) -> None:
     assert training.end(memory=MEMORY) is None
     training.wait(10 * max(MAX_S.values()))

@@ -19,6 +19,7 @@ QUIET_S = 4.0  # of silence, after which the agent says what the phase is at
 STALL_S = 600.0  # without progress, after which a phase is stuck
 STALL_STEPS = 10.0  # or so many times its slowest recent step, if that is longer
 MAX_S = {Phase.VALIDATE: 600.0, Phase.PREPARE: 12 * 3600.0, Phase.PUBLISH: 12 * 3600.0}
+WAITS = "wait for "  # how tasks begin whose time does not count against MAX_S
 MEMORY_SHARE = 0.75  # of the host's memory; a training's need is estimated before it starts
 IO_MOVED = 2**20  # bytes read or written between two looks that count as progress before the steps
 
@@ -36,6 +37,8 @@ class PhaseWatch:
     _steps: bool = False  # whether it is between two steps
     _step_task: str = ""  # what comes after the newest step
     _io: int = 0
+    _waited_s: float = 0.0
+    _waits_since: float | None = None
 
     def __post_init__(self) -> None:
         self._started = self._progress = self._doing_since = self._said = self.clock()
@@ -51,14 +54,21 @@ class PhaseWatch:
             following = f"step {data['step'] + 1} of {data['steps']}"
             self._step_task = following if data["step"] < data["steps"] else ""
         elif kind == EventType.CHECKPOINT:
-            self.slowest_save_s = max(self.slowest_save_s, float(data["seconds"]))
+            self.slowest_save_s = max(self.slowest_save_s, float(data.get("seconds") or 0.0))
         if kind == EventType.PROGRESS:
             self._do(data, now)
         elif self._step_task or kind == EventType.STEP:  # a step, or what is between two
             self._do({"task": self._step_task}, now)
+        waits = kind == EventType.PROGRESS and str(data.get("task")).startswith(WAITS)
+        self._waited_s += self._waits_s(now)
+        self._waits_since = now if waits else None
         self._steps = kind == EventType.STEP
         self._progress = self._said = now
         self._warned = False
+
+    def _waits_s(self, now: float) -> float:
+        """Return for how long it has been waiting for something that is not its own."""
+        return 0.0 if self._waits_since is None else now - self._waits_since
 
     def _do(self, data: dict[str, Any], now: float) -> None:
         if data.get("task") != self._doing.get("task"):
@@ -102,7 +112,7 @@ class PhaseWatch:
             self._progress = now  # a library that loads or saves says nothing for minutes
         self._io = use.io_bytes
         limit_s = MAX_S.get(self.phase)
-        if limit_s and now - self._started >= limit_s:
+        if limit_s and now - self._started - self._waited_s - self._waits_s(now) >= limit_s:
             return self._too_long(limit_s)
         if self.phase is not Phase.TRAIN and use.memory_bytes > MEMORY_SHARE * self.memory_bytes:
             return self._too_large(use.memory_bytes)

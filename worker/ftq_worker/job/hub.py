@@ -38,6 +38,7 @@ def hub_of(ctx: PhaseContext, retry: Retry | None = None) -> HubClient:
         ctx.warn(text, hint=hint)
 
     def pause(seconds: float) -> None:
+        ctx.doing("wait for the Hub")
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             ctx.control.check()
