@@ -264,10 +264,10 @@ class PhaseRun:
 
     def _outcome(self) -> Outcome:
         """Return how the phase ended: done only when every rank says so."""
-        if self._verdict:
-            return self._verdict
         if not (first := self._first_bad):
             return Outcome(Ending.DONE)
+        if self._verdict:
+            return self._verdict
         if said := self._said.get(first.pid):
             return said
         return died(

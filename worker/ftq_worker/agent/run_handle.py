@@ -114,6 +114,8 @@ class RunHandle:
     def enforce_stop(self) -> None:
         """Send TERM, and later KILL, to a phase that was asked to stop and does not.
 
+        After a cancel it is KILL at once: a person waits, and nothing is to be saved.
+
         Raises HostTrouble when a process does not even die of KILL.
         """
         now = time.monotonic()
