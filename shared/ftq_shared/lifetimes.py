@@ -24,7 +24,9 @@ SECRET_TTL_S = 30 * 86_400  # at the latest: the end of the job deletes it
 KEEP_WORK_S = 86_400.0  # inputs, prepared sets and checkpoints of one that succeeded
 KEEP_ENDED_S = 7 * 86_400.0  # all of one that failed or was cancelled
 KEEP_ENDED_SHORT_OF_ROOM_S = 86_400.0  # the same, where there is little room
-KEEP_PUBLISHED_S = 30 * 86_400.0  # all of one whose model is on the Hub; short of room, of any
+# All of one whose model is on the Hub; short of room, of any. Before its record goes: a folder
+# without a record is left alone.
+KEEP_PUBLISHED_S = 28 * 86_400.0
 LITTLE_ROOM = 0.1  # share of the storage's disk that should be free
 
 SPEC_MAX_BYTES = 256 << 10  # of a spec with all defaults filled in

@@ -1,5 +1,7 @@
 """Cards are offered once they have computed something, and set aside when they fail."""
 
+import threading
+
 import pytest
 from tests.support.clock import Clock
 
@@ -26,12 +28,16 @@ class Host:
         self.tried.append(uuid)
         return self.faults[uuid]
 
+    def try_due(self) -> None:
+        for thread in self.cards.try_due():
+            thread.join()
+
     def seconds_until_tried(self) -> float:
         """Return after how many seconds of waiting a card is tried again."""
         start, tries = self.clock.now, len(self.tried)
         while len(self.tried) == tries:
             self.clock.now += 1.0
-            self.cards.try_due()
+            self.try_due()
         return self.clock.now - start
 
 
@@ -44,42 +50,68 @@ def test_a_card_is_offered_once_it_was_tried(host: Host) -> None:
     host.faults["GPU-b"] = "no driver"
     assert host.cards.usable() == []
     assert {card.why for card in host.cards.sick()} == {UNTRIED}
-    host.cards.try_due()
+    host.try_due()
     assert host.cards.usable() == [A]
     assert [(card.uuid, card.why) for card in host.cards.sick()] == [("GPU-b", "no driver")]
-    assert host.told == 1
+    assert host.told == 2
 
 
 def test_a_card_that_failed_a_phase_is_set_aside_until_it_computes_again(host: Host) -> None:
-    host.cards.try_due()
-    host.cards.suspect(["GPU-a", "GPU-of-another-host"], "fell off the bus")
+    host.try_due()
+    host.cards.suspect(["GPU-a", "GPU-of-another-host"], "fell off the bus", fault=True)
     assert host.cards.usable() == [B]
     assert [card.why for card in host.cards.sick(["GPU-a"])] == ["fell off the bus"]
     assert host.cards.sick(["GPU-b"]) == []
-    host.cards.try_due()
+    host.try_due()
     assert host.cards.usable() == [A, B], "the first try comes at once"
 
 
 def test_a_card_that_fails_again_and_again_is_tried_less_and_less_often(host: Host) -> None:
-    host.cards.try_due()
+    host.try_due()
     host.faults["GPU-a"] = "no driver"
-    host.cards.suspect(["GPU-a"], "fell off the bus")
-    host.cards.try_due()
+    host.cards.suspect(["GPU-a"], "fell off the bus", fault=True)
+    host.try_due()
     first, second = host.seconds_until_tried(), host.seconds_until_tried()
     assert FIRST_AGAIN_S <= first < second
 
 
 def test_a_card_that_passes_and_still_fails_its_phases_waits_longer(host: Host) -> None:
-    host.cards.try_due()
+    host.try_due()
     for _ in range(2):
-        host.cards.suspect(["GPU-a"], "cannot be used")
-    host.cards.try_due()
+        host.cards.suspect(["GPU-a"], "cannot be used", fault=True)
+    host.try_due()
     assert host.cards.usable() == [B]
     assert host.seconds_until_tried() >= FIRST_AGAIN_S - 1
     host.cards.trust(["GPU-a"])
-    host.cards.suspect(["GPU-a"], "cannot be used")
-    host.cards.try_due()
+    host.cards.suspect(["GPU-a"], "cannot be used", fault=True)
+    host.try_due()
     assert host.cards.usable() == [A, B]
+
+
+def test_a_card_that_hangs_keeps_no_other_from_being_offered() -> None:
+    hung = threading.Event()
+
+    def fault(uuid: str) -> str:
+        if uuid == "GPU-a":
+            hung.wait(60)
+        return ""
+
+    cards = Cards([A, B], lambda: None, fault)
+    first, second = cards.try_due()
+    second.join(10)
+    assert cards.usable() == [B]
+    assert cards.try_due() == [], "it is being tried already"
+    hung.set()
+    first.join(10)
+    assert cards.usable() == [A, B]
+
+
+def test_phases_that_died_for_other_reasons_hold_no_card_for_long(host: Host) -> None:
+    host.try_due()
+    for _ in range(5):
+        assert not host.cards.suspect(["GPU-a"], "its phase crashed", fault=False)
+        host.try_due()
+        assert host.cards.usable() == [A, B]
 
 
 def test_a_real_try_says_what_is_wrong() -> None:

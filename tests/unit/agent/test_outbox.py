@@ -107,3 +107,21 @@ def outbox_ends(outbox: Outbox) -> bool:
             return outbox.flush()
         except (ConnectionError, ResponseError):
             continue
+
+
+@pytest.mark.parametrize("line", [OSError(116, "Stale file handle"), "", '{"type": "lo'])
+def test_a_file_that_cannot_be_read_back_ends_the_run(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch, line: OSError | str
+) -> None:
+    class Broken:
+        def readline(self) -> str:
+            if isinstance(line, OSError):
+                raise line
+            return line
+
+        def close(self) -> None: ...
+
+    outbox._reader.close()
+    monkeypatch.setattr(outbox, "_reader", Broken())
+    outbox.emit(EventType.LOG, line="lost")
+    assert not outbox.flush(), "whoever waits for its end is told that there is none"

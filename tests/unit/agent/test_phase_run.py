@@ -358,9 +358,17 @@ def test_cards_on_which_a_phase_failed_are_set_aside(
 ) -> None:
     run.record = replace(run.record, gpus=("GPU-a",))
     cards = run._services.cards
-    cards.try_due()
+    for thread in cards.try_due():
+        thread.join()
     assert run._judge_cards(outcome) == replace(outcome, counts_attempt=counts)
     assert bool(cards.sick()) is aside
+
+
+def test_a_job_that_fails_again_on_cards_that_compute_comes_to_an_end(run: PhaseRun) -> None:
+    run.record = replace(run.record, gpus=("GPU-a",))
+    outcome = Outcome(Ending.HOST, ErrorInfo(GPU_FAULT, "no CUDA"))
+    free = [not run._judge_cards(outcome).counts_attempt for _ in range(3)]
+    assert free == [True, False, False]
 
 
 @pytest.mark.parametrize(

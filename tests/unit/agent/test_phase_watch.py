@@ -7,6 +7,7 @@ from tests.support.clock import Clock
 
 from ftq_shared.states import Phase
 from ftq_worker.agent.phase_watch import (
+    FIRST_STEP_S,
     IO_MOVED,
     MAX_S,
     MEMORY_SHARE,
@@ -103,6 +104,7 @@ def test_an_event_starts_its_patience_anew(training: Watched) -> None:
 
 
 def test_what_the_agent_says_is_no_progress_of_the_phase(training: Watched) -> None:
+    training.step(1)
     while training.clock.now < STALL_S:
         training.wait(QUIET_S)
         training.watch.sign_of_life()
@@ -153,6 +155,34 @@ def test_what_it_waits_for_is_not_its_own_time(validation: Watched) -> None:
 def test_a_checkpoint_without_its_time_is_one(training: Watched) -> None:
     training.note("checkpoint", step=3, path="p")
     assert training.watch.slowest_save_s == 0
+
+
+def test_a_first_step_may_take_long_and_is_watched_all_the_same(training: Watched) -> None:
+    training.note("progress", task="step 1 of 9", done=0, unit="s")
+    training.wait(FIRST_STEP_S - 1)
+    assert training.end() is None
+    training.wait(1)
+    assert training.end() == (Ending.DIED, "no_progress")
+
+
+def test_a_step_is_measured_also_where_each_is_followed_by_an_evaluation(
+    training: Watched,
+) -> None:
+    for number in range(1, 4):
+        training.wait(100)
+        training.step(number)
+        training.note("eval", step=number)
+    assert training.watch.slowest_step_s == 100
+
+
+def test_no_time_counts_while_it_is_paused(validation: Watched) -> None:
+    validation.watch.pause(True)
+    for _ in range(700):
+        validation.wait(1)
+        validation.watch.pause(True)
+        assert validation.end() is None
+    validation.watch.pause(False)
+    assert validation.end() is None
 
 
 def test_a_training_may_use_its_host(training: Watched) -> None:

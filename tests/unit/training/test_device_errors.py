@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ftq_shared.errors import FtqError, TrainingFailed
-from ftq_worker.host.messages import GPU_FAULT
+from ftq_worker.host.messages import GPU_FAILED, GPU_FAULT
 from ftq_worker.job.context import Devices, HostFault
 from ftq_worker.training.device_errors import device_errors
 from ftq_worker.training.facts import look_at_device
@@ -26,10 +26,10 @@ def cuda_error(code: int) -> torch.AcceleratorError:
     [
         (torch.OutOfMemoryError("CUDA out of memory"), TrainingFailed, "out_of_memory"),
         (MemoryError(), TrainingFailed, "out_of_memory"),
-        (cuda_error(214), HostFault, GPU_FAULT),
-        (cuda_error(719), HostFault, GPU_FAULT),
+        (cuda_error(214), HostFault, GPU_FAILED),
+        (cuda_error(719), HostFault, GPU_FAILED),
         (cuda_error(710), TrainingFailed, "device_assert"),
-        (torch.distributed.DistBackendError("NCCL error: remote"), HostFault, GPU_FAULT),
+        (torch.distributed.DistBackendError("NCCL error: remote"), HostFault, GPU_FAILED),
     ],
 )
 def test_whose_fault_it_is(error: Exception, kind: type[FtqError], code: str) -> None:

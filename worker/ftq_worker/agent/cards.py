@@ -8,10 +8,10 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ftq_shared.hosts import Gpu, SickGpu
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 TRY_S = 180.0  # a card that has computed nothing after so long hangs; torch's import is in it
 FIRST_AGAIN_S = 60.0  # until a card that failed is tried again; twice as long each time
 LAST_AGAIN_S = 3600.0
-AT_ONCE = 4  # cards that are tried at a time: each try imports torch
+LOOK_S = 1.0  # between two looks whether the time of one has come
 UNTRIED = "is being tried"
 
 
@@ -51,6 +51,7 @@ class Cards:
         self._lock = threading.Lock()
         self._aside = {uuid: _Aside(UNTRIED, clock()) for uuid in self._cards}
         self._faults = dict.fromkeys(self._cards, 0)  # in a row, without a phase that ended well
+        self._trying: set[str] = set()
         self._news = threading.Event()
 
     def usable(self) -> list[Gpu]:
@@ -66,17 +67,20 @@ class Cards:
                 if uuid in self._aside and (among is None or uuid in among)
             ]
 
-    def suspect(self, uuids: Iterable[str], why: str) -> None:
+    def suspect(self, uuids: Iterable[str], why: str, *, fault: bool) -> bool:
         """Set cards aside on which a phase has failed, until a try of their own goes well.
 
-        The first try comes at once. A card that passes and fails its next phase again waits longer.
+        `fault`: the card said so itself. The first try comes at once; a card that passes it and
+        then has a fault again waits longer. Returns whether one of them had a fault before.
         """
-        now = self._clock()
+        now, mine = self._clock(), set(uuids) & self._cards.keys()
         with self._lock:
-            for uuid in set(uuids) & self._cards.keys():
-                self._aside[uuid] = _Aside(why, now + self._pause_s(uuid))
-                self._faults[uuid] += 1
+            again = any(self._faults[uuid] for uuid in mine)
+            for uuid in mine:
+                self._aside[uuid] = _Aside(why, now + (self._pause_s(uuid) if fault else 0.0))
+                self._faults[uuid] += fault
         self._tell()
+        return again
 
     def trust(self, uuids: Iterable[str]) -> None:
         """Note that a phase has used these cards to its end."""
@@ -87,22 +91,28 @@ class Cards:
         """Try the cards that are set aside, until the agent stops."""
         while not stopping.is_set():
             self._news.clear()
-            with self._lock:
-                times = [aside.try_at for aside in self._aside.values()]
-            if not times or min(times) > self._clock():
-                self._news.wait(min(1.0, min(times, default=float("inf")) - self._clock()))
-                continue
             self.try_due()
+            self._news.wait(LOOK_S)
 
-    def try_due(self) -> None:
-        """Try every card whose time has come."""
+    def try_due(self) -> list[threading.Thread]:
+        """Try every card whose time has come, each in a thread of its own: one may hang."""
         now = self._clock()
         with self._lock:
             due = [uuid for uuid, aside in self._aside.items() if aside.try_at <= now]
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            for uuid, why in zip(due, pool.map(self._fault, due), strict=True):
-                self._note(uuid, why)
-        self._tell()
+            due = [uuid for uuid in due if uuid not in self._trying]
+            self._trying.update(due)
+        threads = [threading.Thread(target=self._try, args=(u,), daemon=True) for u in due]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    def _try(self, uuid: str) -> None:
+        try:
+            self._note(uuid, self._fault(uuid))
+        finally:
+            with self._lock:
+                self._trying.discard(uuid)
+            self._tell()
 
     def _note(self, uuid: str, why: str) -> None:
         extra = {"action": "card_tried", "gpu": uuid, "fault": why}
@@ -130,14 +140,19 @@ def try_card(uuid: str) -> str:
     env = child_environment(os.environ) | {"CUDA_VISIBLE_DEVICES": uuid}
     command = [sys.executable, "-m", "ftq_worker.child.preflight"]
     try:
-        done = subprocess.run(
-            command, env=env, capture_output=True, text=True, timeout=TRY_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return f"it has computed nothing within {TRY_S:.0f} s"
+        with tempfile.TemporaryFile() as output:
+            process = subprocess.Popen(
+                command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+            try:
+                code = process.wait(TRY_S)
+            except subprocess.TimeoutExpired:
+                process.kill()  # not waited for: it may hang in the driver
+                return f"it has computed nothing within {TRY_S:.0f} s"
+            output.seek(0)
+            said = output.read().decode(errors="replace").strip().splitlines()
     except OSError as error:
         return f"it cannot be tried: {error.strerror}"
-    if done.returncode == 0:
+    if code == 0:
         return ""
-    said = (done.stdout.strip() or done.stderr.strip()).splitlines()
-    return said[-1] if said else f"the try ended with exit code {done.returncode}"
+    return said[-1] if said else f"the try ended with exit code {code}"

@@ -288,10 +288,11 @@ class Agent:
 
     def _sweep(self) -> None:
         """Remove what is old in our storage, if we are the first of the hosts that share it."""
-        same = [h.name for h in self._hosts.all() if h.storage_id == self.config.storage_id]
+        mine = self.config.storage_id
+        same = [h.name for h in self._hosts.all() if h.online and h.storage_id == mine]
         if self.config.name == min(same, default=self.config.name):
-            self._retention.sweep()
             self._store.forget_expired()
+            self._retention.sweep()
 
     def _request_dispatch(self) -> None:
         if self._listener:

@@ -147,9 +147,10 @@ class Outbox:
                 self._change.wait_for(lambda: self._closed or self._sent < self._written)
                 if self._closed:
                     return
-                self._fill_batch()
-                batch, first = self._batch, self._sent + 1
             try:
+                with self._change:
+                    self._fill_batch()
+                    batch, first = list(self._batch), self._sent + 1
                 with translated():
                     stored, status = append_bodies(
                         self._store, self.job, self._token, first, batch, when_full=self._ending
@@ -166,7 +167,8 @@ class Outbox:
                     self._change.wait_for(lambda: self._closed, delay_s)
                 delay_s = min(2.0, delay_s * 2)
                 continue
-            except Exception:  # an answer of another version: without this thread the job hangs
+            except Exception:  # an answer of another version, a file that cannot be read any more:
+                # without this thread the job would hang
                 self._give_up()
                 return
 
@@ -174,7 +176,10 @@ class Outbox:
         """Read the next events, after those that are on their way already."""
         while len(self._batch) < BATCH and (n := self._sent + len(self._batch)) < self._written:
             if n < self._in_file:
-                self._batch.append(self._reader.readline().rstrip("\n"))
+                line = self._reader.readline()
+                if not line.endswith("\n"):
+                    raise OSError(f"event {n + 1} is not in its file")
+                self._batch.append(line[:-1])
             else:
                 self._batch.append(self._not_in_file[n - self._in_file])
 

@@ -30,6 +30,7 @@ from ftq_worker.agent.stacks import stacks_of
 from ftq_worker.host.disk import disk_full
 from ftq_worker.host.linux import oom_kills
 from ftq_worker.host.messages import (
+    GPU_FAILED,
     GPU_FAULT,
     Answer,
     ChildRequest,
@@ -46,6 +47,8 @@ log = logging.getLogger(__name__)
 
 # Not the job's fault, but what it might meet on every host: these cost an attempt.
 COUNTS_AS_ATTEMPT = ("disk_full", "no_fork")
+# Codes of deaths for which a card may be the reason.
+CARDS_ASK = ("crashed", "exited", "no_progress")
 LOOK_S = 1.0  # between two looks at what the phase's processes use
 
 
@@ -207,8 +210,7 @@ class PhaseRun:
         watch, children = self._watch, self.handle.children()
         if sign := watch.sign_of_life():
             outbox.emit(EventType.PROGRESS, **sign)
-        if self.handle.is_paused():  # the broker is away: no progress is asked for
-            watch.pause()
+        watch.pause(self.handle.is_paused())  # the broker is away
         if self._verdict or self.handle.stop_reason:
             return
         if words := watch.is_stuck_soon():
@@ -279,13 +281,18 @@ class PhaseRun:
     def _judge_cards(self, outcome: Outcome) -> Outcome:
         """Let the cards be tried on which the phase died, or which it could not use."""
         cards, gpus = self._services.cards, self.record.gpus
-        useless = outcome.error is not None and outcome.error.code == GPU_FAULT
-        died = outcome.ending is Ending.DIED and self.handle.stop_reason is None
-        if useless or died:
-            cards.suspect(gpus, f"is tried again: {outcome.reason}")
-        elif outcome.ending is Ending.DONE:
+        code, why = outcome.error.code if outcome.error else "", f"is tried again: {outcome.reason}"
+        if outcome.ending is Ending.DONE:
             cards.trust(gpus)
-        return replace(outcome, counts_attempt=outcome.counts_attempt and not useless)
+        elif code in (GPU_FAULT, GPU_FAILED):
+            again = cards.suspect(gpus, why, fault=True)
+            # The first time it is the host's matter; a job that fails so on cards that compute
+            # when they are tried must come to an end.
+            free = code == GPU_FAULT and not again
+            return replace(outcome, counts_attempt=outcome.counts_attempt and not free)
+        elif code in CARDS_ASK and self.handle.stop_reason is None:
+            cards.suspect(gpus, why, fault=False)
+        return outcome
 
     def _deadline(self) -> float | None:
         """Return when `max_runtime` is over, monotonic; only training is limited."""

@@ -18,8 +18,10 @@ from ftq_worker.host.process_tree import Use
 QUIET_S = 4.0  # of silence, after which the agent says what the phase is at
 STALL_S = 600.0  # without progress, after which a phase is stuck
 STALL_STEPS = 10.0  # or so many times its slowest recent step, if that is longer
+FIRST_STEP_S = 3600.0  # until a training's first step: it compiles, or computes on a CPU
 MAX_S = {Phase.VALIDATE: 600.0, Phase.PREPARE: 12 * 3600.0, Phase.PUBLISH: 12 * 3600.0}
-WAITS = "wait for "  # how tasks begin whose time does not count against MAX_S
+# How tasks begin whose time does not count against MAX_S: it is not the phase's own.
+WAITS = ("wait for ", "download your files")
 MEMORY_SHARE = 0.75  # of the host's memory; a training's need is estimated before it starts
 IO_MOVED = 2**20  # bytes read or written between two looks that count as progress before the steps
 
@@ -35,6 +37,8 @@ class PhaseWatch:
     slowest_save_s: float = 0.0
     _doing: dict[str, Any] = field(default_factory=dict)  # data of the last progress event
     _steps: bool = False  # whether it is between two steps
+    _trains: bool = False  # whether it has made a step
+    _paused_since: float | None = None
     _step_task: str = ""  # what comes after the newest step
     _io: int = 0
     _waited_s: float = 0.0
@@ -49,8 +53,9 @@ class PhaseWatch:
         now, data = self.clock(), body["data"]
         kind = body["type"]
         if kind == EventType.STEP:
-            if self._steps:
+            if self._trains:
                 self.slowest_step_s = max(self.slowest_step_s * 0.99, now - self._progress)
+            self._trains = True
             following = f"step {data['step'] + 1} of {data['steps']}"
             self._step_task = following if data["step"] < data["steps"] else ""
         elif kind == EventType.CHECKPOINT:
@@ -75,9 +80,13 @@ class PhaseWatch:
             self._doing_since = now
         self._doing = data
 
-    def pause(self) -> None:
-        """Begin its patience anew: it may not work now."""
-        self._progress = self.clock()
+    def pause(self, paused: bool) -> None:
+        """Note whether it may work now: while it may not, no time counts."""
+        now = self.clock()
+        if self._paused_since is not None:
+            self._waited_s += now - self._paused_since
+            self._progress = now
+        self._paused_since = now if paused else None
 
     def sign_of_life(self) -> dict[str, Any] | None:
         """Return the data of a progress event, when nothing was heard for QUIET_S."""
@@ -94,7 +103,8 @@ class PhaseWatch:
 
     def patience_s(self) -> float:
         """Return for how long it may show no progress."""
-        return max(STALL_S, STALL_STEPS * self.slowest_step_s)
+        first = FIRST_STEP_S if self.phase is Phase.TRAIN and not self._trains else 0.0
+        return max(STALL_S, STALL_STEPS * self.slowest_step_s, first)
 
     def is_stuck_soon(self) -> str:
         """Return words for a warning, once for each silence: half of the patience is over."""

@@ -6,6 +6,7 @@ A job that was removed whole starts over when it is retried. What is going on is
 
 import json
 import logging
+import secrets
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -115,7 +116,7 @@ class Retention:
         records: list[JobRecord] = []
         for start in range(0, len(folders), 200):
             records += self._store.get_many(folders[start : start + 200])
-        return [record for record in records if record.state.terminal]
+        return [record for record in records if record.state.terminal and record.ended_ms]
 
     def _judge(self, record: JobRecord, ages: Ages) -> Removal | None:
         age_s = time.time() - record.ended_ms / 1000
@@ -138,13 +139,10 @@ class Retention:
             if not records or not records[0].state.terminal:
                 continue  # somebody has retried it since
             paths = JobPaths(self._storage, one.job)
-            targets = [paths.root] if one.part == "everything" else _work_files(paths)
-            # The marker goes first: a retry that comes now starts over instead of missing files.
-            if one.part == "everything":
-                paths.marker.unlink(missing_ok=True)
             extra = {"action": "pruned", "job": one.job, "part": one.part, "bytes": one.bytes}
             try:
-                for target in targets:
+                whole = one.part == "everything"
+                for target in [_set_aside(paths)] if whole else _work_files(paths):
                     shutil.rmtree(target)
             except OSError as error:  # what is said to be gone is gone
                 log.warning("%s of %s stays: %s", one.part, one.job, error, extra=extra)
@@ -153,6 +151,12 @@ class Retention:
                 continue
             log.info("removed %s of %s, which %s", one.part, one.job, one.why, extra=extra)
             yield one
+
+
+def _set_aside(paths: JobPaths) -> Path:
+    """Move a job's folder out of the way: a retry that comes now makes another one."""
+    aside = paths.root.with_name(f".removed-{paths.job}-{secrets.token_hex(4)}")
+    return paths.root.rename(aside)
 
 
 def _work_files(paths: JobPaths) -> list[Path]:

@@ -36,7 +36,7 @@ class AgentListener:
     def __init__(self, fd: int, control: Control) -> None:
         self._reader = LineReader(fd)
         self._control = control
-        self._pause_at = time.monotonic() + PAUSE_S
+        control.pause_at = time.monotonic() + PAUSE_S
         self.secrets: dict[str, str] = {}
         self._secrets_came = threading.Event()
         self.answers: queue.Queue[Answer] = queue.Queue()
@@ -49,7 +49,7 @@ class AgentListener:
     def _listen(self) -> None:
         """Read control messages; pause when the lease may soon be somebody else's."""
         while True:
-            patience_s = self._pause_at - time.monotonic()
+            patience_s = self._control.pause_at - time.monotonic()
             if patience_s <= 0:
                 self._control.pause()
             ready = readable(self._reader.fd, max(0.0, patience_s) or None)
@@ -73,7 +73,7 @@ class AgentListener:
                 assert_never(never)
 
     def _extend(self, lease: LeaseTimes) -> None:
-        self._pause_at = lease.pause_at
+        self._control.pause_at = lease.pause_at
         if lease.pause_at > time.monotonic():
             self._control.resume()
 

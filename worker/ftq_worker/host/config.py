@@ -1,6 +1,7 @@
 """What the agent of one worker is made with."""
 
 import json
+import logging
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import ClassVar, Literal, Self
 
 from ftq_shared.hosts import Gpu
 from ftq_shared.settings import Settings, load_settings
+
+log = logging.getLogger(__name__)
 
 UNCLEAN = 75  # exit code (EX_TEMPFAIL) of agent and supervisor: some work was not handed back
 
@@ -47,7 +50,10 @@ class HostConfig:
 
     def say_drains_until(self, when: float) -> None:
         """Tell the supervisor until when the agent may hand its work back, on monotonic time."""
-        (Path(self.run_dir) / "draining").write_text(str(when))
+        try:
+            (Path(self.run_dir) / "draining").write_text(str(when))
+        except OSError as error:  # no room in /tmp: then it is the supervisor's usual time
+            log.warning("draining: %s", error, extra={"action": "drain_not_announced"})
 
     def drains_until(self) -> float:
         """Return what the agent has said; 0.0 when it has said nothing."""

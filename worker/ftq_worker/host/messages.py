@@ -178,7 +178,9 @@ class Question:
     what: str = ""  # the lock's name
 
 
-GPU_FAULT = "gpu_fault"  # code of an Outcome: the cards that the phase was given do not work
+# Codes of an Outcome: the cards that the phase was given cannot be used, or have failed at work.
+GPU_FAULT = "gpu_fault"
+GPU_FAILED = "gpu_failed"
 
 
 class Ending(StrEnum):

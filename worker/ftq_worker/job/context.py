@@ -5,7 +5,9 @@ earlier phases left (`reports`), emits events, writes its own results atomically
 FtqError to end the job or Interrupted when it stopped because it was asked to.
 """
 
+import math
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -47,6 +49,8 @@ class Control:
         self._go = threading.Event()
         self._go.set()
         self.stop_reason: StopReason | None = None
+        # Monotonic; from then on another host may take the job, until the agent names a later time.
+        self.pause_at = math.inf
 
     def stop(self, reason: StopReason) -> None:
         """Ask the phase to stop at its next safe point; of several reasons a cancel counts."""
@@ -69,7 +73,7 @@ class Control:
 
         Raises JobCancelled after a cancel, Interrupted after any other stop.
         """
-        self._go.wait()
+        self._wait_to_go()
         if not self._stop.is_set():
             return
         if self.stop_reason is StopReason.CANCEL:
@@ -81,8 +85,18 @@ class Control:
 
         For code that must first save its work, such as a trainer at a step boundary.
         """
-        self._go.wait()
+        self._wait_to_go()
         return self._stop.is_set()
+
+    def _wait_to_go(self) -> None:
+        """Wait while paused.
+
+        The time is looked at here as well: a host that has just woken may run us before anything
+        else of it, also before what would end us.
+        """
+        if time.monotonic() >= self.pause_at:
+            self.pause()
+        self._go.wait()
 
 
 class Owner(Protocol):

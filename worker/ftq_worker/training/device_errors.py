@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import torch
 
 from ftq_shared.errors import TrainingFailed
+from ftq_worker.host.messages import GPU_FAILED
 from ftq_worker.training.facts import gpu_fault
 from ftq_worker.training.settings import TrainSettings
 
@@ -48,12 +49,13 @@ def device_errors(settings: TrainSettings) -> Iterator[None]:
         ) from error
     except torch.distributed.DistBackendError as error:
         first = str(error).strip().splitlines()[0]
-        raise gpu_fault(f"the job's GPUs cannot talk to each other: {first}") from error
+        message = f"the job's GPUs cannot talk to each other: {first}"
+        raise gpu_fault(message, GPU_FAILED) from error
     except torch.AcceleratorError as error:
         code = getattr(error, "error_code", None)  # set by torch, absent in what tests make
         first = str(error).strip().splitlines()[0]
         if code in HARDWARE:
-            raise gpu_fault(f"the GPU failed ({HARDWARE[code]}): {first}") from error
+            raise gpu_fault(f"the GPU failed ({HARDWARE[code]}): {first}", GPU_FAILED) from error
         if code == ASSERT:
             raise TrainingFailed(
                 f"a check on the GPU failed: {first}",

@@ -63,9 +63,9 @@ def look_at_device(devices: Devices) -> DeviceFacts:
     )
 
 
-def gpu_fault(message: str) -> HostFault:
+def gpu_fault(message: str, code: str = GPU_FAULT) -> HostFault:
     """Return the error for cards that were given and do not work; its host sets them aside."""
-    return HostFault(message, code=GPU_FAULT)
+    return HostFault(message, code=code)
 
 
 def run_facts(task: Task, model: ModelFacts, prepared: Prepared, device: DeviceFacts) -> RunFacts:
