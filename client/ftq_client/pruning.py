@@ -10,7 +10,7 @@ from ftq_client.client import Client
 from ftq_shared import keys
 from ftq_shared.errors import FtqError
 
-WAIT_S = 60.0  # for the answer of one storage: many small files take their time
+WAIT_S = 600.0  # for the answer of one storage: many small files take their time
 
 
 class Removed(TypedDict):
@@ -58,7 +58,9 @@ def ask_workers(client: Client, wanted: Wanted, *, dry_run: bool) -> list[Remove
         answer: Any = client.redis.blpop([keys.relay(nonce)], timeout=1)
         if answer:
             told = json.loads(answer[1])
-            waiting.pop(told["storage_id"], None)
+            name = waiting.pop(told["storage_id"], "a worker")
+            if why := told.get("error"):
+                raise FtqError(f"{name}: {why}", code="prune_failed", hint=f"see the log of {name}")
             found += told["removed"]
         elif time.monotonic() > deadline:
             raise FtqError(

@@ -42,7 +42,7 @@ _ANSWERS = (
     ("train.precision", "fp16", "fp16"),
     ("train.precision", "auto, bf16, fp16 or fp32", "tf32"),
     ("resources.gpus", "0 forces the CPU", "use_cpu"),
-    ("", ALWAYS, "local_rank ddp_timeout"),
+    ("", ALWAYS, "local_rank ddp_timeout ddp_backend"),
     ("", _GPUS, "deepspeed fsdp fsdp_config parallelism_config accelerator_config"),
     (
         "train.args.activation_checkpointing",

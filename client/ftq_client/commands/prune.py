@@ -67,6 +67,7 @@ def prune(
         if not yes and not click.confirm(f"Remove {words}?", err=True):
             return Exit.OK
         found = ask_workers(client, wanted, dry_run=False)
+        total = amount(sum(one["bytes"] for one in found), "bytes")
     for one in found:
         if as_json:
             print_json({**one, "removed": not dry_run})
@@ -76,4 +77,5 @@ def prune(
     if not as_json:
         what = "would go" if dry_run else "removed"
         print_note(f"{total} {what}" if found else "nothing to remove")
-    return Exit.OK
+    stays = any("could not be removed" in one["why"] for one in found)
+    return Exit.FAILED if stays else Exit.OK

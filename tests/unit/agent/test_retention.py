@@ -188,8 +188,9 @@ def test_a_person_sees_first_and_removes_then(
 def test_a_request_that_is_none_removes_nothing(
     redis: Redis, retention: Retention, tmp_path: Path, request_: dict[str, Any]
 ) -> None:
-    with pytest.raises((KeyError, ValueError, TypeError)):
-        answer_prune(redis, retention, "s1", request_)
+    answer_prune(redis, retention, "s1", {"prune": "n", **request_})
+    answer: Any = redis.lrange(keys.relay("n"), 0, -1)
+    assert json.loads(answer[0])["error"]
     assert files(tmp_path, BAD) == WORK | KEPT
 
 

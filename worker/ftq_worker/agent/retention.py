@@ -183,8 +183,13 @@ def answer_prune(binary: "Redis", retention: Retention, storage: str, request: A
     key = keys.relay(str(request["prune"]))
     if not binary.set(f"{key}:{storage}:taken", "1", nx=True, ex=3600):
         return
-    done = [asdict(one) for one in retention.prune(_read(request))]
-    binary.rpush(key, json.dumps({"storage_id": storage, "removed": done}))
+    try:
+        done = [asdict(one) for one in retention.prune(_read(request))]
+        answer: dict[str, Any] = {"storage_id": storage, "removed": done}
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        log.error("prune: %r", error, extra={"action": "prune_failed"})
+        answer = {"storage_id": storage, "removed": [], "error": str(error) or repr(error)}
+    binary.rpush(key, json.dumps(answer))
     binary.expire(key, 600)
 
 

@@ -99,7 +99,7 @@ def session_of(leader: int) -> set[int]:
 class Use:
     """What processes use together."""
 
-    memory_bytes: int = 0  # resident; pages that they share count in each
+    memory_bytes: int = 0  # resident and their own: pages of files can be dropped
     io_bytes: int = 0  # read and written so far
 
 
@@ -109,7 +109,8 @@ def use_of(pids: Iterable[int]) -> Use:
     for pid in [below for top in pids for below in tree_of(top)]:
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(pid)
-            memory += process.memory_info().rss
+            info = process.memory_info()
+            memory += info.rss - getattr(info, "shared", 0)
             io += _io_bytes(process)
     return Use(memory, io)
 
