@@ -9,7 +9,7 @@ from typing import NoReturn, TextIO
 
 import click
 
-from ftq_shared.errors import BrokerUnreachable, Exit, FtqError, Unexpected, UsageError
+from ftq_shared.errors import Exit, FtqError, Unexpected, UsageError
 
 _LONGEST = 2000  # characters of somebody else's message
 
@@ -92,7 +92,7 @@ def show_end(error: BaseException) -> int:
 def as_ftq_error(error: BaseException) -> FtqError:
     """Return any error as one of ours, with what was found and what to do."""
     if isinstance(error, FtqError):
-        return _with_better_hint(error)
+        return error
     text = " ".join(str(error).split())[:_LONGEST]
     if isinstance(error, ImportError) and "socks" in text.lower():
         return UsageError(
@@ -107,20 +107,6 @@ def as_ftq_error(error: BaseException) -> FtqError:
         hint="this is a bug in ftq or in a library it uses; the same with `ftq --debug` in front"
         " of the command shows where",
     )
-
-
-def _with_better_hint(error: FtqError) -> FtqError:
-    """Return a broker's refusal with a hint that fits: it is there, `ftq up` is no help."""
-    cause = f"{type(error.__cause__).__name__}: {error.__cause__}".lower()
-    if not isinstance(error, BrokerUnreachable) or "`ftq up`" not in error.hint:
-        return error
-    if "authenticationerror" in cause or "noauth" in cause or "wrongpass" in cause:
-        error.hint = "user and password are those in FTQ_REDIS_URL: redis://USER:PASSWORD@HOST/0"
-    elif "certificate" in cause or "ssl" in cause:
-        error.hint = "its certificate was not accepted: see TLS in docs/operations.md"
-    elif "no such file" in cause:
-        error.hint = "a file that FTQ_REDIS_URL names is not there (ssl_ca_certs, a client's key)"
-    return error
 
 
 def _of_system(error: OSError) -> FtqError:

@@ -129,6 +129,11 @@ class JobStore:
 
     # -- reading
 
+    def now_s(self) -> float:
+        """Return the broker's time, in Unix seconds: the clock of every time in a record."""
+        answer: Any = self.redis.time()
+        return float(answer[0] + answer[1] / 1e6)
+
     def get(self, job: str) -> JobRecord:
         """Return a job's record; raises NoSuchJob, and FtqError (`record_damaged`)."""
         if not keys.is_job_id(job):

@@ -121,7 +121,9 @@ def show(job: str | None, as_json: bool) -> None:
 @click.command(short_help="Cancel jobs.")
 @click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
 def cancel(jobs: tuple[str, ...]) -> None:
-    """Cancel jobs. A running one saves a checkpoint and ends; `ftq retry` goes on from there.
+    """Cancel jobs. A running one ends within seconds; `ftq retry` goes on from its checkpoint.
+
+    It saves one first, if its step ends within 3 s.
 
     JOB is a whole id, or the name of an active job of yours.
 

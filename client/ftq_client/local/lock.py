@@ -60,12 +60,16 @@ def take(path: Path) -> IO[str]:
     The lock of a process that has died is free. Raises UsageError when another one has it.
     """
     lock = path.open("a+")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        found = holder(path)
-        raise already_up(found.pid if found else "which is just ending") from None
+    deadline = time.monotonic() + _WRITTEN_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:  # or somebody just looks at who holds it, as `holder` does
+            found = holder(path)
+            if found or time.monotonic() > deadline:
+                lock.close()
+                raise already_up(found.pid if found else "which is just ending") from None
     me = Holder.here()
     lock.truncate(0)
     lock.write(f"{me.pid} {me.started}")

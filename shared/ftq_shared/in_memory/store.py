@@ -231,6 +231,10 @@ class MemoryStore(JobStore):
         return not was
 
     @atomic
+    def now_s(self) -> float:
+        return self.broker.held.now_ms / 1000
+
+    @atomic
     def server(self) -> Server:
         return self.broker.server()
 

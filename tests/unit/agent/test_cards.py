@@ -106,6 +106,33 @@ def test_a_card_that_hangs_keeps_no_other_from_being_offered() -> None:
     assert cards.usable() == [A, B]
 
 
+def test_a_try_that_raises_is_a_fault_and_not_repeated_every_second() -> None:
+    clock = Clock()
+
+    def fault(uuid: str) -> str:
+        raise ValueError("no such driver")
+
+    cards = Cards([A], lambda: None, fault, clock)
+    cards.try_due()[0].join(10)
+    assert "no such driver" in cards.sick()[0].why
+    clock.now += FIRST_AGAIN_S / 2
+    assert cards.try_due() == []
+    clock.now += FIRST_AGAIN_S
+    assert len(cards.try_due()) == 1
+
+
+def test_no_thread_to_try_a_card_in_is_no_try(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(RuntimeError):
+            host.cards.try_due()
+    host.try_due()
+    assert host.cards.usable() == [A, B]
+
+
 def test_phases_that_died_for_other_reasons_hold_no_card_for_long(host: Host) -> None:
     host.try_due()
     for _ in range(5):

@@ -139,7 +139,7 @@ def test_every_other_phase_has_its_time_and_its_memory(phase: Phase) -> None:
         assert busy.end() is None
     assert busy.end(memory=int(MEMORY_SHARE * MEMORY) + 1) == (Ending.FAILED, "memory_limit")
     busy.wait(100)
-    assert busy.end() == (Ending.FAILED, "timeout")
+    assert busy.end() == (Ending.FAILED, "phase_timeout")
 
 
 def test_what_it_waits_for_is_not_its_own_time(validation: Watched) -> None:
@@ -149,7 +149,7 @@ def test_what_it_waits_for_is_not_its_own_time(validation: Watched) -> None:
         assert validation.end() is None
         validation.note("check", name="model", ok=True)
     validation.wait(MAX_S[Phase.VALIDATE])
-    assert validation.end() == (Ending.FAILED, "timeout")
+    assert validation.end() == (Ending.FAILED, "phase_timeout")
 
 
 def test_a_checkpoint_without_its_time_is_one(training: Watched) -> None:

@@ -1,6 +1,7 @@
 """What a host keeps of ended jobs: by age and state, by room, and when somebody asks."""
 
 import json
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from tests.support.clock import Clock
 from tests.support.store_jobs import HOST, run, submit
 
 from ftq_shared import keys
 from ftq_shared.errors import ErrorInfo
-from ftq_shared.in_memory import MemoryHosts, MemoryStore
+from ftq_shared.in_memory import MemoryBroker, MemoryHosts, MemoryStore
 from ftq_shared.lifetimes import (
     KEEP_ENDED_S,
     KEEP_ENDED_SHORT_OF_ROOM_S,
@@ -22,7 +24,7 @@ from ftq_shared.lifetimes import (
 )
 from ftq_shared.paths import JobPaths
 from ftq_shared.states import JobState, Phase
-from ftq_worker.agent.retention import ALWAYS, PruneRequest, Retention, answer_prune
+from ftq_worker.agent.retention import ALWAYS, ASIDE, PruneRequest, Retention, answer_prune
 
 GOOD, SENT, BAD, GONE, ACTIVE = (f"ft-{letter * 8}" for letter in "abcde")
 DAY_S = 86_400.0
@@ -139,6 +141,45 @@ def test_a_job_that_is_retried_meanwhile_keeps_its_files(
     assert {one.job for one in retention._remove(found)} == {GONE, GOOD, SENT}
     assert files(tmp_path, BAD) == WORK | KEPT
     assert store.get(BAD).state is JobState.QUEUED
+
+
+def test_what_an_earlier_removal_has_left_is_removed(retention: Retention, tmp_path: Path) -> None:
+    left = tmp_path / "jobs" / f"{ASIDE}{BAD}-0" / "model"
+    left.mkdir(parents=True)
+    (left / "d").touch()
+    assert retention.sweep() == []
+    assert not left.parent.exists()
+    assert files(tmp_path, BAD) == WORK | KEPT
+
+
+def test_two_hosts_may_remove_one_folder(
+    retention: Retention, store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rmtree = shutil.rmtree
+
+    def with_another(folder: Path) -> None:
+        monkeypatch.setattr("shutil.rmtree", rmtree)
+        (folder / "marker").unlink()
+        raise FileNotFoundError(2, "No such file", folder / "marker")
+
+    age(store, KEEP_ENDED_S)
+    monkeypatch.setattr("shutil.rmtree", with_another)
+    removed = [one for one in retention.sweep() if one.part == "everything"]
+    assert {one.job for one in removed} == {BAD, GONE}
+    assert all(one.bytes for one in removed)
+    assert not list((tmp_path / "jobs").glob(f"{ASIDE}*"))
+
+
+def test_ages_are_counted_by_the_brokers_clock(tmp_path: Path) -> None:
+    clock = Clock(time.time() + 1000 * DAY_S)  # this host's clock is years behind
+    store = MemoryStore(MemoryBroker(clock))
+    MemoryHosts(store.broker).heartbeat("h1", "i1", "", {**HOST, "slots": 9})
+    store.finish(BAD, run(store, submit(store, key=BAD, job=BAD)), "failed")
+    JobPaths(tmp_path, BAD).root.mkdir(parents=True)
+    clock.now += KEEP_ENDED_S - 60
+    assert Retention(store, tmp_path).sweep() == []
+    clock.now += 60
+    assert [one.job for one in Retention(store, tmp_path).sweep()] == [BAD]
 
 
 def test_what_cannot_be_removed_is_not_said_to_be_gone(

@@ -22,7 +22,6 @@ log = logging.getLogger(__name__)
 TRY_S = 180.0  # a card that has computed nothing after so long hangs; torch's import is in it
 FIRST_AGAIN_S = 60.0  # until a card that failed is tried again; twice as long each time
 LAST_AGAIN_S = 3600.0
-LOOK_S = 1.0  # between two looks whether the time of one has come
 UNTRIED = "is being tried"
 
 
@@ -52,7 +51,6 @@ class Cards:
         self._aside = {uuid: _Aside(UNTRIED, clock()) for uuid in self._cards}
         self._faults = dict.fromkeys(self._cards, 0)  # in a row, without a phase that ended well
         self._trying: set[str] = set()
-        self._news = threading.Event()
 
     def usable(self) -> list[Gpu]:
         with self._lock:
@@ -79,7 +77,7 @@ class Cards:
             for uuid in mine:
                 self._aside[uuid] = _Aside(why, now + (self._pause_s(uuid) if fault else 0.0))
                 self._faults[uuid] += fault
-        self._tell()
+        self._on_change()
         return again
 
     def trust(self, uuids: Iterable[str]) -> None:
@@ -87,32 +85,35 @@ class Cards:
         with self._lock:
             self._faults.update(dict.fromkeys(set(uuids) & self._cards.keys(), 0))
 
-    def watch(self, stopping: threading.Event) -> None:
-        """Try the cards that are set aside, until the agent stops."""
-        while not stopping.is_set():
-            self._news.clear()
-            self.try_due()
-            self._news.wait(LOOK_S)
-
     def try_due(self) -> list[threading.Thread]:
         """Try every card whose time has come, each in a thread of its own: one may hang."""
         now = self._clock()
         with self._lock:
             due = [uuid for uuid, aside in self._aside.items() if aside.try_at <= now]
             due = [uuid for uuid in due if uuid not in self._trying]
-            self._trying.update(due)
-        threads = [threading.Thread(target=self._try, args=(u,), daemon=True) for u in due]
-        for thread in threads:
-            thread.start()
+        threads = []
+        for uuid in due:
+            thread = threading.Thread(target=self._try, args=(uuid,), daemon=True)
+            with self._lock:
+                self._trying.add(uuid)
+            try:
+                thread.start()
+            except RuntimeError:  # no thread to be had: the next look tries it
+                self._trying.discard(uuid)
+                raise
+            threads.append(thread)
         return threads
 
     def _try(self, uuid: str) -> None:
         try:
-            self._note(uuid, self._fault(uuid))
-        finally:
-            with self._lock:
-                self._trying.discard(uuid)
-            self._tell()
+            why = self._fault(uuid)
+        except Exception as error:  # a card that nobody could try is not offered
+            log.exception("trying card %s", uuid, extra={"action": "card_tried", "gpu": uuid})
+            why = f"it cannot be tried: {error!r}"
+        self._note(uuid, why)
+        with self._lock:
+            self._trying.discard(uuid)
+        self._on_change()
 
     def _note(self, uuid: str, why: str) -> None:
         extra = {"action": "card_tried", "gpu": uuid, "fault": why}
@@ -129,10 +130,6 @@ class Cards:
         """Return how long to wait before the next try, in seconds; 0 after no fault in a row."""
         faults = self._faults[uuid]
         return min(LAST_AGAIN_S, FIRST_AGAIN_S * 2.0 ** (faults - 1)) if faults else 0.0
-
-    def _tell(self) -> None:
-        self._news.set()
-        self._on_change()
 
 
 def try_card(uuid: str) -> str:

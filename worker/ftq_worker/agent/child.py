@@ -82,9 +82,11 @@ class Child:
         deadline = time.monotonic() + DIE_S
         self.kill_tree()
         gone = readable(self.ended_fd, DIE_S)  # the leash; the phase below it dies with it
-        while gone and time.monotonic() < deadline and session_of(self.pid):
-            time.sleep(0.01)
-        if not gone or session_of(self.pid):
+        left = session_of(self.pid)
+        while gone and left and time.monotonic() < deadline:
+            time.sleep(0.05)
+            left = session_of(self.pid)
+        if not gone or left:
             raise HostTrouble(f"process {self.pid} does not die")
         self.ended = True
 

@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 
 SWEEP_S = 600.0  # between two looks for what of ended jobs can go
 REPAIR_S = 5.0  # between two looks at what messages may have missed
+CARDS_S = 1.0  # between two looks whether a card that is set aside can be tried
 LOOK_UP_S = 0.5  # between two looks whether a heartbeat has brought a drain
 CELERY_LOST_S = 60.0  # it gives a heartbeat every 10 s, and takes a while to start
 HOSTS_PER_LOOK_S = 4  # hosts that share a second's look at the leases
@@ -72,7 +73,7 @@ class Agent:
         self._left = threading.Event()  # no heartbeat may bring our record back
         self._known_hosts = 1
         self._celery = LastBeat(config.heartbeat("celery_task"))
-        self._cards = Cards(config.gpus, self._cards_changed, try_card)
+        self._cards = Cards(config.gpus, self._heartbeat_now.set, try_card)
         self._services = _services(config, settings, self._store, supervisor, self._cards)
         self._retention = Retention(self._store, self._services.storage)
         self._control = ControlChannel(
@@ -102,7 +103,7 @@ class Agent:
             ("look", lambda: self._every(self._look_s, self._look)),
             ("repair", lambda: self._every(lambda: REPAIR_S, self._repair)),
             ("retention", lambda: self._every(lambda: SWEEP_S, self._sweep)),
-            ("cards", lambda: self._cards.watch(self._stopping)),
+            ("cards", lambda: self._every(lambda: CARDS_S, self._try_cards)),
             ("control", lambda: self._control.listen(self._stopping)),
             ("listener", listener.serve),
         ):
@@ -214,8 +215,8 @@ class Agent:
         if self._hosts.heartbeat(config.name, config.instance, config.replaces, fields):
             self._stopping.set()
 
-    def _cards_changed(self) -> None:
-        self._heartbeat_now.set()
+    def _try_cards(self) -> None:
+        self._cards.try_due()
 
     def _renew_loop(self) -> None:
         """Renew all leases every RENEW_S, at once when there is a cancel; also while draining."""

@@ -133,7 +133,7 @@ class PhaseWatch:
 
     def _too_long(self, limit_s: float) -> Outcome:
         error = ErrorInfo(
-            "timeout",
+            "phase_timeout",
             f"{self.phase} took longer than {limit_s / 60:.0f} minutes",
             "the log shows what it was at; a smaller or local copy of the input may help",
         )

@@ -4,11 +4,11 @@ Work files are all but the model, the reports and the events: inputs, prepared s
 A job that was removed whole starts over when it is retried. What is going on is never touched.
 """
 
+import contextlib
 import json
 import logging
 import secrets
 import shutil
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -66,6 +66,7 @@ class Ages:
 
 
 ALWAYS = Ages(KEEP_WORK_S, KEEP_ENDED_S, KEEP_PUBLISHED_S, None)
+ASIDE = ".removed-"  # how the folder of a job is named that is being removed
 SHORT_OF_ROOM = Ages(0.0, KEEP_ENDED_SHORT_OF_ROOM_S, KEEP_PUBLISHED_S, KEEP_PUBLISHED_S)
 
 
@@ -76,7 +77,15 @@ class Retention:
         self._store, self._storage = store, storage
 
     def sweep(self) -> list[Removal]:
-        """Remove what is old; where there is little room, more of it, the oldest first."""
+        """Remove what is old; where there is little room, more of it, the oldest first.
+
+        What an earlier removal could not finish is removed as well.
+        """
+        for aside in (self._storage / "jobs").glob(f"{ASIDE}*"):
+            try:
+                _delete(aside)
+            except OSError as error:
+                log.warning("%s stays: %s", aside, error, extra={"action": "pruned"})
         removed = list(self._remove(self._candidates(ALWAYS)))
         if not self._has_room():
             for one in self._candidates(SHORT_OF_ROOM):
@@ -119,7 +128,7 @@ class Retention:
         return [record for record in records if record.state.terminal and record.ended_ms]
 
     def _judge(self, record: JobRecord, ages: Ages) -> Removal | None:
-        age_s = time.time() - record.ended_ms / 1000
+        age_s = self._store.now_s() - record.ended_ms / 1000
         paths = JobPaths(self._storage, record.id)
         if record.state is not JobState.SUCCEEDED:
             whole = ages.ended
@@ -143,7 +152,7 @@ class Retention:
             try:
                 whole = one.part == "everything"
                 for target in [_set_aside(paths)] if whole else _work_files(paths):
-                    shutil.rmtree(target)
+                    _delete(target)
             except OSError as error:  # what is said to be gone is gone
                 log.warning("%s of %s stays: %s", one.part, one.job, error, extra=extra)
                 why = f"{one.why}, could not be removed: {error.strerror}"
@@ -155,8 +164,15 @@ class Retention:
 
 def _set_aside(paths: JobPaths) -> Path:
     """Move a job's folder out of the way: a retry that comes now makes another one."""
-    aside = paths.root.with_name(f".removed-{paths.job}-{secrets.token_hex(4)}")
+    aside = paths.root.with_name(f"{ASIDE}{paths.job}-{secrets.token_hex(4)}")
     return paths.root.rename(aside)
+
+
+def _delete(folder: Path) -> None:
+    """Remove a folder, though another host of this storage may be removing it as well."""
+    while folder.exists():
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)
 
 
 def _work_files(paths: JobPaths) -> list[Path]:

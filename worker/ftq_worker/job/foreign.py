@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from ftq_shared.errors import FtqError, Refused
 
 # Errors of the host, which has its own words for them.
-_HOST_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_HOST_ERRNOS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+)
 
 
 @contextlib.contextmanager

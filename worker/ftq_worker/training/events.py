@@ -56,9 +56,6 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]  # transformers has 
         # A resumed state goes on counting where it was; TRL's counter starts at 0 again.
         self._tokens_seen = 0.0 if self._counts_from_zero else float(state.num_input_tokens_seen)
         self._clock.start()
-        step, steps = state.global_step + 1, self._settings.steps
-        if step <= steps:
-            self._emit(EventType.PROGRESS, task=f"step {step} of {steps}", done=0, unit="s")
 
     def on_log(
         self,

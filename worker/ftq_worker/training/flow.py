@@ -52,8 +52,10 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Start the time to the first save."""
+        """Start the time to the first save, and say that the first step has begun."""
         self._saved_at, self._step = self._clock.now(), state.global_step
+        if self._step < self._settings.steps:
+            self._ctx.doing(f"step {self._step + 1} of {self._settings.steps}")
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any

@@ -1,6 +1,8 @@
 """The lock of the embedded broker: who holds it."""
 
+import fcntl
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,17 @@ def test_the_holder_is_known_and_a_second_is_refused(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=f"up already .process {os.getpid()}"):
             lock.take(path)
     assert lock.holder(path) is None
+
+
+def test_somebody_who_looks_at_the_lock_does_not_hold_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.touch()
+    with path.open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        release = threading.Timer(0.2, fcntl.flock, (looking, fcntl.LOCK_UN))
+        release.start()
+        lock.take(path).close()
+        release.join()
 
 
 def test_a_holder_of_an_older_version_is_known_by_its_pid(tmp_path: Path) -> None:
