@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 from ftq_client.client import Client
 from ftq_client.view.format import counted
-from ftq_shared.hosts import HostRecord
+from ftq_shared.hosts import HostRecord, SickGpu
 from ftq_shared.lease import Lease
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ class GpuRow(TypedDict):
     name: str
     memory_gb: float
     job: str | None  # that uses it
+    fault: str | None  # why it is set aside
 
 
 class WorkerRow(TypedDict):
@@ -81,8 +82,9 @@ def missing_gpus(resources: "Resources", hosts: Sequence[HostRecord]) -> str:
 
 def _kinds(hosts: Sequence[HostRecord]) -> str:
     names = Counter(gpu.name for host in hosts for gpu in host.gpus)
-    there = ", ".join(f"{number} {name}" for name, number in sorted(names.items()))
-    return f"the fleet has {there}" if there else "the fleet has no GPU at all"
+    there = [f"{number} {name}" for name, number in sorted(names.items())]
+    there += [f"{gpu.name} on {host.name}: {gpu.why}" for host in hosts for gpu in host.sick]
+    return f"the fleet has {', '.join(there)}" if there else "the fleet has no GPU at all"
 
 
 def only_there(client: Client, name: str) -> list[str]:
@@ -101,8 +103,14 @@ def _row(host: HostRecord, leases: list[Lease]) -> WorkerRow:
         "instance": host.instance,
         "state": _state(host),
         "gpus": [
-            {"uuid": g.uuid, "name": g.name, "memory_gb": g.memory_gb, "job": users.get(g.uuid)}
-            for g in host.gpus
+            {
+                "uuid": gpu.uuid,
+                "name": gpu.name,
+                "memory_gb": gpu.memory_gb,
+                "job": users.get(gpu.uuid),
+                "fault": gpu.why if isinstance(gpu, SickGpu) else None,
+            }
+            for gpu in (*host.gpus, *host.sick)
         ],
         "cpu_slots": host.slots,
         "cpu_used": sum(lease.slot == "cpu" for lease in leases),

@@ -99,8 +99,7 @@ class _Known:
         entry = {"hub": endpoint, "user": user, "asked": time.time()}
         with contextlib.suppress(OSError):  # a read-only home: it is asked each time
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self._path, json.dumps({**self._read(), key: entry}))
-            self._path.chmod(0o600)
+            write_atomic(self._path, json.dumps({**self._read(), key: entry}), mode=0o600)
 
     def _read(self) -> Mapping[str, Any]:
         try:
@@ -115,11 +114,8 @@ def _ask_hub(endpoint: str, token: str) -> str:
 
     try:
         return HubClient(endpoint, token, retry=Retry(total_s=0.0, request_s=_ASK_S)).whoami().name
-    except (
-        FtqError,
-        ImportError,
-    ):  # it is away, behind a proxy that is not served, or does not know the token
-        return ""
+    except (FtqError, ImportError):
+        return ""  # it is away, behind a proxy that is not served, or does not know the token
 
 
 def account_name() -> str:

@@ -9,6 +9,8 @@ from typing import Any, TypedDict
 from ftq_client.client import Client
 from ftq_shared import keys
 from ftq_shared.errors import FtqError
+from ftq_shared.job_record import JobRecord
+from ftq_shared.states import JobState
 
 WAIT_S = 600.0  # for the answer of one storage: many small files take their time
 
@@ -20,6 +22,7 @@ class Removed(TypedDict):
     part: str  # work files, or everything
     bytes: int
     why: str
+    removed: bool
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,15 @@ class Wanted:
     older_than_s: float  # since the job's end
     models: bool  # also those of jobs that succeeded
     jobs: list[str] | None  # only these; None for all
+
+
+def why_nothing(record: JobRecord, wanted: Wanted) -> str:
+    """Return why there is nothing of a job to remove, and what would change that."""
+    if not record.state.terminal:
+        return f"it is {record.state}"
+    if record.state is JobState.SUCCEEDED and not wanted.models:
+        return "it ended too recently for --older-than, or only its model is left: see --models"
+    return "it ended too recently for --older-than, or nothing of it is left"
 
 
 def ask_workers(client: Client, wanted: Wanted, *, dry_run: bool) -> list[Removed]:

@@ -66,7 +66,7 @@ def connect(
 def translated(url: str | None = None) -> Iterator[None]:
     """Turn what redis-py says of a broker that takes nothing into BrokerUnreachable.
 
-    The errors of a script about one damaged record pass (`store.is_damage`), and so do errors of
+    The errors of a script about one damaged record pass (`is_damage`), and so do errors of
     files, which have nothing to do with the broker.
     """
     from redis.exceptions import RedisError, ResponseError

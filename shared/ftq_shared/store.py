@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ftq_shared import keys, scripts
-from ftq_shared.broker import is_damage as is_damage
+from ftq_shared.broker import is_damage
 from ftq_shared.errors import ErrorInfo, NoSuchJob, UsageError
 from ftq_shared.job_record import (
     RECORD_VERSION,
@@ -184,8 +184,7 @@ class JobStore:
 
     def forget_expired(self) -> None:
         """Strike jobs from the list of all whose record has expired."""
-        seconds: Any = self.redis.time()
-        oldest = (seconds[0] - JOB_TTL_S) * 1000
+        oldest = (self.now_s() - JOB_TTL_S) * 1000
         old: Any = self.redis.zrangebyscore(keys.JOBS, "-inf", oldest, start=0, num=1000)
         gone = [job for job in old if not self.redis.exists(keys.job(job))]
         if gone:

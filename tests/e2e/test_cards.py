@@ -3,6 +3,7 @@
 The driver's tool is a stand-in here: it lists a card that this machine does not have.
 """
 
+import json
 import os
 from functools import partial
 from pathlib import Path
@@ -46,5 +47,13 @@ def test_a_card_that_cannot_be_used_is_set_aside_and_no_job_falls_to_the_cpu(
             reason = wait_for(partial(waiting_for, client, job), what=partial(client.get, job))
             assert reason.startswith("the cards of sick cannot be used: NVIDIA H100")
             client.cancel(job)
+        shown = fleet.run("workers")
+        assert "0/0 H100 80GB HBM3 86 GB, 1 set aside" in shown.stdout
+        assert "sick: NVIDIA H100 80GB HBM3 GPU-5ca1ab1e" in shown.stderr
+        assert "CUDA" in shown.stderr
+        submitted = fleet.run("submit", *BASE, *QUICK, "--gpus", "1", "--detach", "--json")
+        assert "no GPU at all" not in submitted.stderr
+        assert "NVIDIA H100 80GB HBM3 on sick: " in submitted.stderr
+        client.cancel(json.loads(submitted.stdout)["job"])
     finally:
         fleet.stop_worker(worker)

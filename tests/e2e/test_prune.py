@@ -23,7 +23,9 @@ def test_what_is_seen_is_what_goes(fleet: Fleet, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert job in done.stdout
     assert "removed" in done.stderr
-    assert "nothing to remove" in fleet.run(*asked, "--yes").stderr
+    nothing = fleet.run(*asked, "--yes").stderr
+    assert f"{job}: nothing to remove: " in nothing
+    assert "--models" in nothing
     assert fleet.run("fetch", job, str(tmp_path / "model")).returncode == 0, "its model stays"
 
     assert fleet.run(*asked, "--models", "--yes").returncode == 0

@@ -31,6 +31,10 @@ def workers(as_json: bool) -> None:
             print_json(row)
         return
     click.echo(workers_table(rows, tty=sys.stdout.isatty(), width=table_width()))
+    for row in rows:
+        for gpu in row["gpus"]:
+            if gpu["fault"]:
+                print_note(f"{row['name']}: {gpu['name']} {gpu['uuid']} {gpu['fault']}")
 
 
 @click.command(short_help="Run a worker on this host.")

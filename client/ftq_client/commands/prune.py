@@ -5,7 +5,7 @@ import sys
 import click
 
 from ftq_client.commands.options import json_option, seconds
-from ftq_client.commands.output import on_terminal, print_json, print_note
+from ftq_client.commands.output import on_terminal, print_json, print_note, print_text
 from ftq_shared.errors import Exit, UsageError
 
 
@@ -46,8 +46,8 @@ def prune(
       ftq prune ft-abc23456 --older-than 0s
     """  # noqa: D301
     from ftq_client.client import Client
-    from ftq_client.pruning import Wanted, ask_workers
-    from ftq_client.view.format import amount
+    from ftq_client.pruning import Wanted, ask_workers, why_nothing
+    from ftq_client.view.format import amount, counted
 
     client = Client()
     only = [client.find(name) for name in jobs] if jobs else None
@@ -55,9 +55,9 @@ def prune(
         only = [record.id for record in client.list_jobs(active=False, limit=sys.maxsize)]
     wanted = Wanted(older_than_s, models, only)
     found = ask_workers(client, wanted, dry_run=True)
-    total = amount(sum(one["bytes"] for one in found), "bytes")
     if not dry_run and found:
-        words = f"{total} of {len({one['job'] for one in found})} jobs"
+        total = amount(sum(one["bytes"] for one in found), "bytes")
+        words = f"{total} of {counted(len({one['job'] for one in found}), 'job')}"
         if not yes and not on_terminal():
             raise UsageError(
                 f"{words} would be removed",
@@ -67,15 +67,17 @@ def prune(
         if not yes and not click.confirm(f"Remove {words}?", err=True):
             return Exit.OK
         found = ask_workers(client, wanted, dry_run=False)
-        total = amount(sum(one["bytes"] for one in found), "bytes")
     for one in found:
         if as_json:
-            print_json({**one, "removed": not dry_run})
+            print_json(one)
         else:
-            words = f"{one['job']}  {amount(one['bytes'], 'bytes'):>9}  {one['part']}, {one['why']}"
-            click.echo(words)
-    if not as_json:
+            size = amount(one["bytes"], "bytes")
+            print_text(f"{one['job']}  {size:>9}  {one['part']}, {one['why']}")
+    for job in sorted({client.find(name) for name in jobs} - {one["job"] for one in found}):
+        print_note(f"{job}: nothing to remove: {why_nothing(client.get(job), wanted)}")
+    gone = [one for one in found if dry_run or one["removed"]]
+    if not as_json and (found or not jobs):
+        total = amount(sum(one["bytes"] for one in gone), "bytes")
         what = "would go" if dry_run else "removed"
         print_note(f"{total} {what}" if found else "nothing to remove")
-    stays = any("could not be removed" in one["why"] for one in found)
-    return Exit.FAILED if stays else Exit.OK
+    return Exit.OK if len(gone) == len(found) else Exit.FAILED

@@ -213,13 +213,15 @@ def _priority(row: Row) -> str:
 
 
 def _gpus(row: Row) -> str:
-    """Return how many GPUs of a host are used, and which kind they are."""
+    """Return how many GPUs of a host are used, which kind they are, and how many are set aside."""
     gpus = [gpu for gpu in _listed(row, "gpus") if isinstance(gpu, Mapping)]
     if not gpus:
         return ""
-    used = sum(1 for gpu in gpus if gpu.get("job"))
+    good = [gpu for gpu in gpus if not gpu.get("fault")]
+    used = sum(1 for gpu in good if gpu.get("job"))
     kinds = ", ".join(sorted({_kind(gpu) for gpu in gpus}))
-    return f"{used}/{len(gpus)} {kinds}".rstrip()
+    aside = f", {len(gpus) - len(good)} set aside" if len(good) < len(gpus) else ""
+    return f"{used}/{len(good)} {kinds}{aside}"
 
 
 def _kind(gpu: Row) -> str:

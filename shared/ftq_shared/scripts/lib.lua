@@ -119,7 +119,7 @@ end
 local function release(id, token, answer)
   redis.call('SREM', LEASES, id)
   if job('phase') == 'train' and job('state') == 'running' then -- what max_runtime counts
-    redis.call('HINCRBY', JOB, 'trained_ms', math.max(0, now_ms() - tonumber(job('claimed_ms'))))
+    redis.call('HINCRBY', JOB, 'trained_ms', math.max(0, now_ms() - (tonumber(job('claimed_ms') or '') or now_ms())))
   end
   unlock(id)
   if (job('host') or '') ~= '' then

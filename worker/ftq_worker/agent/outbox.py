@@ -11,12 +11,12 @@ from typing import Any, Literal, Self
 
 from redis.exceptions import RedisError
 
-from ftq_shared.broker import translated
+from ftq_shared.broker import is_damage, translated
 from ftq_shared.errors import BrokerUnreachable
 from ftq_shared.events import BULK_TYPES, EventType, make_body
 from ftq_shared.redaction import Redactor
 from ftq_shared.states import Phase
-from ftq_shared.store import JobStore, is_damage
+from ftq_shared.store import JobStore
 from ftq_worker.agent.child import HostTrouble
 from ftq_worker.host.messages import EventBody
 

@@ -13,13 +13,12 @@ from typing import Literal, TypedDict
 
 from redis.exceptions import RedisError
 
-from ftq_shared.broker import translated
+from ftq_shared.broker import is_damage, translated
 from ftq_shared.errors import BrokerUnreachable, ErrorInfo, ErrorJson
 from ftq_shared.events import EventType
 from ftq_shared.job_record import JobRecord
 from ftq_shared.paths import JobPaths, read_json, write_json
 from ftq_shared.states import TERMINAL
-from ftq_shared.store import is_damage
 from ftq_worker.agent.child import HostTrouble
 from ftq_worker.agent.outbox import Outbox
 from ftq_worker.agent.services import Services

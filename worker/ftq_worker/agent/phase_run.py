@@ -10,14 +10,14 @@ from functools import partial
 
 from redis.exceptions import RedisError
 
-from ftq_shared.broker import translated
+from ftq_shared.broker import is_damage, translated
 from ftq_shared.errors import BrokerUnreachable, FtqError, Stale
 from ftq_shared.events import EventType, rfc3339
 from ftq_shared.job_record import JobRecord
 from ftq_shared.paths import JobPaths, write_atomic
 from ftq_shared.redaction import Redactor
 from ftq_shared.states import Phase
-from ftq_shared.store import JobStore, is_damage
+from ftq_shared.store import JobStore
 from ftq_worker.agent.child import Child, HostTrouble
 from ftq_worker.agent.inputs import fetch_inputs, open_secrets
 from ftq_worker.agent.leases import ask_broker

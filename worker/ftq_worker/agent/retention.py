@@ -10,7 +10,7 @@ import logging
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
@@ -53,6 +53,7 @@ class Removal:
     part: Part
     bytes: int
     why: str
+    removed: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,10 +157,10 @@ class Retention:
             except OSError as error:  # what is said to be gone is gone
                 log.warning("%s of %s stays: %s", one.part, one.job, error, extra=extra)
                 why = f"{one.why}, could not be removed: {error.strerror}"
-                yield Removal(one.job, one.part, 0, why)
+                yield replace(one, why=why)
                 continue
             log.info("removed %s of %s, which %s", one.part, one.job, one.why, extra=extra)
-            yield one
+            yield replace(one, removed=True)
 
 
 def _set_aside(paths: JobPaths) -> Path:

@@ -7,8 +7,9 @@ from typing import Protocol
 
 from redis.exceptions import ResponseError
 
+from ftq_shared.broker import is_damage
 from ftq_shared.hosts import HostStore, running_after_restart
-from ftq_shared.store import JobStore, Placement, is_damage
+from ftq_shared.store import JobStore, Placement
 from ftq_worker.dispatch.policy import free_room, has_gpus, plan
 
 log = logging.getLogger(__name__)

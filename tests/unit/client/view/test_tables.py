@@ -49,6 +49,13 @@ def test_a_pipe_gets_aligned_whole_columns() -> None:
     assert cells(second[: second.index("queued")]) == at
 
 
+def test_a_card_that_is_set_aside_is_counted_apart() -> None:
+    used, sick = HOST["gpus"]  # type: ignore[misc]
+    assert "1/2 H100 80GB HBM3 80 GB " in workers_table([HOST])
+    host = {**HOST, "gpus": [used, {**sick, "fault": "fell off the bus"}]}
+    assert "1/1 H100 80GB HBM3 80 GB, 1 set aside" in workers_table([host])
+
+
 def test_a_terminal_gets_colours_unless_it_asks_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert "\x1b[36mrunning" in jobs_table(JOBS, tty=True)
