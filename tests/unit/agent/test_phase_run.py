@@ -9,23 +9,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from redis import Redis
 from redis.exceptions import ResponseError
-from tests.support.store_jobs import HOST, submit
-from tests.support.store_jobs import run as start
+from tests.support.agents import services, store_with_run
 
 from ftq_shared.errors import BrokerUnreachable, ErrorInfo
 from ftq_shared.hosts import Gpu
-from ftq_shared.in_memory import MemoryHosts, MemoryStore
-from ftq_shared.secrets import FleetKey
+from ftq_shared.in_memory import MemoryStore
 from ftq_shared.states import JobState
-from ftq_worker.agent.cards import Cards
 from ftq_worker.agent.child import DIE_S, Child, HostTrouble
 from ftq_worker.agent.leases import ask_broker
 from ftq_worker.agent.outcome import report_until_heard
 from ftq_worker.agent.phase_run import PhaseRun
 from ftq_worker.agent.run_handle import CANCEL_GRACE_S, KILL_GRACE_S, STOP_GRACE_S, RunHandle
-from ftq_worker.agent.services import Services
 from ftq_worker.host.messages import (
     GPU_FAULT,
     Answer,
@@ -106,11 +101,7 @@ class NoProcesses(PhaseProcesses):
 
 @pytest.fixture
 def store() -> MemoryStore:
-    """Where one job runs on this host."""
-    store = MemoryStore()
-    MemoryHosts(store.broker).heartbeat("h1", "i1", "", HOST)
-    start(store, submit(store))
-    return store
+    return store_with_run()
 
 
 @pytest.fixture
@@ -127,23 +118,9 @@ def spawn() -> FakeSpawn:
 
 @pytest.fixture
 def run(store: MemoryStore, handle: RunHandle, spawn: FakeSpawn, tmp_path: Path) -> PhaseRun:
-    services = Services(
-        host="h1",
-        instance="i1",
-        storage=tmp_path,
-        storage_id="s1",
-        endpoint="",
-        cpu_threads=1,
-        memory_bytes=8 * 10**9,
-        warm=False,
-        store=store,
-        binary=Redis(),  # never asked: the job has no inputs
-        fleet=FleetKey.generate(),
-        spawn=spawn,
-        processes=NoProcesses(0, tmp_path),
-        cards=Cards([Gpu("GPU-a", "Test", 80.0)], lambda: None, lambda uuid: ""),
-    )
-    return PhaseRun(services, store.get(handle.job), handle)
+    card = Gpu("GPU-a", "Test", 80.0)
+    given = services(store, tmp_path, spawn, NoProcesses(0, tmp_path), gpus=[card])
+    return PhaseRun(given, store.get(handle.job), handle)
 
 
 def with_children(handle: RunHandle, *children: FakeChild) -> None:

@@ -35,6 +35,7 @@ PHASES = """
             time.sleep(0.01)
 
     def sleep(ctx):
+        ctx.emit(EventType.LOG, line="sleeping")
         while True:
             ctx.control.check()
             time.sleep(0.05)

@@ -11,30 +11,22 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from redis import Redis
-from tests.support.store_jobs import HOST, submit
-from tests.support.store_jobs import run as start
+from tests.support.agents import services, store_with_run
 
 from ftq_shared.events import EventType
-from ftq_shared.in_memory import MemoryHosts, MemoryStore
+from ftq_shared.in_memory import MemoryStore
 from ftq_shared.processes import children_of
-from ftq_shared.secrets import FleetKey
 from ftq_worker.agent import phase_watch
-from ftq_worker.agent.cards import Cards
 from ftq_worker.agent.child import Child, ZygoteSpawn
 from ftq_worker.agent.phase_run import PhaseRun
 from ftq_worker.agent.run_handle import RunHandle
-from ftq_worker.agent.services import Services
 from ftq_worker.host.messages import ChildRequest, LeaseTimes
 from ftq_worker.host.process_tree import runs
 
 
 @pytest.fixture
 def store() -> MemoryStore:
-    store = MemoryStore()
-    MemoryHosts(store.broker).heartbeat("h1", "i1", "", HOST)
-    start(store, submit(store))
-    return store
+    return store_with_run()
 
 
 @pytest.fixture
@@ -58,26 +50,11 @@ def work(
             return child
 
         processes: Any = SimpleNamespace(add=lambda pid: None, remove=lambda pids: None)
-        services = Services(
-            host="h1",
-            instance="i1",
-            storage=tmp_path,
-            storage_id="s1",
-            endpoint="",
-            cpu_threads=1,
-            memory_bytes=10**12,
-            warm=True,
-            store=store,
-            binary=Redis(),  # never asked: the job has no inputs
-            fleet=FleetKey.generate(),
-            spawn=spawn,
-            processes=processes,
-            cards=Cards([], lambda: None, lambda uuid: ""),
-        )
+        given = services(store, tmp_path, spawn, processes, memory_bytes=10**12)
         now = time.monotonic()
         handle = RunHandle(lease.id, lease.token, LeaseTimes(now + 60, now + 60), lambda: None)
         gpus = tuple(f"GPU-{n}" for n in range(count))
-        run = PhaseRun(services, replace(store.get(lease.id), gpus=gpus), handle)
+        run = PhaseRun(given, replace(store.get(lease.id), gpus=gpus), handle)
         threads.append(threading.Thread(target=run.work))
         threads[-1].start()
         return run
@@ -111,7 +88,7 @@ def test_a_rank_that_stands_still_is_shown_and_its_gang_ended(
     work("sleep", 2)
     wait_for(lambda: len(ranks) == 2 and all(children_of(pid) for pid in ranks))
     ((frozen,),) = [children_of(pid) for pid in ranks[1:]]
-    time.sleep(1.0)  # it has begun
+    wait_for(lambda: "sleeping" in told(store, EventType.LOG, "line"))
     os.kill(frozen, signal.SIGSTOP)
 
     (job,) = store.broker.held.jobs

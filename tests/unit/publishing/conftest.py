@@ -9,8 +9,10 @@ from huggingface_hub import HfApi
 from tests.support.tiny_jobs import TinyJob, make_base, tiny_job
 
 from ftq_hub import HubApp, HubStore, running
+from ftq_shared.hub import Retry
 from ftq_shared.sources import Place
 from ftq_shared.states import Phase
+from ftq_worker.job import hub as publishing_hub
 from ftq_worker.job.reports import Validated
 from ftq_worker.phases import train
 
@@ -114,3 +116,11 @@ def publishing(trained, tmp_path):
         return job.again(phase=Phase.PUBLISH, spec=spec, paths=paths)
 
     return get
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Waits of milliseconds instead of seconds."""
+    monkeypatch.setattr(
+        publishing_hub, "Retry", lambda sleep: Retry(total_s=2.0, first_wait_s=0.05, sleep=sleep)
+    )

@@ -189,9 +189,12 @@ class PhaseContext:
         write_json(self.paths.resolved, known)
         self.emit(EventType.RESOLVED, field=field_name, value=value, reason=reason)
 
-    def doing(self, what: str) -> None:
-        """Say what begins now, before work that cannot count itself; the agent tells its time."""
-        self.emit(EventType.PROGRESS, task=what, done=0, unit="s")
+    def doing(self, what: str, *, since_s: float = 0.0) -> None:
+        """Say what begins now, before work that cannot count itself; the agent tells its time.
+
+        `since_s`: for how many seconds it has been going on, for work that says so again and again.
+        """
+        self.emit(EventType.PROGRESS, task=what, done=round(since_s), unit="s")
 
     def check(self, name: str, ok: bool, message: str, hint: str = "") -> None:
         self.emit(

@@ -77,7 +77,7 @@ def wait_for_repo(ctx: PhaseContext, hub: HubClient, repo: str) -> None:
 
     Raises JobCancelled or Interrupted while waiting, Stale when the claim is lost.
     """
-    said = ""
+    said, since = "", 0.0
     while owner := ctx.owner.try_lock(f"{hub.endpoint}/{repo}".lower()):
         if owner != said:
             ctx.emit(
@@ -85,8 +85,10 @@ def wait_for_repo(ctx: PhaseContext, hub: HubClient, repo: str) -> None:
                 reason=f"{owner} publishes to {repo}",
                 unblock=f"it ends by itself; or: ftq cancel {owner}",
             )
-            said = owner
-        ctx.doing(f"wait for {owner}, which publishes to {repo}")
+            said, since = owner, time.monotonic()
+        # Each time: an agent that hears nothing takes a phase for stuck.
+        waited_s = time.monotonic() - since
+        ctx.doing(f"wait for {owner}, which publishes to {repo}", since_s=waited_s)
         ctx.control.check()
         time.sleep(LOCK_RETRY_S)
 
