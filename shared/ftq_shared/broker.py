@@ -115,8 +115,16 @@ def _in_words(error: "RedisError", place: str) -> BrokerUnreachable:
     for kind, code, words, hint in table:
         if isinstance(error, kind):
             return BrokerUnreachable(f"{words}: {error}", code=code, hint=hint)
+    if _says_disk(error):
+        text = f"{where} takes nothing, because it cannot write to its own disk: {error}"
+        hint = "make room there, or look into its log; running jobs wait for it and go on"
+        return BrokerUnreachable(text, code="broker_disk", hint=hint)
     hint = "a single Redis or Valkey server with its usual commands will do; see `ftq doctor`"
     return BrokerUnreachable(f"{where} refuses: {error}", code="broker_refuses", hint=hint)
+
+
+def _says_disk(error: "RedisError") -> bool:
+    return str(error).startswith("MISCONF ")
 
 
 def _hint(error: Exception) -> str:
@@ -141,7 +149,14 @@ def ping(url: str | None) -> None:
     """Prove that the broker answers, within PING_S also when packets vanish.
 
     It uses a connection of its own: retries and time-outs of the working ones add up to far more.
+    A broker that cannot write refuses a ping as well, but answers who only reads.
     Raises BrokerUnreachable.
     """
+    from redis.exceptions import ResponseError
+
     with translated(url), connect(url, retries=0, read_timeout_s=PING_S) as client:
-        client.ping()
+        try:
+            client.ping()
+        except ResponseError as error:
+            if not _says_disk(error):
+                raise

@@ -96,6 +96,7 @@ def _troubles(info: Mapping[str, Any], name: str, version: str) -> Iterator[Trou
             fatal=True,
         )
     yield from _eviction(info)
+    yield from _no_writes(info)
 
 
 def _eviction(info: Mapping[str, Any]) -> Iterator[Trouble]:
@@ -110,6 +111,26 @@ def _eviction(info: Mapping[str, Any]) -> Iterator[Trouble]:
         "set maxmemory-policy noeviction in its configuration",
         fatal=limited,
     )
+
+
+def _no_writes(info: Mapping[str, Any]) -> Iterator[Trouble]:
+    """Tell why a broker takes no new job, though it answers; it may pass without a restart."""
+    limit, used = int(info.get("maxmemory") or 0), int(info.get("used_memory") or 0)
+    if limit and used >= limit:
+        yield Trouble(
+            "broker_full",
+            f"the broker is full: it holds {used:,} of maxmemory {limit:,} bytes",
+            "raise maxmemory, or end and prune jobs; running jobs go on and can end",
+            fatal=False,
+        )
+    for name, what in (("rdb_last_bgsave_status", "snapshot"), ("aof_last_write_status", "log")):
+        if info.get(name) == "err":
+            yield Trouble(
+                "broker_disk",
+                f"the broker could not write its last {what} to its disk",
+                "make room there, or look into its log; a restart now would lose jobs",
+                fatal=False,
+            )
 
 
 def _number(version: str) -> tuple[int, ...]:

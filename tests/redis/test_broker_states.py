@@ -1,6 +1,8 @@
 """Brokers in states that no job survives: each is told in words, at the start and by the doctor."""
 
 import logging
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -100,6 +102,37 @@ def test_a_demoted_primary_is_asked_again_on_a_new_connection(start: Start) -> N
         store.cancel(job)
     admin.replicaof("NO", "ONE")
     assert store.cancel(job) == "cancelled"
+
+
+def test_a_broker_without_room_on_its_disk_answers_who_only_reads(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = start("appendonly no", "save 1 1").url
+    settings = load_settings({"FTQ_REDIS_URL": url, "FTQ_HOME": str(tmp_path)})
+    client = Client(settings)
+    job = client.submit(SPEC)
+    admin = Redis.from_url(url)
+    shutil.rmtree(str(admin.config_get("dir")["dir"]))
+    deadline = time.monotonic() + 30
+    while admin.info()["rdb_last_bgsave_status"] != "err":
+        assert time.monotonic() < deadline, "it wrote somewhere"
+        time.sleep(0.1)
+    with pytest.raises(BrokerUnreachable, match="cannot write to its own disk") as caught:
+        client.submit(SPEC)
+    assert caught.value.code == "broker_disk"
+    assert "make room there" in caught.value.hint
+    assert Client(settings).get(job).state == "queued"
+    _, text = said(url, tmp_path, monkeypatch)
+    assert "BAD  broker          the broker could not write its last snapshot" in text
+    admin.shutdown(nosave=True)  # asked in order, it would refuse: it cannot save
+
+
+def test_a_full_broker_is_told_by_the_doctor(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = start("maxmemory 1mb")
+    _, text = said(broker.url, tmp_path, monkeypatch)
+    assert "BAD  broker          the broker is full: it holds " in text
 
 
 def test_eviction(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

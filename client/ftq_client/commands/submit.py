@@ -26,7 +26,9 @@ _FLAGS = {
 }
 
 
-@click.command(short_help="Submit a fine-tune and follow it.")
+@click.command(
+    short_help="Submit a fine-tune and follow it.", context_settings={"allow_extra_args": True}
+)
 @click.argument("spec", required=False, type=click.Path(path_type=Path))
 @click.option("--model", metavar="ID", help="Base model: Hub id, ./folder or worker:/path.")
 @click.option("--dataset", metavar="ID", help="Hub id[:config], file, folder, glob.")
@@ -63,7 +65,10 @@ _FLAGS = {
     help="Send an environment variable, sealed.",
 )
 @json_option
+@click.pass_context
 def submit(
+    ctx: click.Context,
+    /,
     spec: Path | None,
     sets: tuple[str, ...],
     from_job: str | None,
@@ -95,6 +100,9 @@ def submit(
         refuse_without_token,
     )
 
+    if ctx.args:
+        text = f"one SPEC at most, and {ctx.args[0]!r} is one more. A model is given as --model"
+        raise click.UsageError(f"{text}, data as --dataset.", ctx)
     asks = on_terminal() and not yes and not token_stdin
     given = {_FLAGS[k]: v for k, v in flags.items() if v}
     raw = read_raw(spec, given, sets)

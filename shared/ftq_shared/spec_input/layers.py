@@ -95,6 +95,7 @@ def load_yaml(path: str | Path) -> Raw:
         raise UsageError(
             f"{path}: {(error.strerror or str(error)).lower()}",
             code="bad_spec_file",
+            hint="a spec is a file of YAML; a model is given as --model, data as --dataset",
             file=str(path),
         ) from error
     except UnicodeDecodeError as error:

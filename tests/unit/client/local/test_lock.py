@@ -41,7 +41,10 @@ def test_a_holder_of_an_older_version_is_known_by_its_pid(tmp_path: Path) -> Non
         assert lock.holder(path) == lock.Holder.here()
 
 
-@pytest.mark.parametrize("text", ["", "x", "1 2", "999999999 5", f"{os.getpid()} 1"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "1 2", "999999999 5", pytest.param(f"{os.getpid()} 1", id="this process, reused")],
+)
 def test_a_lock_of_somebody_who_cannot_be_seen_names_nobody(
     tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
