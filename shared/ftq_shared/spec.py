@@ -53,6 +53,10 @@ class Columns(Section):
     label: str | None = Field(None, description="column with the label")
     messages: str | None = Field(None, description="column with a list of chat messages")
     system: str | None = Field(None, description="column with the system prompt")
+    context: str | None = Field(None, description="column with text that follows the prompt")
+    history: str | None = Field(None, description="column with earlier turns, as pairs")
+    tools: str | None = Field(None, description="column with the tools that the chat template gets")
+    text_pair: str | None = Field(None, description="column with the second text to classify")
     chosen: str | None = Field(None, description="column with the preferred answer")
     rejected: str | None = Field(None, description="column with the answer that is not preferred")
 
@@ -63,6 +67,14 @@ class Golden(Section):
     size: Auto | Annotated[int, Field(ge=1)] = Field(
         "auto", description="rows; auto is 5 %, 100 to 500, and up to 1,000 from a test split"
     )
+
+
+Allowed = Literal["unused_columns", "dropped_rows", "unread_files"]
+
+
+def _listed(value: Any) -> Any:
+    """Take one name, or several with commas, for a list of them."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 class Data(Section):
@@ -84,6 +96,10 @@ class Data(Section):
     dedupe: Literal["exact", "none"] = Field("exact", description="drop equal rows, or keep them")
     on_bad_row: Literal["drop", "fail"] = Field(
         "drop", description="what happens to a row that cannot be used"
+    )
+    allow: Annotated[list[Allowed], BeforeValidator(_listed)] = Field(
+        default_factory=list,
+        description="what may be left out beyond the limits; several with commas",
     )
     golden: Golden = Field(default_factory=Golden, description="the set that judges the model")
     select: None = Field(None, description="reserved for choosing a training subset")

@@ -1,5 +1,6 @@
 """Rows of every layout become examples, and every fault of a row is named."""
 
+import json
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from ftq_worker.data.cleaning import RowProblem, Rule, scrub, text_key
 from ftq_worker.data.columns import detect_layout
 from ftq_worker.data.examples import Example, Made, example_maker
 
+ASKED, FIRST = "conversations[0]", "conversations[1]"
+ALPACA = {"instruction": "Go on.", "output": "b"}
 USER, GPT = {"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}
 
 
@@ -99,13 +102,17 @@ def test_preference_takes_strings_or_conversations() -> None:
         ({"question": {"a": 1}, "answer": "a"}, Rule.WRONG_TYPE, "question"),
         ({"text": "a", "label": None}, Rule.MISSING, "label"),
         ({"text": "a", "label": " "}, Rule.MISSING, "label"),
-        ({"text": "a", "label": 0.5}, Rule.WRONG_TYPE, "label"),
-        ({"text": "a", "label": ["x"]}, Rule.WRONG_TYPE, "label"),
         ({"conversations": []}, Rule.CONVERSATION, "conversations"),
         ({"conversations": [USER]}, Rule.CONVERSATION, "conversations"),
         ({"conversations": [USER, 3]}, Rule.CONVERSATION, "conversations[1]"),
-        ({"conversations": [GPT]}, Rule.CONVERSATION, "conversations[0].role"),
-        ({"conversations": [USER, USER, GPT]}, Rule.CONVERSATION, "conversations[1].role"),
+        ({"conversations": [USER, GPT, GPT]}, Rule.CONVERSATION, "conversations[2].role"),
+        ({"conversations": [USER, GPT | {"weight": 0}]}, Rule.UNTRAINABLE, "conversations"),
+        ({"conversations": [USER, GPT | {"weight": 0.5}]}, Rule.WRONG_TYPE, f"{FIRST}.weight"),
+        ({"conversations": [USER | {"train": True}, GPT]}, Rule.CONVERSATION, f"{ASKED}.train"),
+        ({"messages": "[{'role': 'user'}]"}, Rule.WRONG_TYPE, "messages"),
+        ({"prompt": "a", "completion": "b", "label": False}, Rule.BAD_ANSWER, "label"),
+        (ALPACA | {"history": ["a"]}, Rule.CONVERSATION, "history[0]"),
+        (ALPACA | {"tools": "none"}, Rule.WRONG_TYPE, "tools"),
         ({"conversations": [USER, {"from": "gpt"}]}, Rule.CONVERSATION, "conversations[1].content"),
         ({"conversations": [USER, {"value": "x"}]}, Rule.CONVERSATION, "conversations[1].role"),
         ({"conversations": [USER, GPT | {"value": ""}]}, Rule.EMPTY, "conversations[1].content"),
@@ -164,3 +171,88 @@ def test_keys_are_equal_for_equal_texts() -> None:
 def test_examples_survive_json() -> None:
     example = made({"question": "q ü", "answer": "a"}).example
     assert Example.from_json(example.to_json()) == example
+
+
+TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+
+
+def test_what_stands_beside_a_prompt_is_used() -> None:
+    row = ALPACA | {"system": "Be brief.", "context": "A page.", "history": [["hi", "ho"]]}
+    assert turns(made(row | {"tools": json.dumps([TOOL])}).example) == [
+        ("system", "Be brief."),
+        ("user", "hi"),
+        ("assistant", "ho"),
+        ("user", "Go on.\nA page."),
+        ("assistant", "b"),
+    ]
+    assert made(row | {"tools": json.dumps([TOOL])}).example.tools == [TOOL]
+
+
+def test_answers_that_are_not_to_be_learned_are_marked_and_stay() -> None:
+    turn = [USER, GPT | {"weight": 0}, USER, GPT | {"train": True}]
+    messages = made({"conversations": turn}).example.messages
+    assert [m.get("learned", True) for m in messages] == [True, False, True, True]
+    assert not any({"weight", "train"} & m.keys() for m in messages)
+    # What follows the last answer that is learned is gone.
+    messages = made({"conversations": [USER, GPT, USER, GPT | {"weight": 0}]}).example.messages
+    assert len(messages) == 2
+
+
+def test_only_the_completion_of_message_lists_is_learned() -> None:
+    asked = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    row = {"prompt": [*asked, {"role": "user", "content": "c"}], "completion": [asked[1]]}
+    messages = made(row).example.messages
+    assert [m.get("learned", True) for m in messages] == [True, False, True, True]
+
+
+def test_calls_of_tools_are_what_templates_expect() -> None:
+    function = {"name": "add", "arguments": json.dumps({"a": 1, "b": None}), "extra": None}
+    call = {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": None, "function": function}],
+    }
+    done = {"role": "tool", "content": "3"}
+    end = {"role": "assistant", "content": "3"}
+    user = {"role": "user", "content": "1 + 2?"}
+    row = {"messages": [user, call, done, end], "tools": [TOOL | {"strict": None}]}
+    example = made(row).example
+    assert example.messages[1]["tool_calls"] == [
+        {"function": {"name": "add", "arguments": {"a": 1, "b": None}}}
+    ]
+    assert example.tools == [TOOL]
+    other = made(row | {"tools": [TOOL | {"type": "other"}]}).example
+    assert other.key != example.key
+    sharegpt = [
+        USER,
+        {"from": "function_call", "value": '{"name": "add", "arguments": {"a": 1}}'},
+        {"from": "observation", "value": "3"},
+        GPT,
+    ]
+    messages = made({"conversations": sharegpt}).example.messages
+    assert [m["role"] for m in messages] == ["user", "assistant", "tool", "assistant"]
+    assert messages[1]["tool_calls"][0]["function"] == {"name": "add", "arguments": {"a": 1}}
+    plain = made({"conversations": [USER, {"from": "function_call", "value": "add 1"}]}).example
+    assert plain.messages[1] == {"role": "assistant", "content": "add 1"}
+
+
+def test_broken_code_points_inside_a_call_are_taken_out() -> None:
+    call = {"function": {"name": "f", "arguments": {"x": "a\ud800\x00"}}}
+    row = {"messages": [USER, {"role": "assistant", "tool_calls": [call]}]}
+    result = made(row)
+    arguments = result.example.messages[1]["tool_calls"][0]["function"]["arguments"]
+    assert arguments == {"x": "a\ufffd"}
+    assert result.damaged
+
+
+def test_two_texts_are_classified_together() -> None:
+    example = made({"premise": "a", "hypothesis": "b", "label": 1}).example
+    assert (example.text, example.text_pair, example.label) == ("a", "b", "1")
+    assert example.key != made({"premise": "a", "hypothesis": "c", "label": 1}).example.key
+
+
+def test_a_made_row_says_what_it_was_made_of() -> None:
+    result = made(ALPACA | {"input": "x", "id": 7})
+    assert result.taken == {"instruction", "input", "output"}
+    named = made({"messages": [USER | {"name": "Ann"}, GPT]})
+    assert "name" in named.members

@@ -207,3 +207,57 @@ def test_the_format_follows_the_template() -> None:
     assert choose_format("plain", chat, None)[0] == "plain"
     with pytest.raises(Refused, match="no chat template"):
         choose_format("chat", plain, None)
+
+
+WITH_TOOLS = "{% if tools %}TOOLS {{ tools | tojson }}\n{% endif %}" + CHAT_TEMPLATE.replace(
+    "{{ m['content'] }}",
+    "{{ m['content'] }}{% for c in m['tool_calls'] or [] %}CALL {{ c['function']['name'] }}"
+    " {{ ARGUMENTS }}{% endfor %}",
+)
+CALLING = Example(
+    [
+        {"role": "user", "content": "1 + 2?"},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"function": {"name": "add", "arguments": {"a": 1}}}],
+        },
+        {"role": "tool", "content": "3"},
+        {"role": "assistant", "content": "Three."},
+    ],
+    [{"name": "add"}],
+)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["c['function']['arguments'] | tojson", "'' + c['function']['arguments']"],  # object, and text
+)
+def test_tools_and_calls_are_what_the_template_is_given(arguments: str) -> None:
+    tokenizer = make_tokenizer(chat=WITH_TOOLS.replace("ARGUMENTS", arguments))
+    whole, trained = parts(tokenizer, encoder_of(tokenizer, "chat"), CALLING)
+    assert 'TOOLS [{"name": "add"}]' in whole
+    assert trained == ['CALL add {"a": 1}<|im_end|>', "Three.<|im_end|>"]
+
+
+@pytest.mark.parametrize("template", [CHAT_TEMPLATE, MARKED])
+def test_an_answer_that_is_not_to_be_learned_is_read_alone(template: str) -> None:
+    tokenizer = make_tokenizer(chat=template)
+    first = CHAT[1] | {"learned": False}
+    example = Example([CHAT[0], first, *CHAT[2:]])
+    whole, trained = parts(tokenizer, encoder_of(tokenizer, "chat"), example)
+    assert "Three apples." in whole
+    assert trained == ["Four.<|im_end|>"]
+    assert parts(tokenizer, encoder_of(tokenizer, "plain"), example)[1] == ["Four.</s>"]
+
+
+def test_two_texts_are_tokens_of_one_row() -> None:
+    tokenizer = make_tokenizer()
+    encoder = make_encoder(tokenizer, Task.CLASSIFICATION, "plain", make_spec())
+    (record,) = encoder.encode([Example(text="How many?", text_pair="Three.")], [1])
+    assert isinstance(record, dict)
+    decoded = tokenizer.decode(record["input_ids"])
+    assert "How many?" in decoded
+    assert "Three." in decoded
+    shown = encoder.show(Example(text="How many?", text_pair="Three.", label="a"))
+    assert shown["text"] == "How many?\nThree."

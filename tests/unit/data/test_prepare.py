@@ -334,7 +334,7 @@ def test_labels_of_a_test_split_must_be_known(
         write_jsonl(tmp_path / "d/train.jsonl", labelled(100)),
         write_jsonl(tmp_path / "d/test.jsonl", test),
     ]
-    job = make_job(files, plain_tokenizer)
+    job = make_job(files, plain_tokenizer, data={"allow": ["dropped_rows"]})
     assert job.run().rows["golden"] == 1
     assert "no training row" in job.rule("unusable in test")["examples"][0]["what"]
 

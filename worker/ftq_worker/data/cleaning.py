@@ -27,6 +27,7 @@ class Rule(StrEnum):
     EMPTY = "empty"
     WRONG_TYPE = "wrong_type"
     CONVERSATION = "conversation"
+    BAD_ANSWER = "bad_answer"
     CONTROL_CHARACTERS = "control_characters"
     DUPLICATE = "duplicate"
     CONFLICT = "conflicting_label"
@@ -41,6 +42,7 @@ REASONS = {
     Rule.EMPTY: "a text that is needed has nothing but white space",
     Rule.WRONG_TYPE: "a value is neither text nor a number, or not the kind that is needed",
     Rule.CONVERSATION: "a message lacks role or content, nobody answers, or roles do not alternate",
+    Rule.BAD_ANSWER: "the row itself says that its answer is a bad one (label false)",
     Rule.CONTROL_CHARACTERS: "control characters and broken code points are taken out of the text",
     Rule.DUPLICATE: "equal rows, but for white space and Unicode form; the first one stays",
     Rule.CONFLICT: "equal texts with another label; the first one stays",
@@ -93,6 +95,10 @@ class Tally:
     def examples(self) -> list[RowExample]:
         """Return a few examples over all rules."""
         return [e for count in self._counts.values() for e in count.examples][:EXAMPLES]
+
+    def example_words(self, rule: Rule) -> str:
+        """Return the first row that a rule met, in words."""
+        return "; ".join(map(_words, self._counts[rule].examples[:1]))
 
     def left(self) -> int:
         return self.read - sum(self.dropped(rule) for rule in Rule)

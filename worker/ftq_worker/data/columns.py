@@ -1,20 +1,21 @@
 """How the columns of a dataset are understood: names and a few rows in, a `ColumnLayout` out.
 
-Imports nothing heavy, because the validate phase asks before anything is loaded. A new layout is
-one line in `_PATTERNS`.
+Imports nothing heavy, because the validate phase asks before anything is loaded. The layouts
+themselves are in `layouts`; where names alone could mean two tasks, values decide, or the person.
 """
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ftq_shared.errors import Refused
 from ftq_shared.spec import Columns, JobSpec, Task
+from ftq_worker.data import task_doubts
+from ftq_worker.data.column_values import Rows, are_flags, may_be_messages, values_of
+from ftq_worker.data.layouts import PATTERNS, Pattern
 from ftq_worker.job.auto import auto_rule
 
-_TEXT = ("text", "sentence", "utterance", "review", "content", "query", "comment", "document")
-_LABEL = ("label", "labels", "intent", "category", "class", "sentiment", "target")
+_BESIDE = {"system", "context", "history", "tools", "text_pair"}  # parts that complete no layout
 
 
 @dataclass(frozen=True)
@@ -27,65 +28,15 @@ class ColumnLayout:
     reason: str  # how it was found
 
 
-@dataclass(frozen=True)
-class _Pattern:
-    """One known layout: which names a part may have, and what its values must be."""
-
-    name: str
-    task: Task
-    parts: Mapping[str, tuple[str, ...]]  # part of Columns -> names, the most usual one first
-    lists: tuple[str, ...] = ()  # parts whose values are lists of messages
-
-
-# The order decides where a dataset fits several.
-_PATTERNS = (
-    _Pattern(
-        "prompt/chosen/rejected",
-        Task.PREFERENCE,
-        {"prompt": ("prompt", "question"), "chosen": ("chosen",), "rejected": ("rejected",)},
-    ),
-    _Pattern(
-        "chosen/rejected",
-        Task.PREFERENCE,
-        {"chosen": ("chosen",), "rejected": ("rejected",)},
-        lists=("chosen", "rejected"),
-    ),
-    _Pattern("messages", Task.SFT, {"messages": ("messages",)}, lists=("messages",)),
-    _Pattern("conversations", Task.SFT, {"messages": ("conversations",)}, lists=("messages",)),
-    _Pattern(
-        "prompt/completion",
-        Task.SFT,
-        {"prompt": ("prompt",), "completion": ("completion", "response")},
-    ),
-    _Pattern(
-        "question/answer",
-        Task.SFT,
-        {"prompt": ("question",), "completion": ("answer", "response")},
-    ),
-    _Pattern(
-        "instruction/input/output",
-        Task.SFT,
-        {"prompt": ("instruction",), "completion": ("output", "response")},
-    ),
-    _Pattern(
-        "input/output",
-        Task.SFT,
-        {"prompt": ("input", "query", "problem"), "completion": ("output", "response", "solution")},
-    ),
-    _Pattern("text/label", Task.CLASSIFICATION, {"text": _TEXT, "label": _LABEL}),
-    _Pattern("text", Task.TEXT, {"text": _TEXT}),
-)
-
-
 @auto_rule("task", "follows from the shape of the columns")
-def detect_layout(
-    columns: Sequence[str], rows: Sequence[Mapping[str, Any]], spec: JobSpec
-) -> ColumnLayout:
+def detect_layout(columns: Sequence[str], rows: Rows, spec: JobSpec) -> ColumnLayout:
     """Return how `columns` are to be read; `rows` are a few sample rows, possibly none.
 
     Columns that the spec maps win, `spec.task` steers. Raises Refused with code `wrong_column`
-    when the spec names a column that does not exist, `unknown_shape` when nothing fits.
+    when the spec names a column that does not exist, `unknown_shape` when nothing fits, and what
+    `task_doubts` raises where the values belong to another task than the names.
     """
+    task_doubts.refuse_media(rows)
     mapped = mapped_parts(spec)
     for part, column in mapped.items():
         require_column(f"data.columns.{part}", column, columns)
@@ -93,8 +44,10 @@ def detect_layout(
         require_column("data.group_by", spec.data.group_by, columns)
     for pattern in _candidates(spec.task):
         found = _match(pattern, columns, rows, mapped, templated=bool(spec.data.row_template))
-        if found is not None:
-            return _layout(pattern, found, mapped, spec)
+        if found is None or task_doubts.is_other_task(pattern, found, rows, spec.task):
+            continue
+        task_doubts.refuse_doubt(pattern, found, columns, rows, spec)
+        return _layout(pattern, found | _verdict(pattern, found, columns, rows), mapped, spec)
     raise _unknown_layout(columns, mapped, spec)
 
 
@@ -118,20 +71,20 @@ def require_column(field: str, column: str, columns: Sequence[str]) -> None:
     )
 
 
-def _candidates(task: Task) -> Iterator[_Pattern]:
-    return (p for p in _PATTERNS if task in (Task.AUTO, p.task))
+def _candidates(task: Task) -> Iterator[Pattern]:
+    return (p for p in PATTERNS if task in (Task.AUTO, p.task))
 
 
 def _match(
-    pattern: _Pattern,
+    pattern: Pattern,
     columns: Sequence[str],
-    rows: Sequence[Mapping[str, Any]],
+    rows: Rows,
     mapped: Mapping[str, str],
     *,
     templated: bool,
 ) -> dict[str, str] | None:
     """Return the column of every part of `pattern`, or None when it does not fit."""
-    if mapped.keys() - pattern.parts.keys() - {"system"}:
+    if mapped.keys() - pattern.parts.keys() - _allowed_beside(pattern):
         return None
     found: dict[str, str] = {}
     for part, names in pattern.parts.items():
@@ -141,7 +94,32 @@ def _match(
         if column is None or not _fits(rows, column, is_list=part in pattern.lists):
             return None
         found[part] = column
-    return found
+    for part, names in pattern.optional.items():
+        column = mapped.get(part) or _by_name(columns, names)
+        # A template is the whole prompt; what it leaves out was left out on purpose.
+        if column and column not in found.values() and not (templated and part == "context"):
+            found[part] = column
+    return found | {part: mapped[part] for part in mapped.keys() - found.keys()}
+
+
+def _allowed_beside(pattern: Pattern) -> set[str]:
+    """Return the parts that a mapping may add to a layout's own."""
+    pair = {"text_pair"} if pattern.task is Task.CLASSIFICATION else set[str]()
+    return {"system", *pattern.optional, *pair}
+
+
+def _verdict(
+    pattern: Pattern, found: Mapping[str, str], columns: Sequence[str], rows: Rows
+) -> dict[str, str]:
+    """Return the column that says of each answer whether it is a good one (KTO), if there is one.
+
+    Ethayarajh et al. 2024, https://arxiv.org/abs/2402.01306
+    """
+    if pattern.task is not Task.SFT:
+        return {}
+    free = [column for column in columns if column not in found.values()]
+    column = _by_name(free, ("label", "kto_tag"))
+    return {"label": column} if column and are_flags(values_of(rows, column)) else {}
 
 
 def _by_name(columns: Sequence[str], names: Sequence[str]) -> str | None:
@@ -150,25 +128,19 @@ def _by_name(columns: Sequence[str], names: Sequence[str]) -> str | None:
     return next((lower[name] for name in names if name in lower), None)
 
 
-def _fits(rows: Sequence[Mapping[str, Any]], column: str, *, is_list: bool) -> bool:
+def _fits(rows: Rows, column: str, *, is_list: bool) -> bool:
     """Return whether the values of a column may be lists of messages, where they must be."""
-    if not is_list:
-        return True
-    values = [row.get(column) for row in rows if row.get(column) is not None]
-    return not values or any(isinstance(value, list | tuple) for value in values)
+    return not is_list or may_be_messages(values_of(rows, column))
 
 
 def _layout(
-    pattern: _Pattern, found: dict[str, str], mapped: Mapping[str, str], spec: JobSpec
+    pattern: Pattern, found: dict[str, str], mapped: Mapping[str, str], spec: JobSpec
 ) -> ColumnLayout:
-    system = {"system": mapped["system"]} if "system" in mapped else {}
     where = "mapped by the spec" if mapped else "recognised by name"
     if spec.data.row_template:
         where += ", with data.row_template"
-    listed = ", ".join(f"{part}={column}" for part, column in (found | system).items())
-    return ColumnLayout(
-        pattern.name, pattern.task, Columns(**(found | system)), f"columns {where}: {listed}"
-    )
+    listed = ", ".join(f"{part}={column}" for part, column in found.items())
+    return ColumnLayout(pattern.name, pattern.task, Columns(**found), f"columns {where}: {listed}")
 
 
 def _unknown_layout(columns: Sequence[str], mapped: Mapping[str, str], spec: JobSpec) -> Refused:
@@ -191,8 +163,8 @@ def _nearest_pattern(task: Task, mapped: Mapping[str, str]) -> Mapping[str, tupl
     """Return the parts to ask for: of the first layout that has all parts that are mapped."""
     plain = [p.parts for p in _candidates(task) if not p.lists]
     usual = [p for p in plain if "prompt" in p and "completion" in p] + plain
-    fitting = [p for p in usual if not mapped.keys() - p.keys() - {"system"}]
-    return (fitting or usual or [p.parts for p in _PATTERNS])[0]
+    fitting = [p for p in usual if not mapped.keys() - p.keys() - _BESIDE]
+    return (fitting or usual or [p.parts for p in PATTERNS])[0]
 
 
 def _guess(names: Sequence[str], columns: list[str]) -> str:

@@ -1,12 +1,15 @@
 """The events of the prepare phase."""
 
+from collections.abc import Sequence
+
 from ftq_shared.events import EventType
 from ftq_worker.data.cleaning import Rule
+from ftq_worker.data.ledger import refuse_unused, unused_words
 from ftq_worker.data.load import Tables
 from ftq_worker.data.sets import RowSet, RowSets
 from ftq_worker.data.tokenizing import Encoder
 from ftq_worker.job.context import PhaseContext
-from ftq_worker.job.reports import Sample, Validated
+from ftq_worker.job.reports import Sample, Unused, Validated
 
 SHOWN_ROWS = 3  # samples of the training set; the others show one
 
@@ -32,6 +35,14 @@ def emit_dataset(
         **labels,
         **lengths,
     )
+
+
+def tell_unused(ctx: PhaseContext, unused: Sequence[Unused]) -> None:
+    """Warn of what was not used; raises Refused (`unused_columns`) where it weighs too much."""
+    if "unused_columns" not in ctx.spec.data.allow and ctx.spec.data.row_template is None:
+        refuse_unused(unused)
+    if unused:
+        ctx.warn(f"not used: {unused_words(unused)}", hint=f"to use it: {unused[0]['use']}")
 
 
 def emit_held_out_cleaning(ctx: PhaseContext, tables: Tables) -> None:

@@ -5,7 +5,7 @@ Everything that can be wrong with a row is found here and raised as RowProblem.
 
 import json
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,14 +14,15 @@ from ftq_shared.spec import Columns, Task
 from ftq_worker.data.cleaning import RowProblem, Rule, text_key
 from ftq_worker.data.columns import ColumnLayout, require_column
 from ftq_worker.data.fields import Fields, Message, Template
+from ftq_worker.data.rows import Row
 
-# Which role may stand behind which; None is the start.
+# Which role may stand behind which; None is the start. A chat template may be stricter.
 _FOLLOWS = {
-    None: {"system", "user"},
-    "system": {"user"},
-    "user": {"assistant"},
+    None: {"system", "user", "assistant"},
+    "system": {"user", "assistant"},
+    "user": {"user", "assistant"},
     "assistant": {"user", "tool"},
-    "tool": {"assistant", "tool"},
+    "tool": {"assistant", "tool", "user"},
 }
 
 
@@ -30,7 +31,9 @@ class Example:
     """One row, independent of its layout. Which fields are filled depends on the task."""
 
     messages: list[Message] = field(default_factory=list)  # sft: all; preference: the context
+    tools: list[Any] = field(default_factory=list)  # sft: what the chat template is given
     text: str = ""  # text and classification
+    text_pair: str = ""  # classification of two texts: the second
     label: str = ""  # classification
     chosen: str = ""  # preference
     rejected: str = ""  # preference
@@ -47,11 +50,18 @@ class Example:
     @property
     def key(self) -> int:
         """Equal for examples with equal texts; the label does not count."""
-        turns = [part for m in self.messages for part in (m["role"], m.get("content") or "")]
-        tools = [
-            json.dumps(m["tool_calls"], default=str) for m in self.messages if m.get("tool_calls")
-        ]
-        return text_key(*turns, *tools, self.text, self.chosen, self.rejected)
+        turns = [part for m in self.messages for part in _texts(m)]
+        tools = [json.dumps(self.tools, default=str)] if self.tools else []
+        pair = [self.text_pair] if self.text_pair else []
+        return text_key(*turns, *tools, self.text, *pair, self.chosen, self.rejected)
+
+
+def _texts(message: Message) -> Iterator[str]:
+    """Yield what tells a message from others."""
+    yield message["role"]
+    yield message.get("content") or ""
+    for name in sorted(message.keys() - {"role", "content"}):
+        yield f"{name} {json.dumps(message[name], default=str)}"
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,8 @@ class Made:
 
     example: Example
     damaged: str = ""  # the field that control characters were taken from
+    taken: Set[str] = frozenset()  # columns that it was made of
+    members: Set[str] = frozenset()  # keys of messages that only the chat template may read
 
 
 def example_maker(
@@ -78,9 +90,26 @@ def example_maker(
 
     def make(values: Mapping[str, Any]) -> Made:
         fields = Fields(values, layout, template, label_names)
-        return Made(build(fields, layout.columns), fields.damaged)
+        example = build(fields, layout.columns)
+        return Made(example, fields.damaged, fields.taken, fields.members)
 
     return make
+
+
+# What values that nobody has thought of make a library raise.
+_STRANGE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
+
+
+def make_example(row: Row, make: Callable[[Mapping[str, Any]], Made]) -> Made:
+    """Return what `make` makes of a row; raises RowProblem: what it holds costs it alone."""
+    if row.problem:
+        raise RowProblem(Rule.UNREADABLE, "", row.problem)
+    try:
+        made = make(row.values)
+        made.example.to_json().encode()
+    except _STRANGE as error:
+        raise RowProblem(Rule.UNREADABLE, "", f"cannot be used: {str(error)[:200]}") from error
+    return made
 
 
 def parse_template(template: str, columns: Sequence[str]) -> Template:
@@ -112,9 +141,10 @@ def _bad_template(template: str, why: str) -> Refused:
 
 
 def _conversation(messages: list[Message], column: str) -> list[Message]:
-    """Return the messages up to the last answer; raises RowProblem when their order is broken.
+    """Return the messages up to the last answer that is learned.
 
-    What stands behind the last answer would be read by the model and never trained.
+    What stands behind it would be read by the model and never trained. Raises RowProblem when
+    nothing would be learned, or the order of the messages is broken.
     """
     previous: str | None = None
     for i, message in enumerate(messages):
@@ -125,39 +155,50 @@ def _conversation(messages: list[Message], column: str) -> list[Message]:
     answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
     if not answers:
         raise RowProblem(Rule.CONVERSATION, column, "has no message of the assistant")
-    return messages[: answers[-1] + 1]
+    learned = [i for i in answers if messages[i].get("learned", True)]
+    if not learned:
+        what = "all its answers are marked as not to be learned"
+        raise RowProblem(Rule.UNTRAINABLE, column, what)
+    return messages[: learned[-1] + 1]
 
 
 def _sft(fields: Fields, columns: Columns) -> Example:
+    if columns.label and not _is_good(fields, columns.label):
+        raise RowProblem(Rule.BAD_ANSWER, columns.label, "is false: its answer is a bad one")
     system = fields.optional(columns.system)
     opening = [{"role": "system", "content": system}] if system else []
+    tools = fields.tools(columns.tools)
     if columns.messages:
         turns = fields.messages(columns.messages)
-        if turns and turns[0]["role"] == "system":
-            opening = []  # the conversation's own wins
-        return Example(_conversation(opening + turns, columns.messages))
+        if turns and turns[0]["role"] == "system" and system in ("", turns[0]["content"]):
+            opening = []
+        return Example(_conversation(opening + turns, columns.messages), tools)
     assert columns.completion is not None  # detect_layout fills it
+    opening += fields.history(columns.history)
     if _holds_messages(fields, columns.completion):
         turns = fields.messages(columns.prompt) if columns.prompt else []
-        turns += fields.messages(columns.completion)
-        return Example(_conversation(opening + turns, columns.completion))
-    user = fields.prompt(columns.prompt)
-    # The optional third column of instruction/input/output.
-    more = fields.optional("input") if _has_input(fields, columns) else ""
-    return Example(
-        [
-            *opening,
-            {"role": "user", "content": f"{user}\n{more}" if more else user},
-            {"role": "assistant", "content": fields.text(columns.completion)},
-        ]
-    )
+        asked = [*opening, *map(_unlearned, turns)]
+        answered = fields.messages(columns.completion)
+        return Example(_conversation(asked + answered, columns.completion), tools)
+    question = _question(fields, columns)
+    answer = {"role": "assistant", "content": fields.text(columns.completion)}
+    return Example([*opening, question, answer], tools)
 
 
-def _has_input(fields: Fields, columns: Columns) -> bool:
-    alpaca = fields.layout.name == "instruction/input/output"
-    return (
-        alpaca and fields.template is None and "input" not in (columns.prompt, columns.completion)
-    )
+def _question(fields: Fields, columns: Columns) -> Message:
+    prompt, more = fields.prompt(columns.prompt), fields.optional(columns.context)
+    return {"role": "user", "content": f"{prompt}\n{more}" if more else prompt}
+
+
+def _unlearned(message: Message) -> Message:
+    """Return a message of the prompt: its answers are read, not learned."""
+    return message | {"learned": False} if message["role"] == "assistant" else message
+
+
+def _is_good(fields: Fields, column: str) -> bool:
+    if not fields.given(column):
+        raise RowProblem(Rule.MISSING, column, "does not say whether the answer is a good one")
+    return bool(fields.values[column])
 
 
 def _holds_messages(fields: Fields, column: str) -> bool:
@@ -168,7 +209,11 @@ def _preference(fields: Fields, columns: Columns) -> Example:
     assert columns.chosen is not None  # detect_layout fills both
     assert columns.rejected is not None
     if not _holds_messages(fields, columns.chosen):
-        context = [{"role": "user", "content": fields.prompt(columns.prompt)}]
+        context = (
+            fields.messages(columns.messages)
+            if columns.messages
+            else [{"role": "user", "content": fields.prompt(columns.prompt)}]
+        )
         chosen, rejected = fields.text(columns.chosen), fields.text(columns.rejected)
         return Example(context, chosen=chosen, rejected=rejected)
     good = _conversation(fields.messages(columns.chosen), columns.chosen)
@@ -181,7 +226,9 @@ def _preference(fields: Fields, columns: Columns) -> Example:
 
 def _classification(fields: Fields, columns: Columns) -> Example:
     assert columns.label is not None  # detect_layout fills it
-    return Example(text=fields.prompt(columns.text), label=fields.label(columns.label))
+    pair = fields.text(columns.text_pair) if columns.text_pair else ""
+    text, label = fields.prompt(columns.text), fields.label(columns.label)
+    return Example(text=text, text_pair=pair, label=label)
 
 
 def _text(fields: Fields, columns: Columns) -> Example:

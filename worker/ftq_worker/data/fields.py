@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ftq_worker.data.cleaning import RowProblem, Rule, scrub
+from ftq_worker.data.column_values import media_part
 from ftq_worker.data.columns import ColumnLayout
 
-Message = dict[str, Any]  # role, content; tool_calls and the like are passed on as they are
+# role, content; tool_calls and the like for the chat template; `learned` false for some answers
+Message = dict[str, Any]
 
 Template = list[tuple[str, str | None]]  # a text, and the column that follows it
 
@@ -27,7 +29,13 @@ _ROLES = {
     "function": "tool",
     "observation": "tool",
     "function_response": "tool",
+    "function_call": "assistant",
 }
+_CALLS = ("function_call", "tool_call")  # roles whose content is a call of a tool, as JSON
+
+# Keys of a message that say whether an answer is learned, and those that ftq reads itself.
+_WEIGHTS = ("weight", "loss_weight", "train", "training")
+_OWN_KEYS = frozenset({"role", "from", "content", "value", *_WEIGHTS})
 
 
 class Fields:
@@ -43,6 +51,8 @@ class Fields:
         self.values, self.layout, self.template = values, layout, template
         self.label_names = label_names
         self.damaged = ""
+        self.taken: set[str] = set()  # columns that something was made of
+        self.members: set[str] = set()  # keys of messages that only the chat template may read
 
     def clean(self, text: str, name: str) -> str:
         """Return the text without control characters, and remember that it had some."""
@@ -52,6 +62,8 @@ class Fields:
         return scrubbed
 
     def given(self, column: str) -> bool:
+        """Return whether a column holds something here; it counts as used from then on."""
+        self.taken.add(column)
         value = self.values.get(column)
         return value is not None and not (isinstance(value, float) and math.isnan(value))
 
@@ -86,9 +98,9 @@ class Fields:
         )
 
     def label(self, column: str) -> str:
-        value = self.values.get(column)
+        given, value = self.given(column), self.values.get(column)
         names = self.label_names.get(column)
-        if not self.given(column) or (names and value == -1) or str(value).strip() == "":
+        if not given or (names and value == -1) or str(value).strip() == "":
             raise RowProblem(Rule.MISSING, column, "has no label")
         if names and isinstance(value, int):
             if not 0 <= value < len(names):
@@ -103,46 +115,135 @@ class Fields:
         return self.clean(str(value), column).strip()
 
     def messages(self, column: str) -> list[Message]:
-        """Return the messages of a conversation; each one is checked, their order is not."""
-        value = self.values.get(column)
+        """Return the messages of a conversation; each one is checked, their order is not.
+
+        An answer that is marked as one not to learn has `learned` false; others lack the key.
+        """
+        value = self.parsed(column)
         if value is None:
             raise RowProblem(Rule.MISSING, column, "is null")
-        if isinstance(value, str) and value.lstrip().startswith("["):
-            value = _from_json(value)
         if not isinstance(value, list | tuple):
-            raise RowProblem(
-                Rule.WRONG_TYPE,
-                column,
-                f"is a {type(value).__name__}, a list of messages is needed",
-            )
+            what = f"is a {type(value).__name__}, a list of messages is needed"
+            if isinstance(value, str) and value.lstrip().startswith("["):
+                what = "is text that is not JSON; write the list with json.dumps"
+            raise RowProblem(Rule.WRONG_TYPE, column, what)
         return [self._message(item, f"{column}[{i}]") for i, item in enumerate(value)]
+
+    def parsed(self, column: str) -> Any:
+        """Return a value, its JSON taken apart where it is such text."""
+        value = self.values.get(column) if self.given(column) else None
+        return _from_json(value) if isinstance(value, str) else value
+
+    def history(self, column: str | None) -> list[Message]:
+        """Return earlier turns, which come as pairs of what was said and what was answered."""
+        turns: list[Message] = []
+        for i, pair in enumerate((self.parsed(column) if column else None) or ()):
+            if not (isinstance(pair, list | tuple) and len(pair) == 2):
+                what = "is no pair of what was said and what was answered"
+                raise RowProblem(Rule.CONVERSATION, f"{column}[{i}]", what)
+            for role, text in zip(("user", "assistant"), pair, strict=True):
+                turns.append({"role": role, "content": self.clean(str(text), f"{column}[{i}]")})
+        return turns
+
+    def tools(self, column: str | None) -> list[Any]:
+        """Return the tools that the model may call, as chat templates take them."""
+        value = self.parsed(column) if column else None
+        if value is None or value == "":
+            return []
+        if not isinstance(value, list | tuple):
+            what = f"is a {type(value).__name__}, a list of tools is needed"
+            raise RowProblem(Rule.WRONG_TYPE, column or "", what)
+        tools = [_from_json(tool) if isinstance(tool, str) else tool for tool in value]
+        cleaned: list[Any] = self._tidy(tools, column or "")
+        return cleaned
+
+    def _tidy(self, value: Any, name: str) -> Any:
+        """Return nested data with its texts cleaned, without the nulls that parquet fills in."""
+        if isinstance(value, str):
+            return self.clean(value, name)
+        if isinstance(value, Mapping):
+            return {
+                self.clean(str(key), name): self._tidy(inner, name)
+                for key, inner in value.items()
+                if inner is not None
+            }
+        if isinstance(value, list | tuple):
+            return [self._tidy(inner, name) for inner in value]
+        return value
 
     def _message(self, item: Any, name: str) -> Message:
         if not isinstance(item, Mapping):
             raise RowProblem(Rule.CONVERSATION, name, "is no message with role and content")
-        given = item.get("role", item.get("from"))
-        role = _ROLES.get(str(given).lower())
+        given = str(item.get("role", item.get("from"))).lower()
+        role = _ROLES.get(given)
         if role is None:
             raise RowProblem(Rule.CONVERSATION, f"{name}.role", f"is {given!r}")
-        content = _joined(item.get("content", item.get("value")))
-        rest = {
-            key: value
-            for key, value in item.items()
-            if key not in ("role", "from", "content", "value") and value is not None
-        }
-        if content is None and rest.get("tool_calls"):
-            return {"role": role, "content": "", **rest}
+        content = item.get("content", item.get("value"))
+        if kind := media_part(content):
+            what = f"holds a part of type {kind}; ftq trains on text alone"
+            raise RowProblem(Rule.WRONG_TYPE, f"{name}.content", what)
+        content = _joined(content)
+        rest = {k: v for k, v in item.items() if k not in _OWN_KEYS and v not in (None, [], {})}
+        message: Message = {"role": role, **self._tidy(rest, name)}
+        if given in _CALLS and (calls := _calls(content)):
+            message["tool_calls"], content = calls, ""
+        if "tool_calls" in message:
+            message["tool_calls"] = [_call(call) for call in message["tool_calls"]]
+            content = content or ""
+        self.members.update(message.keys() - {"role"})
+        message["content"] = self._content(content, message, name)
+        if not self._learned(item, role, name):
+            message["learned"] = False
+        return message
+
+    def _content(self, content: Any, message: Message, name: str) -> str:
         if not isinstance(content, str):
             what = "is null" if content is None else f"is a {type(content).__name__}, not text"
             raise RowProblem(Rule.CONVERSATION, f"{name}.content", what)
-        content = self.clean(content, f"{name}.content")
-        if not content.strip() and not rest.get("tool_calls") and role != "tool":
+        text = self.clean(content, f"{name}.content")
+        if not text.strip() and "tool_calls" not in message and message["role"] != "tool":
             raise RowProblem(Rule.EMPTY, f"{name}.content", "is empty")
-        return {"role": role, "content": content, **rest}
+        return text
+
+    def _learned(self, item: Mapping[str, Any], role: str, name: str) -> bool:
+        """Return whether a message may be trained on; raises RowProblem for half a weight."""
+        for key in _WEIGHTS:
+            weight = item.get(key)
+            if weight is None:
+                continue
+            if weight not in (0, 1):  # true and false are 1 and 0
+                what = f"is {weight!r}; an answer is learned (1) or not (0)"
+                raise RowProblem(Rule.WRONG_TYPE, f"{name}.{key}", what)
+            if weight and role != "assistant" and key not in ("weight", "loss_weight"):
+                what = f"is true for a message of the {role}; only the assistant's are learned"
+                raise RowProblem(Rule.CONVERSATION, f"{name}.{key}", what)
+            if not weight:
+                return False
+        return True
+
+
+def _calls(content: Any) -> list[Any]:
+    """Return the calls that a text holds as JSON; none where it holds something else."""
+    value = _from_json(content) if isinstance(content, str) else content
+    calls = value if isinstance(value, list) else [value]
+    named = all(isinstance(call, Mapping) and call.get("name") for call in calls)
+    return [{"type": "function", "function": dict(call)} for call in calls] if named else []
+
+
+def _call(call: Any) -> Any:
+    """Return a call with its arguments as an object: OpenAI's format has them as JSON text."""
+    function = call.get("function") if isinstance(call, Mapping) else None
+    holder = function if isinstance(function, Mapping) else call
+    if not isinstance(holder, Mapping) or not isinstance(holder.get("arguments"), str):
+        return call
+    whole = {**holder, "arguments": _from_json(holder["arguments"])}
+    return {**call, "function": whole} if holder is function else whole
 
 
 def _from_json(text: str) -> Any:
-    """Return the list that a column holds as JSON text, or the text where it is none."""
+    """Return the list or object that a text holds as JSON, or the text where it holds neither."""
+    if not text.lstrip().startswith(("[", "{")):
+        return text
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -15,6 +15,7 @@ from ftq_worker.data.cleaning import Rule, empty_dataset
 from ftq_worker.data.columns import ColumnLayout, require_column
 from ftq_worker.data.examples import example_maker
 from ftq_worker.data.hub import hub_sources
+from ftq_worker.data.ledger import assert_balance, refuse_dropped
 from ftq_worker.data.limits import max_length
 from ftq_worker.data.rows import SplitSource
 from ftq_worker.data.split_sources import columns_of, file_sources, pick_split, sample_rows
@@ -47,7 +48,7 @@ def load_tables(ctx: PhaseContext, validated: Validated, folder: Path) -> Tables
     """Read and clean all splits into Arrow files under `folder`.
 
     Raises Refused: `no_split`, `wrong_column`, `bad_file`, `bad_row`, `empty_dataset`,
-    `one_label`.
+    `one_label`, `dropped_rows`.
     """
     dataset = validated.dataset
     on_hub = dataset.place is Place.HUB
@@ -76,7 +77,17 @@ def load_tables(ctx: PhaseContext, validated: Validated, folder: Path) -> Tables
         if table is not None and labels:
             unknown = ids[table.column("label")] < 0
             table.drop_where(Rule.MISSING, unknown, lambda i: "its label is on no training row")
-    return Tables(train, _filled(ctx, validation), _filled(ctx, test), labels, ids)
+    tables = Tables(train, _filled(ctx, validation), _filled(ctx, test), labels, ids)
+    refuse_dropped_rows(ctx, tables)
+    return tables
+
+
+def refuse_dropped_rows(ctx: PhaseContext, tables: Tables) -> None:
+    """Raise Refused (`dropped_rows`) where a rule takes away more rows than a person expects."""
+    for _, table in tables.roles():
+        assert_balance(table.tally, len(table.alive))
+        if "dropped_rows" not in ctx.spec.data.allow:
+            refuse_dropped(table.tally, table.split)
 
 
 def _refuse_moved(files: Sequence[str]) -> None:
@@ -171,7 +182,7 @@ def _filled(ctx: PhaseContext, table: SplitTable | None) -> SplitTable | None:
 def drop_long(ctx: PhaseContext, tables: Tables, model_limit: int | None) -> None:
     """Resolve `train.max_length` and drop longer rows from all tables.
 
-    Raises Refused: `max_length`, `empty_dataset`.
+    Raises Refused: `max_length`, `empty_dataset`, `dropped_rows`.
     """
     asked = ctx.spec.train.max_length
     # Of all splits: a golden row may be longer than every training row.
@@ -188,3 +199,4 @@ def drop_long(ctx: PhaseContext, tables: Tables, model_limit: int | None) -> Non
         table.drop_where(Rule.TOO_LONG, lengths > limit.value, what)
     if not len(tables.train.alive):
         raise empty_dataset(tables.train.split, tables.train.tally)
+    refuse_dropped_rows(ctx, tables)

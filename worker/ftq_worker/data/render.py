@@ -6,8 +6,9 @@ token: by the template's `{% generation %}` marks where it has them, else by com
 with and without each turn, else the last turn alone.
 """
 
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,7 @@ def plain_renderer(task: Task, eos: str) -> Renderer:
         for message in example.messages:
             answer = message["role"] == "assistant"
             part = message["content"] + (eos if answer else "\n")
-            if answer:
+            if answer and message.get("learned", True):
                 spans.append((position, position + len(part)))
             parts.append(part)
             position += len(part)
@@ -70,18 +71,24 @@ class ChatRenderer:
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, template: str | None, date: str = ""
     ) -> None:
-        self._template: str = tokenizer.get_chat_template(template)
+        self.template: str = tokenizer.get_chat_template(template)
         self._variables: dict[str, str | list[str]] = dict(tokenizer.special_tokens_map)
         if date:
             # Some templates write today's date; a job that is prepared again must not change.
             self._variables["date_string"] = date
-        self._marks = bool(_GENERATION.search(self._template))
+        self._marks = bool(_GENERATION.search(self.template))
         self._stops = tuple(str(token) for token in tokenizer.added_tokens_decoder.values())
 
     def __call__(self, example: Example) -> Rendered:
         """Return the rendered conversation with its trained ranges."""
+        tools = {"tools": example.tools} if example.tools else {}
+        messages = [_seen(message) for message in example.messages]
         try:
-            text, spans = self._spans(example.messages)
+            try:
+                text, spans = self._spans(messages, tools)
+            except TypeError:  # some templates add the arguments of a call to a text
+                text, spans = self._spans([_with_text(message) for message in messages], tools)
+            spans = _learned(example.messages, spans)
         except Exception as error:  # a template is a program of the model's author
             if isinstance(error, MemoryError):
                 raise
@@ -99,13 +106,13 @@ class ChatRenderer:
         rendered = self(Example([*messages, turn]))
         return rendered.text[slice(*rendered.trained[-1])]
 
-    def _spans(self, messages: list[Message]) -> tuple[str, list[Span]]:
+    def _spans(self, messages: list[Message], options: Mapping[str, Any]) -> tuple[str, list[Span]]:
         if self._marks:
-            text, marks = self._render(messages, return_assistant_tokens_mask=True)
+            text, marks = self._render(messages, return_assistant_tokens_mask=True, **options)
             return text, [(start, end) for start, end in marks]
-        text = self._text(messages)
+        text = self._text(messages, **options)
         answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
-        spans = [self._span(text, messages, i) for i in answers]
+        spans = [self._span(text, messages, i, options) for i in answers]
         if all(spans):
             return text, [span for span in spans if span]
         # A template that writes earlier turns differently from the last one (Qwen 3 drops their
@@ -114,11 +121,13 @@ class ChatRenderer:
             return text, [spans[-1]]
         raise ValueError("the answer is not found in the rendered text")
 
-    def _span(self, text: str, messages: list[Message], turn: int) -> Span | None:
+    def _span(
+        self, text: str, messages: list[Message], turn: int, options: Mapping[str, Any]
+    ) -> Span | None:
         """Return where a turn stands in the whole text; None when it is rendered differently."""
-        before = self._text(messages[:turn], add_generation_prompt=True)
+        before = self._text(messages[:turn], add_generation_prompt=True, **options)
         last = turn + 1 == len(messages)
-        after = text if last else self._text(messages[: turn + 1])
+        after = text if last else self._text(messages[: turn + 1], **options)
         if not (text.startswith(after) and after.startswith(before)):
             return None
         return len(before), len(after)
@@ -136,9 +145,38 @@ class ChatRenderer:
 
     def _render(self, messages: list[Message], **options: Any) -> tuple[str, Sequence[Span]]:
         texts, marks = render_jinja_template(
-            conversations=[messages], chat_template=self._template, **options, **self._variables
+            conversations=[messages], chat_template=self.template, **options, **self._variables
         )
         return texts[0], marks[0] if marks else ()
+
+
+def _seen(message: Message) -> Message:
+    """Return a message as the template may see it."""
+    return {key: value for key, value in message.items() if key != "learned"}
+
+
+def _with_text(message: Message) -> Message:
+    """Return a message whose calls have their arguments as JSON text."""
+    calls = [_call_with_text(call) for call in message.get("tool_calls") or ()]
+    return message | {"tool_calls": calls} if calls else message
+
+
+def _call_with_text(call: Any) -> Any:
+    function = call["function"]
+    return {**call, "function": {**function, "arguments": json.dumps(function.get("arguments"))}}
+
+
+def _learned(messages: Sequence[Message], spans: Sequence[Span]) -> list[Span]:
+    """Return the ranges of the answers that are to be learned; the last one always is.
+
+    Raises ValueError where the template does not say which range is which answer's.
+    """
+    learned = [m.get("learned", True) for m in messages if m["role"] == "assistant"]
+    if all(learned) or len(spans) == 1:
+        return list(spans)
+    if len(spans) != len(learned):
+        raise ValueError("it does not say where the answers are that are not to be learned")
+    return [span for span, wanted in zip(spans, learned, strict=True) if wanted]
 
 
 def plain_choice(example: Example) -> tuple[str, str, str]:

@@ -25,7 +25,8 @@ from ftq_worker.data.cleaning import (
     row_example,
     text_key,
 )
-from ftq_worker.data.examples import Example, Made
+from ftq_worker.data.examples import Example, Made, make_example
+from ftq_worker.data.ledger import Ledger
 from ftq_worker.data.rows import Row, SplitSource
 from ftq_worker.data.tokenizing import Encoder, Record
 from ftq_worker.job.context import PhaseContext
@@ -85,6 +86,7 @@ class SplitTable:
     rows: Dataset  # all rows that could be read, as arrow.EXAMPLES
     tally: Tally
     alive: Indices  # positions in `rows`, ascending
+    ledger: Ledger = field(default_factory=Ledger)  # what of its rows was not used
     tokens: Dataset | None = None  # one record per row that was usable when it was made
     position: Indices = field(default_factory=lambda: arrow.as_indices([]))  # in `tokens`
     length: Indices = field(default_factory=lambda: arrow.as_indices([]))  # in tokens
@@ -128,6 +130,8 @@ def collect(
     Raises Refused (`bad_row`) at the first such row under `data.on_bad_row: fail`.
     """
     tally = Tally()
+    group_by = ctx.spec.data.group_by
+    ledger = Ledger([group_by] if group_by else [])
     total = source.rows if limit is None or source.rows is None else min(source.rows, limit)
     progress = Progress(ctx.emit, ctx.control, f"read {source.split}", "rows", total)
     with ArrowWriter(path, arrow.EXAMPLES) as writer:
@@ -135,26 +139,25 @@ def collect(
             progress.advance()
             tally.read += 1
             try:
-                writer.append(_record(row, make, book, tally, ctx.spec.data.group_by))
+                made = make_example(row, make)
+                ledger.add(row.values, made)
+                writer.append(_record(row, made, book, tally, group_by))
             except RowProblem as problem:
                 if ctx.spec.data.on_bad_row == "fail" and problem.rule in BAD_ROW:
                     raise bad_row(row, problem) from None
                 tally.add(problem.rule, row, problem.field, problem.what)
     progress.finish()
     rows = open_arrow(path)
-    return SplitTable(source.split, rows, tally, np.arange(len(rows), dtype=np.int64))
+    return SplitTable(source.split, rows, tally, np.arange(len(rows), dtype=np.int64), ledger)
 
 
 def _record(
     row: Row,
-    make: Callable[[Mapping[str, Any]], Made],
+    made: Made,
     book: LabelBook,
     tally: Tally,
     group_by: str | None,
 ) -> _ExampleRow:
-    if row.problem:
-        raise RowProblem(Rule.UNREADABLE, "", row.problem)
-    made = _made(row, make)
     if made.damaged:
         tally.add(Rule.CONTROL_CHARACTERS, row, made.damaged, "held control characters")
     key = made.example.key
@@ -169,20 +172,6 @@ def _record(
         "key": key,
         "group": key if group is None else text_key("group", str(group)),
     }
-
-
-# What values that nobody has thought of make a library raise.
-_STRANGE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
-
-
-def _made(row: Row, make: Callable[[Mapping[str, Any]], Made]) -> Made:
-    """Raises RowProblem: whatever a row holds, it costs that row alone."""
-    try:
-        made = make(row.values)
-        made.example.to_json().encode()
-    except _STRANGE as error:
-        raise RowProblem(Rule.UNREADABLE, "", f"cannot be used: {str(error)[:200]}") from error
-    return made
 
 
 def drop_duplicates(table: SplitTable, *, keep: bool) -> int:

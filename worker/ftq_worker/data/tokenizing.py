@@ -7,7 +7,7 @@ drops rows without any label (none here). `length` is for grouping by length.
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict, final
 
 from transformers import PreTrainedTokenizerBase
@@ -73,6 +73,7 @@ class Encoder:
     encode: Callable[[Sequence[Example], Sequence[int]], list[Record | RowProblem]]
     show: Callable[[Example], Shown]
     format: str  # chat or plain
+    template: str = ""  # of the chat, '' where none reads the messages
 
 
 def make_encoder(
@@ -89,7 +90,8 @@ def make_encoder(
     renderer: Renderer = chat or plain_renderer(task, eos)
     # A chat template writes its own first token.
     start = [] if chat else leading_tokens(tokenizer)
-    return _sequences(tokenizer, renderer, start, format_)
+    encoder = _sequences(tokenizer, renderer, start, format_)
+    return replace(encoder, template=chat.template) if chat else encoder
 
 
 def leading_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -215,14 +217,17 @@ def _sequence(
 
 def _classes(tokenizer: PreTrainedTokenizerBase) -> Encoder:
     def encode(examples: Sequence[Example], labels: Sequence[int]) -> list[Record | RowProblem]:
-        batch = tokenizer([e.text for e in examples], return_attention_mask=False, verbose=False)
+        texts = [e.text for e in examples]
+        pairs = [e.text_pair for e in examples] if any(e.text_pair for e in examples) else None
+        batch = tokenizer(texts, pairs, return_attention_mask=False, verbose=False)
         return [
             {"input_ids": ids, "label": label, "length": len(ids)}
             for ids, label in zip(batch["input_ids"], labels, strict=True)
         ]
 
     def show(example: Example) -> Shown:
-        return {"text": example.text[:_SHOWN], "label": example.label[:_SHOWN]}
+        text = "\n".join(filter(None, (example.text, example.text_pair)))
+        return {"text": text[:_SHOWN], "label": example.label[:_SHOWN]}
 
     return Encoder(arrow.CLASSES, encode, show, "plain")
 

@@ -168,6 +168,17 @@ class RuleCount(TypedDict):
     examples: NotRequired[list[RowExample]]
 
 
+class Unused(TypedDict):
+    """A column, or a key of messages, that nothing was made of."""
+
+    name: str
+    kind: str  # column, or key of messages
+    rows: int  # in which it holds something
+    share: float  # of the rows that were read, 0 to 1
+    weighs: bool  # too much to be left out unasked
+    use: str  # the setting that would use it
+
+
 class Shown(TypedDict):
     """A row as the model sees it."""
 
@@ -193,6 +204,7 @@ class Prepared(Report):
     max_length: int  # tokens of the longest row that was kept
     tokens: dict[str, int]  # of the training rows: total, p50, p90, p99, max
     cleaning: list[RuleCount]
+    unused: list[Unused] = []
     golden_sha256: str
     golden_source: str
     samples: list[Sample] = []  # a few, for people and the card

@@ -25,6 +25,7 @@ from ftq_worker.data.events import (
     emit_dataset,
     emit_held_out_cleaning,
     emit_sets,
+    tell_unused,
 )
 from ftq_worker.data.hub import fetch_tokenizer
 from ftq_worker.data.limits import model_limit
@@ -34,7 +35,7 @@ from ftq_worker.data.tables import tokenize
 from ftq_worker.data.tokenizing import Encoder, check_eos, choose_format, make_encoder
 from ftq_worker.job.atomic_folders import swap_in
 from ftq_worker.job.context import PhaseContext
-from ftq_worker.job.reports import Prepared, Sample, Validated, read_resolved
+from ftq_worker.job.reports import Prepared, Sample, Unused, Validated, read_resolved
 
 CHECKED_ROWS = 20  # rows that the end-of-turn check looks at
 
@@ -56,6 +57,8 @@ def run(ctx: PhaseContext) -> None:
         emit_damage(ctx, tables)
 
         encoder = _encoder(ctx, validated, tokenizer, tables)
+        unused = tables.train.ledger.unused(validated.columns, validated.task, encoder.template)
+        tell_unused(ctx, unused)
         for role, table in tables.roles():
             tokenize(ctx, table, encoder, tables.ids, folder / f"{role}.tokens.arrow")
         drop_long(ctx, tables, model_limit(validated.model, tokenizer))
@@ -67,7 +70,7 @@ def run(ctx: PhaseContext) -> None:
         emit_dataset(ctx, validated, tables, lengths(sets.train))
 
         _save(ctx, sets, folder / "prepared")
-        _report(sets, tables, encoder, samples).save(ctx.paths.prepared_report)
+        _report(sets, tables, encoder, samples, unused).save(ctx.paths.prepared_report)
 
 
 @contextmanager
@@ -125,7 +128,13 @@ def _save(ctx: PhaseContext, sets: RowSets, folder: Path) -> None:
     swap_in(folder, ctx.paths.prepared)
 
 
-def _report(sets: RowSets, tables: Tables, encoder: Encoder, samples: list[Sample]) -> Prepared:
+def _report(
+    sets: RowSets,
+    tables: Tables,
+    encoder: Encoder,
+    samples: list[Sample],
+    unused: list[Unused],
+) -> Prepared:
     return Prepared(
         rows={name: len(chosen) for name, chosen in sets.items()},
         labels=tables.labels,
@@ -133,6 +142,7 @@ def _report(sets: RowSets, tables: Tables, encoder: Encoder, samples: list[Sampl
         max_length=max(lengths(chosen)["max"] for _, chosen in sets.items()),
         tokens=lengths(sets.train),
         cleaning=tables.train.tally.report(),
+        unused=unused,
         golden_sha256=sets.sha256,
         golden_source=sets.golden.table.split,
         samples=samples,

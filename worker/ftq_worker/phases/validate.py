@@ -20,6 +20,7 @@ from ftq_worker.validation import dataset as data
 from ftq_worker.validation import disk, fit, model, target
 from ftq_worker.validation.architecture import Architecture, check_size, read_architecture
 from ftq_worker.validation.checks import Checks
+from ftq_worker.validation.examples import look_at_examples
 from ftq_worker.validation.files import HubFiles, ModelFiles
 from ftq_worker.validation.rows import Head
 from ftq_worker.validation.tokenizer import read_chat_template
@@ -123,6 +124,7 @@ def _check_data(ctx: PhaseContext, checks: Checks, hub: HubClient) -> _Data:
     rows.layout = layout = checks.run("columns", lambda: _layout(ctx, head))
     if layout:
         rows.task = checks.run("task", lambda: fit.check_task(ctx.spec, layout))
+        checks.run("examples", lambda: look_at_examples(ctx.spec, head, layout, splits.train))
     return rows
 
 

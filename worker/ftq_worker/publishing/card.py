@@ -123,6 +123,10 @@ def _training(ctx: PhaseContext, validated: Validated, trained: Trained, prepare
         for rule in prepared.cleaning
     ]
     dropped = ["", "Cleaning of the rows:", "", *cleaning] if cleaning else []
+    named = ", ".join(
+        f"{_code(one['name'])} ({one['share']:.0%} of the rows)" for one in prepared.unused
+    )
+    unused = ["", f"Of the rows, this was not used: {named}."] if named else []
     best = f", best at step {trained.best_step}" if trained.best_step is not None else ""
     return "\n".join(
         [
@@ -134,6 +138,7 @@ def _training(ctx: PhaseContext, validated: Validated, trained: Trained, prepare
             "|---|---|",
             *(f"| {_cell(k)} | {_cell(v)} |" for k, v in settings.items()),
             *dropped,
+            *unused,
         ]
     )
 

@@ -1,0 +1,151 @@
+"""Where the names of columns could mean two tasks: the values decide, or the person is asked."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from ftq_shared.errors import Refused
+from ftq_shared.spec import JobSpec, Task
+from ftq_worker.data.column_values import (
+    Rows,
+    all_differ,
+    are_fractions,
+    are_lists,
+    are_sentences,
+    are_zero_or_one,
+    media_column,
+    media_part,
+    values_of,
+)
+from ftq_worker.data.layouts import Pattern
+
+
+def refuse_media(rows: Rows) -> None:
+    """Raise Refused (`not_text`) for rows with pictures, sound or film."""
+    column = media_column(rows)
+    kind = "" if column else next(filter(None, map(_media_in, rows)), "")
+    if column or kind:
+        what = f"column {column}" if column else f"messages with parts of type {kind}"
+        raise Refused(
+            f"the rows hold more than text: {what}; ftq trains on text alone",
+            code="not_text",
+            hint="choose a dataset of text, or write one without these rows and columns",
+            field="dataset",
+        )
+
+
+def _media_in(row: Mapping[str, object]) -> str:
+    """Return the kind of the first part of a message that is no text."""
+    for value in row.values():
+        for item in value if isinstance(value, list | tuple) else ():
+            if isinstance(item, Mapping) and (kind := media_part(item.get("content"))):
+                return kind
+    return ""
+
+
+def is_other_task(pattern: Pattern, found: Mapping[str, str], rows: Rows, asked: Task) -> bool:
+    """Return whether what goes by the name of a label is a text that somebody wrote."""
+    if pattern.task is not Task.CLASSIFICATION or asked is Task.CLASSIFICATION:
+        return False
+    values = values_of(rows, found["label"])
+    return all_differ(values) and are_sentences(values)
+
+
+def refuse_doubt(
+    pattern: Pattern, found: Mapping[str, str], columns: Sequence[str], rows: Rows, spec: JobSpec
+) -> None:
+    """Raise Refused (`multi_label`, `regression`, `which_task`) where values fit another task."""
+    free = [column for column in columns if column not in found.values()]
+    if pattern.task is Task.CLASSIFICATION:
+        _refuse_label(found["label"], rows, asked=spec.task is not Task.AUTO)
+    elif pattern.task is Task.TEXT and spec.task is Task.AUTO:
+        _refuse_flags(found.get("text"), free, rows)
+    elif pattern.task is Task.SFT and spec.task is Task.AUTO and "prompt" in found:
+        _refuse_verdict(found, free, rows)
+
+
+def _refuse_label(column: str, rows: Rows, *, asked: bool) -> None:
+    values = values_of(rows, column)
+    if are_lists(values):
+        raise _multi_label(f"the values of column {column} hold several labels each", column)
+    if are_fractions(values):
+        raise Refused(
+            f"the values of column {column} are numbers with fractions, for example"
+            f" {_example(values)}: that is regression, which this version does not train",
+            code="regression",
+            hint="write whole numbers or names into the column to train classes",
+            field="data.columns.label",
+        )
+    if all_differ(values) and not asked:
+        raise _which_task(
+            f"all values of column {column} differ ({len(values)} of the first {len(values)}"
+            " rows): are they answers to write, or labels to tell apart?",
+            ["task=sft"],
+            ["task=classification"],
+        )
+
+
+def _refuse_flags(text: str | None, free: Sequence[str], rows: Rows) -> None:
+    """Ask where a text stands beside columns of 0 and 1, which look like labels of it."""
+    flags = [column for column in free if are_zero_or_one(_as_numbers(rows, column))]
+    if not flags or text is None:
+        return
+    if len(flags) > 1:
+        named = ", ".join(flags)
+        raise _multi_label(f"beside column {text} stand several labels ({named})", flags[0], text)
+    raise _which_task(
+        f"column {text} is a text, and {flags[0]} looks like its label: is it text to learn by"
+        " heart, or a label to find?",
+        ["task=text"],
+        [f"data.columns.text={text}", f"data.columns.label={flags[0]}"],
+    )
+
+
+def _as_numbers(rows: Rows, column: str) -> list[object]:
+    """Return the values with true and false as 1 and 0."""
+    return [int(v) if isinstance(v, bool) else v for v in values_of(rows, column)]
+
+
+def _refuse_verdict(found: Mapping[str, str], free: Sequence[str], rows: Rows) -> None:
+    """Ask where 0 or 1 stands beside an answer: it may say that the answer is wrong."""
+    named = [column for column in free if column.lower() in ("label", "labels", "kto_tag")]
+    values = values_of(rows, named[0]) if named else []
+    if not are_zero_or_one(values) or any(isinstance(value, bool) for value in values):
+        return
+    first, second = found["prompt"], found["completion"]
+    raise _which_task(
+        f"column {named[0]} holds 0 and 1 beside {first} and {second}: is it a label to find, or"
+        " are all answers to be learned, whatever it says?",
+        ["task=sft"],
+        [
+            f"data.columns.text={first}",
+            f"data.columns.text_pair={second}",
+            f"data.columns.label={named[0]}",
+        ],
+    )
+
+
+def _multi_label(what: str, column: str, text: str = "") -> Refused:
+    one = [f"data.columns.text={text}", f"data.columns.label={column}"] if text else []
+    hint = f"to train one of them: {_flags(one)}" if one else "write one label into each row"
+    return Refused(
+        f"{what}: that is multi-label classification, which this version does not train",
+        code="multi_label",
+        hint=hint,
+        field="data.columns.label",
+    )
+
+
+def _which_task(question: str, first: Sequence[str], second: Sequence[str]) -> Refused:
+    return Refused(
+        question,
+        code="which_task",
+        hint=f"say which: {_flags(first)}, or {_flags(second)}",
+        field="task",
+    )
+
+
+def _flags(sets: Iterable[str]) -> str:
+    return " ".join(f"--set {value}" for value in sets)
+
+
+def _example(values: Sequence[object]) -> object:
+    return next(value for value in values if are_fractions([value]))
