@@ -38,6 +38,16 @@ class TestCard:
         after = Trained.load(job.ctx.paths.train_report).golden_after
         assert {r.metric_type: r.metric_value for r in data.eval_results}["loss"] == after["loss"]
 
+    @pytest.mark.parametrize("shares", [[], [0.25, 1.0]])
+    def test_what_was_not_used_stands_in_it(self, publishing, hub, shares):
+        job = publishing(repo=f"me/unused-{len(shares)}")
+        set_unused(job, [("a`b", share) for share in shares])
+        publish.run(job.ctx)
+        text = ModelCard.load(hub.api.hf_hub_download(f"me/unused-{len(shares)}", "README.md")).text
+        assert ("not used" in text) is bool(shares)
+        if shares:
+            assert "`` a`b `` (25% of the rows)" in text
+
     @pytest.mark.parametrize(
         ("ids", "name", "link"),
         [(["other"], "qwen-research", "LICENSE"), (["mit", "apache-2.0"], None, None)],
@@ -181,6 +191,15 @@ def set_samples(job: TinyJob, private: bool) -> None:
     prepared = Prepared.load(job.ctx.paths.prepared_report)
     sample = {"row": 0, "tokens": 3, "set": "train", "text": "w5 secret row"}
     prepared.model_copy(update={"samples": [sample]}).save(job.ctx.paths.prepared_report)
+
+
+def set_unused(job: TinyJob, columns: list[tuple[str, float]]) -> None:
+    prepared = Prepared.load(job.ctx.paths.prepared_report)
+    unused = [
+        {"name": name, "kind": "column", "rows": 1, "share": share, "weighs": False, "use": ""}
+        for name, share in columns
+    ]
+    prepared.model_copy(update={"unused": unused}).save(job.ctx.paths.prepared_report)
 
 
 def set_model(job: TinyJob, **facts) -> None:

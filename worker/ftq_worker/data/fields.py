@@ -180,7 +180,7 @@ class Fields:
             raise RowProblem(Rule.CONVERSATION, f"{name}.role", f"is {given!r}")
         content = item.get("content", item.get("value"))
         if kind := media_part(content):
-            what = f"holds a part of type {kind}; ftq trains on text alone"
+            what = f"holds a part of type {kind}; only text is trained on"
             raise RowProblem(Rule.WRONG_TYPE, f"{name}.content", what)
         content = _joined(content)
         rest = {k: v for k, v in item.items() if k not in _OWN_KEYS and v not in (None, [], {})}

@@ -25,7 +25,7 @@ def refuse_media(rows: Rows) -> None:
     if column or kind:
         what = f"column {column}" if column else f"messages with parts of type {kind}"
         raise Refused(
-            f"the rows hold more than text: {what}; ftq trains on text alone",
+            f"the rows hold more than text: {what}; only text is trained on",
             code="not_text",
             hint="choose a dataset of text, or write one without these rows and columns",
             field="dataset",
