@@ -7,7 +7,11 @@ from pathlib import Path
 
 from ftq_shared.errors import UsageError
 
-DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".txt")
+TEXT_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".txt", ".text")
+TABLE_SUFFIXES = (".parquet", ".arrow", ".feather")
+DATA_SUFFIXES = TEXT_SUFFIXES + TABLE_SUFFIXES
+COMPRESSIONS = (".gz", ".zst", ".xz", ".bz2")  # of text
+READ_KINDS = f"{', '.join(DATA_SUFFIXES)} (text also as {', '.join(COMPRESSIONS)})"
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
 
 
@@ -29,11 +33,32 @@ class Source:
     revision: str | None = None  # branch, tag or commit, Hub only
 
 
+def data_suffix(name: str) -> str:
+    """Return which of DATA_SUFFIXES a file's name ends with, "" when ftq does not read such files.
+
+    `ROWS.CSV` and `rows.csv.gz` are .csv; a table is not read from a compressed file.
+    """
+    name = name.lower()
+    plain = name.removesuffix(compression(name))
+    kinds = DATA_SUFFIXES if plain == name else TEXT_SUFFIXES
+    return next((suffix for suffix in kinds if plain.endswith(suffix)), "")
+
+
+def compression(name: str) -> str:
+    """Return which of COMPRESSIONS a file's name ends with, "" for none."""
+    return next((suffix for suffix in COMPRESSIONS if name.lower().endswith(suffix)), "")
+
+
+def is_data_name(name: str) -> bool:
+    """Return whether ftq reads rows from files of such a name."""
+    return bool(data_suffix(name))
+
+
 def looks_like_path(text: str) -> bool:
     """Return whether `text` means a path rather than a Hub id, without touching the disk."""
     return (
         text.startswith(("./", "../", "/", "~"))
-        or text.endswith(DATA_SUFFIXES)
+        or is_data_name(text)
         or any(c in text for c in "*?[")
     )
 

@@ -103,10 +103,11 @@ def _on_disk(what: str, place: Place, path: str, name: str) -> Answered:
     if place is Place.WORKER:
         return Answered(name, "on the workers; checked there")
     files = files_of(what, path)  # raises UsageError when there is none
+    sent = [file.source for file in files if not file.name_only]
     rows = ""
-    if what == "dataset" and (found := look_at([file.source for file in files])):
+    if what == "dataset" and (found := look_at(sent)):
         rows = f"{counted(found.rows, 'row')}, columns {', '.join(found.columns)}, "
-    facts = f"{counted(len(files), 'file')}, {size(size_of(files))}"
+    facts = f"{counted(len(sent), 'file')}, {size(size_of(files))}"
     return Answered(name, f"{rows}{facts} at {Path(path).absolute()}")
 
 

@@ -27,7 +27,7 @@ def look_at(files: Sequence[Path]) -> Glance | None:
         return None
     try:
         tables = [_columns_and_rows(file) for file in files]
-    except (ValueError, TypeError, OSError, RecursionError, csv.Error):
+    except (ValueError, TypeError, LookupError, OSError, RecursionError, csv.Error):
         return None
     columns = list(dict.fromkeys(chain.from_iterable(names for names, _ in tables)))
     return Glance(sum(rows for _, rows in tables), columns) if columns else None

@@ -1,14 +1,17 @@
 """The client's own files that a spec names, and where each lies among the job's inputs."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ftq_shared.dataset_files import sort_files
 from ftq_shared.errors import UsageError
-from ftq_shared.sources import DATA_SUFFIXES, Place, parse_source
+from ftq_shared.sources import READ_KINDS, Place, parse_source
+
+_NAMES_MAX = 100  # of files that are not read: a folder of pictures has thousands
 
 if TYPE_CHECKING:  # the schema takes 0.2 s to import: a fetch does without it
     from ftq_shared.spec import JobSpec
@@ -21,6 +24,7 @@ class OwnFile:
     source: Path
     path: str  # relative to the inputs folder
     size: int  # bytes
+    name_only: bool = False  # an empty file goes in its place: the worker tells that it is not read
 
 
 def own_files(spec: "JobSpec") -> list[OwnFile]:
@@ -38,9 +42,10 @@ def own_files_of(what: str, text: str) -> list[OwnFile]:
 
 
 def files_of(what: str, name: str) -> list[OwnFile]:
-    """Return the files of one path: a file, a folder or a glob; of a dataset those with rows.
+    """Return the files of one path: a file, a folder or a glob.
 
-    `what` is model or dataset. Raises UsageError when there is none.
+    Of a dataset's files that are not read only the name goes along. `what` is model or dataset.
+    Raises UsageError when there is none.
     """
     path = Path(name)
     if path.is_dir():
@@ -51,13 +56,30 @@ def files_of(what: str, name: str) -> list[OwnFile]:
         files = [p for p in found if p.is_file()]
         # From the folder that all share: two files of one name in two folders stay two files.
         top = Path(os.path.commonpath([file.parent for file in files])) if files else path
+    goes = {file: f"{what}/{file.relative_to(top).as_posix()}" for file in files}
     if what == "dataset":
-        files = [file for file in files if file.suffix in DATA_SUFFIXES]
+        return _of_dataset(name, goes)
     if not files:
         raise _no_file(what, name)
-    return [
-        OwnFile(file, f"{what}/{file.relative_to(top).as_posix()}", file.stat().st_size)
-        for file in files
+    return [OwnFile(file, path, file.stat().st_size) for file, path in goes.items()]
+
+
+def _of_dataset(name: str, goes: Mapping[Path, str]) -> list[OwnFile]:
+    """Return the files with rows, then the names of those that are not read.
+
+    Raises UsageError when no file has rows.
+    """
+    at = {path: file for file, path in goes.items()}
+    found = sort_files(at)
+    if not found.read:
+        raise (
+            _no_rows(name, [file.name for file in found.unread])
+            if at
+            else _no_file("dataset", name)
+        )
+    sent = [OwnFile(at[path], path, at[path].stat().st_size) for path in found.read + found.records]
+    return sorted(sent, key=lambda file: file.path) + [
+        OwnFile(at[file.name], file.name, 0, name_only=True) for file in found.unread[:_NAMES_MAX]
     ]
 
 
@@ -66,10 +88,20 @@ def size_of(files: Sequence[OwnFile]) -> int:
     return sum(file.size for file in files)
 
 
-def _no_file(what: str, name: str) -> UsageError:
-    kinds = f" with {', '.join(DATA_SUFFIXES)}" if what == "dataset" else ""
+def _no_rows(name: str, unread: Sequence[str]) -> UsageError:
+    kinds = ", ".join(sorted({Path(path).suffix or Path(path).name for path in unread})[:5])
+    found = f" (found {kinds})" if kinds else ""
     return UsageError(
-        f"{what}: there is no file{kinds} at {name}",
+        f"dataset: there is no file at {name} of a kind that ftq reads{found}",
+        code="no_such_file",
+        hint=f"convert it to one of {READ_KINDS}",
+        field="dataset",
+    )
+
+
+def _no_file(what: str, name: str) -> UsageError:
+    return UsageError(
+        f"{what}: there is no file at {name}",
         code="no_such_file",
         hint=f"looked from {Path.cwd()}; a Hub id has no leading ./",
         field=what,

@@ -11,8 +11,8 @@ from ftq_shared.states import JobState
 
 # The setting that an error is about, where the error does not name it.
 _FIELDS = {"no_such_model": "model", "no_such_dataset": "dataset"}
-# What is near is a config then, and no dataset.
-_OF_CONFIGS = ("config_missing", "no_such_config", "no_config")
+# What is near is a value of `dataset` with a config; older jobs name the config alone.
+_OF_CONFIGS = ("config_missing", "no_such_config")
 # What mends a job whose error names no value.
 _FIXES = {"too_slow_on_cpu": "resources.gpus=0"}
 # What another token may mend, and nothing in the spec.
@@ -58,8 +58,10 @@ def _fix(error: Data, code: str) -> str:
     """Return the --set that would mend the job, empty where the error names none."""
     field, hint = _FIELDS.get(code, error.get("field")), str(error.get("hint") or "")
     nearest = error.get("nearest")
-    if isinstance(field, str) and isinstance(nearest, list) and code not in _OF_CONFIGS:
-        known = re.fullmatch(r"[a-z_.]+", field) and [str(name) for name in nearest]
+    if isinstance(field, str) and isinstance(nearest, list):
+        known = [str(name) for name in nearest if re.fullmatch(r"[a-z_.]+", field)]
+        if code in _OF_CONFIGS:
+            known = [name for name in known if ":" in name]
         if known:  # the hint says which one is meant
             told = [name for name in known if f"{field}={name}" in hint]
             return f"--set {field}={shlex.quote(shown(max(told, key=len, default=known[0])))}"

@@ -4,13 +4,18 @@ Follows the rules of the datasets library (the card's `configs`, else splits by 
 folders and files), from the file list alone: no download, and no import of datasets.
 """
 
+import difflib
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import PurePosixPath
 
+from ftq_shared.dataset_files import RECORDS, UnreadFile, sort_files
+from ftq_shared.errors import Refused
 from ftq_shared.hub.records import RepoRecord
+from ftq_shared.sources import is_data_name
 
 DEFAULT = "default"
 _KEYWORDS = {
@@ -20,10 +25,8 @@ _KEYWORDS = {
 }
 # Keys of a config that say where its files are; the others say how they are read (sep, field ...).
 _PLACE_KEYS = frozenset({"config_name", "data_files", "data_dir", "default", "drop_labels"})
-_NOT_DATA = frozenset(
-    {"config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json"}
-)
 _NOT_DATA_SUFFIXES = (".md", ".py", ".yaml", ".yml", ".gitattributes", ".gitignore", ".lock")
+_SAVED = "dataset_dict.json"  # what `DatasetDict.save_to_disk` writes beside a folder a split
 _SHARD = re.compile(r"^data/(?P<split>\w+(?:\.\w+)*)-\d{5}-of-\d{5}(?:-\w+)?\.\w+$")
 
 
@@ -43,6 +46,7 @@ class Layout:
     configs: Mapping[str, Mapping[str, Split]] = field(default_factory=dict)
     options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # of the file reader
     default: str | None = None  # what is meant without a name; None: a name is needed
+    unread: tuple[UnreadFile, ...] = ()  # files that are in no split of any config
 
     @property
     def names(self) -> list[str]:
@@ -54,17 +58,63 @@ def layout(dataset: RepoRecord) -> Layout:
     paths = [path for path in sorted(dataset.files) if _is_data(path)]
     entries = [entry for entry in _listed(dataset.card.get("configs")) if entry.get("config_name")]
     infos = _infos(dataset.card)
+    if not entries and _SAVED in dataset.files:
+        splits = _described(_saved(paths), infos.get(DEFAULT, {}))
+        return Layout({DEFAULT: splits}, default=DEFAULT, unread=_unread(dataset, [splits]))
     if not entries:
         # Without `configs` in the card the folder is one config, named by a lone dataset_info.
         name = next(iter(infos)) if len(infos) == 1 else DEFAULT
         splits = _described(_by_name(paths), infos.get(name, {}))
-        return Layout({name: splits}, default=name) if splits else Layout()
+        unread = _unread(dataset, [splits])
+        if not splits:
+            return Layout(unread=unread)
+        return Layout({name: splits}, default=name, unread=unread)
     configs, options = {}, {}
     for entry in entries:
         name = str(entry["config_name"])
         configs[name] = _described(_of_config(entry, paths), infos.get(name, {}))
         options[name] = {key: entry[key] for key in entry.keys() - _PLACE_KEYS}
-    return Layout(configs, options, _default(entries))
+    unread = _unread(dataset, list(configs.values()))
+    return Layout(configs, options, _default(entries), unread)
+
+
+def no_config(repo: str, asked: str | None, names: list[str], revision: str | None) -> Refused:
+    """Return the refusal of a config that is not there, or that has to be named.
+
+    `nearest` holds values of `dataset`, as they are to be written.
+    """
+    at = f"@{revision}" if revision else ""
+    near = difflib.get_close_matches(asked, names, n=1, cutoff=0.3) if asked else []
+    values = [f"{repo}:{name}{at}" for name in [*near, *(n for n in names if n not in near)]]
+    listed = ", ".join(names)
+    if asked is None:
+        message = f"dataset {repo} has {len(names)} configs and none is named: {listed}"
+    else:
+        message = f"dataset {repo} has no config {asked!r}; it has {listed or 'none'}"
+    return Refused(
+        message,
+        code="config_missing" if asked is None else "no_such_config",
+        hint=f"choose one, for example --set dataset={shlex.quote(values[0])}" if values else "",
+        field="dataset",
+        nearest=values,
+    )
+
+
+def _unread(dataset: RepoRecord, configs: Iterable[Mapping[str, Split]]) -> tuple[UnreadFile, ...]:
+    """Return the files that no config uses and that are not known to stand beside data."""
+    used = {path for splits in configs for split in splits.values() for path in split.files}
+    rest = sort_files([path for path in dataset.files if path not in used])
+    unused = [UnreadFile(path, "is in no split", is_data=True) for path in rest.read if used]
+    return (*unused, *rest.unread)
+
+
+def _saved(paths: list[str]) -> dict[str, tuple[str, ...]]:
+    """Return the files of a saved DatasetDict: each split has a folder of its name."""
+    splits: dict[str, list[str]] = {}
+    for path in paths:
+        if path.endswith(".arrow") and path.count("/") == 1 and "/data-" in path:
+            splits.setdefault(path.split("/")[0], []).append(path)
+    return _ordered(splits)
 
 
 def _default(entries: list[dict[str, object]]) -> str | None:
@@ -80,7 +130,7 @@ def _default(entries: list[dict[str, object]]) -> str | None:
 def _is_data(path: str) -> bool:
     parts = PurePosixPath(path).parts
     hidden = any(part.startswith((".", "__")) for part in parts)
-    return not hidden and parts[-1] not in _NOT_DATA and not path.endswith(_NOT_DATA_SUFFIXES)
+    return not hidden and parts[-1] not in RECORDS and not path.endswith(_NOT_DATA_SUFFIXES)
 
 
 def _listed(value: object) -> list[dict[str, object]]:
@@ -157,7 +207,11 @@ def _glob(pattern: str) -> re.Pattern[str]:
 
 
 def _by_name(paths: list[str], base: str = "") -> dict[str, tuple[str, ...]]:
-    """Return the splits that names tell: shards, then folders, then files, else all is train."""
+    """Return the splits that names tell: shards, then folders, then files, else all is train.
+
+    Of kinds that ftq does not read there are only files where nothing else is.
+    """
+    paths = [path for path in paths if is_data_name(path)] or paths
     inner = {path: path.removeprefix(f"{base}/") if base else path for path in paths}
     sharded: dict[str, list[str]] = {}
     for path, name in inner.items():

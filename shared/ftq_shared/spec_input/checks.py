@@ -12,7 +12,7 @@ from typing import Any
 from ftq_shared.duration import parse_duration
 from ftq_shared.errors import UsageError
 from ftq_shared.redaction import HIDDEN, Redactor, escape_control
-from ftq_shared.sources import DATA_SUFFIXES, Place, parse_source
+from ftq_shared.sources import READ_KINDS, Place, compression, is_data_name, parse_source
 from ftq_shared.spec import GpuRequest, JobSpec, Task
 from ftq_shared.spec_input.aliases import owned_arg
 
@@ -27,7 +27,7 @@ _GPUS = re.compile(
 _MAX_GPUS = 64
 _MAX_NAME = 80
 # Files that people have, that ftq does not read; a Hub id never ends like this.
-_OTHER_FILES = (".tsv", ".xlsx", ".xls", ".zip", ".gz", ".tar", ".arrow", ".pkl", ".yaml", ".yml")
+_OTHER_FILES = (".xlsx", ".xls", ".ods", ".zip", ".tar", ".tgz", ".pkl", ".yaml", ".yml", ".docx")
 _MODEL_FILES = (".gguf", ".safetensors", ".bin", ".pt", ".pth", ".onnx")
 
 
@@ -42,7 +42,7 @@ def check(spec: JobSpec) -> Iterator[Problem]:
 
 def _sources(spec: JobSpec) -> Iterator[Problem]:
     for what, text in (("model", spec.model), ("dataset", spec.dataset)):
-        if text.lower().endswith(_OTHER_FILES if what == "dataset" else _MODEL_FILES):
+        if _is_wrong_file(what, text):
             yield what, _wrong_file(what, text)
             continue
         try:
@@ -52,15 +52,21 @@ def _sources(spec: JobSpec) -> Iterator[Problem]:
             continue
         if source.place is not Place.HUB and not source.name.strip():
             yield what, f"{text!r} names no file; write the path after worker:"
-        if what == "model" and source.name.endswith(DATA_SUFFIXES):
+        if what == "model" and is_data_name(source.name):
             yield what, f"{text!r} is a data file; a model is a Hub id or a folder"
+
+
+def _is_wrong_file(what: str, text: str) -> bool:
+    if what == "model":
+        return text.lower().endswith(_MODEL_FILES)
+    unpacked = text.lower().removesuffix(compression(text))
+    packed = unpacked != text.lower() and not is_data_name(text)
+    return unpacked.endswith(_OTHER_FILES) or packed
 
 
 def _wrong_file(what: str, text: str) -> str:
     if what == "dataset":
-        return (
-            f"{text!r} is a kind of file that is not read; convert it to {', '.join(DATA_SUFFIXES)}"
-        )
+        return f"{text!r} is a kind of file that is not read; convert it to {READ_KINDS}"
     return f"{text!r} is one file; name the folder that holds config.json, or the Hub id"
 
 

@@ -58,7 +58,7 @@ def test_a_missing_config_lists_the_configs(start, hub):
     error = refused(start({"dataset": "org/configs"}))
     assert error.code == "config_missing"
     assert "main, socratic" in error.message
-    assert "--dataset org/configs:main" in error.hint
+    assert "--set dataset=org/configs:main" in error.hint
     error = refused(start({"dataset": "org/configs:socratc"}))
     assert error.code == "no_such_config"
     assert "org/configs:socratic" in error.hint

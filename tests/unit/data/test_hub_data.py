@@ -174,5 +174,9 @@ def test_label_names_may_stand_in_the_card(hub_job: Any) -> None:
 def test_a_config_that_is_not_there_names_the_others(hub_job: Any) -> None:
     with pytest.raises(Refused) as caught:
         hub_job("plane", QA, "question/answer", "sft").run()
-    assert caught.value.code == "no_config"
-    assert caught.value.where["nearest"] == ["plain", "labelled", "numbered"]
+    assert caught.value.code == "no_such_config"
+    assert caught.value.where["nearest"] == [
+        "me/rows:plain",
+        "me/rows:labelled",
+        "me/rows:numbered",
+    ]

@@ -199,7 +199,11 @@ def test_report_to_is_refused_rather_than_ignored():
     [
         ("a/b/c", "org/rows", "model"),
         ("org/base", "org/rows:a:b c", None),  # odd, but for the Hub to say
-        ("org/base", "rows.tsv", "dataset"),
+        ("org/base", "rows.tsv", None),
+        ("org/base", "ROWS.CSV.GZ", None),
+        ("org/base", "rows.xlsx", "dataset"),
+        ("org/base", "rows.tar.gz", "dataset"),
+        ("org/base", "rows.parquet.gz", "dataset"),
         ("./weights.gguf", "org/rows", "model"),
         ("./rows.jsonl", "org/rows", "model"),
         ("org/base", "worker:", "dataset"),

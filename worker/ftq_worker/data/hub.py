@@ -9,15 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datasets import DownloadMode, load_dataset
+from datasets import ClassLabel, DownloadMode, Features, load_dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from ftq_shared.errors import Refused
-from ftq_shared.hub.layout import Split, layout
+from ftq_shared.hub.layout import Split, layout, no_config
 from ftq_shared.hub.records import RepoRecord
-from ftq_shared.sources import DATA_SUFFIXES, Place
-from ftq_worker.data.gz import refuse_gz_bomb
-from ftq_worker.data.parquet_rows import label_names
+from ftq_shared.sources import Place, is_data_name
+from ftq_worker.data.compressed import refuse_bomb
 from ftq_worker.data.rows import Row, SplitSource, SplitSources
 from ftq_worker.data.split_sources import open_files
 from ftq_worker.job.context import PhaseContext
@@ -62,13 +60,7 @@ def hub_sources(ctx: PhaseContext, facts: DatasetFacts, folder: Path) -> SplitSo
     known = layout(repo)
     config = facts.config or known.default
     if config is None or config not in known.configs:
-        raise Refused(
-            f"dataset {facts.name} has no config {config!r}; it has {', '.join(known.names)}",
-            code="no_config",
-            hint=f"--dataset {facts.name}:{known.names[0] if known.names else 'CONFIG'}",
-            field="dataset",
-            nearest=known.names,
-        )
+        raise no_config(facts.name, facts.config, known.names, facts.revision)
     splits = known.configs[config]
     if not _reads_alone(splits, known.options.get(config, {})):
         return _built_sources(ctx, repo, config, splits, folder)
@@ -79,7 +71,7 @@ def hub_sources(ctx: PhaseContext, facts: DatasetFacts, folder: Path) -> SplitSo
 def _reads_alone(splits: Mapping[str, Split], options: Mapping[str, Any]) -> bool:
     """Return whether ftq's own readers know all files and the card sets no options of a reader."""
     files = [file for split in splits.values() for file in split.files]
-    return not options and all(file.endswith(DATA_SUFFIXES) for file in files)
+    return not options and all(map(is_data_name, files))
 
 
 def _opener(
@@ -130,7 +122,7 @@ def _built_sources(
     cards = [name for name in repo.files if name in ("README.md", "dataset_infos.json")]
     snapshot = download(ctx, repo, [*cards, *sorted(wanted)], f"download {repo.id}")
     for name in sorted(wanted):
-        refuse_gz_bomb(snapshot / name)
+        refuse_bomb(snapshot / name)
     mirror = folder / "repo"
     for name in repo.files:
         path = mirror / name
@@ -164,4 +156,13 @@ def _built_source(mirror: Path, config: str, split: str, folder: Path) -> SplitS
         for number, values in enumerate(data):
             yield Row(split, number, None, values)
 
-    return SplitSource(split, list(data.column_names), read, len(data), label_names(data.features))
+    return SplitSource(split, list(data.column_names), read, len(data), _names_of(data.features))
+
+
+def _names_of(features: Features) -> dict[str, list[str]]:
+    """Return the label names of every ClassLabel column."""
+    return {
+        column: list(feature.names)
+        for column, feature in features.items()
+        if isinstance(feature, ClassLabel)
+    }

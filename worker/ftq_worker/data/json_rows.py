@@ -1,214 +1,193 @@
-"""Rows from JSON: one object a line, or a list of objects, which is taken apart as it is read."""
+"""Rows from JSON in the shapes that people have; what a file holds counts, not how it is called.
 
-import json
-import re
-from collections.abc import Callable, Iterator
+One object a line; a list of objects; an object with one list of objects in it; objects over several
+lines, one after another. What holds columns in the place of rows is refused in words.
+"""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ftq_shared.errors import Refused
-from ftq_worker.data.rows import BUFFER, ROW_MAX, TOO_LONG, Row, has_surrogates, lines_of
+from ftq_shared.sources import data_suffix
+from ftq_worker.data.json_document import JsonDocument
+from ftq_worker.data.json_values import is_cut, parse_line
+from ftq_worker.data.rows import ROW_MAX, Row, lines_of
+from ftq_worker.data.text_encoding import open_text
 
-_ELEMENT_LIMIT = 64 << 20  # characters of one element; a broken file is not read to its end
-_DIGITS_MAX = 4300  # of a whole number; Python refuses to read more
-_SPACE = re.compile(r"[ \t\r\n]*")
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # an escape that may stand for half a character
-# A whole text, one that is cut off, or what opens and closes.
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[][{}]', re.DOTALL)
-
-_DEEP = "not JSON that can be read: nested too deeply"
-_DIGITS = f"holds a number of more than {_DIGITS_MAX:,} digits"
+_TURNS = ({"role"}, {"from", "value"})  # keys of the turns of a conversation: no rows of their own
+_LISTED = 5  # names in a message
 
 
-class _Decoder:
-    """Reads a JSON value, and says what is wrong with it although it is JSON."""
+def read_json(path: Path, first: int, cut: bool = False) -> Iterator[Row]:
+    """Yield the rows of a JSON text. Raises Refused (`bad_file`, `bad_row`, `bad_encoding`).
 
-    def __init__(self) -> None:
-        self._json = json.JSONDecoder(parse_int=self._whole)
-        self._problem = ""
-
-    def _whole(self, digits: str) -> int:
-        if len(digits) > _DIGITS_MAX:
-            self._problem = _DIGITS
-            return 0
-        return int(digits)
-
-    def decode(self, text: str, at: int) -> tuple[Any, int, str]:
-        """Return value, end and problem. Raises JSONDecodeError, RecursionError."""
-        self._problem = ""
-        value, end = self._json.raw_decode(text, at)
-        written = text[at:end]
-        problem = self._problem or _shape(value)
-        if len(written) > ROW_MAX:
-            problem = TOO_LONG
-        elif not problem and (has_surrogates(written) or _HALF.search(written)):
-            problem = _half(value)
-        return value, end, problem
+    `cut`: the file is the beginning of a longer one.
+    """
+    by_lines = data_suffix(path.name) in (".jsonl", ".ndjson")
+    match _shape_of(path, by_lines, cut):
+        case "lines":
+            return read_lines(path, first)
+        case "list":
+            return read_array(path, first)
+    return _read_objects(path, first, by_lines, cut)
 
 
-def _shape(value: Any) -> str:
-    if isinstance(value, dict):
-        return ""
-    kinds = {list: "list", str: "string", bool: "true or false", type(None): "null"}
-    return f"is a {kinds.get(type(value), 'number')}, not an object with columns"
+def _shape_of(path: Path, by_lines: bool, cut: bool) -> Literal["lines", "list", "objects"]:
+    """Return what a file holds, from its first lines."""
+    with open_text(path) as file:
+        filled = (line for line in lines_of(file, b"\n") if line.strip())
+        start, second = next(filled, b"").strip(), next(filled, None)
+    _, problem = parse_line(start)
+    unread = problem.startswith("not JSON:") or len(start) > ROW_MAX
+    if start.startswith(b"["):
+        return "list" if unread or second is None else "lines"
+    if not start.startswith(b"{"):
+        return "lines"
+    if not unread:
+        return "lines" if second is not None else "objects"
+    if second is None:
+        several = b"}{" in start.replace(b" ", b"")
+        return "objects" if cut or several or len(start) > ROW_MAX else "lines"
+    follows = not parse_line(second)[1]  # the second line is a row: the first is one that is broken
+    return "lines" if not is_cut(start) or (by_lines and follows) else "objects"
 
 
-def _half(value: Any) -> str:
-    """Return what is wrong with a value that may hold half a character."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        # A byte that is not UTF-8 comes through as one of these.
-        byte = 0xDC80 <= ord(error.object[error.start]) <= 0xDCFF
-        return "not UTF-8" if byte else "holds half a character (a lone surrogate)"
-    except RecursionError:
-        return _DEEP
-    return ""
-
-
-def read_jsonl(path: Path, first: int) -> Iterator[Row]:
+def read_lines(path: Path, first: int) -> Iterator[Row]:
     """Yield one row for each line that is not blank."""
     number = first
-    with path.open("rb") as file:
+    with open_text(path) as file:
         for line, raw in enumerate(lines_of(file, b"\n"), start=1):
-            if line == 1:
-                raw = raw.removeprefix(b"\xef\xbb\xbf")
             if not raw.strip():
                 continue
-            values, problem = _parse_line(raw)
+            values, problem = parse_line(raw)
             yield Row(path.name, number, line, values, problem)
             number += 1
 
 
-def _parse_line(raw: bytes) -> tuple[dict[str, Any], str]:
-    """Return the object of a line, or what is wrong with it."""
-    if len(raw) > ROW_MAX:
-        return {}, TOO_LONG
-    try:
-        text = raw.decode().strip()
-        value, end, problem = _Decoder().decode(text, 0)
-        if end < len(text):
-            problem = f"not JSON: Extra data at column {end + 1}"
-    except UnicodeDecodeError as error:
-        problem = f"not UTF-8 at byte {error.start + 1}"
-    except json.JSONDecodeError as error:
-        problem = f"not JSON: {error.msg} at column {error.colno}"
-    except RecursionError:
-        problem = _DEEP
-    return ({}, problem) if problem else (value, "")
-
-
-def read_json(path: Path, first: int) -> Iterator[Row]:
-    """Yield the rows of a list of objects, or of jsonl that goes by the name .json."""
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-        start = file.read(BUFFER).lstrip()
-    if not start:
-        return
-    if start.startswith("["):
-        yield from read_array(path, first)
-        return
-    with path.open("rb") as file:
-        lines = (line.removeprefix(b"\xef\xbb\xbf") for line in lines_of(file, b"\n"))
-        line = next(line for line in lines if line.strip())
-    if _parse_line(line)[1].startswith("not JSON:"):
-        raise Refused(
-            f"{path.name} holds one object, not a list of rows",
-            code="bad_file",
-            hint="write a list of objects, or one object a line",
-            file=path.name,
-        )
-    yield from read_jsonl(path, first)
-
-
 def read_array(path: Path, first: int) -> Iterator[Row]:
     """Yield the elements of a list. Raises Refused (`bad_row`) at a broken place."""
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-        elements = _ArrayParser(file.read, path.name)
-        for number, (line, value, problem) in enumerate(elements, start=first):
+    with _open(path) as file:
+        document = JsonDocument(file.read, path.name)
+        for number, (line, value, problem) in enumerate(document.elements(), start=first):
+            yield Row(path.name, number, line, {} if problem else value, problem)
+        document.end()
+
+
+def _open(path: Path) -> io.TextIOWrapper:
+    return io.TextIOWrapper(open_text(path), "utf-8", errors="surrogateescape", newline="")
+
+
+@dataclass
+class _Member:
+    """One key of an object, and what its value is as far as it was read."""
+
+    key: str
+    kind: Literal["rows", "turns", "list", "object", "other"]
+    count: int = 0  # of elements or keys
+    first: str = ""  # key of an object
+
+
+def _read_objects(path: Path, first: int, by_lines: bool, cut: bool) -> Iterator[Row]:
+    """Yield the rows of one object, or of several that follow one another."""
+    members: list[_Member] = []
+    alone = True
+    with _open(path) as file:
+        document = JsonDocument(file.read, path.name)
+        try:
+            _scan(document, members)
+            alone = document.peek() != "{"
+        except Refused:
+            if not (cut and document.ended):
+                raise
+    inner = _inner_list(path.name, members, by_lines) if alone else ""
+    with _open(path) as file:
+        document = JsonDocument(file.read, path.name)
+        found = _elements_of(document, inner) if inner else _sequence(document)
+        for number, (line, value, problem) in enumerate(found, start=first):
             yield Row(path.name, number, line, {} if problem else value, problem)
 
 
-class _ArrayParser:
-    """Takes a JSON array apart element by element; holds one element and one buffer."""
+def _scan(document: JsonDocument, members: list[_Member]) -> None:
+    """Add what an object consists of to `members`; they stay where it is broken."""
+    for key in document.members():
+        start = document.peek()
+        member = _Member(key, "list" if start == "[" else "object" if start == "{" else "other")
+        members.append(member)
+        if member.kind == "list":
+            for _, value, problem in document.elements():
+                member.count += 1
+                if member.count == 1 and not problem:
+                    turn = any(keys <= value.keys() for keys in _TURNS)
+                    member.kind = "turns" if turn else "rows"
+        elif member.kind == "object":
+            for name in document.members():
+                member.first = member.first or name
+                member.count += 1
+                document.value()
+        else:
+            document.value()
 
-    def __init__(self, read: Callable[[int], str], name: str) -> None:
-        self._read, self._name = read, name
-        self._decoder = _Decoder()
-        self._text, self._at = "", 0  # what was read, and how much of it is used up
-        self._line = 1  # of the character at `_at`
 
-    def __iter__(self) -> Iterator[tuple[int, Any, str]]:
-        """Yield line, value and problem of each element; raises Refused at a broken place."""
-        self._take("[")
-        if self._peek() == "]":
-            return
-        while True:
-            self._peek()
-            yield self._line, *self._element()
-            if self._peek() == "]":
-                return
-            self._take(",")
+def _inner_list(name: str, members: list[_Member], by_lines: bool) -> str:
+    """Return the key of the list that holds an object's rows, "" when the object is a row.
 
-    def _peek(self) -> str:
-        """Skip white space and return the next character, "" at the end."""
-        while True:
-            match = _SPACE.match(self._text, self._at)
-            assert match is not None  # it matches the empty text as well
-            self._advance(match.end())
-            if self._at < len(self._text) or not self._more():
-                return self._text[self._at : self._at + 1]
-
-    def _take(self, expected: str) -> None:
-        if self._peek() != expected:
-            raise self._broken(f"{expected!r} is missing", self._at)
-        self._at += 1
-
-    def _element(self) -> tuple[Any, str]:
-        while True:
-            try:
-                value, end, problem = self._decoder.decode(self._text, self._at)
-            except RecursionError:
-                value, end, problem = None, self._end_of_deep(), _DEEP
-            except json.JSONDecodeError as error:
-                # The element may only be cut by the end of the buffer; doubling it each time
-                # keeps the repeated parsing linear.
-                held = len(self._text) - self._at
-                if held > _ELEMENT_LIMIT or not self._more(max(BUFFER, held)):
-                    raise self._broken(error.msg, error.pos) from None
-                continue
-            # A number at the very end of the buffer may go on behind it.
-            if end == len(self._text) and self._more():
-                continue
-            self._advance(end)
-            return value, problem
-
-    def _end_of_deep(self) -> int:
-        """Return where an element ends that is nested too deeply for the decoder."""
-        while True:
-            depth = 0
-            for token in _TOKEN.finditer(self._text, self._at):
-                depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
-                if not depth:
-                    return token.end()
-            held = len(self._text) - self._at
-            if held > _ELEMENT_LIMIT or not self._more(max(BUFFER, held)):
-                raise self._broken("nested too deeply, and never closed", self._at)
-
-    def _advance(self, position: int) -> None:
-        self._line += self._text.count("\n", self._at, position)
-        self._at = position
-
-    def _more(self, size: int | None = None) -> bool:
-        chunk = self._read(size or BUFFER)
-        self._text, self._at = self._text[self._at :] + chunk, 0
-        return bool(chunk)
-
-    def _broken(self, what: str, position: int) -> Refused:
-        line = self._line + self._text.count("\n", self._at, position)
-        return Refused(
-            f"{self._name}, line {line}: not JSON: {what}",
-            code="bad_row",
-            hint="mend the file; behind a broken place in a JSON list nothing can be read",
-            file=self._name,
-            line=line,
+    An object in a file of lines is a row, unless the list is all that it holds. Raises Refused
+    (`bad_file`) for columns in the place of rows, and for several lists of rows.
+    """
+    kinds = [member.kind for member in members]
+    lists = [member for member in members if member.kind == "rows"]
+    if "turns" in kinds or not members:
+        return ""
+    if len(lists) == 1 and (len(members) == 1 or not by_lines):
+        return lists[0].key
+    if len(lists) > 1 and not by_lines:
+        found = ", ".join(f"{one.key} ({one.count:,})" for one in lists[:_LISTED])
+        raise _no_rows(
+            name,
+            f"holds {len(lists)} lists of rows: {found}",
+            f"write each to a file of its own, for example `jq -c '.{lists[0].key}[]' {name}"
+            f" > {lists[0].key}.jsonl`",
         )
+    if _holds_columns(members, by_lines):
+        raise _no_rows(
+            name,
+            f"holds columns, not rows: {', '.join(one.key for one in members[:_LISTED])}",
+            "write one object a row; with pandas: `df.to_json('rows.jsonl', orient='records',"
+            " lines=True)`",
+        )
+    return ""
+
+
+def _holds_columns(members: list[_Member], by_lines: bool) -> bool:
+    """Return whether an object is a table by its columns, as `DataFrame.to_json` writes it."""
+    kinds, counts = {one.kind for one in members}, {one.count for one in members}
+    if kinds == {"object"}:
+        return len(counts) == 1 and all(one.first.isdecimal() for one in members)
+    if {"columns", "data"} <= {one.key for one in members}:  # orient="split"
+        return "rows" not in kinds
+    return not by_lines and kinds == {"list"} and len(counts) == 1 and len(members) > 1
+
+
+def _no_rows(name: str, what: str, hint: str) -> Refused:
+    return Refused(f"{name} {what}", code="bad_file", hint=hint, file=name)
+
+
+def _elements_of(document: JsonDocument, key: str) -> Iterator[tuple[int, Any, str]]:
+    """Yield the elements of an object's list."""
+    for name in document.members():
+        if name == key:
+            yield from document.elements()
+        elif document.peek() == "[":
+            for _ in document.elements():
+                pass
+        else:
+            document.value()
+    document.end()
+
+
+def _sequence(document: JsonDocument) -> Iterator[tuple[int, Any, str]]:
+    while document.peek():
+        yield document.row()

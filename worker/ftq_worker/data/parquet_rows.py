@@ -9,44 +9,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from datasets import ClassLabel, Features
 
 from ftq_shared.errors import Refused
-from ftq_worker.data.rows import ROW_MAX, TOO_LONG, Row
+from ftq_worker.data.arrow_values import ERRORS, Schema, rows_of_batch, schema_of
+from ftq_worker.data.rows import Row
 
 BATCH_ROWS = 1000
 _BATCH_BYTES = 64 << 20  # that a batch should take
 _CHUNK_MAX = 4 << 30  # bytes that one column of a row group may take unpacked
-# What pyarrow raises for a file that is damaged, or was made to be.
-ERRORS = (pa.ArrowException, OSError, ValueError, TypeError, OverflowError, KeyError)
 
 
-def parquet_schema(path: Path) -> tuple[int, list[str], dict[str, list[str]]]:
-    """Return rows, columns and the names of ClassLabel columns; raises Refused (`bad_file`)."""
+def parquet_schema(path: Path) -> Schema:
+    """Return what a file says of its rows; raises Refused (`bad_file`)."""
     try:
         with pq.ParquetFile(path) as file:
-            features = Features.from_arrow_schema(file.schema_arrow)
-            return file.metadata.num_rows, list(features), label_names(features)
-    except (*ERRORS, AttributeError, RecursionError) as error:  # `datasets` reads JSON in there
+            return schema_of(file.schema_arrow, path.name, file.metadata.num_rows)
+    except ERRORS as error:
         raise bad_parquet(path.name, error) from error
 
 
-def label_names(features: Features) -> dict[str, list[str]]:
-    """Return the label names of every ClassLabel column."""
-    return {
-        column: list(feature.names)
-        for column, feature in features.items()
-        if isinstance(feature, ClassLabel)
-    }
-
-
-def read_parquet(path: Path, first: int) -> Iterator[Row]:
-    """Yield the rows of a file. Raises Refused (`bad_file`)."""
+def read_parquet(path: Path, first: int, cut: bool = False) -> Iterator[Row]:
+    """Yield the rows of a file. Raises Refused (`bad_file`). `cut` makes no difference."""
     try:
         with open_parquet(path) as file:
+            schema_of(file.schema_arrow, path.name)
             yield from rows_of(file, path.name, first)
     except ERRORS as error:
         raise bad_parquet(path.name, error) from error
@@ -68,9 +55,8 @@ def rows_of(
     for group in range(file.metadata.num_row_groups):
         rows = min(batch_rows, _batch_rows(file.metadata.row_group(group), name))
         for batch in file.iter_batches(rows, row_groups=[group], use_threads=False):
-            for values, problem in _values(batch):
-                yield Row(name, number, None, values, problem)
-                number += 1
+            yield from rows_of_batch(batch, name, number)
+            number += batch.num_rows
 
 
 def _batch_rows(group: Any, name: str) -> int:
@@ -83,58 +69,6 @@ def _batch_rows(group: Any, name: str) -> int:
         raise bad_parquet(name, why, "write it in smaller row groups")
     each = max(sum(sizes), sum(counts)) // max(1, group.num_rows) + 1
     return max(1, min(BATCH_ROWS, int(_BATCH_BYTES // each)))
-
-
-def _values(batch: pa.RecordBatch) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield the values of each row, or what is wrong with it."""
-    if _bytes(batch.columns) <= ROW_MAX:
-        for values in _plain(batch).to_pylist():
-            yield values, ""
-        return
-    for at in range(batch.num_rows):  # one at a time: equal texts become many
-        row = batch.slice(at, 1)
-        if _bytes(row.columns) > ROW_MAX:
-            yield {}, TOO_LONG
-        else:
-            yield row.to_pylist()[0], ""
-
-
-def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return a batch with every text in its own place: seven times as fast to read from."""
-    schema = pa.schema([field.with_type(_plain_type(field.type)) for field in batch.schema])
-    return batch.cast(schema)
-
-
-def _plain_type(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_dictionary(kind):
-        return kind.value_type
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_plain_type(field.type)) for field in kind])
-    if pa.types.is_map(kind):
-        return pa.map_(_plain_type(kind.key_type), _plain_type(kind.item_type))
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        make = pa.large_list if pa.types.is_large_list(kind) else pa.list_
-        return make(kind.value_field.with_type(_plain_type(kind.value_type)))
-    return kind
-
-
-def _bytes(arrays: list[pa.Array]) -> int:
-    """Return how many bytes the values take, once every text stands for itself."""
-    return sum(map(_size, arrays))
-
-
-def _size(array: pa.Array) -> int:
-    kind = array.type
-    if pa.types.is_dictionary(kind):
-        lengths = pc.binary_length(array.dictionary)
-        return int(pc.sum(lengths.take(array.indices).cast(pa.int64())).as_py() or 0)
-    if pa.types.is_struct(kind):
-        return _bytes(array.flatten())
-    if pa.types.is_map(kind):
-        return _bytes([array.keys, array.items])
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return _size(array.flatten())
-    return int(array.nbytes)
 
 
 def bad_parquet(name: str, why: object, hint: str = "check that the file is whole") -> Refused:

@@ -121,6 +121,8 @@ def _check_data(ctx: PhaseContext, checks: Checks, hub: HubClient) -> _Data:
     rows.head = head = checks.run("rows", lambda: data.look_at_rows(hub, found, splits.train))
     if head is None:
         return rows
+    for warning in head.warnings:
+        ctx.warn(warning)
     rows.layout = layout = checks.run("columns", lambda: _layout(ctx, head))
     if layout:
         rows.task = checks.run("task", lambda: fit.check_task(ctx.spec, layout))

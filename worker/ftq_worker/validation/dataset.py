@@ -1,15 +1,18 @@
 """The dataset: is it there, which config and splits does it have, what do its rows look like?"""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ftq_shared.dataset_files import UnreadFile, listed
 from ftq_shared.errors import Refused
 from ftq_shared.hub import HubClient, RepoRecord, layout
-from ftq_shared.sources import DATA_SUFFIXES, Place, Source
+from ftq_shared.hub.layout import Split, no_config
+from ftq_shared.sources import READ_KINDS, Place, Source, is_data_name
 from ftq_shared.spec import JobSpec
-from ftq_worker.data.split_sources import split_files
+from ftq_worker.data.chosen_files import ChosenFiles, choose_files
+from ftq_worker.data.split_sources import no_split, split_files
 from ftq_worker.host.data_roots import inner_files
 from ftq_worker.job.auto import auto_rule
 from ftq_worker.job.context import PhaseContext
@@ -33,6 +36,7 @@ class FoundDataset:
     has_options: bool = False  # the card says how its files are to be read
     columns: tuple[str, ...] = ()  # where the card tells
     files: list[str] = field(default_factory=list)  # on disk: all of them
+    unread: list[UnreadFile] = field(default_factory=list)  # files beside them that are not used
 
 
 @dataclass(frozen=True)
@@ -50,17 +54,29 @@ def find_dataset(ctx: PhaseContext, hub: HubClient, source: Source) -> tuple[Fou
     Raises Refused when it is not there, empty, of no known format, or needs a config's name.
     """
     if source.place is Place.HUB:
-        return _on_hub(hub.dataset_info(source.name, source.revision), source)
-    return _on_disk(ctx, source)
+        found, words = _on_hub(hub.dataset_info(source.name, source.revision), source)
+    else:
+        found, words = _on_disk(ctx, source)
+    if found.unread:
+        ctx.warn(
+            f"{len(found.unread):,} file{'s' * (len(found.unread) > 1)} of {found.name} not used: "
+            + listed(found.unread),
+            hint=f"where rows are in it, convert it to one of {READ_KINDS}"
+            if any(file.is_data for file in found.unread)
+            else "",
+        )
+    return found, words
 
 
 def _on_hub(record: RepoRecord, source: Source) -> tuple[FoundDataset, str]:
     parts = layout(record)
     config = source.config or parts.default
-    if not any(parts.configs.values()):
+    if not any(parts.configs.values()) or (
+        _scripts(record) and not any(map(is_data_name, _paths(parts.configs)))
+    ):
         raise _no_data(record)
     if config is None or config not in parts.configs:
-        raise _which_config(record.id, source.config, parts.names)
+        raise no_config(record.id, source.config, parts.names, source.revision)
     splits = parts.configs[config]
     files = {name: split.files for name, split in splits.items()}
     found = FoundDataset(
@@ -73,49 +89,44 @@ def _on_hub(record: RepoRecord, source: Source) -> tuple[FoundDataset, str]:
         record=record,
         has_options=bool(parts.options.get(config)),
         columns=next((split.columns for split in splits.values()), ()),
+        unread=list(parts.unread),
     )
     named = f" config {config}" if len(parts.configs) > 1 else ""
     return found, f"{record.id}{named} at commit {record.sha[:12]}"
 
 
+def _paths(configs: Mapping[str, Mapping[str, Split]]) -> Iterator[str]:
+    """Yield the files of all configs."""
+    for splits in configs.values():
+        for split in splits.values():
+            yield from split.files
+
+
+def _scripts(record: RepoRecord) -> list[str]:
+    return [path for path in record.files if path.endswith(".py") and "/" not in path]
+
+
 def _no_data(record: RepoRecord) -> Refused:
-    scripts = [path for path in record.files if path.endswith(".py") and "/" not in path]
-    if scripts:
+    if scripts := _scripts(record):
         return Refused(
             f"dataset {record.id} is a loading script ({scripts[0]}), which is never run",
             code="dataset_script",
             hint="look for a copy with data files (parquet), for example `ftq search datasets "
             f"{record.id.rpartition('/')[2]}`, or revision refs/convert/parquet",
         )
+    names = sorted(path for path in record.files if not path.startswith("."))
+    found = f"; it has {', '.join(names[:5])}{' ...' * (len(names) > 5)}" if names else ""
     return Refused(
-        f"dataset {record.id} holds no data files",
+        f"dataset {record.id} holds no data files{found}",
         code="empty_dataset",
-        hint=f"ftq reads {', '.join(DATA_SUFFIXES)}",
-    )
-
-
-def _which_config(repo: str, asked: str | None, names: list[str]) -> Refused:
-    listed = ", ".join(names)
-    if asked is None:
-        message = f"dataset {repo} has {len(names)} configs and none is named: {listed}"
-        return Refused(
-            message,
-            code="config_missing",
-            hint=f"choose one, for example --dataset {repo}:{names[0]}",
-            field="dataset",
-            nearest=names,
-        )
-    return Refused(
-        f"dataset {repo} has no config {asked!r}; it has {listed}",
-        code="no_such_config",
-        hint=f"write --dataset {repo}:{rows.nearest_name(asked, names)}",
+        hint=f"ftq reads {READ_KINDS}",
         field="dataset",
-        nearest=names,
     )
 
 
 def _on_disk(ctx: PhaseContext, source: Source) -> tuple[FoundDataset, str]:
-    paths = find_files(ctx, source)
+    chosen = find_files(ctx, source)
+    paths = chosen.files
     for path in paths:
         if not os.access(path, os.R_OK):
             raise Refused(
@@ -132,26 +143,27 @@ def _on_disk(ctx: PhaseContext, source: Source) -> tuple[FoundDataset, str]:
         rows=dict.fromkeys(splits),
         size_bytes=sum(path.stat().st_size for path in paths),
         files=[str(path) for path in paths],
+        unread=chosen.unread,
     )
     names = ", ".join(path.name for path in paths[:3]) + (" ..." if len(paths) > 3 else "")
     return found, f"{len(paths)} file{'s' * (len(paths) > 1)}: {names}"
 
 
-def find_files(ctx: PhaseContext, source: Source) -> list[Path]:
-    """Return the data files of a path, folder or glob; raises Refused when there are none."""
+def find_files(ctx: PhaseContext, source: Source) -> ChosenFiles:
+    """Return the files of a path, folder or glob; raises Refused when none of them is read."""
     if source.place is Place.CLIENT:
         given = inner_files(ctx.paths.inputs / "dataset")
     else:
         given = ctx.data_roots.files(source.name)
-    files = sorted(path for path in given if path.suffix.lower() in DATA_SUFFIXES)
-    if files:
-        return files
+    chosen = choose_files(given)
+    if chosen.files:
+        return chosen
     if given:
         other = ", ".join(sorted({path.suffix or path.name for path in given})[:5])
         raise Refused(
             f"dataset: {source.name} holds no file of a kind that ftq reads (found {other})",
             code="data_format",
-            hint=f"convert it to one of {', '.join(DATA_SUFFIXES)}",
+            hint=f"convert it to one of {READ_KINDS}",
             field="dataset",
         )
     where = "on this worker" if source.place is Place.WORKER else "among the files that were sent"
@@ -183,13 +195,7 @@ def choose_splits(spec: JobSpec, found: FoundDataset) -> tuple[ChosenSplits, str
 def _require(names: list[str], name: str, field_name: str) -> str:
     if name in names:
         return name
-    raise Refused(
-        f"the dataset has no split {name!r}; it has {', '.join(names)}",
-        code="no_split",
-        hint=f"--set {field_name}={rows.nearest_name(name, names)}",
-        field=field_name,
-        nearest=names,
-    )
+    raise no_split(name, names, field_name)
 
 
 def _optional(

@@ -1,27 +1,39 @@
 """The first rows of a split, without fetching the rest of it."""
 
-import difflib
 import itertools
 import tempfile
-import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ftq_shared.errors import Refused
 from ftq_shared.hub import HubClient, RepoRecord
-from ftq_shared.sources import DATA_SUFFIXES
+from ftq_shared.sources import (
+    READ_KINDS,
+    TABLE_SUFFIXES,
+    TEXT_SUFFIXES,
+    compression,
+    data_suffix,
+)
+from ftq_worker.data.compressed import unpacked_head
+from ftq_worker.data.csv_rows import doubts_of
 from ftq_worker.data.file_formats import read_file
 from ftq_worker.data.rows import Row
-from ftq_worker.data.split_sources import columns_of, open_files, sample_rows
+from ftq_worker.data.split_sources import columns_by_file, columns_of, open_files, sample_rows
+from ftq_worker.data.text_encoding import head_as_utf8
 
 _ROWS = 20
 _HEAD_BYTES = 2**18
 # Where a first row is longer than the head (long documents), this much is fetched.
 _LONG_HEAD_BYTES = 2**23
-# Text that the datasets library can read from a part of the file.
-_BUILT_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".txt")
+_LINES = (".csv", ".tsv", ".txt", ".text")  # of which a part ends with a whole line
+_COMPARED = 100  # files whose columns are compared
+# What to do about rows of which not one can be read, by the kind of file.
+_JSON = "mend the file; each line of a .jsonl file is one JSON object"
+_CSV = "mend the file: each row has as many fields as the header, and a field that holds the"
+_CSV += " separator or a line end stands in quotes"
+_MEND = {".csv": _CSV, ".tsv": _CSV, ".json": _JSON, ".jsonl": _JSON, ".ndjson": _JSON}
 
 
 @dataclass(frozen=True)
@@ -31,17 +43,12 @@ class Head:
     columns: list[str]
     values: list[dict[str, Any]]  # a few rows
     rows_in_split: int | None  # None while unknown
+    warnings: Sequence[str] = ()  # what is odd about the files, though they can be read
 
 
 def count(rows: int | None) -> str:
     """Return a number of rows in words."""
     return "rows not counted yet" if rows is None else f"{rows:,} rows"
-
-
-def nearest_name(name: str, names: Sequence[str]) -> str:
-    """Return the name of `names` that comes nearest, the first when none does."""
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.3)
-    return near[0] if near else names[0]
 
 
 def read_disk(split: str, paths: Sequence[Path]) -> Head:
@@ -50,7 +57,36 @@ def read_disk(split: str, paths: Sequence[Path]) -> Head:
     found = sample_rows(table, _ROWS)
     if not found:
         _refuse_broken(next(iter(table.read()), None))
-    return _head(found, table.columns, table.rows if found or table.rows else 0)
+    warnings = [_doubt(path.name, doubt) for path in paths[:_COMPARED] if (doubt := _header(path))]
+    warnings += _differing(columns_by_file(paths[:_COMPARED]))
+    return _head(found, table.columns, table.rows if found or table.rows else 0, warnings)
+
+
+def _header(path: Path) -> str:
+    return doubts_of(path) if data_suffix(path.name) in (".csv", ".tsv") else ""
+
+
+def _doubt(name: str, why: str) -> str:
+    return (
+        f"{name}: its first row is taken for the names of its columns, but looks like data: {why};"
+        " where the file has no header, write one as its first line"
+    )
+
+
+def _differing(columns: Mapping[str, list[str]]) -> list[str]:
+    """Return a warning where files of one split have other columns than most; else nothing."""
+    groups: dict[frozenset[str], list[str]] = {}
+    for name, names in columns.items():
+        groups.setdefault(frozenset(names), []).append(name)
+    if len(groups) < 2:
+        return []
+    usual, *others = sorted(groups.values(), key=len, reverse=True)
+    told = [f"{usual[0]} has {', '.join(columns[usual[0]])}"]
+    told += [f"{names[0]} has {', '.join(columns[names[0]])}" for names in others[:3]]
+    return [
+        f"the files of the split differ in their columns: {'; '.join(told)}; a row without a column"
+        " that is used is left out"
+    ]
 
 
 @dataclass(frozen=True)
@@ -73,19 +109,21 @@ def read_hub(hub: HubClient, split: HubSplit, known_columns: Sequence[str], *, p
 
     Raises Refused for a format that is not read, or when no row can be read.
     """
-    suffix = _suffix(split.first)
+    suffix, packed = data_suffix(split.first), compression(split.first)
     if suffix == ".parquet":
         return _parquet_head(hub, split.record, split.first, alone=len(split.paths) == 1)
-    if suffix in DATA_SUFFIXES and (plain or _is_gz(split.first)):
+    if suffix in TABLE_SUFFIXES:
+        return _arrow_head(hub, split.record, split.first)
+    if suffix in TEXT_SUFFIXES and (plain or packed):
         return _text_head(hub, split, suffix, known_columns)
-    if suffix in _BUILT_SUFFIXES and not _is_gz(split.first):
+    if suffix in TEXT_SUFFIXES:
         return _built_head(hub, split)
     if known_columns:
         return Head(list(known_columns), [], None)  # prepare reads it with the datasets library
     raise Refused(
         f"dataset {split.record.id}: {split.first} is of no kind that can be looked into",
         code="data_format",
-        hint=f"ftq reads {', '.join(DATA_SUFFIXES)} (text also as .gz)",
+        hint=f"ftq reads {READ_KINDS}",
         file=split.first,
     )
 
@@ -94,13 +132,22 @@ def _text_head(hub: HubClient, split: HubSplit, suffix: str, known_columns: Sequ
     """Read a file's beginning with the reader that reads the whole file later."""
     for size_bytes in (_HEAD_BYTES, _LONG_HEAD_BYTES):
         content, whole = _fetch(hub, split, size_bytes)
-        found = _rows_of(content, split.first, suffix, whole=whole)
+        found, doubt = _rows_of(content, split.first, suffix, whole=whole)
         if found or whole:
             break
+    else:
+        raise Refused(
+            f"dataset {split.record.id}: the first row of {split.first} does not end within"
+            f" {_LONG_HEAD_BYTES >> 20} MiB",
+            code="bad_row",
+            hint="look at the file; bring the dataset with shorter rows, or as parquet",
+            file=split.first,
+        )
     readable = [row for row in found if not row.problem]
     if not readable and found:
         _refuse_broken(found[0])
-    return _head(readable, list(known_columns), None if readable or not whole else 0)
+    warnings = [_doubt(split.first, doubt)] if doubt else []
+    return _head(readable, list(known_columns), None if readable or not whole else 0, warnings)
 
 
 def _fetch(hub: HubClient, split: HubSplit, size_bytes: int) -> tuple[bytes, bool]:
@@ -151,42 +198,35 @@ def _built_head(hub: HubClient, split: HubSplit) -> Head:
     return Head(columns, values, None)
 
 
-def _suffix(path: str) -> str:
-    return PurePosixPath(path.lower().removesuffix(".gz")).suffix
+def _rows_of(content: bytes, path: str, suffix: str, *, whole: bool) -> tuple[list[Row], str]:
+    """Read a file's beginning with the reader that reads the whole file later.
 
-
-def _is_gz(path: str) -> bool:
-    return path.lower().endswith(".gz")
-
-
-def _rows_of(content: bytes, path: str, suffix: str, *, whole: bool) -> list[Row]:
-    """Read a file's beginning with the reader that reads the whole file later."""
-    if _is_gz(path):
-        content, whole = _inflated(content), False
-    if not whole and suffix != ".json":
+    Returns its first rows, and why the first line is hardly a header.
+    """
+    if packed := compression(path):
+        content = unpacked_head(content, path, _LONG_HEAD_BYTES)
+        whole = whole and len(content) < _LONG_HEAD_BYTES
+    content = head_as_utf8(content)
+    if not whole and suffix in _LINES:
         content = content[: content.rfind(b"\n") + 1]  # the last line is cut
+    name = PurePosixPath(path).name
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / f"{PurePosixPath(path).name.removesuffix('.gz')}"
+        file = Path(folder) / name[: len(name) - len(packed)]
         file.write_bytes(content)
-        return list(_until_broken(file, whole=whole))
+        rows = list(_until_broken(file, whole=whole))
+        doubt = _header(file) if rows else ""
+    if not whole and suffix not in _LINES and len(rows) < _ROWS and rows and rows[-1].problem:
+        rows.pop()  # it is cut
+    return [replace(row, file=name) for row in rows], doubt
 
 
 def _until_broken(file: Path, *, whole: bool) -> Iterator[Row]:
     """Yield rows up to the place where the head was cut off."""
-    rows = read_file(file)
     try:
-        for _, row in zip(range(_ROWS), rows, strict=False):
-            yield row
-    except Refused:
-        if whole:
+        yield from itertools.islice(read_file(file, cut=not whole), _ROWS)
+    except Refused as error:
+        if whole or error.code == "bad_encoding":
             raise
-
-
-def _inflated(content: bytes) -> bytes:
-    try:
-        return zlib.decompressobj(wbits=31).decompress(content, _LONG_HEAD_BYTES)
-    except zlib.error:
-        return b""
 
 
 def _parquet_head(hub: HubClient, record: RepoRecord, path: str, *, alone: bool) -> Head:
@@ -211,8 +251,33 @@ def _parquet_head(hub: HubClient, record: RepoRecord, path: str, *, alone: bool)
         raise bad_parquet(f"dataset {record.id}: {path}", error, hint) from error
 
 
-def _head(found: Sequence[Row], columns: Sequence[str], total: int | None) -> Head:
-    return Head(list(columns) or columns_of(found), [dict(row.values) for row in found], total)
+def _arrow_head(hub: HubClient, record: RepoRecord, path: str) -> Head:
+    """Return the head of an Arrow file: its schema and first batch, fetched by range."""
+    import pyarrow as pa
+
+    from ftq_worker.data.arrow_rows import bad_arrow, batch_rows, open_arrow_file
+
+    def read() -> Head:
+        with (
+            hub.open("dataset", record.id, path, record.sha) as raw,
+            open_arrow_file(raw) as reader,
+        ):
+            rows = itertools.islice(batch_rows(reader, path), _ROWS)
+            values = [dict(row.values) for row in rows if not row.problem]
+            return Head(list(reader.schema.names), values, None)
+
+    try:
+        return hub.call(read, kind="dataset", repo=record.id, what=f"reading {path}")
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        hint = "the file is damaged; choose another revision, or tell its owner"
+        raise bad_arrow(f"dataset {record.id}: {path}", error, hint) from error
+
+
+def _head(
+    found: Sequence[Row], columns: Sequence[str], total: int | None, warnings: Sequence[str]
+) -> Head:
+    names = list(columns) or columns_of(found)
+    return Head(names, [dict(row.values) for row in found], total, warnings)
 
 
 def _refuse_broken(row: Row | None) -> None:
@@ -220,9 +285,13 @@ def _refuse_broken(row: Row | None) -> None:
     if row is None:
         return
     at = "" if row.line is None else f", line {row.line}"
+    hint = _MEND.get(data_suffix(row.file), "mend the file")
+    if row.problem.startswith("not UTF-8"):
+        hint = "save the file as UTF-8: `iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW`, with the"
+        hint += " encoding that it has"
     raise Refused(
         f"{row.file}{at}: {row.problem}; no row of it can be read",
         code="bad_row",
-        hint="mend the file; each line of a .jsonl file is one JSON object",
+        hint=hint,
         **row.where(),
     )

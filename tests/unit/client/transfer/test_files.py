@@ -47,12 +47,38 @@ def test_a_name_with_the_marks_of_a_glob_is_first_a_name(folder: Path) -> None:
     assert names("dataset", "./[a].jsonl") == ["dataset/a.jsonl"]
 
 
-@pytest.mark.parametrize("name", ["./nowhere", "./*.csv", "rows/readme.md"])
-def test_a_path_without_files_is_refused(folder: Path, name: str) -> None:
-    with pytest.raises(UsageError, match=r"dataset: there is no file with \.jsonl") as caught:
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("./nowhere", "looked from"), ("./*.csv", "looked from"), ("rows/notes.docx", ".jsonl")],
+)
+def test_a_path_without_files_is_refused(folder: Path, name: str, words: str) -> None:
+    (folder / "rows/notes.docx").write_text("x")
+    with pytest.raises(UsageError, match="dataset: there is no file at") as caught:
         files_of("dataset", name)
     assert (caught.value.code, caught.value.where["field"]) == ("no_such_file", "dataset")
-    assert str(folder) in caught.value.hint
+    assert words in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "name", ["ROWS.JSONL", "r.ndjson", "r.tsv", "r.csv.gz", "r.Txt.ZST", "r.arrow"]
+)
+def test_every_kind_that_is_read_travels_whatever_the_case_of_its_name(
+    folder: Path, name: str
+) -> None:
+    (folder / name).write_text("12345")
+    assert files_of("dataset", f"./{name}") == [OwnFile(Path(name), f"dataset/{name}", 5)]
+
+
+def test_of_files_that_are_not_read_the_name_travels(folder: Path) -> None:
+    for name in ("notes.docx", "LICENSE", "README.txt", "._a.jsonl", "state.json"):
+        (folder / "rows" / name).write_text("12345")
+    found = files_of("dataset", "./rows")
+    assert [(file.path, file.size, file.name_only) for file in found] == [
+        ("dataset/a.jsonl", 5, False),
+        ("dataset/b/a.jsonl", 5, False),
+        ("dataset/state.json", 5, False),
+        ("dataset/notes.docx", 0, True),
+    ]
 
 
 def test_only_paths_of_this_machine_go(folder: Path) -> None:
