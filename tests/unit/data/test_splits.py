@@ -72,7 +72,7 @@ def test_validation_sizes(rows: int, size: int) -> None:
     st.integers(0, 2**32 - 1),
 )
 def test_strata_keep_their_shares(strata: list[int], size: int, seed: int) -> None:
-    mask = choose(rows_of(strata), size, seed, grouped=False)
+    mask = choose(rows_of(strata), size, seed)
     assert mask.sum() == min(size, len(strata))
     counts = np.bincount(strata, minlength=7)
     taken = np.bincount(np.array(strata)[mask], minlength=7)
@@ -84,21 +84,71 @@ def test_strata_keep_their_shares(strata: list[int], size: int, seed: int) -> No
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.integers(1, 30))
 def test_groups_stay_whole(groups: list[int], size: int) -> None:
-    mask = choose(rows_of([0] * len(groups), groups), size, 1, grouped=True)
+    mask = choose(rows_of([0] * len(groups), groups), size, 1)
     inside = {g for g, chosen in zip(groups, mask, strict=True) if chosen}
     outside = {g for g, chosen in zip(groups, mask, strict=True) if not chosen}
-    assert inside
     assert not inside & outside
+    smallest = min(np.unique(groups, return_counts=True)[1])
+    assert bool(inside) == (smallest <= max(size, len(groups) // 2))
+
+
+@example([0] * 49 + [1, 2, 3], list(range(52)), 5, 2, 42)  # three labels have a single row
+@given(
+    st.lists(st.integers(0, 8), min_size=2, max_size=80),
+    st.lists(st.integers(0, 40), min_size=80, max_size=80),
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.integers(0, 2**32 - 1),
+)
+def test_no_label_leaves_training(
+    labels: list[int], groups: list[int], golden: int, validation: int, seed: int
+) -> None:
+    """Golden and validation together leave a row of each label, whatever the groups are."""
+    rows = rows_of(labels, groups[: len(labels)])
+    counts = np.bincount(labels)
+    first = choose(rows, golden, seed, counts - 1)
+    spare = counts - 1 - np.bincount(rows.stratum[first], minlength=len(counts))
+    left = rows.take(~first)
+    second = choose(left, validation, seed, spare)
+    trained = left.take(~second)
+    assert set(trained.stratum) == set(labels)
+    assert not np.isin(trained.group, rows.group[first]).any()
+    assert not np.isin(trained.group, left.group[second]).any()
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=120), st.integers(1, 130))
+def test_rows_that_are_alone_fill_the_set_as_far_as_labels_allow(
+    labels: list[int], size: int
+) -> None:
+    counts = np.bincount(labels)
+    mask = choose(rows_of(labels), size, 0, counts - 1)
+    assert mask.sum() == min(size, np.maximum(counts - 1, 0).sum())
+
+
+@given(
+    st.lists(st.integers(0, 5), min_size=2, max_size=60),
+    st.lists(st.booleans(), min_size=60, max_size=60),
+    st.lists(st.booleans(), min_size=60, max_size=60),
+)
+def test_the_last_rows_of_a_label_stay(
+    labels: list[int], leaks: list[bool], picked: list[bool]
+) -> None:
+    train = rows_of(labels)
+    away, chosen = np.array(leaks[: len(labels)]), np.array(picked[: len(labels)])
+    stay = splits.last_of_their_label(train, away | chosen, chosen)
+    assert not (stay & chosen).any()
+    left = set(train.stratum[~(away | chosen) | stay])
+    assert left == set(train.stratum[~chosen])
 
 
 def test_a_choice_depends_on_seed_and_texts_but_not_on_order() -> None:
     rows = rows_of([0] * 200)
-    mask = choose(rows, 20, 42, grouped=False)
+    mask = choose(rows, 20, 42)
     order = np.random.default_rng(0).permutation(200)
     turned = Rows(rows.index, rows.key[order], rows.group[order], rows.stratum)
-    again = choose(turned, 20, 42, grouped=False)
+    again = choose(turned, 20, 42)
     assert set(rows.key[mask]) == set(turned.key[again])
-    assert (choose(rows, 20, 43, grouped=False) != mask).any()
+    assert (choose(rows, 20, 43) != mask).any()
     # Frozen: these rows must come out with every version of numpy and of ftq.
     assert np.flatnonzero(mask)[:5].tolist() == [4, 18, 32, 39, 41]
 

@@ -6,7 +6,7 @@ Everything that can be wrong with a row is found here and raised as RowProblem.
 import json
 import string
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ftq_shared.errors import Refused
@@ -54,6 +54,16 @@ class Example:
         tools = [json.dumps(self.tools, default=str)] if self.tools else []
         pair = [self.text_pair] if self.text_pair else []
         return text_key(*turns, *tools, self.text, *pair, self.chosen, self.rejected)
+
+    @property
+    def prompt_key(self) -> int:
+        """Equal for examples that differ in their answer alone: the key of all that precedes it.
+
+        A text without an answer is its own prompt.
+        """
+        answered = self.messages and self.messages[-1]["role"] == "assistant"
+        before = self.messages[:-1] if answered and not self.chosen else self.messages
+        return replace(self, messages=before, chosen="", rejected="").key
 
 
 def _texts(message: Message) -> Iterator[str]:

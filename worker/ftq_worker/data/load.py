@@ -146,10 +146,10 @@ def _require_columns(ctx: PhaseContext, layout: ColumnLayout, columns: list[str]
 def _labels(
     ctx: PhaseContext, task: Task, train: SplitTable, book: LabelBook
 ) -> tuple[list[str], Indices]:
-    """Return the labels in id order and the id of every number of the book; warns of rare ones."""
+    """Return the labels in id order and the id of every number of the book."""
     if task is not Task.CLASSIFICATION:
         return [], np.zeros(0, dtype=np.int64)
-    used, counts = np.unique(train.column("label"), return_counts=True)
+    used = np.unique(train.column("label"))
     labels = book.names(used)
     if len(used) < 2:
         raise Refused(
@@ -158,12 +158,6 @@ def _labels(
             hint="check data.columns.label; data.max_rows reads the first rows, which may be"
             " sorted by label",
             field="data.columns.label",
-        )
-    single = int((counts == 1).sum())
-    if single:
-        ctx.warn(
-            f"{single:,} of {len(labels):,} labels have a single row",
-            hint="a label needs several rows to be learned; merge or drop the rare ones",
         )
     return labels, book.ids(labels)
 

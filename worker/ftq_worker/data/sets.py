@@ -1,8 +1,8 @@
 """The three sets of a job: golden first, then validation, then what is left to train on."""
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -40,9 +40,9 @@ class RowSets:
     validation: RowSet
     golden: RowSet
     reason: str
-    sha256: str  # of the golden texts, in order
-    strata: dict[str, int]  # golden rows per label or length bucket
-    leaked: int  # training rows that were equal to one of another split, or of its group
+    sha256: str = ""  # of the golden texts, in order
+    strata: dict[str, int] = field(default_factory=dict)  # golden rows per label or length bucket
+    leaked: int = 0  # training rows that were equal to one of another split, or of its group
 
     def items(self) -> Iterator[tuple[str, RowSet]]:
         yield "train", self.train
@@ -53,78 +53,139 @@ class RowSets:
 def choose_sets(ctx: PhaseContext, tables: Tables) -> RowSets:
     """Choose golden, then validation, and take both out of the training rows.
 
-    All tables are tokenized. Raises Refused: `golden_size`, `group_by`, `too_few_rows`.
+    All tables are tokenized. No prompt (or value of `data.group_by`) stands on two sides, and no
+    label loses its last training row. Raises Refused: `golden_size`, `group_by`, `too_few_rows`,
+    `one_label`.
     """
-    train = tables.train
-    rows = _rows_of(tables, train)
-    golden, reason = _golden(ctx, tables, rows)
-    golden_rows = _rows_of(tables, golden.table).take(_mask(golden))
-    held = tables.validation
-    table = held if held is not None and len(held.alive) else train
-    candidates = _rows_of(tables, table)
-    # Early stopping looks at the validation set: it may share nothing with the golden one, even
-    # where the dataset's own splits overlap.
-    candidates = candidates.take(~splits.held_out(candidates, golden_rows))
-    chosen = _validation(ctx, table, candidates, held_out=table is train)
-    validation_rows = _rows_of(tables, chosen.table).take(_mask(chosen))
+    rows = _together(ctx, tables, {role: _rows_of(tables, t) for role, t in tables.roles()})
+    labels = len(tables.labels)
+    # Of each label one row stays behind. Lengths need no such care: any row teaches.
+    spare = _counts(rows["train"], labels) - 1 if labels else None
+    golden, reason = _golden(ctx, tables, rows, spare)
+    golden_rows = rows[_role(tables, golden.table)].take(_mask(golden))
+    if spare is not None and golden.table is tables.train:
+        spare -= _counts(golden_rows, labels)
+    validation = _validation(ctx, tables, rows, golden_rows, spare)
+    chosen = [golden, validation]
+    taken = [rows[_role(tables, c.table)].take(_mask(c)) for c in chosen]
 
     # Whole splits are kept out, not only the rows that were chosen from them.
-    whole = [_rows_of(tables, other) for role, other in tables.roles() if role != "train"]
-    away = splits.held_out(rows, golden_rows, validation_rows, *whole)
-    left = np.flatnonzero(~away)
-    if not len(left):
-        raise _nothing_left(ctx, len(rows))
-    taken = sum(len(c) for c in (golden, chosen) if c.table is train)
-    names = splits.stratum_names(tables.labels)
+    whole = [others for role, others in rows.items() if role != "train"]
+    away = splits.held_out(rows["train"], *taken, *whole)
+    if away.all():
+        raise _nothing_left(ctx, rows, tables)
+    stay = np.zeros_like(away)
+    if labels:
+        stay = splits.last_of_their_label(rows["train"], away, _mask_in(tables.train, chosen))
+    sets = RowSets(RowSet(tables.train, np.flatnonzero(~away | stay)), validation, golden, reason)
+    if stay.any():
+        sets = _without_equals_of(sets, rows, tables, rows["train"].take(stay))
+    held = [c for c in (sets.golden, sets.validation) if c.table is tables.train]
+    left = len(tables.train.alive) - len(sets.train)
     # Counted, and not dropped: the sets find their rows in the table.
-    train.tally.count(Rule.HELD_OUT, int(away.sum()))
-    return RowSets(
-        RowSet(train, left),
-        chosen,
-        golden,
-        reason,
-        _sha256(golden),
-        _strata(golden_rows, names),
-        int(away.sum()) - taken,
+    tables.train.tally.count(Rule.HELD_OUT, left)
+    return freeze(tables, replace(sets, leaked=left - sum(map(len, held))))
+
+
+def freeze(tables: Tables, sets: RowSets) -> RowSets:
+    """Return the sets with the fingerprint of the golden rows, and their strata."""
+    golden = _rows_of(tables, sets.golden.table).take(_mask(sets.golden))
+    names = splits.stratum_names(tables.labels)
+    return replace(sets, sha256=_sha256(sets.golden), strata=_strata(golden, names))
+
+
+def _together(ctx: PhaseContext, tables: Tables, rows: dict[str, Rows]) -> dict[str, Rows]:
+    """Return the rows with the groups that can be kept together.
+
+    Where a few prompts are most of the rows (`Write a joke.`), keeping each on one side would
+    leave nothing to train on or to judge with: such rows are told apart by their whole text.
+    """
+    if ctx.spec.data.group_by:
+        return rows
+    train, others = rows["train"], [r for role, r in rows.items() if role != "train"]
+    alone = {role: part.alone() for role, part in rows.items()}
+    prompts, counts = np.unique(train.group, return_counts=True)
+    size = splits.golden_size_from_train(len(train), None).value
+    too_large = "test" not in rows and counts.min() > max(size, len(train) // 4)
+    by_prompt = splits.held_out(train, *others).sum()
+    by_text = splits.held_out(alone["train"], *(part.alone() for part in others)).sum()
+    if not too_large and (by_prompt <= len(train) // 2 or by_text > len(train) // 2):
+        return rows
+    ctx.warn(
+        f"the {len(train):,} training rows have {len(prompts):,} prompts only, so the same prompt"
+        " stands in training and in the golden set, with other answers: the golden figures tell"
+        " nothing about prompts that are new",
+        hint="--set data.test=SPLIT names a split with prompts of its own",
     )
+    return alone
 
 
-def _golden(ctx: PhaseContext, tables: Tables, rows: Rows) -> tuple[RowSet, str]:
-    """Choose the golden set, from the test split or else from the training `rows`; say why."""
+def _golden(
+    ctx: PhaseContext, tables: Tables, rows: dict[str, Rows], spare: Indices | None
+) -> tuple[RowSet, str]:
+    """Choose the golden set, from the test split or else from the training rows; say why."""
     test = tables.test
     asked = ctx.spec.data.golden.size
     size = None if asked == "auto" else asked
     by = "label" if tables.labels else "length"
+    seed = ctx.spec.train.seed
     if test is not None and len(test.alive):
         wanted = splits.golden_size_from_test(len(test.alive), size)
         # Groups need not stay whole here: all groups of the test split leave the training rows.
-        picked = _pick(test, _rows_of(tables, test), wanted.value, ctx.spec.train.seed)
+        picked = _pick(test, rows["test"].alone(), wanted.value, seed)
         return picked, (
             f"{len(picked):,} of the {len(test.alive):,} usable rows of the test split"
-            f" ({wanted.reason}); stratified by {by}, seed {ctx.spec.train.seed}"
+            f" ({wanted.reason}); stratified by {by}, seed {seed}"
         )
-    grouped = bool(ctx.spec.data.group_by)
-    wanted = splits.golden_size_from_train(len(rows), size)
-    picked = _pick(tables.train, rows, wanted.value, ctx.spec.train.seed, grouped=grouped)
-    how = f"whole groups of {ctx.spec.data.group_by}" if grouped else f"stratified by {by}"
+    count = len(rows["train"])
+    wanted = splits.golden_size_from_train(count, size)
+    picked = _pick(tables.train, rows["train"], wanted.value, seed, spare)
+    if not len(picked) and not tables.labels:
+        raise _nothing_left(ctx, rows, tables)
+    group_by = ctx.spec.data.group_by
+    how = f"whole groups of {group_by}" if group_by else f"stratified by {by}"
     return picked, (
-        f"{len(picked):,} of {len(rows):,} training rows ({wanted.reason}), held out before"
-        f" anything else; {how}, seed {ctx.spec.train.seed}"
+        f"{len(picked):,} of {count:,} training rows ({wanted.reason}), held out before"
+        f" anything else; {how}, seed {seed}"
     )
 
 
-def _validation(ctx: PhaseContext, table: SplitTable, rows: Rows, *, held_out: bool) -> RowSet:
+def _validation(
+    ctx: PhaseContext,
+    tables: Tables,
+    rows: dict[str, Rows],
+    golden: Rows,
+    spare: Indices | None,
+) -> RowSet:
+    """Choose the validation set. It steers the training: it shares nothing with the golden one."""
+    seed = ctx.spec.train.seed
     if ctx.spec.data.validation == "none":
-        return RowSet(table, np.zeros(0, dtype=np.int64))
-    size = splits.validation_size(len(rows)) if held_out else splits.VALIDATION_MOST
-    grouped = held_out and bool(ctx.spec.data.group_by)
-    return _pick(table, rows, size, ctx.spec.train.seed, grouped=grouped)
+        return RowSet(tables.train, np.zeros(0, dtype=np.int64))
+    if tables.validation is not None and len(tables.validation.alive):
+        own = rows["validation"]
+        own = own.take(~splits.held_out(own, golden))
+        if len(own):
+            return _pick(tables.validation, own.alone(), splits.VALIDATION_MOST, seed)
+        ctx.warn(
+            f"every row of split {tables.validation.split} stands in the golden set as well, or"
+            " its prompt does; training rows are held out in its place"
+        )
+    others = [part for role, part in rows.items() if role != "train"]
+    left = rows["train"].take(~splits.held_out(rows["train"], golden, *others))
+    picked = _pick(tables.train, left, splits.validation_size(len(left)), seed, spare)
+    if not len(picked) and len(left):
+        ctx.warn(
+            "no rows could be held out for validation: every label or group is too small; no"
+            " checkpoint is chosen and nothing ends the training early",
+            hint="--set data.validation=SPLIT names a split of the dataset",
+        )
+    return picked
 
 
-def _pick(table: SplitTable, rows: Rows, size: int, seed: int, *, grouped: bool = False) -> RowSet:
-    if not len(rows):
-        return RowSet(table, np.zeros(0, dtype=np.int64))
-    return RowSet(table, rows.index[splits.choose(rows, size, seed, grouped=grouped)])
+def _pick(
+    table: SplitTable, rows: Rows, size: int, seed: int, spare: Indices | None = None
+) -> RowSet:
+    return RowSet(table, rows.index[splits.choose(rows, size, seed, spare)])
 
 
 def _rows_of(tables: Tables, table: SplitTable) -> Rows:
@@ -134,10 +195,40 @@ def _rows_of(tables: Tables, table: SplitTable) -> Rows:
     return Rows(index, table.column("key"), table.column("group"), strata)
 
 
+def _role(tables: Tables, table: SplitTable) -> str:
+    return next(role for role, known in tables.roles() if known is table)
+
+
+def _counts(rows: Rows, labels: int) -> Indices:
+    """Return the rows of each label, shape (labels,)."""
+    return np.bincount(rows.stratum, minlength=labels)
+
+
 def _mask(chosen: RowSet) -> Mask:
     mask = np.zeros(len(chosen.table.alive), dtype=bool)
     mask[chosen.rows] = True
     return mask
+
+
+def _mask_in(table: SplitTable, chosen: Sequence[RowSet]) -> Mask:
+    """Return which rows of a table stand in one of the sets."""
+    mask = np.zeros(len(table.alive), dtype=bool)
+    for part in chosen:
+        if part.table is table:
+            mask[part.rows] = True
+    return mask
+
+
+def _without_equals_of(
+    sets: RowSets, rows: dict[str, Rows], tables: Tables, staying: Rows
+) -> RowSets:
+    """Return the sets without held-out rows that share a text or a group with rows that stay."""
+
+    def without(chosen: RowSet) -> RowSet:
+        own = rows[_role(tables, chosen.table)].take(_mask(chosen))
+        return RowSet(chosen.table, own.index[~splits.held_out(own, staying)])
+
+    return replace(sets, golden=without(sets.golden), validation=without(sets.validation))
 
 
 def _strata(rows: Rows, names: list[str]) -> dict[str, int]:
@@ -153,8 +244,19 @@ def _sha256(golden: RowSet) -> str:
     return digest.hexdigest()
 
 
-def _nothing_left(ctx: PhaseContext, rows: int) -> Refused:
-    group_by = ctx.spec.data.group_by
+def _nothing_left(ctx: PhaseContext, rows: dict[str, Rows], tables: Tables) -> Refused:
+    train, group_by = rows["train"], ctx.spec.data.group_by
+    for role, part in rows.items():
+        if role != "train" and splits.held_out(train, part).all():
+            table = tables.validation if role == "validation" else tables.test
+            assert table is not None
+            return Refused(
+                f"every one of the {len(train):,} usable training rows stands in split"
+                f" {table.split} as well, or its group does: none is left to train on",
+                code="too_few_rows",
+                hint=f"--set data.{role}=none leaves that split out",
+                field=f"data.{role}",
+            )
     if group_by:
         return Refused(
             f"data.group_by {group_by!r} leaves no training rows: its groups are too large",
@@ -163,7 +265,8 @@ def _nothing_left(ctx: PhaseContext, rows: int) -> Refused:
             field="data.group_by",
         )
     return Refused(
-        f"{rows:,} usable rows are too few: none is left to train on beside golden and validation",
+        f"{len(train):,} usable rows are too few: none is left to train on beside golden and"
+        " validation",
         code="too_few_rows",
         hint="give at least 3 rows that differ, or a test split of their own",
     )

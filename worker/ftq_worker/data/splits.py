@@ -4,7 +4,7 @@ Every choice depends on the seed and the rows' texts alone, neither on the order
 a library's random numbers, so that a set stays what it was.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +27,15 @@ class Rows:
 
     index: Indices  # row number in the Arrow file, ascending
     key: Keys  # equal for equal texts
-    group: Keys  # equal for rows that stay together; the key where there are no groups
+    group: Keys  # equal for rows that stay together: of one prompt, or of one value of a column
     stratum: npt.NDArray[np.int64]  # label, or length bucket
 
     def take(self, chosen: npt.NDArray[np.bool_]) -> "Rows":
         return Rows(self.index[chosen], self.key[chosen], self.group[chosen], self.stratum[chosen])
+
+    def alone(self) -> "Rows":
+        """Return the same rows, grouped by nothing but their whole text."""
+        return replace(self, group=self.key)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -111,52 +115,110 @@ def stratum_names(labels: list[str]) -> list[str]:
     return labels or list(_BUCKETS)
 
 
-def choose(rows: Rows, size: int, seed: int, *, grouped: bool) -> npt.NDArray[np.bool_]:
-    """Choose at most `size` rows; returns a mask over `rows`.
+def choose(rows: Rows, size: int, seed: int, spare: Indices | None = None) -> npt.NDArray[np.bool_]:
+    """Choose about `size` rows in whole groups; returns a mask over `rows`.
 
-    The strata keep their shares, and each one gets a row where `size` allows. With `grouped`,
-    whole groups are taken while they fit, and the strata are left to chance.
+    The strata keep their shares, and each one gets a row where `size` allows. `spare`, of shape
+    (strata,), holds how many rows of each stratum may be taken at most; None: all of them. Where
+    every group is larger than `size`, the smallest one is taken if it has at most half of the
+    rows; the mask is empty where nothing may be taken.
     """
-    if grouped:
-        return _choose_groups(rows, size, seed)
-    return _choose_rows(_shuffle(rows.key, seed), rows.stratum, size)
+    if not len(rows):
+        return np.zeros(0, dtype=bool)
+    counts = np.bincount(rows.stratum)
+    room = counts if spare is None else np.clip(spare[: len(counts)], 0, counts)
+    groups = _Groups.of(rows, seed)
+    taken = _Taken(rows, groups, size, room)
+    quotas = _quotas(counts, room, size)
+    for stratum in np.argsort(quotas, kind="stable"):
+        taken.fill(groups.order[groups.home[groups.order] == stratum], int(quotas[stratum]))
+    if taken.left:  # groups were too large for the quotas
+        taken.fill(groups.order, size)
+    if not taken.chosen.any():
+        taken.fill_with_one(len(rows) // 2)
+    return taken.chosen[groups.member]
 
 
-def _choose_rows(rank: Keys, strata: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.bool_]:
-    mask = np.zeros(len(rank), dtype=bool)
-    names, counts = np.unique(strata, return_counts=True)
-    for name, quota in zip(names, _quotas(counts, size), strict=True):
-        members = np.flatnonzero(strata == name)
-        mask[members[np.argsort(rank[members], kind="stable")[:quota]]] = True
-    return mask
-
-
-def _quotas(counts: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
-    """Share out `size` over strata of `counts` rows: in proportion, at least one where it fits."""
-    size = min(size, int(counts.sum()))
+def _quotas(counts: Indices, room: Indices, size: int) -> Indices:
+    """Share out `size` over strata: in proportion to `counts`, at least one, at most `room`."""
+    size = min(size, int(room.sum()))
     exact = counts * (size / counts.sum())
-    quotas: npt.NDArray[np.int64] = np.floor(exact).astype(np.int64)
-    least = 1 if size >= len(counts) else 0
-    quotas = np.maximum(quotas, least)
+    least = np.minimum(room, 1) if size >= (room > 0).sum() else np.zeros_like(room)
+    quotas: Indices = np.clip(np.floor(exact).astype(np.int64), least, room)
     # The largest remainders get what is left; the largest quotas give back what is too much.
-    for i in np.argsort(quotas - exact, kind="stable")[: max(0, size - int(quotas.sum()))]:
-        quotas[i] += 1
+    while quotas.sum() < size:
+        quotas[np.argmax(np.where(quotas < room, exact - quotas, -np.inf))] += 1
     while quotas.sum() > size:
         quotas[np.argmax(np.where(quotas > least, quotas - exact, -np.inf))] -= 1
     return quotas
 
 
-def _choose_groups(rows: Rows, size: int, seed: int) -> npt.NDArray[np.bool_]:
-    names, members, counts = np.unique(rows.group, return_inverse=True, return_counts=True)
-    taken = np.zeros(len(names), dtype=bool)
-    left = size
-    for i in np.argsort(_shuffle(names, seed), kind="stable"):
-        if counts[i] <= left:
-            taken[i] = True
-            left -= int(counts[i])
-    if not taken.any():  # every group is larger than the set: the smallest comes nearest
-        taken[np.argmin(counts)] = True
-    return taken[members]
+@dataclass(frozen=True)
+class _Groups:
+    """The groups of some rows; the arrays have one entry per group, `member` one per row."""
+
+    member: Indices  # the group of each row
+    counts: Indices  # rows of each group
+    home: Indices  # the rarest stratum of its rows
+    order: Indices  # the groups, shuffled
+
+    @classmethod
+    def of(cls, rows: Rows, seed: int) -> "_Groups":
+        names, first, member, counts = np.unique(
+            rows.group, return_index=True, return_inverse=True, return_counts=True
+        )
+        # A row that is alone is ranked by its own text: how others are grouped changes nothing.
+        rank = _shuffle(np.where(counts == 1, rows.key[first], names), seed)
+        by_rarity = np.argsort(np.bincount(rows.stratum), kind="stable")
+        rarity = np.argsort(by_rarity)
+        rarest = np.full(len(names), len(rarity))
+        np.minimum.at(rarest, member, rarity[rows.stratum])
+        return cls(member, counts, by_rarity[rarest], np.argsort(rank, kind="stable"))
+
+
+class _Taken:
+    """What was chosen so far, and the room that is left."""
+
+    def __init__(self, rows: Rows, groups: _Groups, size: int, room: Indices) -> None:
+        self.left = size
+        self.chosen = np.zeros(len(groups.counts), dtype=bool)
+        self._room = room.copy()
+        self._groups = groups
+        self._stratum = rows.stratum[np.argsort(groups.member, kind="stable")]  # group by group
+        self._ends = np.cumsum(groups.counts)
+
+    def fill(self, candidates: Indices, size: int) -> None:
+        """Take up to `size` rows: each candidate, in order, that fits."""
+        left = min(size, self.left)
+        for group in candidates:
+            if left <= 0:
+                return
+            count = int(self._groups.counts[group])
+            if count <= left and not self.chosen[group] and self._has_room(group):
+                self._take(group)
+                left -= count
+
+    def fill_with_one(self, most: int) -> None:
+        """Take the smallest group for which there is room, of at most `most` rows."""
+        for group in np.argsort(self._groups.counts, kind="stable"):
+            if self._groups.counts[group] > most:
+                return
+            if self._has_room(group):
+                self._take(group)
+                return
+
+    def _strata(self, group: int) -> Indices:
+        end = self._ends[group]
+        return self._stratum[end - self._groups.counts[group] : end]
+
+    def _has_room(self, group: int) -> bool:
+        names, counts = np.unique(self._strata(group), return_counts=True)
+        return bool((counts <= self._room[names]).all())
+
+    def _take(self, group: int) -> None:
+        self.chosen[group] = True
+        self.left -= int(self._groups.counts[group])
+        np.subtract.at(self._room, self._strata(group), 1)
 
 
 def held_out(train: Rows, *sets: Rows) -> npt.NDArray[np.bool_]:
@@ -165,6 +227,17 @@ def held_out(train: Rows, *sets: Rows) -> npt.NDArray[np.bool_]:
     for other in sets:
         leaks |= np.isin(train.key, other.key) | np.isin(train.group, other.group)
     return leaks
+
+
+def last_of_their_label(
+    train: Rows, away: npt.NDArray[np.bool_], chosen: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Return which rows must stay although `away`: their label would lose all its rows.
+
+    Rows that were `chosen` into a set do not stay. The strata of `train` are labels.
+    """
+    lost = np.setdiff1d(train.stratum, train.stratum[~away])
+    return np.isin(train.stratum, lost) & ~chosen
 
 
 def _shuffle(keys: Keys, seed: int) -> Keys:

@@ -161,7 +161,7 @@ def _record(
     if made.damaged:
         tally.add(Rule.CONTROL_CHARACTERS, row, made.damaged, "held control characters")
     key = made.example.key
-    # A row without a group is a group of its own.
+    # A row without a group stays with those of its prompt.
     group = row.values.get(group_by) if group_by else None
     return {
         "file": row.file,
@@ -170,7 +170,7 @@ def _record(
         "example": made.example.to_json(),
         "label": book.number(made.example.label),
         "key": key,
-        "group": key if group is None else text_key("group", str(group)),
+        "group": made.example.prompt_key if group is None else text_key("group", str(group)),
     }
 
 

@@ -28,6 +28,7 @@ from ftq_worker.data.events import (
     tell_unused,
 )
 from ftq_worker.data.hub import fetch_tokenizer
+from ftq_worker.data.judging import tell_judges
 from ftq_worker.data.limits import model_limit
 from ftq_worker.data.load import Tables, drop_long, load_tables
 from ftq_worker.data.sets import RowSets, choose_sets, lengths
@@ -64,6 +65,7 @@ def run(ctx: PhaseContext) -> None:
         drop_long(ctx, tables, model_limit(validated.model, tokenizer))
 
         sets = choose_sets(ctx, tables)
+        tell_judges(ctx, tables, sets)
         tables.train.tally.emit(ctx.emit, LATE_RULES)
         emit_held_out_cleaning(ctx, tables)
         samples = emit_sets(ctx, sets, encoder)

@@ -1,0 +1,65 @@
+"""What the chosen sets can judge, told before anything is trained."""
+
+import numpy as np
+
+from ftq_shared.errors import Refused
+from ftq_worker.data.load import Tables
+from ftq_worker.data.sets import RowSets
+from ftq_worker.data.tables import Mask
+from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.judging import FEWEST_TO_JUDGE, TOO_FEW_TO_JUDGE
+
+SHOWN_LABELS = 10  # names in one warning
+
+
+def tell_judges(ctx: PhaseContext, tables: Tables, sets: RowSets) -> None:
+    """Warn of what the sets cannot judge: labels without a golden row, and too small a set.
+
+    Raises Refused (`one_label`) where fewer than two labels are left to train on.
+    """
+    if tables.labels:
+        _check_labels(ctx, tables, sets)
+    if 0 < len(sets.golden) < FEWEST_TO_JUDGE:
+        ctx.warn(
+            f"the golden set has {len(sets.golden)} rows: {TOO_FEW_TO_JUDGE}",
+            hint=f"a verdict needs {FEWEST_TO_JUDGE} rows: give more rows, or --set"
+            f" data.golden.size={FEWEST_TO_JUDGE} where you have {2 * FEWEST_TO_JUDGE} or more",
+        )
+
+
+def _check_labels(ctx: PhaseContext, tables: Tables, sets: RowSets) -> None:
+    count = len(tables.labels)
+    ids = tables.ids[tables.train.column("label")][sets.train.rows]
+    trained = np.bincount(ids, minlength=count)
+    if (trained > 0).sum() < 2:
+        raise Refused(
+            f"all {len(sets.train):,} rows that are left to train on have the same label; there is"
+            " nothing to learn",
+            code="one_label",
+            hint="look at the cleaning counts: other labels lost their rows there",
+            field="data.columns.label",
+        )
+    _warn_of_labels(ctx, tables, trained == 0, "have no row to train on: the model will not know")
+    unjudged = (trained > 0) & np.array([name not in sets.strata for name in tables.labels])
+    if len(sets.golden):
+        _warn_of_labels(
+            ctx, tables, unjudged, "have no golden row, so nothing judges what is learned of"
+        )
+    else:
+        ctx.warn(
+            f"no label has a row to spare, so there is no golden set and nothing judges the model:"
+            f" {len(sets.train):,} rows have {count:,} labels",
+            hint="a label needs two rows at least, better ten: merge rare labels, or add rows",
+        )
+
+
+def _warn_of_labels(ctx: PhaseContext, tables: Tables, which: Mask, what: str) -> None:
+    names = [repr(tables.labels[i]) for i in np.flatnonzero(which)]
+    if not names:
+        return
+    more = f" and {len(names) - SHOWN_LABELS:,} more" if len(names) > SHOWN_LABELS else ""
+    ctx.warn(
+        f"{len(names):,} of {len(tables.labels):,} labels {what}"
+        f" {', '.join(names[:SHOWN_LABELS])}{more}",
+        hint="a label needs several rows to be learned and judged; merge or drop the rare ones",
+    )
