@@ -11,6 +11,8 @@ from tests.e2e.validate.conftest import (
     write_files,
 )
 
+from ftq_shared.events import EventType
+
 
 @pytest.mark.parametrize(
     ("name", "content"),
@@ -145,3 +147,29 @@ def test_a_path_that_this_worker_does_not_open(start):
     assert refused(run).code == "outside_roots"
     assert run.failed == ["model", "dataset"]
     assert ".bashrc" not in str(run.events)
+
+
+def test_every_file_of_an_own_folder_is_used_or_asked_about(start, tmp_path):
+    files = {"train.jsonl": jsonl(ROWS), "test.jsonl": jsonl(ROWS), "more.jsonl": jsonl(ROWS)}
+    folder = write_files(tmp_path / "own", {**files, "notes.xlsx": "x", "README.md": "x"})
+    dataset = f"worker:{folder}"
+    error = refused(start({"dataset": dataset}))
+    assert error.code == "unread_files"
+    assert "notes.xlsx" in error.message
+    assert "more.jsonl" in error.message
+    run = start({"dataset": dataset, "data": {"allow": "unread_files"}})
+    assert run.go().test_split == "test"
+    assert "splits that are not used: more" in str(run.of(EventType.WARNING))
+    (folder / "notes.xlsx").unlink()
+    (folder / "more.jsonl").unlink()
+    run = start({"dataset": dataset, "data": {"test": "none"}})  # left out on purpose
+    run.go()
+    assert run.checks["files"]["message"] == "all are used"
+
+
+def test_splits_of_a_hub_dataset_that_are_not_used_are_named(start, hub):
+    files = {f"{name}.jsonl": jsonl(ROWS) for name in ("train", "test", "unsupervised")}
+    hub.add("dataset", "org/splits", files)
+    run = start({"dataset": "org/splits"})
+    run.go()
+    assert "splits that are not used: unsupervised" in str(run.of(EventType.WARNING))

@@ -101,8 +101,9 @@ def test_a_label_that_lost_its_rows_to_the_length_limit_is_named(
     assert "'lost'" in warnings(job)
     long = [row | {"text": row["text"] * 60} if row["label"] == "l1" else row for row in rows]
     path = write_jsonl(tmp_path / "long.jsonl", long[:60])
+    allow = {"allow": ["dropped_rows"]}
     with pytest.raises(Refused) as caught:
-        make_job(path, plain_tokenizer, train={"max_length": 64}).run()
+        make_job(path, plain_tokenizer, train={"max_length": 64}, data=allow).run()
     assert caught.value.code == "one_label"
 
 

@@ -118,6 +118,7 @@ def _check_data(ctx: PhaseContext, checks: Checks, hub: HubClient) -> _Data:
     rows.splits = splits = checks.run("splits", lambda: data.choose_splits(ctx.spec, found))
     if splits is None:
         return rows
+    checks.run("files", lambda: data.check_files(ctx, found, splits))
     rows.head = head = checks.run("rows", lambda: data.look_at_rows(hub, found, splits.train))
     if head is None:
         return rows

@@ -192,6 +192,40 @@ def choose_splits(spec: JobSpec, found: FoundDataset) -> tuple[ChosenSplits, str
     return ChosenSplits(train, validation, test), f"{listed}; {uses}"
 
 
+def check_files(ctx: PhaseContext, found: FoundDataset, used: ChosenSplits) -> tuple[None, str]:
+    """Return what of the dataset is not used; raises Refused (`unread_files`) for own files.
+
+    A person's own folder is meant as a whole. A repo on the Hub often holds more than one use.
+    """
+    data = ctx.spec.data
+    usual = {"validation": _VALIDATION_NAMES, "test": _TEST_NAMES}
+    declined = {
+        n for field, names in usual.items() if getattr(data, field) == "none" for n in names
+    }
+    left = set(found.splits) - {used.train, used.validation, used.test} - declined
+    files = [path for split in sorted(left) for path in found.splits[split]]
+    mine = [file.name for file in found.unread if file.is_data]
+    mine += [Path(path).name for path in files]
+    if mine and found.record is None and "unread_files" not in data.allow:
+        raise Refused(
+            f"{len(mine):,} of the files of {found.name} would not be used: {_some(mine)}",
+            code="unread_files",
+            hint="name the files that are meant with --dataset, or convert what is not read; to go"
+            " on without them: --set data.allow=unread_files",
+            field="dataset",
+        )
+    if left:
+        ctx.warn(
+            f"splits that are not used: {_some(sorted(left))}",
+            hint=f"to train on another one: --set data.split={min(left)}",
+        )
+    return None, f"not used: {_some(mine or sorted(left))}" if mine or left else "all are used"
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if names[most:] else "")
+
+
 def _require(names: list[str], name: str, field_name: str) -> str:
     if name in names:
         return name
