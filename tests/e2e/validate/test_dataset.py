@@ -168,8 +168,11 @@ def test_every_file_of_an_own_folder_is_used_or_asked_about(start, tmp_path):
 
 
 def test_splits_of_a_hub_dataset_that_are_not_used_are_named(start, hub):
+    card = "---\nconfigs:\n- config_name: default\n  data_files:\n"
+    for name in ("train", "test", "unsupervised"):
+        card += f"  - split: {name}\n    path: {name}.jsonl\n"
     files = {f"{name}.jsonl": jsonl(ROWS) for name in ("train", "test", "unsupervised")}
-    hub.add("dataset", "org/splits", files)
+    hub.add("dataset", "org/splits", {**files, "README.md": f"{card}---\n"})
     run = start({"dataset": "org/splits"})
     run.go()
     assert "splits that are not used: unsupervised" in str(run.of(EventType.WARNING))
