@@ -236,6 +236,25 @@ def test_calls_of_tools_are_what_templates_expect() -> None:
     assert plain.messages[1] == {"role": "assistant", "content": "add 1"}
 
 
+def test_content_in_parts_is_taken_apart() -> None:
+    call = json.dumps({"name": "add", "arguments": {"a": 1}})
+    parts = [
+        {"type": "reasoning", "value": "Add them."},
+        {"type": "text", "value": "I call "},
+        {"type": "output_text", "text": "add."},
+        {"type": "tool_call", "value": call},
+    ]
+    asked = {"role": "user", "content": [{"type": "text", "value": "1 + 2?"}], "loss_weight": 0.0}
+    answer = {"role": "assistant", "content": parts, "loss_weight": 1.0}
+    user, message = made({"messages": [asked, answer]}).example.messages
+    assert user == {"role": "user", "content": "1 + 2?"}
+    assert (message["content"], message["reasoning_content"]) == ("I call add.", "Add them.")
+    assert message["tool_calls"][0]["function"] == {"name": "add", "arguments": {"a": 1}}
+    odd = {"messages": [USER, {"role": "assistant", "content": [{"type": "text", "text": 3}]}]}
+    with pytest.raises(RowProblem, match="not text"):
+        made(odd)
+
+
 def test_broken_code_points_inside_a_call_are_taken_out() -> None:
     call = {"function": {"name": "f", "arguments": {"x": "a\ud800\x00"}}}
     row = {"messages": [USER, {"role": "assistant", "tool_calls": [call]}]}

@@ -33,6 +33,8 @@ _ROLES = {
 }
 _CALLS = ("function_call", "tool_call")  # roles whose content is a call of a tool, as JSON
 
+_THOUGHTS = ("reasoning", "thinking")  # kinds of parts of a content
+
 # Keys of a message that say whether an answer is learned, and those that ftq reads itself.
 _WEIGHTS = ("weight", "loss_weight", "train", "training")
 _OWN_KEYS = frozenset({"role", "from", "content", "value", *_WEIGHTS})
@@ -182,9 +184,9 @@ class Fields:
         if kind := media_part(content):
             what = f"holds a part of type {kind}; only text is trained on"
             raise RowProblem(Rule.WRONG_TYPE, f"{name}.content", what)
-        content = _joined(content)
+        content, parts = _taken_apart(content)
         rest = {k: v for k, v in item.items() if k not in _OWN_KEYS and v not in (None, [], {})}
-        message: Message = {"role": role, **self._tidy(rest, name)}
+        message: Message = {"role": role, **self._tidy(rest | parts, name)}
         if given in _CALLS and (calls := _calls(content)):
             message["tool_calls"], content = calls, ""
         if "tool_calls" in message:
@@ -192,7 +194,7 @@ class Fields:
             content = content or ""
         self.members.update(message.keys() - {"role"})
         message["content"] = self._content(content, message, name)
-        if not self._learned(item, role, name):
+        if not self._learned(item, role, name) and role == "assistant":
             message["learned"] = False
         return message
 
@@ -250,9 +252,20 @@ def _from_json(text: str) -> Any:
         return text
 
 
-def _joined(content: Any) -> Any:
-    """Return content that comes as a list of text parts as one text."""
+def _taken_apart(content: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the text of content that comes in parts, and what else templates know of it."""
     if not isinstance(content, list | tuple):
-        return content
-    parts: list[Any] = [p.get("text") if isinstance(p, Mapping) else p for p in content]
-    return "".join(parts) if all(isinstance(p, str) for p in parts) else content
+        return content, {}
+    texts: list[Any] = []
+    more: dict[str, Any] = {}
+    for part in content:
+        kind = part.get("type", "text") if isinstance(part, Mapping) else "text"
+        value = part.get("text", part.get("value")) if isinstance(part, Mapping) else part
+        if kind in _THOUGHTS:
+            thought = part.get("thinking", value)
+            more["reasoning_content"] = more.get("reasoning_content", "") + str(thought or "")
+        elif kind in _CALLS:
+            more.setdefault("tool_calls", []).extend(_calls(value))
+        else:
+            texts.append(value)
+    return ("".join(texts) if all(isinstance(text, str) for text in texts) else content), more

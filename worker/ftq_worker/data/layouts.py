@@ -65,7 +65,10 @@ def _pair(first: str, second: str) -> Pattern:
     return Pattern(f"{first}/{second}/label", Task.CLASSIFICATION, parts)
 
 
-_CHOICE: dict[str, Names] = {"chosen": ("chosen",), "rejected": ("rejected",)}
+_CHOICE: dict[str, Names] = {
+    "chosen": ("chosen", "chosen_messages"),
+    "rejected": ("rejected", "rejected_messages"),
+}
 
 # The order decides where a dataset fits several.
 PATTERNS = (

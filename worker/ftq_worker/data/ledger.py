@@ -28,7 +28,7 @@ _COPY = 0.2  # share of a rendered copy that is the text itself; the rest is its
 # Rules that take no text from training that is not there once more, or that judges the model.
 _HARMLESS = frozenset({Rule.CONTROL_CHARACTERS, Rule.DUPLICATE, Rule.HELD_OUT})
 # What an answer would lack without them.
-_VITAL = ("tool_calls", "tools")
+_VITAL = ("tool_calls", "tools", "reasoning_content", "reasoning", "thinking")
 
 
 @dataclass
