@@ -1,10 +1,19 @@
 """The values of one row, each checked as it is taken; what is wrong is raised as RowProblem."""
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
+from ftq_worker.data.chat_messages import (
+    CALLS,
+    OWN_KEYS,
+    ROLES,
+    WEIGHTS,
+    calls_in,
+    from_json,
+    taken_apart,
+    with_object_arguments,
+)
 from ftq_worker.data.cleaning import RowProblem, Rule, scrub
 from ftq_worker.data.column_values import media_part
 from ftq_worker.data.columns import ColumnLayout
@@ -13,31 +22,6 @@ from ftq_worker.data.columns import ColumnLayout
 Message = dict[str, Any]
 
 Template = list[tuple[str, str | None]]  # a text, and the column that follows it
-
-_ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-    "chatgpt": "assistant",
-    "tool": "tool",
-    "function": "tool",
-    "observation": "tool",
-    "function_response": "tool",
-    "function_call": "assistant",
-}
-_CALLS = ("function_call", "tool_call")  # roles whose content is a call of a tool, as JSON
-
-_THOUGHTS = ("reasoning", "thinking")  # kinds of parts of a content
-
-# Keys of a message that say whether an answer is learned, and those that ftq reads itself.
-_WEIGHTS = ("weight", "loss_weight", "train", "training")
-_OWN_KEYS = frozenset({"role", "from", "content", "value", *_WEIGHTS})
 
 
 class Fields:
@@ -134,7 +118,7 @@ class Fields:
     def parsed(self, column: str) -> Any:
         """Return a value, its JSON taken apart where it is such text."""
         value = self.values.get(column) if self.given(column) else None
-        return _from_json(value) if isinstance(value, str) else value
+        return from_json(value) if isinstance(value, str) else value
 
     def history(self, column: str | None) -> list[Message]:
         """Return earlier turns, which come as pairs of what was said and what was answered."""
@@ -155,7 +139,7 @@ class Fields:
         if not isinstance(value, list | tuple):
             what = f"is a {type(value).__name__}, a list of tools is needed"
             raise RowProblem(Rule.WRONG_TYPE, column or "", what)
-        tools = [_from_json(tool) if isinstance(tool, str) else tool for tool in value]
+        tools = [from_json(tool) if isinstance(tool, str) else tool for tool in value]
         cleaned: list[Any] = self._tidy(tools, column or "")
         return cleaned
 
@@ -177,20 +161,20 @@ class Fields:
         if not isinstance(item, Mapping):
             raise RowProblem(Rule.CONVERSATION, name, "is no message with role and content")
         given = str(item.get("role", item.get("from"))).lower()
-        role = _ROLES.get(given)
+        role = ROLES.get(given)
         if role is None:
             raise RowProblem(Rule.CONVERSATION, f"{name}.role", f"is {given!r}")
         content = item.get("content", item.get("value"))
         if kind := media_part(content):
             what = f"holds a part of type {kind}; only text is trained on"
             raise RowProblem(Rule.WRONG_TYPE, f"{name}.content", what)
-        content, parts = _taken_apart(content)
-        rest = {k: v for k, v in item.items() if k not in _OWN_KEYS and v not in (None, [], {})}
+        content, parts = taken_apart(content)
+        rest = {k: v for k, v in item.items() if k not in OWN_KEYS and v not in (None, [], {})}
         message: Message = {"role": role, **self._tidy(rest | parts, name)}
-        if given in _CALLS and (calls := _calls(content)):
+        if given in CALLS and (calls := calls_in(content)):
             message["tool_calls"], content = calls, ""
         if "tool_calls" in message:
-            message["tool_calls"] = [_call(call) for call in message["tool_calls"]]
+            message["tool_calls"] = [with_object_arguments(call) for call in message["tool_calls"]]
             content = content or ""
         self.members.update(message.keys() - {"role"})
         message["content"] = self._content(content, message, name)
@@ -209,7 +193,7 @@ class Fields:
 
     def _learned(self, item: Mapping[str, Any], role: str, name: str) -> bool:
         """Return whether a message may be trained on; raises RowProblem for half a weight."""
-        for key in _WEIGHTS:
+        for key in WEIGHTS:
             weight = item.get(key)
             if weight is None:
                 continue
@@ -222,50 +206,3 @@ class Fields:
             if not weight:
                 return False
         return True
-
-
-def _calls(content: Any) -> list[Any]:
-    """Return the calls that a text holds as JSON; none where it holds something else."""
-    value = _from_json(content) if isinstance(content, str) else content
-    calls = value if isinstance(value, list) else [value]
-    named = all(isinstance(call, Mapping) and call.get("name") for call in calls)
-    return [{"type": "function", "function": dict(call)} for call in calls] if named else []
-
-
-def _call(call: Any) -> Any:
-    """Return a call with its arguments as an object: OpenAI's format has them as JSON text."""
-    function = call.get("function") if isinstance(call, Mapping) else None
-    holder = function if isinstance(function, Mapping) else call
-    if not isinstance(holder, Mapping) or not isinstance(holder.get("arguments"), str):
-        return call
-    whole = {**holder, "arguments": _from_json(holder["arguments"])}
-    return {**call, "function": whole} if holder is function else whole
-
-
-def _from_json(text: str) -> Any:
-    """Return the list or object that a text holds as JSON, or the text where it holds neither."""
-    if not text.lstrip().startswith(("[", "{")):
-        return text
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-
-
-def _taken_apart(content: Any) -> tuple[Any, dict[str, Any]]:
-    """Return the text of content that comes in parts, and what else templates know of it."""
-    if not isinstance(content, list | tuple):
-        return content, {}
-    texts: list[Any] = []
-    more: dict[str, Any] = {}
-    for part in content:
-        kind = part.get("type", "text") if isinstance(part, Mapping) else "text"
-        value = part.get("text", part.get("value")) if isinstance(part, Mapping) else part
-        if kind in _THOUGHTS:
-            thought = part.get("thinking", value)
-            more["reasoning_content"] = more.get("reasoning_content", "") + str(thought or "")
-        elif kind in _CALLS:
-            more.setdefault("tool_calls", []).extend(_calls(value))
-        else:
-            texts.append(value)
-    return ("".join(texts) if all(isinstance(text, str) for text in texts) else content), more
