@@ -19,6 +19,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # As on a worker (see PINNED in ftq_worker.host.environment), and before any test imports torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# A terminal's own size is what the tests look at; whoever runs them may have set another one.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
 # A shell starts background jobs with Ctrl-C ignored, and children inherit that; tests press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and so does nohup

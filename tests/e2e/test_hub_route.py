@@ -31,7 +31,7 @@ AWAY = {"status": 503, "retry_after_s": 3600, "times": None}  # longer than ftq'
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rows of 66 MiB: short texts to train on, and a long column that nobody reads."""
     path = tmp_path_factory.mktemp("large") / "rows.jsonl"
-    note = "long " * 80_000
+    note = "x" * 400_000
     with path.open("w") as file:
         for n in range(173):
             row = {"prompt": f"Say {n}.", "completion": f"It is {n}.", "note": note}
