@@ -3,11 +3,11 @@
 import numpy as np
 
 from ftq_shared.errors import Refused
+from ftq_shared.judging import FEWEST_TO_JUDGE, TOO_FEW_TO_JUDGE
 from ftq_worker.data.load import Tables
 from ftq_worker.data.sets import RowSets
 from ftq_worker.data.tables import Mask
 from ftq_worker.job.context import PhaseContext
-from ftq_worker.job.judging import FEWEST_TO_JUDGE, TOO_FEW_TO_JUDGE
 
 SHOWN_LABELS = 10  # names in one warning
 

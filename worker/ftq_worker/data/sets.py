@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ftq_shared.errors import Refused
+from ftq_shared.judging import FEWEST_TO_JUDGE, TOO_FEW_TO_JUDGE
 from ftq_worker.data import splits
 from ftq_worker.data.arrow import Indices
 from ftq_worker.data.cleaning import Rule
@@ -91,7 +92,10 @@ def freeze(tables: Tables, sets: RowSets) -> RowSets:
     """Return the sets with the fingerprint of the golden rows, and their strata."""
     golden = _rows_of(tables, sets.golden.table).take(_mask(sets.golden))
     names = splits.stratum_names(tables.labels)
-    return replace(sets, sha256=_sha256(sets.golden), strata=_strata(golden, names))
+    few = f"; {TOO_FEW_TO_JUDGE}" if len(sets.golden) < FEWEST_TO_JUDGE else ""
+    return replace(
+        sets, reason=sets.reason + few, sha256=_sha256(sets.golden), strata=_strata(golden, names)
+    )
 
 
 def _together(ctx: PhaseContext, tables: Tables, rows: dict[str, Rows]) -> dict[str, Rows]:
