@@ -75,6 +75,14 @@ def test_planted_copies_are_found_and_no_others(tmp_path: Path) -> None:
     assert not held[300:].any()
 
 
+def test_the_search_tells_how_far_it_is(tmp_path: Path) -> None:
+    seen = Recorder()
+    rows = signed(tmp_path, [document(random.Random(i)) for i in range(20)])
+    rows.earlier(np.arange(20), Progress(seen, Control(), "compare", "bands", BANDS))
+    (*_, last) = [data for kind, data in seen.events if kind is EventType.PROGRESS]
+    assert (last["done"], last["total"]) == (BANDS, BANDS)
+
+
 def test_signs_digits_and_scripts_without_blanks_count() -> None:
     def alike(one: str, other: str) -> bool:
         sets = shingles([one, other])

@@ -27,7 +27,7 @@ class TestVerdict:
             (2.0, 1.0, 30, False, "worse than the base model's"),
             (1.0, 1.05, 30, True, "not clearly different from"),
             (1.0, 6.0, 29, True, "29 rows: too few rows to judge"),
-            (6.0, 1.0, 1, True, "1 rows: too few rows to judge"),
+            (6.0, 1.0, 1, True, "1 row: too few rows to judge"),
         ],
     )
     def test_it_needs_thirty_rows(self, publishing, now, base, rows, ok, words):

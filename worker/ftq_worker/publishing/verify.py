@@ -16,7 +16,7 @@ from transformers import (
 
 from ftq_shared.errors import FtqError
 from ftq_shared.events import EventType
-from ftq_shared.judging import FEWEST_TO_JUDGE, TOO_FEW_TO_JUDGE
+from ftq_shared.judging import FEWEST_TO_JUDGE, TOO_FEW_TO_JUDGE, rows_in_words
 from ftq_shared.spec import Task
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Prepared, Trained, Validated
@@ -148,7 +148,7 @@ def against_base(scores: dict[str, float], trained: Trained) -> Verification:
 def _no_verdict(base: dict[str, float], now: dict[str, float], name: str) -> str:
     """Return why the figures cannot be compared; empty where they can."""
     if now["rows"] < FEWEST_TO_JUDGE:
-        return f"{now['rows']:.0f} rows: {TOO_FEW_TO_JUDGE}"
+        return f"{rows_in_words(int(now['rows']))}: {TOO_FEW_TO_JUDGE}"
     if f"{name}_low" not in now or f"{name}_low" not in base:
         return "all rows have the same figure, so that nothing tells how far to trust it"
     return ""
