@@ -1,7 +1,14 @@
 """All benchmarks, one after the other: `make bench`. Takes about an hour on two cores."""
 
-from benchmarks import cancelling, client_weight, cost_of_watching, silence, warm_start
+from benchmarks import (
+    cancelling,
+    client_weight,
+    cost_of_watching,
+    near_duplicates,
+    silence,
+    warm_start,
+)
 
-for part in (client_weight, warm_start, cost_of_watching, silence, cancelling):
+for part in (client_weight, near_duplicates, warm_start, cost_of_watching, silence, cancelling):
     print(f"== {part.__name__.rpartition('.')[2]}")
     part.main()

@@ -67,11 +67,13 @@ _METRICS = {
     "loss": "mean loss per trained token (or per example, for classification)",
     "accuracy": "share of correct labels, 0 to 1; classification only",
     "tokens_accuracy": "share of trained tokens predicted right, 0 to 1",
-    "loss_low": "lower end of the 95 % confidence interval of the loss",
+    "loss_low": "lower end of the 95 % confidence interval of the loss, where the rows show one",
     "loss_high": "upper end of the 95 % confidence interval of the loss",
     "accuracy_low": "lower end of the 95 % Wilson interval of the accuracy",
     "accuracy_high": "upper end of the 95 % Wilson interval of the accuracy",
     "f1_macro": "mean F1 over the labels, 0 to 1; classification only",
+    "gain": "how much lower the loss is than at the best evaluation before, on the same rows",
+    "gain_low": "lower end of the gain's 95 % confidence interval; the rows are paired",
     "rows": "rows that were scored",
     "seconds": "time it took",
 }
@@ -190,7 +192,8 @@ EVENTS: dict[EventType, EventSpec] = {
     EventType.EVAL: EventSpec(
         "The model was scored on a held-out set.",
         {"set": "validation or golden", "when": "before, during or after training"},
-        {"step": "the optimizer step", "best": "true when it is the best so far"} | _METRICS,
+        {"step": "the optimizer step", "best": "true when it is clearly better than all before"}
+        | _METRICS,
     ),
     EventType.CHECKPOINT: EventSpec(
         "Everything that an exact resume needs is on disk.",

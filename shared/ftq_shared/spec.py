@@ -93,7 +93,9 @@ class Data(Section):
     chat_template: str | None = Field(None, description="Jinja template that replaces the model's")
     max_rows: Annotated[int, Field(ge=1)] | None = Field(None, description="read at most so many")
     group_by: str | None = Field(None, description="column whose values stay on one side of splits")
-    dedupe: Literal["exact", "none"] = Field("exact", description="drop equal rows, or keep them")
+    dedupe: Literal["exact", "near", "none"] = Field(
+        "exact", description="drop equal rows, nearly equal rows as well, or none"
+    )
     on_bad_row: Literal["drop", "fail"] = Field(
         "drop", description="what happens to a row that cannot be used"
     )

@@ -141,7 +141,7 @@ def _save_reports(paths: JobPaths, base: Path, task: str) -> None:
     rows = {
         "train": make_rows(task, 48, seed=1),
         "validation": make_rows(task, 8, seed=2),
-        "golden": make_rows(task, 12, seed=3),
+        "golden": make_rows(task, 32, seed=3),  # as many as a verdict needs
     }
     for name, data in rows.items():
         data.save_to_disk(str(paths.prepared / name))

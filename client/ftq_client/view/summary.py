@@ -6,6 +6,7 @@ from ftq_client.view.lines import ASCII, Glyphs, Line, Span, Style, shown, text_
 from ftq_client.view.model import JobView
 from ftq_client.view.next_commands import next_commands, with_job
 from ftq_shared.events import Data
+from ftq_shared.judging import FEWEST_TO_JUDGE, TOO_FEW_TO_JUDGE
 from ftq_shared.states import JobState, Phase
 
 _LABEL = 15  # columns of the labels on the left
@@ -77,7 +78,8 @@ def score_spans(view: JobView, glyphs: Glyphs) -> list[tuple[str, Line]]:
     rows = after.get("rows") or before.get("rows")
     if lines and rows is not None:
         label, first = lines[0]
-        lines[0] = (label, (*first, (f"  on {fmt.count(rows)} golden rows", Style.DIM)))
+        few = f", {TOO_FEW_TO_JUDGE}" if _is_few(rows) else ""
+        lines[0] = (label, (*first, (f"  on {fmt.count(rows)} golden rows{few}", Style.DIM)))
     return lines
 
 
@@ -95,8 +97,16 @@ def _score(metric: Metric, before: Data, after: Data, glyphs: Glyphs) -> Line:
     better: Span = ("", Style.PLAIN)
     if first is not None and last is not None and first != last:
         good = (last < first) == (metric.key == "loss")
-        better = (f"  {_change(first, last, metric.key)}", Style.GOOD if good else Style.WARN)
+        judged = Style.GOOD if good else Style.WARN
+        if _is_few(after.get("rows")):  # figures, and no verdict
+            judged = Style.PLAIN
+        better = (f"  {_change(first, last, metric.key)}", judged)
     return ((f"{start} {glyphs.to} ", Style.PLAIN), (end, Style.STRONG), better)
+
+
+def _is_few(rows: object) -> bool:
+    count = fmt.number(rows)
+    return count is not None and count < FEWEST_TO_JUDGE
 
 
 def _change(first: float, last: float, key: str) -> str:

@@ -72,7 +72,7 @@ def test_clinc150(
     assert len(report.labels) == 150
     assert report.rows["golden"] == 1000
     assert report.rows["validation"] == 2000
-    assert set(job.dropped()) <= {"duplicate", "conflicting_label", "held_out"}
+    assert set(job.dropped()) <= {"duplicate", "conflicting_label", "near_duplicate", "held_out"}
     assert report.rows["train"] == 15_000 - sum(job.dropped().values())
     strata = job.sent(EventType.GOLDEN)[0]["strata"]
     assert len(strata) == 150

@@ -17,6 +17,7 @@ from ftq_shared.errors import Refused
 from ftq_shared.sources import Place
 from ftq_worker.job.reports import Prepared, Trained, Validated
 from ftq_worker.phases import publish
+from ftq_worker.publishing.card import _results
 
 
 class TestCard:
@@ -221,3 +222,13 @@ def write_card_alone(job: TinyJob, folder) -> None:
         Prepared.load(paths.prepared_report),
         Trained.load(paths.train_report),
     )
+
+
+@pytest.mark.parametrize(("rows", "few"), [(1, True), (29, True), (30, False)])
+def test_few_golden_rows_are_said_to_be_no_verdict(publishing, rows, few):
+    paths = publishing().ctx.paths
+    prepared = Prepared.load(paths.prepared_report).model_copy(update={"rows": {"golden": rows}})
+    trained = Trained.load(paths.train_report)
+    text = _results(Validated.load(paths.validated), trained, prepared)
+    assert ("too few rows to judge: the figures are no verdict" in text) is few
+    assert f"On the golden set: {rows} row{'s' if rows > 1 else ''} from" in text

@@ -11,6 +11,42 @@ from ftq_shared.errors import FtqError, UsageError
 from ftq_shared.events import EventType
 from ftq_worker.job.reports import Trained
 from ftq_worker.phases import publish
+from ftq_worker.publishing.verify import against_base
+
+
+def figures(loss: float, rows: int, spread: float = 0.1) -> dict[str, float]:
+    ends = {"loss_low": loss - spread, "loss_high": loss + spread} if spread else {}
+    return {"loss": loss, "rows": rows} | ends
+
+
+class TestVerdict:
+    @pytest.mark.parametrize(
+        ("now", "base", "rows", "ok", "words"),
+        [
+            (1.0, 2.0, 30, True, "better than the base model's 2.0000 (1.9000 to 2.1000)"),
+            (2.0, 1.0, 30, False, "worse than the base model's"),
+            (1.0, 1.05, 30, True, "not clearly different from"),
+            (1.0, 6.0, 29, True, "29 rows: too few rows to judge"),
+            (6.0, 1.0, 1, True, "1 row: too few rows to judge"),
+        ],
+    )
+    def test_it_needs_thirty_rows(self, publishing, now, base, rows, ok, words):
+        trained = Trained.load(publishing().ctx.paths.train_report)
+        trained = trained.model_copy(update={"golden_before": figures(base, rows)})
+        found = against_base(figures(now, rows), trained)
+        assert found.ok is ok
+        assert words in found.message
+        if rows < 30:
+            assert "better" not in found.message
+            assert "worse" not in found.message
+
+    def test_without_an_interval_there_is_none(self, publishing):
+        trained = Trained.load(publishing().ctx.paths.train_report)
+        trained = trained.model_copy(update={"golden_before": figures(6.0, 40, spread=0)})
+        found = against_base(figures(1.0, 40), trained)
+        assert found.ok
+        assert found.message.startswith("golden loss 1.0000 (0.9000 to 1.1000), the base model's")
+        assert "better" not in found.message
 
 
 class TestVerification:

@@ -33,6 +33,7 @@ class Rule(StrEnum):
     CONFLICT = "conflicting_label"
     UNTRAINABLE = "untrainable"
     TOO_LONG = "too_long"
+    NEAR_DUPLICATE = "near_duplicate"
     HELD_OUT = "held_out"
 
 
@@ -48,6 +49,8 @@ REASONS = {
     Rule.CONFLICT: "equal texts with another label; the first one stays",
     Rule.UNTRAINABLE: "the chat template refuses the row, or no token of it would be trained",
     Rule.TOO_LONG: "longer than train.max_length; a row is dropped whole, never cut",
+    Rule.NEAR_DUPLICATE: "nearly equal to a validation or golden row; with data.dedupe near, to an"
+    " earlier row with the same label as well",
     Rule.HELD_OUT: "part of the validation or golden set, equal to a row of it, or of its group",
 }
 

@@ -4,17 +4,19 @@ from collections.abc import Sequence
 
 from ftq_shared.events import EventType
 from ftq_worker.data.cleaning import Rule
+from ftq_worker.data.examples import Example
 from ftq_worker.data.ledger import refuse_unused, unused_words
 from ftq_worker.data.load import Tables
+from ftq_worker.data.secret_texts import hide
 from ftq_worker.data.sets import RowSet, RowSets
 from ftq_worker.data.tokenizing import Encoder
 from ftq_worker.job.context import PhaseContext
-from ftq_worker.job.reports import Sample, Unused, Validated
+from ftq_worker.job.reports import Sample, Shown, Unused, Validated
 
 SHOWN_ROWS = 3  # samples of the training set; the others show one
 
 # Rules that can only be counted once rows are tokens.
-LATE_RULES = (Rule.UNTRAINABLE, Rule.TOO_LONG, Rule.HELD_OUT)
+LATE_RULES = (Rule.UNTRAINABLE, Rule.TOO_LONG, Rule.NEAR_DUPLICATE, Rule.HELD_OUT)
 EARLY_RULES = tuple(rule for rule in Rule if rule not in LATE_RULES)
 
 
@@ -103,5 +105,14 @@ def _sample(chosen: RowSet, row: int, name: str, encoder: Encoder) -> Sample:
         "row": chosen.table.source_row(row).number,
         "tokens": int(chosen.table.length[row]),
         "set": name,
-        **encoder.show(chosen.table.example(row)),
+        **_shown(chosen.table.example(row), encoder),
     }
+
+
+def _shown(example: Example, encoder: Encoder) -> Shown:
+    """Return a row as the model sees it, its secrets hidden: samples stand in the card."""
+    shown = encoder.show(example)
+    hidden: Shown = {**shown, "text": hide(shown["text"])}
+    if "trained" in shown:
+        hidden["trained"] = hide(shown["trained"])
+    return hidden

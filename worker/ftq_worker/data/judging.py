@@ -3,11 +3,11 @@
 import numpy as np
 
 from ftq_shared.errors import Refused
+from ftq_shared.judging import FEWEST_TO_JUDGE, TOO_FEW_TO_JUDGE, rows_in_words
 from ftq_worker.data.load import Tables
 from ftq_worker.data.sets import RowSets
 from ftq_worker.data.tables import Mask
 from ftq_worker.job.context import PhaseContext
-from ftq_worker.job.judging import FEWEST_TO_JUDGE, TOO_FEW_TO_JUDGE
 
 SHOWN_LABELS = 10  # names in one warning
 
@@ -19,11 +19,18 @@ def tell_judges(ctx: PhaseContext, tables: Tables, sets: RowSets) -> None:
     """
     if tables.labels:
         _check_labels(ctx, tables, sets)
-    if 0 < len(sets.golden) < FEWEST_TO_JUDGE:
+    count = len(sets.golden)
+    if 0 < count < FEWEST_TO_JUDGE:
+        rows = count + len(sets.validation) + len(sets.train)
+        from_train = sets.golden.table is tables.train
+        enough = from_train and rows >= 2 * FEWEST_TO_JUDGE
         ctx.warn(
-            f"the golden set has {len(sets.golden)} rows: {TOO_FEW_TO_JUDGE}",
-            hint=f"a verdict needs {FEWEST_TO_JUDGE} rows: give more rows, or --set"
-            f" data.golden.size={FEWEST_TO_JUDGE} where you have {2 * FEWEST_TO_JUDGE} or more",
+            f"the golden set has {rows_in_words(count)}: {TOO_FEW_TO_JUDGE}; the figures before"
+            " and after are told, and no verdict",
+            hint=f"--set data.golden.size={FEWEST_TO_JUDGE} holds out as many as a verdict needs"
+            if enough
+            else f"a verdict needs {FEWEST_TO_JUDGE} golden rows: give at least"
+            f" {2 * FEWEST_TO_JUDGE} rows, or a test split of {FEWEST_TO_JUDGE}",
         )
 
 
@@ -47,8 +54,8 @@ def _check_labels(ctx: PhaseContext, tables: Tables, sets: RowSets) -> None:
         )
     else:
         ctx.warn(
-            f"no label has a row to spare, so there is no golden set and nothing judges the model:"
-            f" {len(sets.train):,} rows have {count:,} labels",
+            f"there is no golden set, so nothing judges the model: each of the {len(sets.train):,}"
+            f" rows is the last of one of {count:,} labels, or its group is too large",
             hint="a label needs two rows at least, better ten: merge rare labels, or add rows",
         )
 

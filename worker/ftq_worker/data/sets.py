@@ -7,10 +7,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ftq_shared.errors import Refused
+from ftq_shared.judging import FEWEST_TO_JUDGE, TOO_FEW_TO_JUDGE
 from ftq_worker.data import splits
 from ftq_worker.data.arrow import Indices
-from ftq_worker.data.cleaning import Rule
+from ftq_worker.data.cleaning import EXAMPLES, Rule, row_example
 from ftq_worker.data.load import Tables
+from ftq_worker.data.near_duplicates import NearDuplicates
+from ftq_worker.data.row_groups import rows_of, rows_together
 from ftq_worker.data.splits import Rows
 from ftq_worker.data.tables import Mask, SplitTable
 from ftq_worker.job.context import PhaseContext
@@ -50,14 +53,14 @@ class RowSets:
         yield "golden", self.golden
 
 
-def choose_sets(ctx: PhaseContext, tables: Tables) -> RowSets:
+def choose_sets(ctx: PhaseContext, tables: Tables, near: NearDuplicates) -> RowSets:
     """Choose golden, then validation, and take both out of the training rows.
 
     All tables are tokenized. No prompt (or value of `data.group_by`) stands on two sides, and no
     label loses its last training row. Raises Refused: `golden_size`, `group_by`, `too_few_rows`,
     `one_label`.
     """
-    rows = _together(ctx, tables, {role: _rows_of(tables, t) for role, t in tables.roles()})
+    rows = rows_together(ctx, tables)
     labels = len(tables.labels)
     # Of each label one row stays behind. Lengths need no such care: any row teaches.
     spare = _counts(rows["train"], labels) - 1 if labels else None
@@ -65,7 +68,7 @@ def choose_sets(ctx: PhaseContext, tables: Tables) -> RowSets:
     golden_rows = rows[_role(tables, golden.table)].take(_mask(golden))
     if spare is not None and golden.table is tables.train:
         spare -= _counts(golden_rows, labels)
-    validation = _validation(ctx, tables, rows, golden_rows, spare)
+    validation = _validation(ctx, tables, rows, golden, spare, near)
     chosen = [golden, validation]
     taken = [rows[_role(tables, c.table)].take(_mask(c)) for c in chosen]
 
@@ -74,50 +77,57 @@ def choose_sets(ctx: PhaseContext, tables: Tables) -> RowSets:
     away = splits.held_out(rows["train"], *taken, *whole)
     if away.all():
         raise _nothing_left(ctx, rows, tables)
+    copies = _near_copies(ctx, tables, near, ~away, chosen)
     stay = np.zeros_like(away)
     if labels:
-        stay = splits.last_of_their_label(rows["train"], away, _mask_in(tables.train, chosen))
-    sets = RowSets(RowSet(tables.train, np.flatnonzero(~away | stay)), validation, golden, reason)
+        mine = _mask_in(tables.train, chosen)
+        stay = splits.last_of_their_label(rows["train"], away | copies, mine)
+        away, copies = away & ~stay, copies & ~stay
+    left = RowSet(tables.train, np.flatnonzero(~away & ~copies))
+    sets = RowSets(left, validation, golden, reason)
     if stay.any():
-        sets = _without_equals_of(sets, rows, tables, rows["train"].take(stay))
+        sets = _without_equals_of(
+            sets, rows, tables, near, RowSet(tables.train, np.flatnonzero(stay))
+        )
     held = [c for c in (sets.golden, sets.validation) if c.table is tables.train]
-    left = len(tables.train.alive) - len(sets.train)
     # Counted, and not dropped: the sets find their rows in the table.
-    tables.train.tally.count(Rule.HELD_OUT, left)
-    return freeze(tables, replace(sets, leaked=left - sum(map(len, held))))
+    tables.train.tally.count(Rule.HELD_OUT, int(away.sum()))
+    _count_copies(tables.train, copies)
+    return _freeze(tables, replace(sets, leaked=int(away.sum()) - sum(map(len, held))))
 
 
-def freeze(tables: Tables, sets: RowSets) -> RowSets:
-    """Return the sets with the fingerprint of the golden rows, and their strata."""
-    golden = _rows_of(tables, sets.golden.table).take(_mask(sets.golden))
-    names = splits.stratum_names(tables.labels)
-    return replace(sets, sha256=_sha256(sets.golden), strata=_strata(golden, names))
-
-
-def _together(ctx: PhaseContext, tables: Tables, rows: dict[str, Rows]) -> dict[str, Rows]:
-    """Return the rows with the groups that can be kept together.
-
-    Where a few prompts are most of the rows (`Write a joke.`), keeping each on one side would
-    leave nothing to train on or to judge with: such rows are told apart by their whole text.
-    """
-    if ctx.spec.data.group_by:
-        return rows
-    train, others = rows["train"], [r for role, r in rows.items() if role != "train"]
-    alone = {role: part.alone() for role, part in rows.items()}
-    prompts, counts = np.unique(train.group, return_counts=True)
-    size = splits.golden_size_from_train(len(train), None).value
-    too_large = "test" not in rows and counts.min() > max(size, len(train) // 4)
-    by_prompt = splits.held_out(train, *others).sum()
-    by_text = splits.held_out(alone["train"], *(part.alone() for part in others)).sum()
-    if not too_large and (by_prompt <= len(train) // 2 or by_text > len(train) // 2):
-        return rows
+def _near_copies(
+    ctx: PhaseContext, tables: Tables, near: NearDuplicates, left: Mask, chosen: Sequence[RowSet]
+) -> Mask:
+    """Return which of the training rows that are `left` nearly equal a held-out row."""
+    copies = near.copies(tables.train, left, [(part.table, part.rows) for part in chosen])
+    if copies.sum() <= left.sum() // 2:
+        return copies
     ctx.warn(
-        f"the {len(train):,} training rows have {len(prompts):,} prompts only, so the same prompt"
-        " stands in training and in the golden set, with other answers: the golden figures tell"
-        " nothing about prompts that are new",
-        hint="--set data.test=SPLIT names a split with prompts of its own",
+        f"{copies.sum():,} of {left.sum():,} training rows are nearly equal to a golden or"
+        " validation row and stay in training, as too little would be left without them: the"
+        " figures of these sets tell little about rows that are new",
+        hint="--set data.test=SPLIT names a split of other rows; --set data.group_by=COLUMN keeps"
+        " rows that belong together on one side",
     )
-    return alone
+    return np.zeros_like(copies)
+
+
+def _count_copies(train: SplitTable, copies: Mask) -> None:
+    some = np.flatnonzero(copies)[:EXAMPLES]
+    what = "nearly equal to a golden or validation row"
+    examples = [row_example(train.source_row(int(i)), "", what) for i in some]
+    train.tally.count(Rule.NEAR_DUPLICATE, int(copies.sum()), examples)
+
+
+def _freeze(tables: Tables, sets: RowSets) -> RowSets:
+    """Return the sets with the fingerprint of the golden rows, and their strata."""
+    golden = rows_of(tables, sets.golden.table).take(_mask(sets.golden))
+    names = splits.stratum_names(tables.labels)
+    few = f"; {TOO_FEW_TO_JUDGE}" if len(sets.golden) < FEWEST_TO_JUDGE else ""
+    return replace(
+        sets, reason=sets.reason + few, sha256=_sha256(sets.golden), strata=_strata(golden, names)
+    )
 
 
 def _golden(
@@ -154,16 +164,19 @@ def _validation(
     ctx: PhaseContext,
     tables: Tables,
     rows: dict[str, Rows],
-    golden: Rows,
+    golden: RowSet,
     spare: Indices | None,
+    near: NearDuplicates,
 ) -> RowSet:
     """Choose the validation set. It steers the training: it shares nothing with the golden one."""
     seed = ctx.spec.train.seed
+    golden_rows = rows[_role(tables, golden.table)].take(_mask(golden))
     if ctx.spec.data.validation == "none":
         return RowSet(tables.train, np.zeros(0, dtype=np.int64))
     if tables.validation is not None and len(tables.validation.alive):
         own = rows["validation"]
-        own = own.take(~splits.held_out(own, golden))
+        own = own.take(~splits.held_out(own, golden_rows))
+        own = _unlike(own, tables.validation, golden, near)
         if len(own):
             return _pick(tables.validation, own.alone(), splits.VALIDATION_MOST, seed)
         ctx.warn(
@@ -171,7 +184,8 @@ def _validation(
             " its prompt does; training rows are held out in its place"
         )
     others = [part for role, part in rows.items() if role != "train"]
-    left = rows["train"].take(~splits.held_out(rows["train"], golden, *others))
+    left = rows["train"].take(~splits.held_out(rows["train"], golden_rows, *others))
+    left = _unlike(left, tables.train, golden, near)
     picked = _pick(tables.train, left, splits.validation_size(len(left)), seed, spare)
     if not len(picked) and len(left):
         ctx.warn(
@@ -182,17 +196,17 @@ def _validation(
     return picked
 
 
+def _unlike(rows: Rows, table: SplitTable, golden: RowSet, near: NearDuplicates) -> Rows:
+    """Return the rows that do not nearly equal a golden one; all of them where most of them do."""
+    mask = _mask(RowSet(table, rows.index))
+    copies = near.copies(table, mask, [(golden.table, golden.rows)])[rows.index]
+    return rows if copies.sum() > len(rows) // 2 else rows.take(~copies)
+
+
 def _pick(
     table: SplitTable, rows: Rows, size: int, seed: int, spare: Indices | None = None
 ) -> RowSet:
     return RowSet(table, rows.index[splits.choose(rows, size, seed, spare)])
-
-
-def _rows_of(tables: Tables, table: SplitTable) -> Rows:
-    by_label = bool(tables.labels)
-    strata = tables.ids[table.column("label")] if by_label else splits.length_strata(table.length)
-    index = np.arange(len(table.alive), dtype=np.int64)
-    return Rows(index, table.column("key"), table.column("group"), strata)
 
 
 def _role(tables: Tables, table: SplitTable) -> str:
@@ -220,13 +234,16 @@ def _mask_in(table: SplitTable, chosen: Sequence[RowSet]) -> Mask:
 
 
 def _without_equals_of(
-    sets: RowSets, rows: dict[str, Rows], tables: Tables, staying: Rows
+    sets: RowSets, rows: dict[str, Rows], tables: Tables, near: NearDuplicates, stay: RowSet
 ) -> RowSets:
-    """Return the sets without held-out rows that share a text or a group with rows that stay."""
+    """Return the sets without held-out rows that share text or group with rows that stay."""
+    staying = rows["train"].take(_mask(stay))
 
     def without(chosen: RowSet) -> RowSet:
-        own = rows[_role(tables, chosen.table)].take(_mask(chosen))
-        return RowSet(chosen.table, own.index[~splits.held_out(own, staying)])
+        mask = _mask(chosen)
+        mask &= ~splits.held_out(rows[_role(tables, chosen.table)], staying)
+        mask &= ~near.copies(chosen.table, mask, [(stay.table, stay.rows)])
+        return RowSet(chosen.table, np.flatnonzero(mask))
 
     return replace(sets, golden=without(sets.golden), validation=without(sets.validation))
 

@@ -130,8 +130,9 @@ def choose(rows: Rows, size: int, seed: int, spare: Indices | None = None) -> np
     groups = _Groups.of(rows, seed)
     taken = _Taken(rows, groups, size, room)
     quotas = _quotas(counts, room, size)
+    at_home = groups.by_home(len(quotas))
     for stratum in np.argsort(quotas, kind="stable"):
-        taken.fill(groups.order[groups.home[groups.order] == stratum], int(quotas[stratum]))
+        taken.fill(at_home[stratum], int(quotas[stratum]))
     if taken.left:  # groups were too large for the quotas
         taken.fill(groups.order, size)
     if not taken.chosen.any():
@@ -161,6 +162,12 @@ class _Groups:
     counts: Indices  # rows of each group
     home: Indices  # the rarest stratum of its rows
     order: Indices  # the groups, shuffled
+
+    def by_home(self, strata: int) -> list[Indices]:
+        """Return for each stratum its groups, shuffled."""
+        homes = self.home[self.order]
+        ends = np.cumsum(np.bincount(homes, minlength=strata))
+        return np.split(self.order[np.argsort(homes, kind="stable")], ends[:-1])
 
     @classmethod
     def of(cls, rows: Rows, seed: int) -> "_Groups":

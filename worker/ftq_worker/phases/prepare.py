@@ -31,6 +31,7 @@ from ftq_worker.data.hub import fetch_tokenizer
 from ftq_worker.data.judging import tell_judges
 from ftq_worker.data.limits import model_limit
 from ftq_worker.data.load import Tables, drop_long, load_tables
+from ftq_worker.data.near_duplicates import find_near_duplicates
 from ftq_worker.data.sets import RowSets, choose_sets, lengths
 from ftq_worker.data.tables import tokenize
 from ftq_worker.data.tokenizing import Encoder, check_eos, choose_format, make_encoder
@@ -64,7 +65,8 @@ def run(ctx: PhaseContext) -> None:
             tokenize(ctx, table, encoder, tables.ids, folder / f"{role}.tokens.arrow")
         drop_long(ctx, tables, model_limit(validated.model, tokenizer))
 
-        sets = choose_sets(ctx, tables)
+        near = find_near_duplicates(ctx, tables, folder / "near")
+        sets = choose_sets(ctx, tables, near)
         tell_judges(ctx, tables, sets)
         tables.train.tally.emit(ctx.emit, LATE_RULES)
         emit_held_out_cleaning(ctx, tables)

@@ -10,6 +10,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 
+from ftq_shared.judging import FEWEST_TO_JUDGE, TOO_FEW_TO_JUDGE, rows_in_words
 from ftq_shared.redaction import escape_control
 from ftq_shared.sources import Place
 from ftq_worker.job.context import PhaseContext
@@ -79,6 +80,10 @@ def _results(validated: Validated, trained: Trained, prepared: Prepared) -> str:
         for name, (_, words) in METRICS.items()
         if name in after
     ]
+    rows_scored = prepared.rows.get("golden", 0)
+    few = ""
+    if rows_scored < FEWEST_TO_JUDGE:
+        few = f" That is {TOO_FEW_TO_JUDGE}: the figures are no verdict."
     head = ""
     if validated.head_is_new:
         head = " The base model has no classification head; a random one was scored before."
@@ -86,9 +91,9 @@ def _results(validated: Validated, trained: Trained, prepared: Prepared) -> str:
         [
             "## Results",
             "",
-            f"On the golden set: {prepared.rows.get('golden', 0)} rows from "
+            f"On the golden set: {rows_in_words(rows_scored)} from "
             f"{_code(prepared.golden_source)}, chosen before training, never trained on and never "
-            f"used to choose a checkpoint. In brackets the 95 % interval.{head}",
+            f"used to choose a checkpoint. In brackets the 95 % interval.{few}{head}",
             "",
             "| | before | after |",
             "|---|---|---|",

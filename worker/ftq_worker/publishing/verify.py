@@ -16,6 +16,7 @@ from transformers import (
 
 from ftq_shared.errors import FtqError
 from ftq_shared.events import EventType
+from ftq_shared.judging import FEWEST_TO_JUDGE, TOO_FEW_TO_JUDGE, rows_in_words
 from ftq_shared.spec import Task
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Prepared, Trained, Validated
@@ -124,23 +125,47 @@ def same_as_trained(scores: dict[str, float], trained: Trained) -> Verification:
 
 
 def against_base(scores: dict[str, float], trained: Trained) -> Verification:
-    """Compare with the base model: better, the same within the intervals, or worse."""
+    """Compare with the base model: better, the same within the intervals, or worse.
+
+    Below 30 rows there is no verdict, as there is none without an interval: figures only.
+    """
     name = "accuracy" if "accuracy" in scores else "loss"
     base, now = trained.golden_before, scores
-    apart = base[f"{name}_high"] < now[f"{name}_low"] or now[f"{name}_high"] < base[f"{name}_low"]
-    gain = now[name] - base[name] if name == "accuracy" else base[name] - now[name]
-    word = "better than" if gain > 0 else "worse than"
-    if not apart:
-        word = "not clearly different from"
-    return Verification(
-        "golden",
-        not (apart and gain < 0),
-        f"golden {name} {now[name]:.4f} ({now[f'{name}_low']:.4f} to {now[f'{name}_high']:.4f}), "
-        f"{word} the base model's {base[name]:.4f} "
-        f"({base[f'{name}_low']:.4f} to {base[f'{name}_high']:.4f})",
-        before=base[name],
-        after=now[name],
-    )
+    figures = f"golden {name} {_with_interval(now, name)}"
+    of_base = f"the base model's {_with_interval(base, name)}"
+    why_not = _no_verdict(base, now, name)
+    if why_not:
+        message, ok = f"{figures}, {of_base}; {why_not}", True
+    else:
+        gain = now[name] - base[name] if name == "accuracy" else base[name] - now[name]
+        apart = _high(base, name) < _low(now, name) or _high(now, name) < _low(base, name)
+        word = "better than" if gain > 0 else "worse than"
+        message = f"{figures}, {word if apart else 'not clearly different from'} {of_base}"
+        ok = not (apart and gain < 0)
+    return Verification("golden", ok, message, before=base[name], after=now[name])
+
+
+def _no_verdict(base: dict[str, float], now: dict[str, float], name: str) -> str:
+    """Return why the figures cannot be compared; empty where they can."""
+    if now["rows"] < FEWEST_TO_JUDGE:
+        return f"{rows_in_words(int(now['rows']))}: {TOO_FEW_TO_JUDGE}"
+    if f"{name}_low" not in now or f"{name}_low" not in base:
+        return "all rows have the same figure, so that nothing tells how far to trust it"
+    return ""
+
+
+def _low(figures: dict[str, float], name: str) -> float:
+    return figures[f"{name}_low"]
+
+
+def _high(figures: dict[str, float], name: str) -> float:
+    return figures[f"{name}_high"]
+
+
+def _with_interval(figures: dict[str, float], name: str) -> str:
+    if f"{name}_low" not in figures:
+        return f"{figures[name]:.4f}"
+    return f"{figures[name]:.4f} ({_low(figures, name):.4f} to {_high(figures, name):.4f})"
 
 
 def _score(

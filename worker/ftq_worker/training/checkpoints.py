@@ -41,6 +41,7 @@ class RunFigures(TypedDict, total=False):
     golden_before: dict[str, float]
     seconds: float  # of training, over all attempts
     train_loss: float | None  # of the last step
+    best_rows: list[float]  # summed loss of each validation row at the best evaluation
 
 
 class Pointer(TypedDict):

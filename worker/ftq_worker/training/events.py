@@ -16,6 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ftq_shared.errors import TrainingFailed
 from ftq_shared.events import EventType
 from ftq_worker.job.context import Emit
+from ftq_worker.training.best import best_step
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.scoring import rounded
 from ftq_worker.training.settings import TrainSettings
@@ -31,6 +32,8 @@ EVAL_FIELDS = (
     "accuracy_high",
     "f1_macro",
     "tokens_accuracy",
+    "gain",
+    "gain_low",
     "rows",
     "seconds",
 )
@@ -89,7 +92,7 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]  # transformers has 
             set="validation",
             when="during",
             step=state.global_step,
-            best=best_step(state, self._settings) == state.global_step,
+            best=best_step(state) == state.global_step,
             **rounded(figures),
         )
         if not math.isfinite(figures["loss"]):
@@ -165,28 +168,3 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]  # transformers has 
     def _stop(control: TrainerControl) -> None:
         control.should_training_stop = True
         control.should_evaluate = control.should_save = False  # broken weights are not kept
-
-
-def evaluations(state: TrainerState) -> list[dict[str, float]]:
-    """Return the evaluations so far, oldest first; they are part of every checkpoint."""
-    return [entry for entry in state.log_history if "eval_loss" in entry]
-
-
-def metric_of(settings: TrainSettings) -> tuple[str, float]:
-    """Return the figure that decides what is best, and its sign: higher signed is better."""
-    return ("eval_accuracy", 1.0) if settings.task == "classification" else ("eval_loss", -1.0)
-
-
-def best_step(state: TrainerState, settings: TrainSettings) -> int | None:
-    """Return the step of the best evaluation, the earliest of equals; None before the first.
-
-    Of equally accurate ones the lower loss is better: an easy task is all right at the first
-    evaluation already, when the model is barely trained and badly calibrated.
-    """
-    name, sign = metric_of(settings)
-    scored = [
-        (sign * e[name], -e["eval_loss"], -int(e["step"]))
-        for e in evaluations(state)
-        if math.isfinite(e[name]) and math.isfinite(e["eval_loss"])
-    ]
-    return -max(scored)[2] if scored else None

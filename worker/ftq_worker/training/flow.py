@@ -16,14 +16,11 @@ from ftq_shared.events import EventType
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.training import checkpoints
 from ftq_worker.training.auto_rules import SAVE_EVERY_MIN_S, save_every_s
+from ftq_worker.training.best import PATIENCE, best_step, evaluations, is_over
 from ftq_worker.training.checkpoints import RunFigures
 from ftq_worker.training.clock import RunClock
-from ftq_worker.training.events import best_step, evaluations
 from ftq_worker.training.sampling import LengthGroupedOrder
 from ftq_worker.training.settings import TrainSettings
-
-PATIENCE = 3  # evaluations without a better one that end a run
-FEWEST_EVALS = 5  # below that a run is too short to be ended early
 
 
 class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has no types
@@ -88,7 +85,7 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
         """Keep the best so far, and end a run that has stopped getting better."""
         if not math.isfinite(evaluations(state)[-1]["eval_loss"]):
             return  # EventCallback ends the run; broken weights are not kept
-        if best_step(state, self._settings) == state.global_step:
+        if best_step(state) == state.global_step:
             control.should_save = True
         if is_over(state, self._settings):
             control.should_training_stop = control.should_save = True
@@ -96,8 +93,8 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
                 self._ctx.emit(
                     EventType.GUARD,
                     name="early_stopping",
-                    message=f"{PATIENCE} evaluations in a row were not better than step "
-                    f"{best_step(state, self._settings)}",
+                    message=f"{PATIENCE} evaluations in a row were not clearly better "
+                    f"than step {best_step(state)}",
                     action="training ends here; the best model is kept",
                 )
         self.on_log(args, state, control)
@@ -124,7 +121,7 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
             data=checkpoints.data_id(ctx.paths),
             facts=self._figures(),
         )
-        best = best_step(state, self._settings)
+        best = best_step(state)
         ctx.owner.check_lease()  # a stale owner may not name the job's newest checkpoint
         checkpoints.switch(ctx.paths, done, best)
         checkpoints.prune(ctx.paths, ctx.token_number, best, ctx.fresh_after)
@@ -166,17 +163,3 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
         torch.distributed.all_reduce(wishes, op=torch.distributed.ReduceOp.MAX)
         agreed = wishes.tolist()
         return bool(agreed[0]), bool(agreed[1])
-
-
-def is_over(state: TrainerState, settings: TrainSettings) -> bool:
-    """Return whether nothing is left to train: all steps done, or ended early.
-
-    Depends only on what a checkpoint holds, so that a resumed run ends where an unbroken one does.
-    """
-    if state.global_step >= settings.steps:
-        return True
-    done = evaluations(state)
-    if len(done) < FEWEST_EVALS:
-        return False
-    best = best_step(state, settings)
-    return sum(int(e["step"]) > (best or 0) for e in done) >= PATIENCE

@@ -31,15 +31,22 @@ class Scorer(Protocol):
     """Scores a model on rows; returns the figures of an `eval` event, without set and when."""
 
     def __call__(
-        self, model: torch.nn.Module, rows: Dataset, on_rows: "OnRows" = lambda count: None
+        self,
+        model: torch.nn.Module,
+        rows: Dataset,
+        on_rows: "OnRows" = lambda count: None,
+        *,
+        on_scores: "OnScores" = lambda scores: None,
     ) -> dict[str, float]:
         """Return the figures; the model's train mode is restored.
 
-        `on_rows` is told after each batch how many rows were scored with it.
+        `on_rows` is told after each batch how many rows were scored with it, `on_scores` at the
+        end the score of each row, always in the same order.
         """
 
 
 OnRows = Callable[[int], object]
+OnScores = Callable[[list["RowScore"]], object]
 
 
 def score_language(
@@ -47,10 +54,11 @@ def score_language(
     rows: Dataset,
     on_rows: OnRows = lambda count: None,
     *,
+    on_scores: OnScores = lambda scores: None,
     pad_id: int = 0,
     precision: str = "fp32",
 ) -> dict[str, float]:
-    """Return loss per trained token with its interval, and the token accuracy.
+    """Return loss per trained token with its interval, where there is one, and the token accuracy.
 
     `rows` has `input_ids`, `labels` (-100 where not counted) and `length`. The loss is the sum
     over all trained tokens of all rows divided by their number, in nats.
@@ -61,12 +69,10 @@ def score_language(
         parts += _score_language_batch(model, batch, pad_id, precision)
         on_rows(len(batch["input_ids"]))
     parts = _from_all_ranks(parts)
-    loss, low, high = ratio_interval([p.loss for p in parts], [p.count for p in parts])
+    on_scores(parts)
     tokens = sum(p.count for p in parts)
     return {
-        "loss": loss,
-        "loss_low": low,
-        "loss_high": high,
+        **_loss(parts),
         "tokens_accuracy": sum(p.right for p in parts) / max(tokens, 1),
         "rows": len(parts),
         "seconds": round(time.monotonic() - start, 3),
@@ -78,6 +84,7 @@ def score_labels(
     rows: Dataset,
     on_rows: OnRows = lambda count: None,
     *,
+    on_scores: OnScores = lambda scores: None,
     pad_id: int = 0,
     precision: str = "fp32",
 ) -> dict[str, float]:
@@ -91,13 +98,11 @@ def score_labels(
         parts += _score_labels_batch(model, batch, pad_id, precision)
         on_rows(len(batch["input_ids"]))
     parts = _from_all_ranks(parts)
-    loss, low, high = ratio_interval([p.loss for p in parts], [1] * len(parts))
+    on_scores(parts)
     right = sum(p.right for p in parts)
     accuracy_low, accuracy_high = wilson(right, len(parts))
     return {
-        "loss": loss,
-        "loss_low": low,
-        "loss_high": high,
+        **_loss(parts),
         "accuracy": right / max(len(parts), 1),
         "accuracy_low": accuracy_low,
         "accuracy_high": accuracy_high,
@@ -105,6 +110,12 @@ def score_labels(
         "rows": len(parts),
         "seconds": round(time.monotonic() - start, 3),
     }
+
+
+def _loss(parts: list["RowScore"]) -> dict[str, float]:
+    """Return the loss, with its interval where the rows show one."""
+    loss, ends = ratio_interval([p.loss for p in parts], [p.count for p in parts])
+    return {"loss": loss} | ({"loss_low": ends[0], "loss_high": ends[1]} if ends else {})
 
 
 @dataclass(frozen=True)
@@ -231,12 +242,13 @@ def _rank_and_world() -> tuple[int, int]:
 
 
 def _from_all_ranks(parts: list[RowScore]) -> list[RowScore]:
-    """Return every rank's rows, in the same order on every rank."""
-    if _rank_and_world()[1] == 1:
+    """Return every rank's rows in the order of `_batches`, however many ranks there are."""
+    world = _rank_and_world()[1]
+    if world == 1:
         return parts
-    gathered: list[list[RowScore]] = [[] for _ in range(_rank_and_world()[1])]
+    gathered: list[list[RowScore]] = [[] for _ in range(world)]
     torch.distributed.all_gather_object(gathered, parts)
-    return [row for rank in gathered for row in rank]
+    return [gathered[i % world][i // world] for i in range(sum(map(len, gathered)))]
 
 
 def scoring_progress(emit: Emit, control: Control, task: str, rows: int) -> OnRows:

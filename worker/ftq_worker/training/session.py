@@ -15,12 +15,13 @@ from ftq_worker.job.context import Control, PhaseContext
 from ftq_worker.job.prepared_sets import PreparedSets
 from ftq_worker.job.reports import Trained, Validated
 from ftq_worker.training import checkpoints
+from ftq_worker.training.best import best_step, evaluations, is_over
 from ftq_worker.training.checkpoints import STATE, Checkpoint, RunFigures
 from ftq_worker.training.classification import build_classification
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.cpu_guard import CpuGuard
-from ftq_worker.training.events import EVAL_FIELDS, EventCallback, best_step, evaluations
-from ftq_worker.training.flow import FlowCallback, is_over
+from ftq_worker.training.events import EVAL_FIELDS, EventCallback
+from ftq_worker.training.flow import FlowCallback
 from ftq_worker.training.resolve import with_packing
 from ftq_worker.training.scoring import rounded, scoring_progress
 from ftq_worker.training.settings import TrainSettings
@@ -43,7 +44,12 @@ class Session:
 
     def figures(self) -> RunFigures:
         """Return what a later attempt goes on from: it goes into every checkpoint."""
-        return {**self.known, "seconds": self.seconds(), "train_loss": self.train_loss()}
+        return {
+            **self.known,
+            "seconds": self.seconds(),
+            "train_loss": self.train_loss(),
+            "best_rows": self.trainer.best_rows,
+        }
 
     def seconds(self) -> float:
         """Return the time that training took, over all attempts."""
@@ -133,6 +139,7 @@ def train(session: Session, resume: Checkpoint | None) -> None:
     Raises TrainingFailed when a loss or gradient is not finite, Refused when the training would
     take too long on the CPU. Where all steps are done already, the checkpoint is only loaded.
     """
+    session.trainer.best_rows = session.known.get("best_rows", [])
     if resume is None:
         session.trainer.train()
     else:
@@ -149,7 +156,7 @@ def train(session: Session, resume: Checkpoint | None) -> None:
 def keep_best(ctx: PhaseContext, session: Session) -> int | None:
     """Load the weights of the best evaluation; return its step, None without evaluations."""
     state = session.trainer.state
-    best = best_step(state, session.settings)
+    best = best_step(state)
     if best is None or best == state.global_step:
         return best
     mine = checkpoints.of_this_run(ctx.paths, checkpoints.data_id(ctx.paths), ctx.fresh_after)

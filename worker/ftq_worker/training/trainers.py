@@ -10,8 +10,9 @@ from datasets import Dataset
 from transformers import PrinterCallback, Trainer
 from trl import SFTTrainer
 
+from ftq_worker.training.best import best_step, gain_figures
 from ftq_worker.training.sampling import LengthGroupedOrder
-from ftq_worker.training.scoring import OnRows, Scorer
+from ftq_worker.training.scoring import OnRows, RowScore, Scorer
 
 
 class FtqParts:
@@ -19,12 +20,13 @@ class FtqParts:
 
     order: LengthGroupedOrder
     scorer: Scorer
+    best_rows: list[float]  # summed loss of each validation row at the best evaluation so far
     # Set by the session: given the rows to score, what is told of each batch.
     watch_scoring: Callable[[int], OnRows] = staticmethod(lambda rows: lambda count: None)
 
     def add_parts(self, order: LengthGroupedOrder, scorer: Scorer) -> None:
         """Set the order of rows and the scorer; to be called before `train`."""
-        self.order, self.scorer = order, scorer
+        self.order, self.scorer, self.best_rows = order, scorer, []
         # It prints every log to stdout, which belongs to the events.
         self.remove_callback(PrinterCallback)  # type: ignore[attr-defined]
 
@@ -40,9 +42,15 @@ class FtqParts:
         """
         me: Any = self
         rows = me.eval_dataset if eval_dataset is None else eval_dataset
-        figures = self.scorer(me.model, rows, self.watch_scoring(len(rows)))
+        scores: list[RowScore] = []
+        watch = self.watch_scoring(len(rows))
+        figures = self.scorer(me.model, rows, watch, on_scores=scores.extend)
+        losses = [score.loss for score in scores]
         metrics = {f"eval_{name}": value for name, value in figures.items()}
+        metrics |= gain_figures(self.best_rows, losses, [score.count for score in scores])
         me.log(metrics)
+        if best_step(me.state) == me.state.global_step:
+            self.best_rows = losses
         me.control = me.callback_handler.on_evaluate(me.args, me.state, me.control, metrics)
         return metrics
 

@@ -4,3 +4,8 @@
 # is not to be trusted (Cochran 1977, Sampling Techniques, 3rd ed., chapter 6).
 FEWEST_TO_JUDGE = 30
 TOO_FEW_TO_JUDGE = "too few rows to judge"
+
+
+def rows_in_words(count: int) -> str:
+    """Return `1 row` or `12 rows`."""
+    return f"{count:,} row{'' if count == 1 else 's'}"

@@ -1,0 +1,265 @@
+"""Rows that are nearly equal: found by MinHash and banding, each pair checked on its shingles.
+
+Two rows are nearly equal when the Jaccard similarity of their shingles is `SIMILAR` or more.
+Digests are cut into `BANDS` bands, and rows with an equal band are compared (Leskovec, Rajaraman,
+Ullman 2020, Mining of Massive Datasets, 3rd ed., section 3.4): a pair of similarity 0.8 is missed
+with probability (1 - 0.8^6)^16 = 0.8 %. Each pair is checked on the shingles themselves, so nothing
+is called a copy by mistake.
+
+Digests and shingles lie on disk: 384 bytes a row and 8 bytes a word. In memory there are some 60
+bytes a row, of one band at a time.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ftq_worker.data.arrow import Indices
+from ftq_worker.data.cleaning import Rule
+from ftq_worker.data.examples import Example
+from ftq_worker.data.load import Tables
+from ftq_worker.data.secret_texts import SecretWatch
+from ftq_worker.data.shingles import (
+    PERMUTATIONS,
+    Digests,
+    Hashes,
+    Shingles,
+    common_shingles,
+    shingles,
+)
+from ftq_worker.data.tables import Mask, SplitTable
+from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.progress import Progress
+
+SIMILAR = 0.8  # Jaccard similarity of near duplicates
+BANDS = 16
+BAND = PERMUTATIONS // BANDS  # entries of a digest in one band
+# A digest's estimate is off by 0.04 (one standard deviation): below this none is worth a look.
+_WORTH_A_LOOK = 0.6
+_IN_A_BUCKET = 8  # held-out rows that a row is compared with per band
+_BATCH_ROWS, _BATCH_CHARACTERS = 500, 1_000_000
+_COMPARED = 50_000  # digests that are compared at once
+# What over a tenth of the rows begin with is a template, not their own text.
+_SAMPLE, _COMMON_SHARE, _COMMON_LEAST = 2_000, 0.1, 20
+
+RowPair = tuple[Indices, Indices]
+
+
+class Signatures:
+    """Digests and shingles of many texts, in files; rows are numbered in the order of `add`."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._digests, self._values = folder / "digests", folder / "shingles"
+        for path in (self._digests, self._values):
+            path.write_bytes(b"")
+        self._ends: list[Indices] = [np.zeros(1, dtype=np.int64)]
+
+    def add(self, sets: Shingles) -> None:
+        """Append the sets of further rows."""
+        with self._digests.open("ab") as digests, self._values.open("ab") as values:
+            sets.digests().tofile(digests)
+            sets.values.tofile(values)
+        self._ends.append(sets.ends + self._ends[-1][-1])
+
+    def open(self) -> "SignedRows":
+        """Return all rows, mapped from disk."""
+        ends = np.concatenate(self._ends[:1] + [e for e in self._ends[1:] if len(e)])
+        if len(ends) == 1 or not ends[-1]:
+            return SignedRows(
+                np.zeros((len(ends) - 1, PERMUTATIONS), np.uint32), np.zeros(0, np.uint64), ends
+            )
+        digests = np.memmap(self._digests, np.uint32, "r").reshape(-1, PERMUTATIONS)
+        return SignedRows(digests, np.memmap(self._values, np.uint64, "r"), ends)
+
+
+@dataclass(frozen=True)
+class SignedRows:
+    """The signatures of rows, and the search for pairs among them."""
+
+    digests: Digests
+    values: Hashes
+    ends: Indices  # shape (rows + 1,): the shingles of row i are values[ends[i] : ends[i + 1]]
+
+    def earlier(self, rows: Indices, progress: Progress) -> Indices:
+        """Return for each row the position in `rows` of an earlier near duplicate, or -1."""
+        found = np.full(len(rows), -1, dtype=np.int64)
+        for band in range(BANDS):
+            for later, before in _neighbours(self._band(band, rows)):
+                new = found[later] < 0
+                later, before = later[new], before[new]
+                alike = self.similar(rows[later], rows[before])
+                found[later[alike]] = before[alike]
+            progress.advance()
+        progress.finish()
+        return found
+
+    def copies(self, rows: Indices, held: Indices, progress: Progress) -> Mask:
+        """Return which of `rows` are near duplicates of one of `held`."""
+        found = np.zeros(len(rows), dtype=bool)
+        for band in range(BANDS):
+            keys = self._band(band, held)
+            order = np.argsort(keys, kind="stable")
+            wanted = self._band(band, rows)
+            first = np.searchsorted(keys[order], wanted, "left")
+            last = np.searchsorted(keys[order], wanted, "right")
+            for place in range(_IN_A_BUCKET):
+                hit = np.flatnonzero((first + place < last) & ~found)
+                if not len(hit):
+                    break
+                found[hit] = self.similar(rows[hit], held[order[first[hit] + place]])
+            progress.advance()
+        progress.finish()
+        return found
+
+    def similar(self, some: Indices, others: Indices) -> Mask:
+        """Return which of the pairs are near duplicates, by their shingles."""
+        alike = np.zeros(len(some), dtype=bool)
+        for start in range(0, len(some), _COMPARED):
+            part = slice(start, start + _COMPARED)
+            equal = self.digests[some[part]] == self.digests[others[part]]
+            for i in np.flatnonzero(equal.mean(axis=1) >= _WORTH_A_LOOK) + start:
+                alike[i] = self._jaccard(some[i], others[i]) >= SIMILAR
+        return alike
+
+    def _band(self, band: int, rows: Indices) -> Hashes:
+        """Return one number per row that is equal for equal bands; shape (rows,)."""
+        keys = np.full(len(rows), band, dtype=np.uint64)
+        for column in range(band * BAND, (band + 1) * BAND):
+            keys = (keys ^ self.digests[rows, column]) * np.uint64(0x9E3779B97F4A7C15)
+            keys ^= keys >> np.uint64(29)
+        # Rows without shingles are like nothing.
+        empty = self.ends[rows] == self.ends[rows + 1]
+        keys[empty] = np.flatnonzero(empty)
+        return keys
+
+    def _jaccard(self, one: int, other: int) -> float:
+        a, b = (self.values[self.ends[row] : self.ends[row + 1]] for row in (one, other))
+        both = len(np.intersect1d(a, b, assume_unique=True))
+        return both / max(1, len(a) + len(b) - both)
+
+
+def _neighbours(keys: Hashes) -> Iterator[RowPair]:
+    """Yield pairs (later, earlier) of equal keys: with the row before, then with the first one."""
+    order = np.argsort(keys, kind="stable")
+    same = keys[order][1:] == keys[order][:-1]
+    yield order[1:][same], order[:-1][same]
+    places = np.arange(len(order))
+    starts = np.concatenate(([True], ~same))[: len(order)]
+    first = np.maximum.accumulate(np.where(starts, places, 0))
+    far = np.flatnonzero(places - first > 1)
+    yield order[far], order[first[far]]
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """Knows which rows of a job's tables are nearly equal."""
+
+    ctx: PhaseContext
+    signed: SignedRows
+    # By split: the number of its first row, and the positions of its rows when they were signed.
+    places: dict[str, tuple[int, Indices]]
+
+    def numbers(self, table: SplitTable, rows: Indices) -> Indices:
+        """Return the numbers of usable rows among all that were signed."""
+        start, alive = self.places[table.split]
+        return start + np.searchsorted(alive, table.alive[rows])
+
+    def copies(
+        self, table: SplitTable, among: Mask, held: Sequence[tuple[SplitTable, Indices]]
+    ) -> Mask:
+        """Return which usable rows of a table, `among` some, nearly equal a row of `held`."""
+        found = np.zeros(len(among), dtype=bool)
+        rows = np.flatnonzero(among)
+        numbers = np.concatenate([self.numbers(*part) for part in held])
+        progress = _bands(self.ctx, "look for near copies of held-out rows")
+        found[rows] = self.signed.copies(self.numbers(table, rows), numbers, progress)
+        return found
+
+
+def find_near_duplicates(ctx: PhaseContext, tables: Tables, folder: Path) -> NearDuplicates:
+    """Sign the rows of all tables, tell what is nearly equal in training, or drop it.
+
+    `folder` is for files that are no longer needed after the sets are chosen. Warns of secrets in
+    the texts on the way: each text is read once. The tables are tokenized.
+    """
+    common = common_shingles(_sample(tables.train), _COMMON_SHARE, _COMMON_LEAST)
+    files, places, count = Signatures(folder), dict[str, tuple[int, Indices]](), 0
+    total = sum(len(table.alive) for _, table in tables.roles())
+    progress = Progress(
+        ctx.emit, ctx.control, "compare rows with one another", "rows", total, after_s=1.0
+    )
+    watch = SecretWatch()
+    for _, table in tables.roles():
+        places[table.split] = (count, table.alive.copy())
+        for start, texts in _batches(table):
+            files.add(shingles(texts).without(common))
+            for i, text in enumerate(texts, start):
+                watch.look(table, i, text)
+            count += len(texts)
+            progress.advance(len(texts))
+    progress.finish()
+    watch.warn(ctx)
+    near = NearDuplicates(ctx, files.open(), places)
+    if ctx.spec.data.dedupe != "none":
+        _in_training(ctx, tables.train, near)
+    return near
+
+
+def _in_training(ctx: PhaseContext, train: SplitTable, near: NearDuplicates) -> None:
+    """Tell of near duplicates within the training rows, or drop them where the spec says so."""
+    numbers = near.numbers(train, np.arange(len(train.alive)))
+    progress = _bands(ctx, "look for near duplicates in the training rows")
+    earlier = near.signed.earlier(numbers, progress)
+    labels = train.column("label")
+    # A text that nearly equals one of another label shows what makes the difference.
+    copies = (earlier >= 0) & (labels == labels[earlier])
+    if not copies.any():
+        return
+    row_numbers = train.column("row")
+
+    def what(i: int) -> str:
+        return f"nearly equal to row {row_numbers[earlier[i]]}"
+
+    if ctx.spec.data.dedupe == "near":
+        train.drop_where(Rule.NEAR_DUPLICATE, copies, what)
+        return
+    some = np.flatnonzero(copies)[:3]
+    ctx.warn(
+        f"{copies.sum():,} of {len(copies):,} training rows are nearly equal to an earlier one and"
+        f" are kept: {', '.join(f'row {row_numbers[i]} is {what(i)}' for i in some)}",
+        hint="--set data.dedupe=near leaves them out",
+    )
+
+
+def _bands(ctx: PhaseContext, task: str) -> Progress:
+    return Progress(ctx.emit, ctx.control, task, "bands", BANDS, after_s=1.0)
+
+
+def _sample(table: SplitTable) -> list[str]:
+    rows = np.unique(np.linspace(0, len(table.alive) - 1, _SAMPLE).astype(np.int64))
+    batch = table.rows[table.alive[rows]]["example"]
+    return [_text(example) for example in batch]
+
+
+def _batches(table: SplitTable) -> Iterator[tuple[int, list[str]]]:
+    """Yield the texts of the usable rows, bounded in number and size, with the first one's row."""
+    for start in range(0, len(table.alive), _BATCH_ROWS):
+        texts: list[str] = []
+        size = 0
+        for example in table.rows[table.alive[start : start + _BATCH_ROWS]]["example"]:
+            texts.append(_text(example))
+            size += len(texts[-1])
+            if size > _BATCH_CHARACTERS:
+                yield start, texts
+                start, texts, size = start + len(texts), [], 0
+        if texts:
+            yield start, texts
+
+
+def _text(example: str) -> str:
+    made = Example.from_json(example)
+    turns = [str(message.get("content") or "") for message in made.messages]
+    return "\n".join([*turns, made.text, made.chosen, made.rejected])

@@ -1,0 +1,71 @@
+"""Which evaluation is the best, and when a run has stopped getting better.
+
+Both look at the validation loss, also for classification: accuracy moves by whole rows and stands
+still while the model still learns, whereas the loss is a proper score (Gneiting, Raftery 2007,
+"Strictly proper scoring rules, prediction, and estimation", JASA 102). All that is decided here
+follows from the evaluations in the trainer's state, so that a resumed run decides as an unbroken
+one does.
+"""
+
+import math
+from collections.abc import Sequence
+
+from transformers import TrainerState
+
+from ftq_worker.training.intervals import gain_interval
+from ftq_worker.training.settings import TrainSettings
+
+PATIENCE = 3  # evaluations without a better one that end a run
+FEWEST_EVALS = 5  # below that a run is too short to be ended early
+# Nats per token or example: a thousandth of the perplexity. A run that has converged goes on
+# falling by less, on all rows alike, for as long as it is let.
+SMALLEST_GAIN = 1e-3
+
+
+def evaluations(state: TrainerState) -> list[dict[str, float]]:
+    """Return the evaluations so far, oldest first; they are part of every checkpoint."""
+    return [entry for entry in state.log_history if "eval_loss" in entry]
+
+
+def gain_figures(
+    best: Sequence[float], now: Sequence[float], counts: Sequence[int]
+) -> dict[str, float]:
+    """Return what an evaluation has gained over the best one before it, for its log.
+
+    `best` and `now` are the summed losses of the same rows, `counts` what they were summed over;
+    empty where there is nothing to compare with.
+    """
+    if len(best) != len(now):
+        return {}
+    gain, ends = gain_interval(best, now, counts)
+    return {"eval_gain": gain} | ({"eval_gain_low": ends[0]} if ends else {})
+
+
+def best_step(state: TrainerState) -> int | None:
+    """Return the step of the best evaluation so far; None before the first.
+
+    One is better than the best before it when its loss is lower by more than `SMALLEST_GAIN` and,
+    where the paired differences of the rows give an interval, the gain lies outside of it.
+    """
+    best: dict[str, float] | None = None
+    for entry in evaluations(state):
+        if math.isfinite(entry["eval_loss"]) and (best is None or _is_better(entry, best)):
+            best = entry
+    return int(best["step"]) if best else None
+
+
+def _is_better(entry: dict[str, float], best: dict[str, float]) -> bool:
+    low = entry.get("eval_gain_low")
+    clear = low is None or low > 0
+    return clear and best["eval_loss"] - entry["eval_loss"] > SMALLEST_GAIN
+
+
+def is_over(state: TrainerState, settings: TrainSettings) -> bool:
+    """Return whether nothing is left to train: all steps done, or ended early."""
+    if state.global_step >= settings.steps:
+        return True
+    done = evaluations(state)
+    if len(done) < FEWEST_EVALS:
+        return False
+    best = best_step(state) or 0
+    return sum(int(e["step"]) > best for e in done) >= PATIENCE
