@@ -15,7 +15,6 @@ from pathlib import PurePosixPath
 from ftq_shared.dataset_files import RECORDS, UnreadFile, sort_files
 from ftq_shared.errors import Refused
 from ftq_shared.hub.records import RepoRecord
-from ftq_shared.sources import is_data_name
 
 DEFAULT = "default"
 _KEYWORDS = {
@@ -211,7 +210,7 @@ def _by_name(paths: list[str], base: str = "") -> dict[str, tuple[str, ...]]:
 
     Of kinds that ftq does not read there are only files where nothing else is.
     """
-    paths = [path for path in paths if is_data_name(path)] or paths
+    paths = sort_files(paths).read or paths
     inner = {path: path.removeprefix(f"{base}/") if base else path for path in paths}
     sharded: dict[str, list[str]] = {}
     for path, name in inner.items():
