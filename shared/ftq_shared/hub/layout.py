@@ -171,7 +171,13 @@ def _of_config(entry: Mapping[str, object], paths: list[str]) -> dict[str, tuple
         for path in _matching(full, paths):
             if path not in splits.setdefault(split, []):
                 splits[split].append(path)
-    return {split: tuple(found) for split, found in splits.items() if found}
+    return {split: _readable(found) for split, found in splits.items() if found}
+
+
+def _readable(paths: list[str]) -> tuple[str, ...]:
+    """Return the files that ftq reads, in order; where there are none, all."""
+    read = set(sort_files(paths).read)
+    return tuple(path for path in paths if path in read or not read)
 
 
 def _patterns(data_files: object) -> Iterable[tuple[str, str]]:
