@@ -168,7 +168,7 @@ def test_jsonl_of_a_private_repo_is_read_line_by_line(hub_job: Any) -> None:
 def test_packed_files_and_saved_datasets_are_read_together(hub_job: Any) -> None:
     job = hub_job("default", QA, "question/answer", "sft", repo="me/packed")
     assert sum(job.run().rows.values()) == 80
-    assert job.dropped() == {}
+    assert job.dropped().keys() <= {"held_out"}
 
 
 def test_a_config_with_reader_options_goes_through_datasets(hub_job: Any) -> None:
