@@ -112,6 +112,21 @@ def test_a_header_that_looks_like_data_is_told(start, hub, road):
     assert any("rows.csv: its first row is taken for the names" in text for text in warnings(run))
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (jsonl(ROWS), "each is a JSON object; rename it to .jsonl"),
+        (CSV.replace(",", "\t").encode("utf-16"), "each has 2 fields apart by tabs"),
+        ("plain text\nand\tmore\n", ""),
+    ],
+)
+def test_a_table_by_the_name_of_text_is_told(start, content, words):
+    run = start({"dataset": "./rows.txt"})
+    write_files(run.ctx.paths.inputs / "dataset", {"rows.txt": content})
+    run.go()
+    assert [words in text for text in warnings(run)] == [True] * bool(words)
+
+
 def test_a_saved_dataset_is_read_on_disk_and_on_the_hub(start, hub, tmp_path):
     rows = Dataset.from_list(ROWS)
     folder = tmp_path / "saved"
