@@ -58,7 +58,9 @@ def sort_files(names: Iterable[str]) -> Sorted:
         if not alone and last in RECORDS:
             found.records.append(name)
         elif alone or not (last.startswith((".", "~$")) or _COMPANY.fullmatch(last.lower())):
-            if data_suffix(last):
+            if last.startswith("cache-") and last.endswith(".arrow"):
+                found.unread.append(UnreadFile(name, "is a cache of datasets", is_data=False))
+            elif data_suffix(last):
                 found.read.append(name)
             else:
                 found.unread.append(_unread(name))

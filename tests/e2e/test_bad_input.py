@@ -70,6 +70,8 @@ def test_missing_config_lists_the_configs(fleet: Fleet, tmp_path: Path) -> None:
     assert done.code == 5
     assert "main" in json.dumps(done.error())
     assert "socratic" in json.dumps(done.error())
+    told = fleet.run("show", done.job)
+    assert f"ftq retry {done.job} --set dataset=me/two:main" in told.stdout
 
 
 def test_wrong_column_lists_the_columns(fleet: Fleet) -> None:

@@ -1,5 +1,6 @@
 """Jobs from `ftq submit` to their end, through real processes and a real Hub client."""
 
+import gzip
 import json
 import re
 import shlex
@@ -55,6 +56,27 @@ def test_own_file_through_the_broker_and_the_model_back(
     fetched = fleet.run("fetch", done.job, str(tmp_path / "model"))
     assert fetched.returncode == 0, fetched.stderr
     assert {"config.json", "tokenizer.json"} <= {p.name for p in (tmp_path / "model").iterdir()}
+
+
+def test_a_folder_is_read_whole_and_what_is_not_read_is_named(
+    fleet: Fleet, own_rows: Path, tmp_path: Path
+) -> None:
+    lines = own_rows.read_bytes().splitlines(keepends=True)
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    (folder / "part-0.JSONL").write_bytes(b"".join(lines[:50]))
+    (folder / "part-1.jsonl.gz").write_bytes(gzip.compress(b"".join(lines[50:100])))
+    (folder / "part-2.ndjson").write_text(b"".join(lines[100:]).decode(), encoding="utf-16")
+    for name in ("notes.docx", "README.md", "._part-0.jsonl"):
+        (folder / name).write_text("no rows")
+    done = fleet.submit("--model", "demo/tiny-llama", "--dataset", str(folder))
+    assert done.code == 0, done.stderr
+    (told,) = (d["message"] for d in done.data("warning") if "not used" in d["message"])
+    assert "1 file of" in told
+    assert "notes.docx (files of kind .docx are not read)" in told
+    counts = {d["rule"]: d for d in done.data("cleaning")}
+    assert max(d["rows_in"] for d in counts.values()) == 150
+    assert counts["unreadable"]["rows_in"] - counts["unreadable"]["rows_out"] == 1
 
 
 def test_cancel_a_running_job(fleet: Fleet) -> None:

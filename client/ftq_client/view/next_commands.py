@@ -18,7 +18,10 @@ _FIXES = {"too_slow_on_cpu": "resources.gpus=0"}
 # What another token may mend, and nothing in the spec.
 _ACCESS = ("no_token", "bad_token", "gated", "access", "no_write_access")
 # What the person's own files have to be mended for; the job's spec can stay.
-_FILES = ("bad_row", "bad_file", "broken_file", "empty_dataset", "unreadable_file", "input_lost")
+_FILES = (
+    *("bad_row", "bad_file", "bad_encoding", "broken_file", "empty_dataset"),
+    *("unreadable_file", "input_lost"),
+)
 # Never proposed: it replaces what somebody else has made.
 _DANGEROUS = ("publish.overwrite",)
 # `--set a=b --set c=d` in a hint; a value that a shell would read otherwise is no part of it.

@@ -15,7 +15,6 @@ from pathlib import PurePosixPath
 from ftq_shared.dataset_files import RECORDS, UnreadFile, sort_files
 from ftq_shared.errors import Refused
 from ftq_shared.hub.records import RepoRecord
-from ftq_shared.sources import is_data_name
 
 DEFAULT = "default"
 _KEYWORDS = {
@@ -172,7 +171,13 @@ def _of_config(entry: Mapping[str, object], paths: list[str]) -> dict[str, tuple
         for path in _matching(full, paths):
             if path not in splits.setdefault(split, []):
                 splits[split].append(path)
-    return {split: tuple(found) for split, found in splits.items() if found}
+    return {split: _readable(found) for split, found in splits.items() if found}
+
+
+def _readable(paths: list[str]) -> tuple[str, ...]:
+    """Return the files that ftq reads, in order; where there are none, all."""
+    read = set(sort_files(paths).read)
+    return tuple(path for path in paths if path in read or not read)
 
 
 def _patterns(data_files: object) -> Iterable[tuple[str, str]]:
@@ -211,7 +216,7 @@ def _by_name(paths: list[str], base: str = "") -> dict[str, tuple[str, ...]]:
 
     Of kinds that ftq does not read there are only files where nothing else is.
     """
-    paths = [path for path in paths if is_data_name(path)] or paths
+    paths = sort_files(paths).read or paths
     inner = {path: path.removeprefix(f"{base}/") if base else path for path in paths}
     sharded: dict[str, list[str]] = {}
     for path, name in inner.items():

@@ -129,3 +129,14 @@ def test_of_damaged_lines_none_is_lost(tmp_path: Path, name: str) -> None:
         path.write_bytes(bytes(content))
         filled = [line for line in bytes(content).split(b"\n") if line.strip()]
         assert len(outcome(path)) == len(filled)
+
+
+def test_a_damaged_footer_of_parquet_ends_no_process(tmp_path: Path) -> None:
+    content = FILES["a.parquet"]
+    footer = int.from_bytes(content[-8:-4], "little")
+    for at in range(len(content) - 8 - footer, len(content) - 8):
+        changed = bytearray(content)
+        changed[at] ^= 1
+        (tmp_path / "a.parquet").write_bytes(changed)
+        rows = outcome(tmp_path / "a.parquet")
+        assert [row.number for row in rows] == list(range(len(rows)))

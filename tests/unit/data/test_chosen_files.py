@@ -82,9 +82,13 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def test_a_saved_dataset_is_read_with_its_labels(saved: Path) -> None:
-    (saved / "one" / "cache-1.arrow").write_bytes(b"what map has left")
+    for name in ("cache-1.arrow", "old.arrow"):
+        (saved / "one" / name).write_bytes(b"what is left there")
     found = choose_files(files_below(saved / "one"))
-    assert [(file.name, file.is_data) for file in found.unread] == [("cache-1.arrow", False)]
+    assert [(file.name, file.is_data) for file in found.unread] == [
+        ("cache-1.arrow", False),
+        ("old.arrow", False),
+    ]
     assert split_files(found.files).keys() == {"train"}
     source = open_files("train", found.files)
     assert (source.columns, source.label_names) == (["text", "label"], {"label": ["no", "yes"]})

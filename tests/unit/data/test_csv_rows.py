@@ -101,6 +101,13 @@ def test_a_column_named_twice_is_refused_and_one_without_name_gets_one(tmp_path:
     assert dict(row.values) == {"Unnamed: 0": "0", "text": "a", "label": "b"}
 
 
+def test_a_header_is_read_as_strictly_as_rows(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"a\.csv, line 1: a quote stands within a quoted field"):
+        read(tmp_path / "a.csv", '"say "hi"",label\na,b\n')
+    (row,) = read(tmp_path / "b.csv", "\n\ntext,label\na,b\n")
+    assert (row.line, dict(row.values)) == (4, {"text": "a", "label": "b"})
+
+
 def test_rows_with_other_fields_than_the_header_are_named(tmp_path: Path) -> None:
     rows = read(tmp_path / "a.csv", "a,b\n1\n1,2\n1,2,3\n   \n\n5,6\n")
     assert [(row.line, row.problem) for row in rows] == [

@@ -279,6 +279,35 @@ def test_all_types_of_parquet_come_as_pyarrow_gives_them(tmp_path: Path) -> None
     assert [dict(row.values) for row in read(tmp_path / "a.parquet")] == table.to_pylist()
 
 
+def test_a_value_that_python_has_no_word_for_costs_no_row(tmp_path: Path) -> None:
+    far = pa.array([10**7, 1], pa.int32()).cast(pa.date32())
+    bad = pa.Array.from_buffers(
+        pa.string(), 2, [None, pa.array([0, 1, 2], pa.int32()).buffers()[1], pa.py_buffer(b"a\xff")]
+    )
+    pq.write_table(pa.table({"text": ["x", "y"], "when": far}), tmp_path / "a.parquet")
+    assert [row.values["text"] for row in read(tmp_path / "a.parquet")] == ["x", "y"]
+    pq.write_table(pa.table({"text": bad}), tmp_path / "b.parquet")
+    assert [bool(row.problem) for row in read(tmp_path / "b.parquet")] == [False, True]
+
+
+def test_bytes_that_are_text_are_text(tmp_path: Path) -> None:
+    columns = {"text": [b"gr\xc3\xb6\xc3\x9fer", None], "picture": [b"\xff\xd8", b"\x89PNG"]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    first, second = (dict(row.values) for row in read(tmp_path / "a.parquet"))
+    assert first == {"text": "größer", "picture": b"\xff\xd8"}
+    assert second == {"text": None, "picture": b"\x89PNG"}
+
+
+def test_what_the_metadata_of_a_newer_library_says_is_no_obstacle(tmp_path: Path) -> None:
+    features = {"label": {"names": ["no", "yes"], "_type": "ClassLabel"}, "m": {"_type": "Future"}}
+    meta = {"huggingface": json.dumps({"info": {"features": features}})}
+    columns = {"label": [1], "m": pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64()))}
+    pq.write_table(pa.table(columns).replace_schema_metadata(meta), tmp_path / "a.parquet")
+    source = open_files("train", [tmp_path / "a.parquet"])
+    assert (source.columns, source.label_names) == (["label", "m"], {"label": ["no", "yes"]})
+    assert [dict(row.values) for row in source.read()] == [{"label": 1, "m": [("a", 1)]}]
+
+
 @pytest.mark.parametrize("at", range(0, 400, 7))
 def test_a_damaged_parquet_file_is_a_refusal(tmp_path: Path, at: int) -> None:
     path = tmp_path / "a.parquet"

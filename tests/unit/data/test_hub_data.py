@@ -1,6 +1,8 @@
 """Datasets and tokenizers from a Hub, by endpoint and token alone (nothing in the environment)."""
 
+import gzip
 import json
+import lzma
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,8 +70,20 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, HubStor
     (folder / "bars" / "table.csv").write_text("question|answer\n" + rows)
     store.create_repo("dataset", "me/bars")
     store.commit_folder("dataset", "me/bars", folder / "bars")
+    _write_packed(folder / "packed")
+    store.create_repo("dataset", "me/packed")
+    store.commit_folder("dataset", "me/packed", folder / "packed")
     with running(HubApp(store)) as url:
         yield url, store
+
+
+def _write_packed(folder: Path) -> None:
+    folder.mkdir()
+    lines = [json.dumps(row) + "\n" for row in qa(80)]
+    (folder / "a.jsonl.gz").write_bytes(gzip.compress("".join(lines[:20]).encode()))
+    (folder / "b.json.xz").write_bytes(lzma.compress(f"[{','.join(lines[20:40])}]".encode()))
+    (folder / "c.ndjson").write_text("".join(lines[40:60]), encoding="utf-16")
+    Dataset.from_list(qa(80)[60:]).save_to_disk(folder / "saved")
 
 
 def _write_dataset(folder: Path) -> None:
@@ -149,6 +163,12 @@ def test_jsonl_of_a_private_repo_is_read_line_by_line(hub_job: Any) -> None:
     loaded = tasks["download me/rows train"]
     assert loaded["done"] == loaded["total"] > 0
     assert loaded["unit"] == "bytes"
+
+
+def test_packed_files_and_saved_datasets_are_read_together(hub_job: Any) -> None:
+    job = hub_job("default", QA, "question/answer", "sft", repo="me/packed")
+    assert sum(job.run().rows.values()) == 80
+    assert job.dropped().keys() <= {"held_out"}
 
 
 def test_a_config_with_reader_options_goes_through_datasets(hub_job: Any) -> None:

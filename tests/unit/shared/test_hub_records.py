@@ -155,3 +155,33 @@ def test_a_beginning_or_a_part_of_a_name_is_near_it() -> None:
     assert rank("qwen", ["o/my-qwen-copy", "Qwen/Qwen3-0.6B"])[0] == "Qwen/Qwen3-0.6B"
     assert rank("a", ids) == []
     assert rank("Qwen/Qwen3-0.6B-Instruct", ids)[0] == "Qwen/Qwen3-0.6B"
+
+
+def unread(files, card=None):
+    return [file.name for file in layout(dataset(files, card)).unread]
+
+
+def test_files_that_no_split_uses_are_named():
+    files = ["train.jsonl", "extra.jsonl", "notes.docx", "README.md", "LICENSE", ".gitattributes"]
+    assert unread(files) == ["extra.jsonl", "notes.docx"]
+    assert unread(["a.jsonl", "readme.txt", "a.zip"]) == ["a.zip"]
+    card = {"configs": [{"config_name": "x", "data_files": "x/*"}, {"config_name": "y"}]}
+    assert unread(["x/a.csv", "x/a.docx", "b.csv"], card) == ["x/a.docx"]
+
+
+def test_what_stands_beside_rows_is_no_row():
+    assert splits(["a.jsonl", "README.txt", "LICENSE.txt", "a.docx"]) == {"train": ["a.jsonl"]}
+    card = {"configs": [{"config_name": "x", "data_files": "*"}]}
+    assert splits(["b.jsonl", "a.docx"], card, "x") == {"train": ["b.jsonl"]}
+    assert splits(["data.zip"]) == {"train": ["data.zip"]}
+
+
+def test_a_saved_dict_has_the_splits_of_its_folders():
+    files = ["dataset_dict.json"]
+    for split in ("fold", "train"):
+        files += [f"{split}/{name}" for name in ("data-0.arrow", "state.json", "cache-1.arrow")]
+    found = {"train": ["train/data-0.arrow"], "fold": ["fold/data-0.arrow"]}
+    assert splits(files) == found
+    assert unread(files) == ["fold/cache-1.arrow", "train/cache-1.arrow"]
+    single = ["data-0.arrow", "state.json", "dataset_info.json"]
+    assert splits(single) == {"train": ["data-0.arrow"]}

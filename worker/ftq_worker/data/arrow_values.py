@@ -68,7 +68,7 @@ def _values(batch: pa.RecordBatch) -> Iterator[tuple[dict[str, Any], str]]:
     if _bytes(batch.columns) <= ROW_MAX:
         try:
             rows = _plain(batch).to_pylist()
-        except (*ERRORS, RecursionError):  # a date beyond the calendar, text that is no UTF-8
+        except (*ERRORS, RecursionError):  # one of the values; which one is looked for below
             rows = None
         if rows is not None:
             texts = [at.name for at in batch.schema if _is_binary(at.type)]
@@ -86,13 +86,17 @@ def _single(row: pa.RecordBatch) -> tuple[dict[str, Any], str]:
         try:
             values[column] = array[0].as_py()
         except (*ERRORS, RecursionError) as error:
-            return {}, f"{column} cannot be read: {error}"[:200]
+            if not pa.types.is_temporal(array.type):
+                return {}, f"{column} cannot be read: {error}"[:200]
+            # A date that Python has no value for, mostly in a column that nobody needs.
+            values[column] = str(array[0].value)
     return _decoded(values, [at.name for at in row.schema if _is_binary(at.type)]), ""
 
 
 def _is_binary(kind: pa.DataType) -> bool:
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+    return any(is_kind(kind) for is_kind in kinds)
 
 
 def _decoded(values: dict[str, Any], texts: list[str]) -> dict[str, Any]:

@@ -35,7 +35,6 @@ def choose_files(given: Sequence[Path]) -> ChosenFiles:
     for name in found.read:
         path = root / name
         if path.suffix == ".arrow" and path not in saved.get(path.parent, {path}):
-            # What `map` and `filter` leave there.
             unread.append(UnreadFile(name, "is no part of the saved dataset", is_data=False))
         elif path.stat().st_size == 0 and len(found.read) > 1:
             unread.append(UnreadFile(name, "is empty", is_data=True))

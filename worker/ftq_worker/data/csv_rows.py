@@ -57,10 +57,12 @@ def read_csv(path: Path, first: int, cut: bool = False) -> Iterator[Row]:
     _refuse_json(path, sample)
     dialect = _dialect(sample, tabs=data_suffix(path.name) == ".tsv")
     with _open(path) as file:
-        records = _Records(file, path, dialect, cut)
-        header = next(records, None)
+        records = iter(_Records(file, path, dialect, cut))
+        header = next((record for record in records if any(record[1:])), None)
         if header is None:
             return
+        if header[2]:
+            raise _bad(path, header[0], header[2])
         names = _names(header[1], path, header[0])
         number = first
         for line, fields, problem in records:
@@ -123,22 +125,24 @@ class _Records:
         self._last, self._ended = "", False
         self._skipped = sum(len(file.readline()) > 0 for _ in range(dialect.skip))
         self._reader = dialect.rows(self._lines(file))
-        self._width = 0  # fields of the header
 
-    def __iter__(self) -> "_Records":
-        return self
-
-    def __next__(self) -> tuple[int, list[str], str]:
-        before = self._reader.line_num
-        line = before + 1 + self._skipped
-        try:
-            fields: list[str] = next(self._reader)
-        except csv.Error as error:
-            return line, [], self._broken(line, before, str(error))
-        if self._reader.line_num - before > _SWALLOWED and self._width > 1:
-            self._refuse_swallowed(line, fields)
-        self._width = self._width or len(fields)
-        return line, fields, ""
+    def __iter__(self) -> Iterator[tuple[int, list[str], str]]:
+        reader, before, width = self._reader, 0, 0
+        while True:
+            line, problem = before + 1 + self._skipped, ""
+            try:
+                fields: list[str] | None = next(reader, None)
+            except csv.Error as error:
+                if self._ended and self._cut:
+                    return
+                fields, problem = [], self._broken(line, before, str(error))
+            if fields is None:
+                return
+            width = width or len(fields)
+            if reader.line_num - before > _SWALLOWED and width > 1:
+                self._refuse_swallowed(line, fields, width)
+            before = reader.line_num
+            yield line, fields, problem
 
     def _lines(self, file: io.TextIOWrapper) -> Iterator[str]:
         for self._last in lines_of(file, "\n"):
@@ -149,8 +153,6 @@ class _Records:
 
     def _broken(self, line: int, before: int, what: str) -> str:
         """Return what is wrong with one line; raises Refused where more than that is lost."""
-        if self._ended and self._cut:
-            raise StopIteration
         last = self._reader.line_num + self._skipped
         if self._ended:
             raise _bad(self._path, line, f"a quote is opened here and never closed: {_to(last)}")
@@ -162,12 +164,12 @@ class _Records:
             raise _bad(self._path, line, f"its quotes do not match: {what}")
         return f"a quote stands within a quoted field ({what})"
 
-    def _refuse_swallowed(self, line: int, fields: list[str]) -> None:
+    def _refuse_swallowed(self, line: int, fields: list[str], width: int) -> None:
         """Raise Refused for a field whose lines are rows: its quote closes far behind its end."""
         for field in fields:
             inner = field.split("\n")[1:-1]
             commas = [text.count(self._dialect.delimiter) for text in inner]
-            if len(inner) >= _SWALLOWED and set(commas) == {self._width - 1}:
+            if len(inner) >= _SWALLOWED and set(commas) == {width - 1}:
                 what = f"a quote is opened here and closed {len(inner) + 1:,} lines later, and each"
                 raise _bad(self._path, line, f"{what} of these lines looks like a row")
 
@@ -211,12 +213,13 @@ def _names(fields: list[str], path: Path, line: int) -> list[str]:
 def _problem(fields: list[str], names: list[str]) -> str:
     if len(fields) != len(names):
         return f"has {len(fields)} fields, the header has {len(names)}"
-    if sum(map(len, fields)) > ROW_MAX:
+    whole = "".join(fields)
+    if len(whole) > ROW_MAX:
         return TOO_LONG
-    for name, field in zip(names, fields, strict=True):
-        if has_surrogates(field):
-            return f"not UTF-8 in {name}"
-    return ""
+    if not has_surrogates(whole):
+        return ""
+    found = zip(names, fields, strict=True)
+    return f"not UTF-8 in {next(name for name, field in found if has_surrogates(field))}"
 
 
 def _dialect(sample: str, *, tabs: bool) -> _Dialect:

@@ -13,6 +13,7 @@ from ftq_shared.redaction import escape_control
 from ftq_shared.sources import READ_KINDS, data_suffix
 from ftq_worker.data.arrow_rows import arrow_schema, read_arrow
 from ftq_worker.data.arrow_values import Schema
+from ftq_worker.data.content_kind import HEAD, refuse_pointer
 from ftq_worker.data.csv_rows import read_csv
 from ftq_worker.data.json_rows import read_json
 from ftq_worker.data.parquet_rows import parquet_schema, read_parquet
@@ -50,17 +51,33 @@ def read_file(path: Path, first: int = 0, *, cut: bool = False) -> Iterator[Row]
             file=name,
         )
     try:
+        _refuse_pointer(path)
         yield from reader(path, first, cut)
     except (OSError, ValueError) as error:
-        raise Refused(
-            f"{name} cannot be read: {getattr(error, 'strerror', None) or error}",
-            code="bad_file",
-            hint="check that the file is there and whole",
-            file=name,
-        ) from error
+        raise _unreadable(name, error) from error
 
 
 def schema_of_file(path: Path) -> Schema | None:
     """Return what a table says of its rows, None for text. Raises Refused (`bad_file`)."""
     reader = _SCHEMAS.get(data_suffix(path.name))
-    return reader(path) if reader else None
+    if reader is None:
+        return None
+    try:
+        _refuse_pointer(path)
+    except OSError as error:
+        raise _unreadable(escape_control(path.name), error) from error
+    return reader(path)
+
+
+def _refuse_pointer(path: Path) -> None:
+    with path.open("rb") as file:
+        refuse_pointer(path.name, file.read(HEAD))
+
+
+def _unreadable(name: str, error: OSError | ValueError) -> Refused:
+    return Refused(
+        f"{name} cannot be read: {getattr(error, 'strerror', None) or error}",
+        code="bad_file",
+        hint="check that the file is there and whole",
+        file=name,
+    )

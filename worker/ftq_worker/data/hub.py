@@ -54,7 +54,7 @@ def fetch_tokenizer(ctx: PhaseContext, model: ModelFacts) -> PreTrainedTokenizer
 def hub_sources(ctx: PhaseContext, facts: DatasetFacts, folder: Path) -> SplitSources:
     """Return the splits of a Hub dataset; a split's files are downloaded when it is opened.
 
-    `folder` is scratch space. Raises Refused (`no_config`) for a config that is not there.
+    `folder` is scratch space. Raises what `no_config` returns for a config that is not there.
     """
     repo = hub_of(ctx).dataset_info(facts.name, facts.revision)
     known = layout(repo)

@@ -53,6 +53,8 @@ def rows_of(
     """Yield the rows of a file that `open_parquet` has opened. Raises Refused, and ERRORS."""
     number = first
     for group in range(file.metadata.num_row_groups):
+        # Damaged statistics end the process when they are asked for; reading one row raises first.
+        next(file.iter_batches(1, row_groups=[group], use_threads=False), None)
         rows = min(batch_rows, _batch_rows(file.metadata.row_group(group), name))
         for batch in file.iter_batches(rows, row_groups=[group], use_threads=False):
             yield from rows_of_batch(batch, name, number)

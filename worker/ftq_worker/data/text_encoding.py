@@ -16,6 +16,7 @@ from typing import IO, Any
 from ftq_shared.errors import Refused
 from ftq_shared.sources import compression
 from ftq_worker.data.compressed import open_unpacked
+from ftq_worker.data.content_kind import HEAD, refuse_other_kind
 from ftq_worker.data.rows import BUFFER
 
 _SAMPLE = BUFFER  # bytes that are looked at before a file is read
@@ -42,6 +43,7 @@ def open_text(path: Path) -> IO[bytes]:
     with open_unpacked(path) as file:
         sample = file.read(_SAMPLE)
     encoding, mark = _marked(sample)
+    refuse_other_kind(path.name, sample[mark : mark + HEAD])
     if encoding == "utf-8":
         _refuse_foreign(path, sample[mark:], whole=len(sample) < _SAMPLE)
     raw = open_unpacked(path)

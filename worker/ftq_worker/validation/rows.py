@@ -16,8 +16,8 @@ from ftq_shared.sources import (
     compression,
     data_suffix,
 )
+from ftq_worker.data import csv_rows, text_rows
 from ftq_worker.data.compressed import unpacked_head
-from ftq_worker.data.csv_rows import doubts_of
 from ftq_worker.data.file_formats import read_file
 from ftq_worker.data.rows import Row
 from ftq_worker.data.split_sources import columns_by_file, columns_of, open_files, sample_rows
@@ -57,20 +57,22 @@ def read_disk(split: str, paths: Sequence[Path]) -> Head:
     found = sample_rows(table, _ROWS)
     if not found:
         _refuse_broken(next(iter(table.read()), None))
-    warnings = [_doubt(path.name, doubt) for path in paths[:_COMPARED] if (doubt := _header(path))]
+    warnings = [doubt for path in paths[:_COMPARED] if (doubt := _doubts(path, path.name))]
     warnings += _differing(columns_by_file(paths[:_COMPARED]))
     return _head(found, table.columns, table.rows if found or table.rows else 0, warnings)
 
 
-def _header(path: Path) -> str:
-    return doubts_of(path) if data_suffix(path.name) in (".csv", ".tsv") else ""
-
-
-def _doubt(name: str, why: str) -> str:
-    return (
-        f"{name}: its first row is taken for the names of its columns, but looks like data: {why};"
-        " where the file has no header, write one as its first line"
-    )
+def _doubts(path: Path, name: str) -> str:
+    """Return a warning where a file is hardly what it is taken for, "" where it may well be."""
+    kind = data_suffix(path.name)
+    if kind in (".csv", ".tsv") and (why := csv_rows.doubts_of(path)):
+        return (
+            f"{name}: its first row is taken for the names of its columns, but looks like data:"
+            f" {why}; where the file has no header, write one as its first line"
+        )
+    if kind in (".txt", ".text") and (why := text_rows.doubts_of(path)):
+        return f"{name}: each of its lines is trained as it is, but {why}"
+    return ""
 
 
 def _differing(columns: Mapping[str, list[str]]) -> list[str]:
@@ -146,7 +148,7 @@ def _text_head(hub: HubClient, split: HubSplit, suffix: str, known_columns: Sequ
     readable = [row for row in found if not row.problem]
     if not readable and found:
         _refuse_broken(found[0])
-    warnings = [_doubt(split.first, doubt)] if doubt else []
+    warnings = [doubt] if doubt else []
     return _head(readable, list(known_columns), None if readable or not whole else 0, warnings)
 
 
@@ -201,7 +203,7 @@ def _built_head(hub: HubClient, split: HubSplit) -> Head:
 def _rows_of(content: bytes, path: str, suffix: str, *, whole: bool) -> tuple[list[Row], str]:
     """Read a file's beginning with the reader that reads the whole file later.
 
-    Returns its first rows, and why the first line is hardly a header.
+    Returns its first rows, and a warning where they are hardly what they are taken for.
     """
     if packed := compression(path):
         content = unpacked_head(content, path, _LONG_HEAD_BYTES)
@@ -214,7 +216,7 @@ def _rows_of(content: bytes, path: str, suffix: str, *, whole: bool) -> tuple[li
         file = Path(folder) / name[: len(name) - len(packed)]
         file.write_bytes(content)
         rows = list(_until_broken(file, whole=whole))
-        doubt = _header(file) if rows else ""
+        doubt = _doubts(file, path) if rows else ""
     if not whole and suffix not in _LINES and len(rows) < _ROWS and rows and rows[-1].problem:
         rows.pop()  # it is cut
     return [replace(row, file=name) for row in rows], doubt

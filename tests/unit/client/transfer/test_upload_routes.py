@@ -68,3 +68,18 @@ def test_files_of_a_draft_go_as_they_were_found(tmp_path: Path) -> None:
     draft = Draft(JobSpec(model="./gone", dataset="c/d"), [file], storage=tmp_path)
     sent = send_inputs(draft, "ft-aaaaaaaa", NO_BROKER, hub(consents=False))
     assert [entry.path for entry in sent] == ["model/a.txt"]
+
+
+def test_of_a_file_that_is_not_read_an_empty_one_goes(settings: Settings, tmp_path: Path) -> None:
+    for name in ("rows.jsonl", "notes.docx"):
+        (tmp_path / "data" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "data" / name).write_text("hello")
+    spec = JobSpec(model="a/b", dataset=str(tmp_path / "data"))
+    draft = make_draft(spec, NO_BROKER, settings, [HOST])
+    sent = send_inputs(draft, "ft-aaaaaaaa", NO_BROKER, hub(consents=False))
+    assert [(file.path, file.size) for file in sent] == [
+        ("dataset/rows.jsonl", 5),
+        ("dataset/notes.docx", 0),
+    ]
+    inputs = tmp_path / "jobs" / "ft-aaaaaaaa" / "inputs"
+    assert (inputs / "dataset" / "notes.docx").read_bytes() == b""
