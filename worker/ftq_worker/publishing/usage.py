@@ -29,7 +29,11 @@ def usage_code(repo: str, form: Format, validated: Validated, prepared: Prepared
     """Return Python code that loads the model from the Hub and uses it once."""
     if validated.task is not Task.CLASSIFICATION:
         prompt = _CHAT if prepared.format == "chat" else _PLAIN
-        return _load(repo, form, "CausalLM") + _GENERATE.format(prompt=prompt)
+        load = _load(repo, form, "CausalLM")
+        if form == "adapter":  # loaded on its base, it would stop where the base does
+            load = load.replace("import AutoTokenizer", "import AutoTokenizer, GenerationConfig")
+            load += f'model.generation_config = GenerationConfig.from_pretrained("{repo}")\n'
+        return load + _GENERATE.format(prompt=prompt)
     if form == "adapter":
         return _load_classifier(repo, validated, prepared) + _CLASSIFY
     whole = _load(repo, form, "SequenceClassification")

@@ -4,11 +4,16 @@ Its files are downloaded first and loaded from their folder: TRL's own loading l
 configuration up without revision and token.
 """
 
+import contextlib
+import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -24,6 +29,9 @@ from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.foreign import foreign
 from ftq_worker.job.hub import MODEL_TEXT_FILES, download, hub_of
 from ftq_worker.job.reports import ModelFacts
+
+# Precisions that a model may be published in, as safetensors names them.
+_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 def fetch_base(ctx: PhaseContext, model: ModelFacts) -> Path:
@@ -105,6 +113,24 @@ def _load(
         ignore_mismatched_sizes=True,  # a head for other labels is replaced, not refused
         **options,
     )
+
+
+def saved_dtype(folder: Path) -> torch.dtype:
+    """Return the precision of a folder's weights: what is trained from a base is saved in its own.
+
+    That of most of its numbers, else what config.json says, else float32.
+    """
+    counts: Counter[str] = Counter()
+    for path in sorted(folder.glob("*.safetensors"))[:1]:  # shards are of one precision
+        with contextlib.suppress(SafetensorError), safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118  # no mapping
+                part = file.get_slice(name)
+                counts[part.get_dtype()] += math.prod(part.get_shape())
+    found = [_DTYPES[name] for name, _ in counts.most_common() if name in _DTYPES]
+    if found:
+        return found[0]
+    said = AutoConfig.from_pretrained(folder, trust_remote_code=False).dtype
+    return said if said in _DTYPES.values() else torch.float32
 
 
 def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
