@@ -18,6 +18,7 @@ from ftq_shared.spec import Task
 from ftq_worker.data.cleaning import RowProblem, Rule
 from ftq_worker.data.examples import Example
 from ftq_worker.data.fields import Message
+from ftq_worker.job.chat_templates import chosen_template
 
 Span = tuple[int, int]  # character range, end not included
 _GENERATION = re.compile(r"\{%-?\s*generation\b")
@@ -70,13 +71,16 @@ class ChatRenderer:
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, template: str | None, date: str = ""
     ) -> None:
-        self._template: str = tokenizer.get_chat_template(template)
+        self._template: str = chosen_template(tokenizer.chat_template, template) or ""
         self._variables: dict[str, str | list[str]] = dict(tokenizer.special_tokens_map)
         if date:
             # Some templates write today's date; a job that is prepared again must not change.
             self._variables["date_string"] = date
         self._marks = bool(_GENERATION.search(self._template))
-        self._stops = tuple(str(token) for token in tokenizer.added_tokens_decoder.values())
+        added = tokenizer.added_tokens_decoder.values()
+        self._stops = tuple(str(token) for token in added)
+        # Some tokens are made of the white space behind them as well (Phi's `<|end|>`).
+        self._greedy = tuple(str(token) for token in added if token.rstrip)
 
     def __call__(self, example: Example) -> Rendered:
         """Return the rendered conversation with its trained ranges."""
@@ -127,7 +131,10 @@ class ChatRenderer:
         """Leave white space behind the end-of-turn token untrained: the model stops before it."""
         start, end = span
         cut = len(text[start:end].rstrip())
-        if text[start : start + cut].endswith(self._stops):
+        answer = text[start : start + cut]
+        if self._greedy and answer.endswith(self._greedy):
+            return start, start + cut + len(text[start + cut :]) - len(text[start + cut :].lstrip())
+        if answer.endswith(self._stops):
             return start, start + cut
         return span
 

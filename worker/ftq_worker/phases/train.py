@@ -11,6 +11,7 @@ from ftq_worker.job.prepared_sets import load_sets
 from ftq_worker.job.quiet import quiet_libraries
 from ftq_worker.job.reports import Prepared, Trained, Validated
 from ftq_worker.training.base_model import fetch_base, load_tokenizer
+from ftq_worker.training.blueprint import fit_adapter
 from ftq_worker.training.device_errors import device_errors
 from ftq_worker.training.end_of_turn import trained_ends
 from ftq_worker.training.facts import look_at_device, run_facts
@@ -46,6 +47,7 @@ def run(ctx: PhaseContext) -> None:
     settings = resolve_settings(ctx, facts)
     ctx.doing("look at the base model")
     base = fetch_base(ctx, validated.model)
+    settings = fit_adapter(ctx, settings, base)
     tokenizer = load_tokenizer(base, ctx.spec.data.chat_template)
 
     with device_errors(settings):

@@ -96,7 +96,8 @@ def _generation_config(model: Any) -> Any:
 
 def _missing(tokenizer: PreTrainedTokenizerBase, end: int, stops: list[int]) -> str:
     known = ", ".join(repr(tokenizer.decode([token])) for token in stops) or "nothing"
-    return f"its rows end with {tokenizer.decode([end])!r}, but generation_config.json stops at {known}"
+    last = tokenizer.decode([end])
+    return f"its rows end with {last!r}, but generation_config.json stops at {known}"
 
 
 def _questions(model: Any, golden: Dataset | None) -> tuple[list[Asked], int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft.utils.constants import SEQ_CLS_HEAD_NAMES
 from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoConfig,
@@ -25,6 +26,7 @@ from transformers import (
 from ftq_shared.errors import Refused
 from ftq_shared.sources import Place
 from ftq_shared.spec import Task
+from ftq_worker.job.chat_templates import chosen_template
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.foreign import foreign
 from ftq_worker.job.hub import MODEL_TEXT_FILES, download, hub_of
@@ -59,7 +61,10 @@ def fetch_base(ctx: PhaseContext, model: ModelFacts) -> Path:
 
 
 def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrainedTokenizerBase:
-    """Return the tokenizer; a chat template of the spec replaces the model's own."""
+    """Return the tokenizer with the one chat template that the job uses, or with none.
+
+    Raises Refused when it cannot be loaded, and as `chosen_template` does.
+    """
     with foreign(
         "the tokenizer cannot be loaded",
         code="no_tokenizer",
@@ -68,8 +73,7 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrained
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=False
         )
-    if chat_template:
-        tokenizer.chat_template = chat_template
+    tokenizer.chat_template = chosen_template(tokenizer.chat_template, chat_template)
     return tokenizer
 
 
@@ -103,16 +107,52 @@ def _load(
         return AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, trust_remote_code=False, **options
         )
-    return AutoModelForSequenceClassification.from_pretrained(
+    model = AutoModelForSequenceClassification.from_pretrained(
         folder,
         dtype=dtype,
         trust_remote_code=False,
-        num_labels=len(labels),
-        id2label=dict(enumerate(labels)),
-        label2id={name: i for i, name in enumerate(labels)},
         ignore_mismatched_sizes=True,  # a head for other labels is replaced, not refused
+        **label_settings(labels),
         **options,
     )
+    if said_problem(folder) in OTHER_PROBLEMS:
+        renew_head(model)
+    return model
+
+
+# A head that was trained for one of these says nothing of single labels, whatever its shape.
+OTHER_PROBLEMS = {
+    "multi_label_classification": "several labels per text",
+    "regression": "a number per text",
+}
+
+
+def label_settings(labels: list[str]) -> dict[str, Any]:
+    """Return what the configuration of a classifier says of its labels: one of them per text."""
+    return {
+        "num_labels": len(labels),
+        "id2label": dict(enumerate(labels)),
+        "label2id": {name: i for i, name in enumerate(labels)},
+        "problem_type": "single_label_classification",
+    }
+
+
+def said_problem(folder: Path) -> str | None:
+    """Return the problem that the base's own head was trained for, None where it says nothing."""
+    config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    return getattr(config, "problem_type", None)
+
+
+def renew_head(model: PreTrainedModel) -> None:
+    """Draw the classification head anew, from the global seed."""
+    spread = getattr(model.config.get_text_config(), "initializer_range", 0.02)
+    for name in SEQ_CLS_HEAD_NAMES:
+        head = getattr(model, name, None)
+        for part in head.modules() if head is not None else ():
+            if isinstance(part, torch.nn.Linear):
+                torch.nn.init.normal_(part.weight, std=spread)
+                if part.bias is not None:
+                    torch.nn.init.zeros_(part.bias)
 
 
 def saved_dtype(folder: Path) -> torch.dtype:
