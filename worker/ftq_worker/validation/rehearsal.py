@@ -129,7 +129,41 @@ def rehearse_rows(
     if problems and len(problems) == len(records):
         raise _untrainable(problems[0], len(problems), tokenizer, format_)
     check_eos(tokenizer, encoder, examples)
+    if format_ == "chat" and task is Task.SFT:
+        _warn_of_template(ctx, tokenizer, examples)
     return True, f"{len(examples)} rows in format {format_}"
+
+
+def _warn_of_template(
+    ctx: PhaseContext, tokenizer: "PreTrainedTokenizerBase", examples: "list[Example]"
+) -> None:
+    """Tell what a template for a reasoning model makes of the rows."""
+    from ftq_worker.data.render import ChatRenderer
+
+    renderer = ChatRenderer(tokenizer, ctx.spec.data.chat_template)
+    left, opened = 0, 0
+    for example in examples:
+        try:
+            rendered = renderer(example)
+        except RowProblem:
+            continue
+        left += bool(rendered.untrained_answers)
+        prompt = renderer.prompt(example.messages[:-1])
+        opened += prompt.rstrip().endswith("<think>") and not rendered.text.startswith(prompt)
+    if left:
+        ctx.warn(
+            f"the chat template writes earlier answers differently from the last: in {left} of the "
+            f"first {len(examples)} rows only the last answer is trained",
+            hint="to train every answer, give one row per answer, or a data.chat_template that "
+            "keeps earlier turns as they were",
+        )
+    if opened:
+        ctx.warn(
+            f"the model's prompts end with <think>, but {opened} of the first {len(examples)} rows "
+            "have no thoughts: their answers are trained without any",
+            hint="put the thoughts in front of the answers, as <think>...</think>, or choose a "
+            "model that answers at once",
+        )
 
 
 def _examples(template: str | None, sample: Sample) -> "list[Example]":
