@@ -147,7 +147,7 @@ def _answer(
             max_new_tokens=limit,
             max_time=max(1.0, seconds),
             do_sample=False,
-            pad_token_id=pad_id(tokenizer),
+            pad_token_id=pad_id(tokenizer, model),
         )
     made = out[0, len(prompt) :].tolist()
     stopped = bool(made) and made[-1] in stops

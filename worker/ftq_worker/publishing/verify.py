@@ -172,4 +172,4 @@ def _score(
 ) -> dict[str, float]:
     score = score_labels if task is Task.CLASSIFICATION else score_language
     on_rows = scoring_progress(ctx.emit, ctx.control, "score the saved model", len(golden))
-    return rounded(score(model, golden, on_rows, pad_id=pad_id(tokenizer)))
+    return rounded(score(model, golden, on_rows, pad_id=pad_id(tokenizer, model)))

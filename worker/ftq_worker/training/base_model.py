@@ -104,9 +104,11 @@ def _load(
     folder: Path, task: Task, labels: list[str], dtype: torch.dtype, options: dict[str, Any]
 ) -> PreTrainedModel:
     if task is not Task.CLASSIFICATION:
-        return AutoModelForCausalLM.from_pretrained(
+        writer = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, trust_remote_code=False, **options
         )
+        name_experts(writer.config.get_text_config())
+        return writer
     model = AutoModelForSequenceClassification.from_pretrained(
         folder,
         dtype=dtype,
@@ -118,6 +120,13 @@ def _load(
     if said_problem(folder) in OTHER_PROBLEMS:
         renew_head(model)
     return model
+
+
+def name_experts(config: Any) -> None:
+    """Give the number of experts the name under which TRL's loss looks for it."""
+    experts = getattr(config, "num_local_experts", None)
+    if experts and getattr(config, "num_experts", None) is None:
+        config.num_experts = experts
 
 
 # A head that was trained for one of these says nothing of single labels, whatever its shape.
@@ -173,8 +182,11 @@ def saved_dtype(folder: Path) -> torch.dtype:
     return said if said in _DTYPES.values() else torch.float32
 
 
-def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return a token to pad with; any will do, because padding is masked by its position."""
-    if tokenizer.pad_token_id is not None:
-        return int(tokenizer.pad_token_id)
-    return int(tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0)
+def pad_id(tokenizer: PreTrainedTokenizerBase, model: Any) -> int:
+    """Return a token to pad with; any will do, because padding is masked by its position.
+
+    Never one that the model has no weights for, which some tokenizers add for padding.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    known = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return next(int(token) for token in known if token is not None and token < rows)

@@ -38,9 +38,6 @@ def build_sft(
 
     `train` has `input_ids`, `labels` and `length`; packed rows have `seq_lengths` as well.
     """
-    padding = pad_id(tokenizer)
-    # Given with a packed set only: padding-free collating is TRL's own and wants no other.
-    collator = None if settings.packing else DataCollatorForLanguageModeling(pad_token_id=padding)
     model = load_base(
         base,
         Task.SFT,
@@ -49,6 +46,9 @@ def build_sft(
         seed=settings.seed,
         **quantization(settings),
     )
+    padding = pad_id(tokenizer, model)
+    # Given with a packed set only: padding-free collating is TRL's own and wants no other.
+    collator = None if settings.packing else DataCollatorForLanguageModeling(pad_token_id=padding)
     trainer = FtqSFTTrainer(
         model=model,
         args=SFTConfig(

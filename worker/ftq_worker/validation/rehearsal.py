@@ -4,7 +4,7 @@ The libraries themselves are asked, with the very functions that prepare and tra
 what they would refuse after the queue is refused here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +67,7 @@ def _refuse_headless(
     if head is None or not weights.names or model.config.get_text_config().tie_word_embeddings:
         return
     name = next(name for name, module in model.named_modules() if module is head)
-    if any(held == f"{name}.weight" or held.endswith(f".{name}.weight") for held in weights.names):
+    if f"{name}.weight" in _as_loaded(model, weights.names):
         return
     raise Refused(
         f"{given} is a {facts.architecture}: its weights have no {name}.weight, the layer "
@@ -77,6 +77,21 @@ def _refuse_headless(
         "map data.columns.text and data.columns.label",
         field="model",
     )
+
+
+def _as_loaded(model: "PreTrainedModel", names: Iterable[str]) -> set[str]:
+    """Return the names of tensors as the model has them: older files name some differently."""
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import (
+        WeightConverter,
+        WeightRenaming,
+        rename_source_key,
+    )
+
+    changes = get_model_conversion_mapping(model)
+    renamings = [change for change in changes if isinstance(change, WeightRenaming)]
+    converters = [change for change in changes if isinstance(change, WeightConverter)]
+    return {rename_source_key(name, renamings, converters)[0] for name in names}
 
 
 def _adapted(ctx: PhaseContext, facts: ModelFacts, model: "PreTrainedModel", task: Task) -> str:
