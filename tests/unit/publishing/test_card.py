@@ -17,6 +17,7 @@ from ftq_shared.errors import Refused
 from ftq_shared.sources import Place
 from ftq_worker.job.reports import Prepared, Trained, Validated
 from ftq_worker.phases import publish
+from ftq_worker.publishing.usage import usage_code
 
 
 class TestCard:
@@ -202,3 +203,16 @@ def write_card_alone(job: TinyJob, folder) -> None:
         Prepared.load(paths.prepared_report),
         Trained.load(paths.train_report),
     )
+
+
+@pytest.mark.parametrize(("task", "method"), [("sft", "lora"), ("classification", "lora")])
+def test_an_adapter_on_a_local_base_says_what_it_needs(publishing, task, method):
+    job = publishing(task, method, format="adapter")
+    found = Validated.load(job.ctx.paths.validated)
+    local = found.model.model_copy(update={"place": Place.WORKER, "revision": None})
+    prepared = Prepared.load(job.ctx.paths.prepared_report)
+    code = usage_code("me/x", "adapter", found.model_copy(update={"model": local}), prepared)
+    assert "IT WAS TRAINED ON" in code
+    assert local.name not in code
+    compile(code, "card", "exec")
+    assert ("GenerationConfig" in code) == (task == "sft")

@@ -62,7 +62,7 @@ def test_the_model_stops_at_the_end_of_turn(tmp_path, llama, method):
     if method == "lora":
         merged = published(job, format="merged")
         assert answers(merged)["ok"]
-        folder = merged.ctx.paths.claim_dir(merged.ctx.claim) / "publish"
+        folder = merged.ctx.paths.release
         assert GenerationConfig.from_pretrained(folder).eos_token_id == [TURN, EOS]
         assert json.loads((folder / "tokenizer_config.json").read_text())["eos_token"] == "<s>"
 
@@ -144,7 +144,7 @@ def test_saved_in_the_precision_of_the_base(tmp_path, method):
     train.run(job.ctx)
     assert dtypes(job.ctx.paths.model) == {torch.bfloat16}
     merged = published(job, format="merged") if method == "lora" else published(job)
-    folder = merged.ctx.paths.claim_dir(merged.ctx.claim) / "publish"
+    folder = merged.ctx.paths.release
     assert dtypes(folder) == {torch.bfloat16}
     assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
 

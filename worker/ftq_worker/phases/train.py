@@ -1,5 +1,6 @@
 """The train phase: from prepared rows to a saved model; every step is an event."""
 
+import shutil
 from pathlib import Path
 
 import torch
@@ -87,5 +88,6 @@ def _leave(
     save_model(model, tokenizer, validated.model, base, ends, aside)
     ctx.owner.check_lease()  # what follows changes files that all attempts share
     ctx.paths.train_report.unlink(missing_ok=True)  # of a training before, with another model
+    shutil.rmtree(ctx.paths.release, ignore_errors=True)  # as well
     swap_in(aside, ctx.paths.model)
     figures.save(ctx.paths.train_report)
