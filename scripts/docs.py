@@ -34,7 +34,7 @@ RULES = (
     "publishing.staging",
     "training.auto_rules",
     "training.cpu_guard",
-    "training.sft",
+    "training.adapters",
     "validation.dataset",
 )
 

@@ -15,6 +15,7 @@ FTQ_STORAGE/
     checkpoint.json           the newest good checkpoint, switched by os.replace
     model/                    the trained model
     train.json                figures of the training
+    release/                  what is published, with its card: verified, adapter or whole model
     published.json            repo, revision, url
     result.json               the terminal state
 """
@@ -116,6 +117,16 @@ class JobPaths:
     @property
     def model(self) -> Path:
         return self.root / "model"
+
+    @property
+    def release(self) -> Path:
+        """The folder that was verified and that a push holds; absent before."""
+        return self.root / "release"
+
+    @property
+    def fetched(self) -> Path:
+        """What `ftq fetch` brings: the release, or the trained model where none was verified."""
+        return self.release if self.release.is_dir() else self.model
 
     @property
     def train_report(self) -> Path:

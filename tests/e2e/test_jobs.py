@@ -55,7 +55,8 @@ def test_own_file_through_the_broker_and_the_model_back(
     assert "42" in str(unreadable["examples"])
     fetched = fleet.run("fetch", done.job, str(tmp_path / "model"))
     assert fetched.returncode == 0, fetched.stderr
-    assert {"config.json", "tokenizer.json"} <= {p.name for p in (tmp_path / "model").iterdir()}
+    brought = {p.name for p in (tmp_path / "model").iterdir()}
+    assert {"README.md", "config.json", "tokenizer.json"} <= brought
 
 
 def test_a_folder_is_read_whole_and_what_is_not_read_is_named(

@@ -27,7 +27,7 @@ def fetch_model(
     binary: "Redis", settings: Settings, job: str, storage_id: str, target: Path
 ) -> Path:
     """Copy a job's model folder to `target`. Raises FtqError when no host with it answers."""
-    local = JobPaths(storage_root(settings), job).model
+    local = JobPaths(storage_root(settings), job).fetched
     if local.is_dir():
         shutil.copytree(local, target, dirs_exist_ok=True)
         return target

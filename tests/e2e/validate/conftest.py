@@ -9,6 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
 
 from ftq_hub import Fault, HubApp, HubStore, Tls, running
 from ftq_shared.errors import Refused
@@ -31,6 +34,8 @@ DECODER = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
     "hidden_size": 8,
+    "intermediate_size": 8,
+    "num_attention_heads": 2,
     "num_hidden_layers": 2,
     "vocab_size": 32,
     "max_position_embeddings": 128,
@@ -52,12 +57,24 @@ def safetensors(shapes: dict[str, list[int]]) -> bytes:
     return len(text).to_bytes(8, "little") + text + bytes(at)
 
 
+def tokenizer_json() -> str:
+    """Return a tokenizer of bytes that are words: none of them beyond the vocabulary."""
+    words = {"<unk>": 0, "</s>": 1} | {letter: n for n, letter in enumerate("qa?0123456789", 2)}
+    raw = Tokenizer(WordLevel(words, unk_token="<unk>"))
+    raw.pre_tokenizer = Split("", "isolated")
+    raw.add_special_tokens(["</s>"])
+    return raw.to_str()
+
+
 def model_files(config: dict[str, Any] | None = None, **more: str | bytes) -> dict[str, Any]:
     """Return the files of a small model; names in `more` have __ for a dot, None drops one."""
     files: dict[str, Any] = {
         "config.json": json.dumps(config or DECODER),
-        "tokenizer.json": "{}",
-        "model.safetensors": safetensors({"w": [8, 32], "v": [8]}),
+        "tokenizer.json": tokenizer_json(),
+        "tokenizer_config.json": json.dumps(
+            {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>"}
+        ),
+        "model.safetensors": safetensors({"lm_head.weight": [8, 32], "v": [8]}),
     }
     files |= {name.replace("__", "."): content for name, content in more.items()}
     return {name: content for name, content in files.items() if content is not None}
@@ -116,6 +133,13 @@ def hub(tmp_path_factory: pytest.TempPathFactory, tls: Tls) -> Iterator[Hub]:
         hub.add("model", "org/bert", model_files(ENCODER))
         hub.add("dataset", "org/rows", {"train.jsonl": jsonl(ROWS), "test.jsonl": jsonl(ROWS)})
         yield hub
+
+
+@pytest.fixture(autouse=True)
+def hub_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Downloads go to a folder of the test run, never to the person's own cache."""
+    cache = str(tmp_path_factory.getbasetemp() / "hub-cache")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", cache)
 
 
 @pytest.fixture(autouse=True)

@@ -87,12 +87,14 @@ def test_a_hostile_model_is_refused_by_name(start: Any, tmp_path: Any, name: str
 
 @pytest.mark.parametrize("named", [{"a": 1}, "Llama", [None], []])
 def test_what_does_no_harm_is_not_refused(start: Any, tmp_path: Any, named: Any) -> None:
-    files = model_files(tokenizer_config__json="{}") | config(architectures=named)
+    files = model_files() | config(architectures=named)
     write_files(tmp_path / "m", files)
     assert start({"model": f"worker:{tmp_path / 'm'}"}).go().model.layers == 2
 
 
 def test_weights_of_other_kinds_are_counted(start: Any, tmp_path: Any) -> None:
-    files = model_files() | {"model.safetensors": safetensors({"w": [8, 32], "v": [8, 8]})}
+    files = model_files() | {
+        "model.safetensors": safetensors({"lm_head.weight": [8, 32], "v": [8, 8]})
+    }
     write_files(tmp_path / "m", files)
     assert start({"model": f"worker:{tmp_path / 'm'}"}).go().model.parameters == 320

@@ -83,8 +83,9 @@ def test_an_encoder_classifies_and_a_bin_file_is_warned_about(start, hub):
 
 
 def test_sharded_weights_are_counted(start, hub):
-    shards = {f"model-{n}-of-2.safetensors": safetensors({f"w{n}": [4, 4]}) for n in (1, 2)}
-    index = json.dumps({"weight_map": {f"w{n}": f"model-{n}-of-2.safetensors" for n in (1, 2)}})
+    held = {1: "w", 2: "lm_head.weight"}
+    shards = {f"model-{n}-of-2.safetensors": safetensors({held[n]: [4, 4]}) for n in (1, 2)}
+    index = json.dumps({"weight_map": {held[n]: f"model-{n}-of-2.safetensors" for n in (1, 2)}})
     files = model_files(model__safetensors=None) | shards | {"model.safetensors.index.json": index}
     hub.add("model", "org/sharded", files)
     assert start({"model": "org/sharded"}).go().model.parameters == 32
@@ -272,9 +273,11 @@ def test_a_field_of_the_trainer_may_be_set(start):
 
 
 def test_a_chat_template_is_found(start, hub):
-    config = json.dumps({"chat_template": "{{ messages }}"})
-    hub.add("model", "org/chat", model_files(tokenizer_config__json=config))
-    hub.add("model", "org/chat2", model_files(chat_template__jinja="{{ messages }}"))
+    end = "{% if m.role == 'assistant' %}</s>{% endif %}"
+    template = "{% for m in messages %}{{ m.content }}" + end + "{% endfor %}"
+    config = json.loads(model_files()["tokenizer_config.json"]) | {"chat_template": template}
+    hub.add("model", "org/chat", model_files(tokenizer_config__json=json.dumps(config)))
+    hub.add("model", "org/chat2", model_files(chat_template__jinja=template))
     for repo in ("org/chat", "org/chat2"):
         assert start({"model": repo, "data": {"format": "chat"}}).go().model.has_chat_template
 

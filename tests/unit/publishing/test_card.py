@@ -18,6 +18,7 @@ from ftq_shared.sources import Place
 from ftq_worker.job.reports import Prepared, Trained, Validated
 from ftq_worker.phases import publish
 from ftq_worker.publishing.card import _results
+from ftq_worker.publishing.usage import usage_code
 
 
 class TestCard:
@@ -232,3 +233,16 @@ def test_few_golden_rows_are_said_to_be_no_verdict(publishing, rows, few):
     text = _results(Validated.load(paths.validated), trained, prepared)
     assert ("too few rows to judge: the figures are no verdict" in text) is few
     assert f"On the golden set: {rows} row{'s' if rows > 1 else ''} from" in text
+
+
+@pytest.mark.parametrize(("task", "method"), [("sft", "lora"), ("classification", "lora")])
+def test_an_adapter_on_a_local_base_says_what_it_needs(publishing, task, method):
+    job = publishing(task, method, format="adapter")
+    found = Validated.load(job.ctx.paths.validated)
+    local = found.model.model_copy(update={"place": Place.WORKER, "revision": None})
+    prepared = Prepared.load(job.ctx.paths.prepared_report)
+    code = usage_code("me/x", "adapter", found.model_copy(update={"model": local}), prepared)
+    assert "IT WAS TRAINED ON" in code
+    assert local.name not in code
+    compile(code, "card", "exec")
+    assert ("GenerationConfig" in code) == (task == "sft")

@@ -77,6 +77,7 @@ class TestPush:
             "README.md",
             "adapter_config.json",
             "adapter_model.safetensors",
+            "generation_config.json",
             "tokenizer.json",
             "tokenizer_config.json",
         }
@@ -155,7 +156,7 @@ class TestPush:
         job = owned(publishing(repo="me/stale"), OneOwner(confirmed=False))
         with pytest.raises(Stale):
             publish.run(job.ctx)
-        assert own_commits(hub, "me/stale", job) == []
+        assert not hub.api.repo_exists("me/stale")
         assert not job.ctx.paths.published.exists()
         assert not job.events.of(EventType.PUBLISHED)
 

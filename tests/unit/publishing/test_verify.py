@@ -56,6 +56,10 @@ class TestVerification:
         assert told(job) == {"saved_model": True, "golden": True, "generates": True}
         assert not job.ctx.paths.published.exists()
         assert not job.events.of(EventType.PUBLISHED)
+        card = (job.ctx.paths.release / "README.md").read_text()
+        assert "## Results" in card
+        assert f'from_pretrained("{job.ctx.job}")' in card
+        assert job.ctx.paths.fetched == job.ctx.paths.release
 
     def test_a_whole_model_verifies(self, publishing):
         """The other kinds are verified before their cards' code runs, below."""
@@ -70,7 +74,7 @@ class TestVerification:
         assert found["ok"]
         assert found["after"] == pytest.approx(found["before"], rel=1e-5)
         assert found["message"].endswith(f"what training measured: {found['before']:.4f}")
-        staged = job.ctx.paths.claim_dir(job.ctx.claim) / "publish"
+        staged = job.ctx.paths.release
         assert not list(staged.glob("adapter*"))
 
     @pytest.mark.parametrize("value", [0.0, math.nan])
@@ -84,6 +88,7 @@ class TestVerification:
             publish.run(job.ctx)
         assert caught.value.code == "verification_failed"
         assert told(job)["saved_model"] is False
+        assert job.ctx.paths.fetched == job.ctx.paths.model
         assert not hub.api.repo_exists("me/damaged")
 
     def test_worse_than_the_base_is_not_pushed(self, publishing, hub):

@@ -193,7 +193,7 @@ def leaving(job: TinyJob):
     base = Path(validated.model.name)
     figures = Trained.load(job.ctx.paths.train_report)
     model = load_base(base, validated.task, [])
-    return figures, model, load_tokenizer(base), validated
+    return figures, model, load_tokenizer(base), validated, base, []
 
 
 @pytest.fixture
@@ -309,7 +309,7 @@ class TestALostClaim:
     def test_leaves_no_model(self, ctx, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(train, "save_model", lambda *_: None)
         with pytest.raises(Stale):
-            train._leave(ctx, None, None, None, SimpleNamespace(model=None))
+            train._leave(ctx, None, None, None, SimpleNamespace(model=None), None, [])
 
     def test_leaves_no_data(self, ctx, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(prepare, "save_set", lambda *_: None)

@@ -173,6 +173,7 @@ class TestModelFolder:
         assert {p.name for p in sft_done.ctx.paths.model.iterdir()} == {
             "adapter_config.json",
             "adapter_model.safetensors",
+            "generation_config.json",
             "tokenizer.json",
             "tokenizer_config.json",
         }

@@ -70,8 +70,8 @@ def send_folder(binary: "Redis", paths: JobPaths, request: FetchRequest) -> None
         return
     try:
         with tarfile.open(fileobj=pieces, mode="w|") as tar:  # type: ignore[call-overload]
-            if paths.model.is_dir():
-                tar.add(paths.model, arcname=".")
+            if paths.fetched.is_dir():
+                tar.add(paths.fetched, arcname=".")
         pieces.end()
     except TimeoutError as error:
         extra = {"action": "fetch_abandoned", "job": paths.job}

@@ -75,3 +75,19 @@ def with_object_arguments(call: Any) -> Any:
         return call
     whole = {**holder, "arguments": from_json(holder["arguments"])}
     return {**call, "function": whole} if holder is function else whole
+
+
+def as_seen(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message as a chat template may see it."""
+    return {key: value for key, value in message.items() if key != "learned"}
+
+
+def with_text_arguments(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message whose calls have their arguments as JSON text, as some templates need."""
+    calls = [_with_text(call) for call in message.get("tool_calls") or ()]
+    return message | {"tool_calls": calls} if calls else message
+
+
+def _with_text(call: Any) -> Any:
+    function = call["function"]
+    return {**call, "function": {**function, "arguments": json.dumps(function.get("arguments"))}}

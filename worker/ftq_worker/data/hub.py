@@ -31,6 +31,11 @@ def fetch_tokenizer(ctx: PhaseContext, model: ModelFacts) -> PreTrainedTokenizer
 
     Raises Refused (`no_tokenizer`) when there is none, and what HubClient.call raises.
     """
+    return load_tokenizer_files(fetch_text_files(ctx, model), model)
+
+
+def fetch_text_files(ctx: PhaseContext, model: ModelFacts) -> Path:
+    """Return a folder with the model's configuration and tokenizer; raises as HubClient does."""
     folder = Path(model.name).expanduser()
     if model.place is Place.HUB:
         repo = hub_of(ctx).model_info(model.name, model.revision)
@@ -40,6 +45,11 @@ def fetch_tokenizer(ctx: PhaseContext, model: ModelFacts) -> PreTrainedTokenizer
             if name.endswith(MODEL_TEXT_FILES) and size <= _MAX_TOKENIZER_FILE
         ]
         folder = download(ctx, repo, names, f"download tokenizer of {model.name}")
+    return folder
+
+
+def load_tokenizer_files(folder: Path, model: ModelFacts) -> PreTrainedTokenizerBase:
+    """Return the tokenizer in a folder; raises Refused (`no_tokenizer`)."""
     with foreign(
         f"the tokenizer of {model.name} cannot be loaded",
         code="no_tokenizer",

@@ -4,23 +4,36 @@
 `chat` is the tokenizer's own template; trained are the assistant's turns with their end-of-turn
 token: by the template's `{% generation %}` marks where it has them, else by comparing the text
 with and without each turn, else the last turn alone.
+
+Templates for reasoning models. TRL replaces those it knows by training templates that keep every
+thought; here the model's own template decides, because it is what the model meets when it is used:
+- Thoughts that it drops from earlier turns stay dropped. Where such a turn would read differently
+  as the last one (Qwen 3), only the last answer is trained.
+- The thoughts of the last answer are always kept: where the template drops even those (DeepSeek
+  R1), the text goes on from the generation prompt as the row has it.
+- Where a generation prompt opens a thought (`<think>`) and the row has none, the trained part
+  begins at the last control token that both share; nothing is put in.
 """
 
-import json
+import copy
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from ftq_shared.spec import Task
+from ftq_worker.data.chat_messages import as_seen, with_text_arguments
 from ftq_worker.data.cleaning import RowProblem, Rule
 from ftq_worker.data.examples import Example
 from ftq_worker.data.fields import Message
+from ftq_worker.job.chat_templates import chosen_template
 
 Span = tuple[int, int]  # character range, end not included
+_THOUGHT, _THOUGHT_END = "<think>", "</think>"
+_THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")  # of a message, by different tools
 _GENERATION = re.compile(r"\{%-?\s*generation\b")
 
 
@@ -30,6 +43,7 @@ class Rendered:
 
     text: str
     trained: tuple[Span, ...]
+    untrained_answers: int = 0  # that the template writes differently than it would at first
 
     def trained_text(self) -> str:
         return "".join(self.text[start:end] for start, end in self.trained)
@@ -71,30 +85,41 @@ class ChatRenderer:
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, template: str | None, date: str = ""
     ) -> None:
-        self.template: str = tokenizer.get_chat_template(template)
-        self._variables: dict[str, str | list[str]] = dict(tokenizer.special_tokens_map)
+        self.template: str = chosen_template(tokenizer.chat_template, template) or ""
+        self._variables: dict[str, Any] = dict(tokenizer.special_tokens_map)
         if date:
             # Some templates write today's date; a job that is prepared again must not change.
             self._variables["date_string"] = date
         self._marks = bool(_GENERATION.search(self.template))
-        self._stops = tuple(str(token) for token in tokenizer.added_tokens_decoder.values())
+        added = tokenizer.added_tokens_decoder.values()
+        self._stops = tuple(str(token) for token in added)
+        marks = {*self._stops, _THOUGHT} - {""}
+        self._marks_pattern = "|".join(map(re.escape, sorted(marks, key=len, reverse=True)))
+        # Some tokens are made of the white space behind them as well (Phi's `<|end|>`).
+        self._greedy = tuple(str(token) for token in added if token.rstrip)
 
     def __call__(self, example: Example) -> Rendered:
         """Return the rendered conversation with its trained ranges."""
-        tools = {"tools": example.tools} if example.tools else {}
-        messages = [_seen(message) for message in example.messages]
+        given = self._with_tools(example.tools) if example.tools else self
+        messages = [as_seen(message) for message in example.messages]
         try:
             try:
-                text, spans = self._spans(messages, tools)
+                text, spans, left = given._spans(messages)
             except TypeError:  # some templates add the arguments of a call to a text
-                text, spans = self._spans([_with_text(message) for message in messages], tools)
+                text, spans, left = given._spans([with_text_arguments(m) for m in messages])
             spans = _learned(example.messages, spans)
         except Exception as error:  # a template is a program of the model's author
             if isinstance(error, MemoryError):
                 raise
             what = f"the chat template refuses it: {str(error)[:200] or type(error).__name__}"
             raise RowProblem(Rule.UNTRAINABLE, "messages", what) from error
-        return Rendered(text, tuple(self._trim(text, span) for span in spans))
+        return Rendered(text, tuple(self._trim(text, span) for span in spans), left)
+
+    def _with_tools(self, tools: list[Any]) -> Self:
+        """Return a renderer that gives the template these tools as well."""
+        given = copy.copy(self)
+        given._variables = self._variables | {"tools": tools}
+        return given
 
     def prompt(self, messages: list[Message]) -> str:
         """Return the text that an answer to `messages` follows."""
@@ -106,37 +131,91 @@ class ChatRenderer:
         rendered = self(Example([*messages, turn]))
         return rendered.text[slice(*rendered.trained[-1])]
 
-    def _spans(self, messages: list[Message], options: Mapping[str, Any]) -> tuple[str, list[Span]]:
+    def _spans(self, messages: list[Message]) -> tuple[str, list[Span], int]:
+        """Return the text, its trained ranges, and how many answers are not among them."""
         if self._marks:
-            text, marks = self._render(messages, return_assistant_tokens_mask=True, **options)
-            return text, [(start, end) for start, end in marks]
-        text = self._text(messages, **options)
+            text, marks = self._render(messages, return_assistant_tokens_mask=True)
+            return text, [(start, end) for start, end in marks], 0
+        text = self._text(messages)
         answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
-        spans = [self._span(text, messages, i, options) for i in answers]
+        spans = [self._span(text, messages, i) for i in answers]
+        if not (spans and spans[-1]):
+            raise ValueError("the answer is not found in the rendered text")
+        text, last = self._with_thoughts(text, spans[-1], messages)
         if all(spans):
-            return text, [span for span in spans if span]
-        # A template that writes earlier turns differently from the last one (Qwen 3 drops their
-        # thoughts): only the last is what the model would have to say.
-        if spans and spans[-1]:
-            return text, [spans[-1]]
-        raise ValueError("the answer is not found in the rendered text")
+            return text, [*(span for span in spans[:-1] if span), last], 0
+        return text, [last], len(spans) - 1
 
-    def _span(
-        self, text: str, messages: list[Message], turn: int, options: Mapping[str, Any]
-    ) -> Span | None:
+    def _span(self, text: str, messages: list[Message], turn: int) -> Span | None:
         """Return where a turn stands in the whole text; None when it is rendered differently."""
-        before = self._text(messages[:turn], add_generation_prompt=True, **options)
-        last = turn + 1 == len(messages)
-        after = text if last else self._text(messages[: turn + 1], **options)
-        if not (text.startswith(after) and after.startswith(before)):
+        end = self._end(text, messages[: turn + 1])
+        if end is None:
             return None
-        return len(before), len(after)
+        before = self._text(messages[:turn], add_generation_prompt=True)
+        if text[:end].startswith(before):
+            return len(before), end
+        start = self._shared(self._text(messages[:turn]), before, text[:end])
+        return (start, end) if start else None
+
+    def _end(self, text: str, messages: list[Message]) -> int | None:
+        """Return where the last of `messages` ends in the whole text; None where it is not there.
+
+        What a template writes at the end of a conversation alone (Phi 3: `<|endoftext|>` behind
+        its `<|end|>`) is no part of the turn.
+        """
+        alone = self._text(messages)
+        going_on = text if text != alone else self._text(messages, add_generation_prompt=True)
+        if going_on.startswith(alone):
+            return len(alone)
+        shared = _shared_length(alone, going_on)
+        cut = max((at for at in self._cuts(alone) if at <= shared), default=0)
+        closing = re.sub(self._marks_pattern, "", alone[cut:])
+        ends = alone[:cut].rstrip().endswith(self._stops)
+        if ends and not closing.strip() and text.startswith(alone[:cut]):
+            return cut
+        return len(alone) if text.startswith(alone) else None
+
+    def _cuts(self, text: str) -> set[int]:
+        """Return the places where a control token or a thought begins or ends."""
+        return {at for match in re.finditer(self._marks_pattern, text) for at in match.span()}
+
+    def _shared(self, history: str, before: str, after: str) -> int | None:
+        """Return up to where an answer's opening is that of the generation prompt; None if nowhere.
+
+        Cut at control tokens and thoughts: a part of a token is shared by accident.
+        """
+        if not (before.startswith(history) and after.startswith(history)):
+            return None
+        most = _shared_length(before, after) - len(history)
+        cuts = self._cuts(before[len(history) :])
+        return max((len(history) + cut for cut in cuts if 0 < cut <= most), default=None)
+
+    def _with_thoughts(self, text: str, span: Span, messages: list[Message]) -> tuple[str, Span]:
+        """Return text and range with the last answer's thoughts, where the template dropped them.
+
+        Raises ValueError where they cannot be put back.
+        """
+        thoughts, answer = _thoughts(messages[-1])
+        turn = text[slice(*span)]
+        if not thoughts.strip() or thoughts.strip() in turn or "think" not in self.template:
+            return text, span
+        at = turn.rfind(answer.strip())
+        if at < 0 or not answer.strip():
+            raise ValueError("it drops the thoughts of the answer")
+        before = self._text(messages[:-1], add_generation_prompt=True)
+        opening = "" if before.rstrip().endswith(_THOUGHT) else f"{_THOUGHT}\n"
+        said = f"{opening}{thoughts.strip()}\n{_THOUGHT_END}\n\n{answer.strip()}"
+        whole = before + said + turn[at + len(answer.strip()) :]
+        return whole, (len(before), len(whole))
 
     def _trim(self, text: str, span: Span) -> Span:
         """Leave white space behind the end-of-turn token untrained: the model stops before it."""
         start, end = span
         cut = len(text[start:end].rstrip())
-        if text[start : start + cut].endswith(self._stops):
+        answer = text[start : start + cut]
+        if self._greedy and answer.endswith(self._greedy):
+            return start, start + cut + len(text[start + cut :]) - len(text[start + cut :].lstrip())
+        if answer.endswith(self._stops):
             return start, start + cut
         return span
 
@@ -150,22 +229,6 @@ class ChatRenderer:
         return texts[0], marks[0] if marks else ()
 
 
-def _seen(message: Message) -> Message:
-    """Return a message as the template may see it."""
-    return {key: value for key, value in message.items() if key != "learned"}
-
-
-def _with_text(message: Message) -> Message:
-    """Return a message whose calls have their arguments as JSON text."""
-    calls = [_call_with_text(call) for call in message.get("tool_calls") or ()]
-    return message | {"tool_calls": calls} if calls else message
-
-
-def _call_with_text(call: Any) -> Any:
-    function = call["function"]
-    return {**call, "function": {**function, "arguments": json.dumps(function.get("arguments"))}}
-
-
 def _learned(messages: Sequence[Message], spans: Sequence[Span]) -> list[Span]:
     """Return the ranges of the answers that are to be learned; the last one always is.
 
@@ -177,6 +240,24 @@ def _learned(messages: Sequence[Message], spans: Sequence[Span]) -> list[Span]:
     if len(spans) != len(learned):
         raise ValueError("it does not say where the answers are that are not to be learned")
     return [span for span, wanted in zip(spans, learned, strict=True) if wanted]
+
+
+def _shared_length(one: str, other: str) -> int:
+    """Return how many characters two texts begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _thoughts(message: Message) -> tuple[str, str]:
+    """Return the thoughts of an answer, empty where it has none, and the rest of it."""
+    content = str(message.get("content") or "")
+    for key in _THOUGHT_KEYS:
+        if isinstance(message.get(key), str):
+            return message[key], content
+    if _THOUGHT_END not in content:
+        return "", content
+    thoughts, _, answer = content.rpartition(_THOUGHT_END)
+    return thoughts.strip().removeprefix(_THOUGHT), answer
 
 
 def plain_choice(example: Example) -> tuple[str, str, str]:

@@ -27,6 +27,7 @@ from ftq_worker.data.render import (
     plain_renderer,
 )
 from ftq_worker.job.auto import auto_rule
+from ftq_worker.job.chat_templates import chosen_template
 from ftq_worker.job.reports import Shown
 
 IGNORED = -100  # the label of a token that the loss does not count
@@ -77,9 +78,50 @@ class Encoder:
 
 
 def make_encoder(
-    tokenizer: PreTrainedTokenizerBase, task: Task, format_: str, spec: JobSpec, date: str = ""
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    format_: str,
+    spec: JobSpec,
+    date: str = "",
+    vocab_size: int | None = None,
 ) -> Encoder:
-    """Return the encoder for a task; `format_` is chat or plain; raises Refused."""
+    """Return the encoder for a task; `format_` is chat or plain; raises Refused.
+
+    With `vocab_size`, the rows of the model's embedding, encoding raises Refused
+    (`token_beyond_embedding`) for a row with a token that the model has no weights for.
+    """
+    encoder = _encoder(tokenizer, task, format_, spec, date)
+    if vocab_size is None or task is Task.PREFERENCE:
+        return encoder
+
+    def encode(examples: Sequence[Example], labels: Sequence[int]) -> list[Record | RowProblem]:
+        records = encoder.encode(examples, labels)
+        for record in records:
+            if not isinstance(record, RowProblem) and "input_ids" in record:
+                check_ids(tokenizer, record["input_ids"], vocab_size)
+        return records
+
+    return replace(encoder, encode=encode)
+
+
+def check_ids(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], vocab_size: int) -> None:
+    """Raise Refused (`token_beyond_embedding`) for a token that the model has no weights for."""
+    if (worst := max(ids, default=0)) < vocab_size:
+        return
+    raise Refused(
+        f"a row holds the token {tokenizer.convert_ids_to_tokens(worst)!r} with the number "
+        f"{worst:,}, but the model's embedding has only {vocab_size:,} rows: the tokenizer has "
+        "tokens that the model was never given",
+        code="token_beyond_embedding",
+        hint="take the tokenizer files of the original model, or enlarge the model with "
+        "model.resize_token_embeddings(len(tokenizer)) and save it again",
+        field="model",
+    )
+
+
+def _encoder(
+    tokenizer: PreTrainedTokenizerBase, task: Task, format_: str, spec: JobSpec, date: str
+) -> Encoder:
     if task is Task.CLASSIFICATION:
         return _classes(tokenizer)
     _require_offsets(tokenizer)
@@ -261,7 +303,7 @@ def choose_format(
     asked: str, tokenizer: PreTrainedTokenizerBase, chat_template: str | None
 ) -> tuple[str, str]:
     """Return chat or plain and the reason; raises Refused (`no_chat_template`)."""
-    templated = bool(chat_template or tokenizer.chat_template)
+    templated = bool(chosen_template(tokenizer.chat_template, chat_template))
     if asked == "chat" and not templated:
         raise Refused(
             "data.format is chat, but the tokenizer has no chat template",

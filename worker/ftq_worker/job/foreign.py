@@ -35,8 +35,9 @@ def foreign(what: str, *, code: str, hint: str) -> Iterator[None]:
         if _of_host(error):
             raise
         lines = str(error).strip().splitlines() or [""]
+        said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
         raise Refused(
-            f"{what}: {type(error).__name__}: {lines[0][:300]}", code=code, hint=hint
+            f"{what}: {type(error).__name__}: {said[:300]}", code=code, hint=hint
         ) from error
 
 

@@ -104,7 +104,9 @@ def _encoder(
         format_, reason = choose_format(data.format, tokenizer, data.chat_template)
         if data.format == "auto":
             ctx.resolve("data.format", format_, reason)
-    encoder = make_encoder(tokenizer, validated.task, format_, ctx.spec, _date(ctx))
+    encoder = make_encoder(
+        tokenizer, validated.task, format_, ctx.spec, _date(ctx), validated.model.vocab_size
+    )
     count = min(CHECKED_ROWS, len(tables.train.alive))
     check_eos(tokenizer, encoder, [tables.train.example(i) for i in range(count)])
     return encoder

@@ -4,6 +4,7 @@ import torch
 
 from ftq_shared.events import EventType
 from ftq_shared.sources import Place
+from ftq_worker.job.atomic_folders import swap_in
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.hub import hub_of
 from ftq_worker.job.prepared_sets import load_sets
@@ -17,7 +18,9 @@ from ftq_worker.training.base_model import fetch_base
 
 
 def run(ctx: PhaseContext) -> None:
-    """Verify the trained model; with `publish.repo`, push it and leave `published.json`.
+    """Verify the trained model and leave `release/`, which `ftq fetch` brings.
+
+    With `publish.repo`, push it and leave `published.json`.
 
     Raises FtqError (`verification_failed`), Refused, UsageError or HubUnreachable to end the job,
     Interrupted or JobCancelled until the moment of the commit, not after it.
@@ -40,13 +43,16 @@ def run(ctx: PhaseContext) -> None:
     verify(ctx, folder, model, validated, trained, golden)
     del model
 
-    if ctx.spec.publish.repo is None:
+    hub, target = hub_of(ctx), ctx.spec.publish.repo
+    repo = hub.write_access(target) if target else ""
+    # Without a repo it names the folder that `ftq fetch` makes.
+    write_card(ctx, folder, repo or ctx.job, form, validated, prepared, trained)
+    ctx.owner.check_lease()  # what follows changes files that all attempts share
+    swap_in(folder, ctx.paths.release)
+    if not repo:
         return
-    hub = hub_of(ctx)
-    repo = hub.write_access(ctx.spec.publish.repo)
-    write_card(ctx, folder, repo, form, validated, prepared, trained)
     ctx.doing("hash the files")
-    files = hash_files(folder)
+    files = hash_files(ctx.paths.release)
     pushed = push(ctx, hub, repo, files)
     ctx.doing("check the files on the Hub")
     read_back(ctx, hub, pushed, files)

@@ -17,7 +17,7 @@ from ftq_worker.job.hub import hub_of
 from ftq_worker.job.reports import DatasetFacts, ModelFacts, Validated
 from ftq_worker.publishing.metadata import provisional
 from ftq_worker.validation import dataset as data
-from ftq_worker.validation import disk, fit, model, target
+from ftq_worker.validation import disk, fit, model, rehearsal, target
 from ftq_worker.validation.architecture import Architecture, check_size, read_architecture
 from ftq_worker.validation.checks import Checks
 from ftq_worker.validation.examples import look_at_examples
@@ -66,6 +66,7 @@ def run(ctx: PhaseContext) -> None:
     if base.architecture and rows.task:
         architecture, task = base.architecture, rows.task
         checks.run("task fit", lambda: fit.check_fit(ctx.spec, architecture, task))
+        _rehearse(ctx, checks, base, rows)
     if ctx.spec.train.args:
         checks.run("trainer args", lambda: _trainer_args(ctx, rows.task or ctx.spec.task))
     if ctx.spec.publish.repo:
@@ -163,6 +164,19 @@ def _template(files: ModelFiles, ctx: PhaseContext) -> tuple[bool, str]:
 def _layout(ctx: PhaseContext, head: Head) -> tuple[ColumnLayout, str]:
     layout = detect_layout(head.columns, head.values, ctx.spec)
     return layout, f"{layout.name}: {layout.reason}"
+
+
+def _rehearse(ctx: PhaseContext, checks: Checks, base: _Model, rows: _Data) -> None:
+    """Let the libraries try model and rows, where nothing has failed that they need."""
+    task, head, layout, weights = rows.task, rows.head, rows.layout, base.weights
+    if not (base.files and base.has_chat_template is not None) or not (
+        task and head and layout and weights and checks.all_passed
+    ):
+        return
+    facts = _model_facts(base)
+    sample = rehearsal.Sample(layout, head.columns, head.values)
+    checks.run("build", lambda: rehearsal.rehearse_model(ctx, facts, weights, task))
+    checks.run("sample", lambda: rehearsal.rehearse_rows(ctx, facts, task, sample))
 
 
 def _trainer_args(ctx: PhaseContext, task: Task) -> tuple[None, str]:

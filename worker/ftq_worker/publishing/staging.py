@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, GenerationConfig
 
 from ftq_shared.errors import UsageError
 from ftq_shared.spec import Task
@@ -16,8 +16,8 @@ from ftq_worker.job.auto import auto_rule
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Prepared, Trained, Validated
 from ftq_worker.publishing.metadata import Format
-from ftq_worker.training.base_model import load_base
-from ftq_worker.training.trained_model import name_base
+from ftq_worker.training.base_model import load_base, saved_dtype
+from ftq_worker.training.trained_model import name_base, to_precision
 
 _BLOCK = 1 << 20
 
@@ -83,7 +83,11 @@ def stage(
         return folder
     folder.mkdir(parents=True)
     model = attach(ctx.paths.model, base, validated.task, prepared.labels, trained)
-    model.merge_and_unload(safe_merge=True).save_pretrained(folder)
+    merged = model.merge_and_unload(safe_merge=True)
+    to_precision(merged, saved_dtype(base))
+    if merged.can_generate():
+        merged.generation_config = GenerationConfig.from_pretrained(ctx.paths.model)
+    merged.save_pretrained(folder)
     AutoTokenizer.from_pretrained(ctx.paths.model, trust_remote_code=False).save_pretrained(folder)
     name_base(folder, validated.model)
     return folder

@@ -1,5 +1,6 @@
 """Code that loads the pushed model: what the card shows, and what a test runs."""
 
+from ftq_shared.sources import Place
 from ftq_shared.spec import Task
 from ftq_worker.job.reports import Prepared, Validated
 from ftq_worker.publishing.metadata import Format
@@ -8,6 +9,15 @@ _GENERATE = """
 inputs = {prompt}
 output = model.generate(**inputs, max_new_tokens=200)
 print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+"""
+
+# Nobody else has the base, so that the adapter cannot name it.
+_LOCAL_BASE = """from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+base = AutoModelForCausalLM.from_pretrained("{base}")
+model = PeftModel.from_pretrained(base, "{repo}")
+tokenizer = AutoTokenizer.from_pretrained("{repo}")
 """
 
 _CHAT = """tokenizer.apply_chat_template(
@@ -29,11 +39,25 @@ def usage_code(repo: str, form: Format, validated: Validated, prepared: Prepared
     """Return Python code that loads the model from the Hub and uses it once."""
     if validated.task is not Task.CLASSIFICATION:
         prompt = _CHAT if prepared.format == "chat" else _PLAIN
-        return _load(repo, form, "CausalLM") + _GENERATE.format(prompt=prompt)
+        load = _load(repo, form, "CausalLM")
+        if form == "adapter" and validated.model.place is not Place.HUB:
+            load = _LOCAL_BASE.format(repo=repo, base=_base_name(validated))
+        if form == "adapter":  # loaded on its base, it would stop where the base does
+            load = load.replace("AutoTokenizer\n", "AutoTokenizer, GenerationConfig\n", 1)
+            load += f'model.generation_config = GenerationConfig.from_pretrained("{repo}")\n'
+        return load + _GENERATE.format(prompt=prompt)
     if form == "adapter":
         return _load_classifier(repo, validated, prepared) + _CLASSIFY
     whole = _load(repo, form, "SequenceClassification")
     return f"{whole}labels = model.config.id2label\n{_CLASSIFY}"
+
+
+def _base_name(validated: Validated) -> str:
+    """Return the base's Hub id, or what to put there: a path is nobody else's business."""
+    model = validated.model
+    if model.place is Place.HUB:
+        return model.name
+    return f"FOLDER OF THE {model.architecture} IT WAS TRAINED ON"
 
 
 def _load(repo: str, form: Format, head: str) -> str:
@@ -59,7 +83,7 @@ def _load_classifier(repo: str, validated: Validated, prepared: Prepared) -> str
         "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"
         f"labels = {prepared.labels!r}\n"
         f'tokenizer = AutoTokenizer.from_pretrained("{repo}")\n'
-        f'base = AutoModelForSequenceClassification.from_pretrained("{model.name}"'
+        f'base = AutoModelForSequenceClassification.from_pretrained("{_base_name(validated)}"'
         f"{revision}, num_labels=len(labels), pad_token_id=tokenizer.pad_token_id)\n"
         f'model = PeftModel.from_pretrained(base, "{repo}").eval()\n'
     )

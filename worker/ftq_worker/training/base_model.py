@@ -4,11 +4,17 @@ Its files are downloaded first and loaded from their folder: TRL's own loading l
 configuration up without revision and token.
 """
 
+import contextlib
+import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft.utils.constants import SEQ_CLS_HEAD_NAMES
+from safetensors import SafetensorError, safe_open
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -20,10 +26,14 @@ from transformers import (
 from ftq_shared.errors import Refused
 from ftq_shared.sources import Place
 from ftq_shared.spec import Task
+from ftq_worker.job.chat_templates import chosen_template
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.foreign import foreign
 from ftq_worker.job.hub import MODEL_TEXT_FILES, download, hub_of
 from ftq_worker.job.reports import ModelFacts
+
+# Precisions that a model may be published in, as safetensors names them.
+_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 def fetch_base(ctx: PhaseContext, model: ModelFacts) -> Path:
@@ -51,7 +61,10 @@ def fetch_base(ctx: PhaseContext, model: ModelFacts) -> Path:
 
 
 def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrainedTokenizerBase:
-    """Return the tokenizer; a chat template of the spec replaces the model's own."""
+    """Return the tokenizer with the one chat template that the job uses, or with none.
+
+    Raises Refused when it cannot be loaded, and as `chosen_template` does.
+    """
     with foreign(
         "the tokenizer cannot be loaded",
         code="no_tokenizer",
@@ -60,8 +73,7 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrained
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=False
         )
-    if chat_template:
-        tokenizer.chat_template = chat_template
+    tokenizer.chat_template = chosen_template(tokenizer.chat_template, chat_template)
     return tokenizer
 
 
@@ -92,23 +104,89 @@ def _load(
     folder: Path, task: Task, labels: list[str], dtype: torch.dtype, options: dict[str, Any]
 ) -> PreTrainedModel:
     if task is not Task.CLASSIFICATION:
-        return AutoModelForCausalLM.from_pretrained(
+        writer = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, trust_remote_code=False, **options
         )
-    return AutoModelForSequenceClassification.from_pretrained(
+        name_experts(writer.config.get_text_config())
+        return writer
+    model = AutoModelForSequenceClassification.from_pretrained(
         folder,
         dtype=dtype,
         trust_remote_code=False,
-        num_labels=len(labels),
-        id2label=dict(enumerate(labels)),
-        label2id={name: i for i, name in enumerate(labels)},
         ignore_mismatched_sizes=True,  # a head for other labels is replaced, not refused
+        **label_settings(labels),
         **options,
     )
+    if said_problem(folder) in OTHER_PROBLEMS:
+        renew_head(model)
+    return model
 
 
-def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return a token to pad with; any will do, because padding is masked by its position."""
-    if tokenizer.pad_token_id is not None:
-        return int(tokenizer.pad_token_id)
-    return int(tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0)
+def name_experts(config: Any) -> None:
+    """Give the number of experts the name under which TRL's loss looks for it."""
+    experts = getattr(config, "num_local_experts", None)
+    if experts and getattr(config, "num_experts", None) is None:
+        config.num_experts = experts
+
+
+# A head that was trained for one of these says nothing of single labels, whatever its shape.
+OTHER_PROBLEMS = {
+    "multi_label_classification": "several labels per text",
+    "regression": "a number per text",
+}
+
+
+def label_settings(labels: list[str]) -> dict[str, Any]:
+    """Return what the configuration of a classifier says of its labels: one of them per text."""
+    return {
+        "num_labels": len(labels),
+        "id2label": dict(enumerate(labels)),
+        "label2id": {name: i for i, name in enumerate(labels)},
+        "problem_type": "single_label_classification",
+    }
+
+
+def said_problem(folder: Path) -> str | None:
+    """Return the problem that the base's own head was trained for, None where it says nothing."""
+    config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    return getattr(config, "problem_type", None)
+
+
+def renew_head(model: PreTrainedModel) -> None:
+    """Draw the classification head anew, from the global seed."""
+    spread = getattr(model.config.get_text_config(), "initializer_range", 0.02)
+    for name in SEQ_CLS_HEAD_NAMES:
+        head = getattr(model, name, None)
+        for part in head.modules() if head is not None else ():
+            if isinstance(part, torch.nn.Linear):
+                torch.nn.init.normal_(part.weight, std=spread)
+                if part.bias is not None:
+                    torch.nn.init.zeros_(part.bias)
+
+
+def saved_dtype(folder: Path) -> torch.dtype:
+    """Return the precision of a folder's weights: what is trained from a base is saved in its own.
+
+    That of most of its numbers, else what config.json says, else float32.
+    """
+    counts: Counter[str] = Counter()
+    for path in sorted(folder.glob("*.safetensors"))[:1]:  # shards are of one precision
+        with contextlib.suppress(SafetensorError), safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118  # no mapping
+                part = file.get_slice(name)
+                counts[part.get_dtype()] += math.prod(part.get_shape())
+    found = [_DTYPES[name] for name, _ in counts.most_common() if name in _DTYPES]
+    if found:
+        return found[0]
+    said = AutoConfig.from_pretrained(folder, trust_remote_code=False).dtype
+    return said if said in _DTYPES.values() else torch.float32
+
+
+def pad_id(tokenizer: PreTrainedTokenizerBase, model: Any) -> int:
+    """Return a token to pad with; any will do, because padding is masked by its position.
+
+    Never one that the model has no weights for, which some tokenizers add for padding.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    known = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return next(int(token) for token in known if token is not None and token < rows)

@@ -15,11 +15,12 @@ from transformers import (
 )
 
 from ftq_shared.spec import Task
-from ftq_worker.training.base_model import load_base
+from ftq_worker.training.adapters import lora_config
+from ftq_worker.training.base_model import load_base, pad_id
 from ftq_worker.training.sampling import LengthGroupedOrder
 from ftq_worker.training.scoring import score_labels
 from ftq_worker.training.settings import TrainSettings
-from ftq_worker.training.sft import base_dtype, lengths_of, lora_config, quantization
+from ftq_worker.training.sft import base_dtype, lengths_of, quantization
 from ftq_worker.training.trainer_args import common_args
 from ftq_worker.training.trainers import FtqTrainer
 
@@ -50,7 +51,7 @@ def build_classification(
     padding = int(tokenizer.pad_token_id)
     if settings.lora:
         set_seed(settings.seed)
-        model = get_peft_model(model, lora_config(settings.lora, "SEQ_CLS"))
+        model = get_peft_model(model, lora_config(settings.lora, "SEQ_CLS", model))
     trainer = FtqTrainer(
         model=model,
         args=TrainingArguments(
@@ -76,8 +77,9 @@ def build_classification(
 
 def ensure_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Give tokenizer and model one pad token; a decoder's head finds the last token by it."""
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    padding = pad_id(tokenizer, model)
+    if tokenizer.pad_token_id != padding:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(padding)
     tokenizer.padding_side = "right"
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     model.config.pad_token_id = tokenizer.pad_token_id

@@ -10,14 +10,13 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 from trl import SFTConfig
 from trl.data_utils import pack_dataset
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from ftq_shared.spec import Lora, Task
-from ftq_worker.job.auto import auto_rule
+from ftq_shared.spec import Task
+from ftq_worker.training.adapters import lora_config
 from ftq_worker.training.base_model import load_base, pad_id
 from ftq_worker.training.sampling import LengthGroupedOrder
 from ftq_worker.training.scoring import FUSED_MARK, score_language
@@ -39,18 +38,19 @@ def build_sft(
 
     `train` has `input_ids`, `labels` and `length`; packed rows have `seq_lengths` as well.
     """
-    padding = pad_id(tokenizer)
+    model = load_base(
+        base,
+        Task.SFT,
+        [],
+        dtype=base_dtype(settings),
+        seed=settings.seed,
+        **quantization(settings),
+    )
+    padding = pad_id(tokenizer, model)
     # Given with a packed set only: padding-free collating is TRL's own and wants no other.
     collator = None if settings.packing else DataCollatorForLanguageModeling(pad_token_id=padding)
     trainer = FtqSFTTrainer(
-        model=load_base(
-            base,
-            Task.SFT,
-            [],
-            dtype=base_dtype(settings),
-            seed=settings.seed,
-            **quantization(settings),
-        ),
+        model=model,
         args=SFTConfig(
             **common_args(settings, output),
             max_length=None if not settings.packing else settings.max_length,
@@ -62,7 +62,7 @@ def build_sft(
         train_dataset=train,
         eval_dataset=validation,
         processing_class=tokenizer,
-        peft_config=lora_config(settings.lora, "CAUSAL_LM") if settings.lora else None,
+        peft_config=lora_config(settings.lora, "CAUSAL_LM", model) if settings.lora else None,
         callbacks=callbacks,
     )
     inner = trainer.model.get_base_model() if settings.lora else trainer.model
@@ -89,19 +89,6 @@ def lengths_of(rows: Dataset) -> list[int]:
     if "length" in rows.column_names:
         return list(rows["length"])
     return [sum(parts) for parts in rows["seq_lengths"]]
-
-
-@auto_rule("train.lora.target_modules", "every linear layer but the head")
-def lora_config(lora: Lora, task_type: str) -> LoraConfig:
-    """Return peft's configuration."""
-    targets: Any = "all-linear" if lora.target_modules == "auto" else lora.target_modules
-    return LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=targets,
-        task_type=task_type,
-    )
 
 
 def base_dtype(settings: TrainSettings) -> torch.dtype:

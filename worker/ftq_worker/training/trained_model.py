@@ -1,4 +1,4 @@
-"""The trained model on disk, without any local path."""
+"""The trained model on disk: in its base's precision, with its stops, without any local path."""
 
 import json
 import shutil
@@ -7,27 +7,62 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftq_shared.sources import Place
 from ftq_worker.job.reports import ModelFacts
+from ftq_worker.training.base_model import saved_dtype
+from ftq_worker.training.end_of_turn import stop_at
 
 ADAPTER_CONFIG = "adapter_config.json"
 
 
 def save_model(
-    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, base: ModelFacts, folder: Path
+    model: torch.nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    facts: ModelFacts,
+    base: Path,
+    ends: list[int],
+    folder: Path,
 ) -> None:
-    """Write model (or adapter) and tokenizer to a new `folder`.
+    """Write model (or adapter), tokenizer and generation settings to a new `folder`.
 
-    The model's own save is used, not the trainer's, which adds its arguments with local paths.
+    `ends` are the tokens that training taught to stop at. The model is left in the precision of
+    `base`. The model's own save is used, not the trainer's, which adds its arguments with local
+    paths.
     """
     shutil.rmtree(folder, ignore_errors=True)
+    inner = plain_model(model)
+    stop_at(ends, inner, tokenizer)
+    to_precision(model, saved_dtype(base))
     saved: Any = model
     saved.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    if inner is not model and inner.can_generate():  # of an adapter, peft writes none
+        inner.generation_config.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # peft's card names the local base folder
-    name_base(folder, base)
+    name_base(folder, facts)
+
+
+def plain_model(model: Any) -> PreTrainedModel:
+    """Return the model itself, or the one that an adapter sits on."""
+    inner: PreTrainedModel = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return inner
+
+
+def to_precision(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Convert the weights that are saved, in place; what the architecture keeps in float32 stays.
+
+    Of an adapter only its own weights are converted: the base is not saved, and may be quantized.
+    """
+    inner: Any = plain_model(model)
+    kept = set(inner._keep_in_fp32_modules_strict or ())
+    if dtype is torch.float16:  # whose range is too small for some more of them
+        kept |= set(inner._keep_in_fp32_modules or ())
+    for name, weights in model.named_parameters():
+        saved = inner is model or weights.requires_grad
+        if saved and weights.is_floating_point() and not kept & set(name.split(".")):
+            weights.data = weights.data.to(dtype)
 
 
 def name_base(folder: Path, base: ModelFacts) -> None:

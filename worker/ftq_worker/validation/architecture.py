@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from ftq_shared.errors import Refused
@@ -24,6 +25,7 @@ _POSITIONS = (
 )
 _LARGEST = 10**9  # of any figure of a model
 _DECODER_ENDINGS = ("ForCausalLM", "LMHeadModel")
+_WHOLE = ("model.safetensors", "model-", "pytorch_model")  # how files with whole models begin
 _OTHER_SENSES = ("vision_config", "audio_config", "image_size", "speech_config", "vision_tower")
 
 
@@ -50,6 +52,7 @@ def read_architecture(files: ModelFiles) -> Architecture:
     config = read_json(files, "config.json")
     if config is None:
         raise _no_config(files)
+    _refuse_adapter(files)
     model_type = str(config.get("model_type") or "")
     _refuse_unknown(files, config, model_type)
     _refuse_quantized(files, config)
@@ -99,15 +102,40 @@ def check_size(architecture: Architecture, weights: "Weights") -> tuple[None, st
     return None, f"{architecture.layers} layers of {architecture.hidden_size} fit the weights"
 
 
-def _no_config(files: ModelFiles) -> Refused:
+def _refuse_adapter(files: ModelFiles) -> None:
+    """Refuse an adapter, alone or beside a model: loading would put it on what is trained."""
     adapter = read_json(files, "adapter_config.json")
-    if adapter is not None:
-        base = adapter.get("base_model_name_or_path") or "the model it was trained on"
-        return Refused(
-            f"{files.name} is a LoRA adapter, not a whole model",
-            code="adapter_only",
-            hint=f"name its base model instead: {base}",
+    if adapter is None:
+        return
+    if any(PurePosixPath(path).name.startswith(_WHOLE) for path in files.sizes):
+        raise Refused(
+            f"{files.name} holds a whole model and a LoRA adapter (adapter_config.json) in one "
+            "folder",
+            code="adapter_beside_model",
+            hint="name a folder with the model alone: move the adapter_* files away, or merge the "
+            "adapter into it (peft: merge_and_unload, then save_pretrained)",
+            file="adapter_config.json",
         )
+    raise Refused(
+        f"{files.name} is a LoRA adapter, not a whole model",
+        code="adapter_only",
+        hint=_base_hint(str(adapter.get("base_model_name_or_path") or "")),
+        file="adapter_config.json",
+    )
+
+
+def _base_hint(base: str) -> str:
+    """Name the adapter's base where it is a Hub id; a path is one of its author's machine."""
+    if re.fullmatch(r"[\w][\w.-]*(/[\w][\w.-]*)?", base):
+        return f"name its base model instead: --set model={base}"
+    return (
+        "name the base model that it was trained on, or merge the two and name the result (peft: "
+        "merge_and_unload, then save_pretrained)"
+    )
+
+
+def _no_config(files: ModelFiles) -> Refused:
+    _refuse_adapter(files)
     if any(path.endswith(".gguf") for path in files.sizes):
         return Refused(
             f"{files.name} holds GGUF files, which cannot be fine-tuned",

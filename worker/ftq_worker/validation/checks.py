@@ -18,6 +18,11 @@ class Checks:
         self._ctx = ctx
         self._failed: list[tuple[str, Refused]] = []
 
+    @property
+    def all_passed(self) -> bool:
+        """Whether no check has refused so far."""
+        return not self._failed
+
     def run(self, name: str, check: Callable[[], tuple[T, str]]) -> T | None:
         """Return what `check` found, None when it refused. It returns (value, message).
 

@@ -35,6 +35,7 @@ class Weights:
     size_bytes: int
     parameters: int | None  # None while unknown
     pickled: bool  # .bin instead of safetensors
+    names: frozenset[str] = frozenset()  # of the tensors; empty where nothing tells them
 
 
 def read_weights(files: ModelFiles, known_parameters: int | None) -> Weights:
@@ -44,7 +45,8 @@ def read_weights(files: ModelFiles, known_parameters: int | None) -> Weights:
             size = sum(files.sizes[path] for path in found)
             _refuse_pointer(files, found[0])
             parameters = known_parameters or (None if pickled else _count(files, found))
-            return Weights(tuple(found), size, parameters, pickled)
+            names = _names(files, single, found[0], pickled)
+            return Weights(tuple(found), size, parameters, pickled, names)
     raise _no_weights(files)
 
 
@@ -67,6 +69,14 @@ def _weight_files(files: ModelFiles, single: str) -> list[str]:
             file=missing[0],
         )
     return shards
+
+
+def _names(files: ModelFiles, single: str, first: str, pickled: bool) -> frozenset[str]:
+    """Return the names of the tensors: from the index, else from the header of the only file."""
+    index = f"{single}.index.json"
+    if single not in files.sizes:
+        return frozenset((read_json(files, index) or {}).get("weight_map") or {})
+    return frozenset() if pickled else frozenset(_header(files, first)) - {"__metadata__"}
 
 
 def _refuse_pointer(files: ModelFiles, path: str) -> None:
@@ -104,6 +114,18 @@ def _count(files: ModelFiles, shards: Sequence[str]) -> int | None:
 
 
 def _count_file(files: ModelFiles, path: str) -> int | None:
+    header = _header(files, path)
+    length = int.from_bytes(files.head(path, 8) or b"", "little")
+    try:
+        tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+        if sum(map(_tensor_bytes, tensors)) != files.sizes[path] - 8 - length:
+            raise ValueError("the header does not describe the rest of the file")
+        return sum(int(prod(entry["shape"])) for entry in tensors)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _broken(files, path) from error
+
+
+def _header(files: ModelFiles, path: str) -> dict[str, Any]:
     """Read a safetensors header: 8 bytes with its length, then JSON with every tensor's shape."""
     first = files.head(path, 8) or b""
     length = int.from_bytes(first, "little")
@@ -111,12 +133,11 @@ def _count_file(files: ModelFiles, path: str) -> int | None:
         raise _broken(files, path)
     try:
         header = json.loads((files.head(path, 8 + length) or b"")[8:])
-        tensors = [entry for name, entry in header.items() if name != "__metadata__"]
-        if sum(map(_tensor_bytes, tensors)) != files.sizes[path] - 8 - length:
-            raise ValueError("the header does not describe the rest of the file")
-        return sum(int(prod(entry["shape"])) for entry in tensors)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise _broken(files, path) from error
+    if not isinstance(header, dict):
+        raise _broken(files, path)
+    return header
 
 
 def _tensor_bytes(entry: Mapping[str, Any]) -> int:

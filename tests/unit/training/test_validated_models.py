@@ -1,0 +1,241 @@
+"""Models that would break in train, or train something else: told by validate, or made to work."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tests.support.data_jobs import CHAT_TEMPLATE, make_context, make_spec, write_jsonl
+from tests.support.tiny_jobs import WORDS, make_base, tiny_job
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    LlamaForSequenceClassification,
+    LlamaModel,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+)
+
+from ftq_shared.errors import Refused
+from ftq_shared.events import EventType
+from ftq_shared.states import Phase
+from ftq_worker.host.data_roots import DataRoots
+from ftq_worker.job.reports import Trained, Validated
+from ftq_worker.phases import publish, train, validate
+
+VOCAB = 4 + WORDS
+QA = [{"question": f"w{i} w1", "answer": f"w{i}"} for i in range(30)]
+RATED = [{"text": f"w{i} w2", "label": "up" if i % 2 else "down"} for i in range(30)]
+
+
+def checked(folder: Path, base: Path, rows: list[dict[str, str]], **spec: Any) -> Validated:
+    """Run validate on a model folder and rows; what it said stands in `checked.events`."""
+    file = write_jsonl(folder / "rows.jsonl", rows)
+    ctx = make_context(
+        folder / "storage",
+        make_spec(model=f"worker:{base}", dataset=f"worker:{file}", **spec),
+        data_roots=DataRoots(open=("/",)),
+    )
+    checked.events = ctx.emit.events
+    validate.run(ctx)
+    return Validated.load(ctx.paths.validated)
+
+
+def refusal(folder: Path, base: Path, rows: list[dict[str, str]] = QA, **spec: Any) -> Refused:
+    with pytest.raises(Refused) as caught:
+        checked(folder, base, rows, **spec)
+    assert caught.value.hint
+    return caught.value
+
+
+def warnings() -> list[str]:
+    return [data["message"] for type_, data in checked.events if type_ is EventType.WARNING]
+
+
+def copy_of(base: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(base, folder / "base"))
+
+
+def make_moe(folder: Path) -> Path:
+    make_base(folder, "llama")
+    config = Qwen3MoeConfig(
+        vocab_size=VOCAB,
+        hidden_size=32,
+        intermediate_size=32,
+        moe_intermediate_size=16,
+        num_experts=4,
+        num_experts_per_tok=2,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=64,
+        bos_token_id=3,
+        eos_token_id=1,
+    )
+    torch.manual_seed(1)
+    Qwen3MoeForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+class TestMixtureOfExperts:
+    def test_trains_verifies_and_says_that_dropout_is_none(self, tmp_path):
+        base = make_moe(tmp_path / "base")
+        assert checked(tmp_path, base, QA).model.model_type == "qwen3_moe"
+        job = tiny_job(tmp_path, base, "sft", train={"max_steps": 2})
+        train.run(job.ctx)
+        said = {d["field"]: d for d in job.events.of(EventType.RESOLVED)}
+        assert said["train.lora.dropout"]["value"] == 0.0
+        assert "experts" in said["train.lora.dropout"]["reason"]
+        assert Trained.load(job.ctx.paths.train_report).settings["lora"]["dropout"] == 0.0
+        names = set(load_file(job.ctx.paths.model / "adapter_model.safetensors"))
+        assert any(".experts." in name for name in names)
+        assert not any(".gate." in name for name in names)
+        job = job.again(phase=Phase.PUBLISH)
+        publish.run(job.ctx)
+        assert all(v["ok"] for v in job.events.of(EventType.VERIFICATION))
+
+    def test_layers_of_the_attention_alone_keep_their_dropout(self, tmp_path):
+        base = make_moe(tmp_path / "base")
+        lora = {"target_modules": ["q_proj", "v_proj"], "dropout": 0.1}
+        job = tiny_job(tmp_path, base, "sft", train={"max_steps": 1, "lora": lora})
+        train.run(job.ctx)
+        assert Trained.load(job.ctx.paths.train_report).settings["lora"]["dropout"] == 0.1
+
+
+class TestHeads:
+    @pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
+    def test_a_head_of_another_problem_is_replaced_aloud(self, tmp_path, problem):
+        base = make_base(tmp_path / "base", "bert")
+        config = BertConfig.from_pretrained(base, num_labels=3, problem_type=problem)
+        torch.manual_seed(1)
+        BertForSequenceClassification(config).save_pretrained(base)
+        checked(tmp_path, base, RATED)
+        assert any("own head gives" in text for text in warnings())
+        job = tiny_job(tmp_path, base, "classification", train={"max_steps": 2})
+        train.run(job.ctx)
+        saved = json.loads((job.ctx.paths.model / "config.json").read_text())
+        assert saved["problem_type"] == "single_label_classification"
+        before = load_file(base / "model.safetensors")["classifier.weight"]
+        after = load_file(job.ctx.paths.model / "model.safetensors")["classifier.weight"]
+        assert (before - after).abs().max() > 0.01  # two steps of 1e-3 do not move it so far
+
+    @pytest.mark.parametrize("kind", [LlamaForSequenceClassification, LlamaModel])
+    def test_a_base_without_lm_head_writes_nothing(self, tmp_path, llama, kind):
+        base = copy_of(llama, tmp_path)
+        kind.from_pretrained(llama).save_pretrained(base)
+        error = refusal(tmp_path, base)
+        assert error.code == "no_lm_head"
+        assert kind.__name__ in error.message
+        assert "lm_head.weight" in error.message
+
+    def test_tied_embeddings_need_none(self, tmp_path, llama):
+        base = copy_of(llama, tmp_path)
+        config = json.loads((base / "config.json").read_text())
+        (base / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+        weights = load_file(base / "model.safetensors")
+        del weights["lm_head.weight"]
+        save_file(weights, base / "model.safetensors", {"format": "pt"})
+        assert checked(tmp_path, base, QA).model.name == str(base)
+
+
+class TestTokens:
+    def test_a_token_beyond_the_embedding_is_told_with_its_text(self, tmp_path, llama):
+        base = copy_of(llama, tmp_path)
+        tokenizer = AutoTokenizer.from_pretrained(base)
+        tokenizer.add_tokens(["extra"])
+        tokenizer.save_pretrained(base)
+        rows = [*QA, {"question": "w1 extra", "answer": "w2"}]
+        error = refusal(tmp_path, base, list(reversed(rows)))
+        assert error.code == "token_beyond_embedding"
+        assert "'extra'" in error.message
+        assert f"only {VOCAB} rows" in error.message
+        # Gemma 3 has such a token: what no row holds does no harm.
+        assert checked(tmp_path, base, QA).model.vocab_size == VOCAB
+
+
+class TestAdapters:
+    def test_beside_a_model(self, tmp_path, llama):
+        base = copy_of(llama, tmp_path)
+        (base / "adapter_config.json").write_text("{}")
+        assert refusal(tmp_path, base).code == "adapter_beside_model"
+
+    @pytest.mark.parametrize("with_config", [True, False])
+    def test_alone(self, tmp_path, llama, with_config):
+        base = copy_of(llama, tmp_path)
+        (base / "model.safetensors").unlink()
+        if not with_config:
+            (base / "config.json").unlink()
+        save_file({"w": torch.zeros(1)}, base / "adapter_model.safetensors")
+        for name, shown in (("org/base", True), ("/home/she/base", False)):
+            config = {"base_model_name_or_path": name}
+            (base / "adapter_config.json").write_text(json.dumps(config))
+            error = refusal(tmp_path, base)
+            assert error.code == "adapter_only"
+            assert (name in error.hint) is shown
+
+
+class TestTemplates:
+    @pytest.fixture
+    def base(self, tmp_path, llama):
+        base = copy_of(llama, tmp_path)
+        tokenizer = AutoTokenizer.from_pretrained(base)
+        template = CHAT_TEMPLATE.replace("<|im_end|>", " </s> ").replace("<|im_start|>", "<s> ")
+        tokenizer.chat_template = {"tools": template, "short": template}
+        tokenizer.save_pretrained(base)
+        return base
+
+    def test_several_without_a_default_are_named(self, tmp_path, base):
+        error = refusal(tmp_path, base)
+        assert error.code == "several_templates"
+        assert "short, tools" in error.message
+        assert error.hint == "--set data.chat_template=short"
+        assert checked(tmp_path, base, QA, data={"chat_template": "short"})
+
+    @pytest.mark.parametrize(
+        ("given", "hint"),
+        [
+            ("chatml", "--set data.chat_template=short"),
+            ("./x.jinja", '--set data.chat_template="$(cat ./x.jinja)"'),
+        ],
+    )
+    def test_what_is_no_template(self, tmp_path, base, given, hint):
+        error = refusal(tmp_path, base, data={"chat_template": given})
+        assert error.code == "chat_template"
+        assert repr(given) in error.message
+        assert hint in error.hint
+
+    def test_a_template_with_a_mistake(self, tmp_path, base):
+        error = refusal(tmp_path, base, data={"chat_template": "{% for m in messages %}{{ m }}"})
+        assert error.code == "chat_template"
+        assert "line 1" in error.message
+
+    def test_the_named_one_is_trained_and_saved(self, tmp_path, base):
+        job = tiny_job(
+            tmp_path, base, "sft", train={"max_steps": 1}, data={"chat_template": "tools"}
+        )
+        train.run(job.ctx)
+        saved = AutoTokenizer.from_pretrained(job.ctx.paths.model).chat_template
+        assert saved.startswith("{{ bos_token }}{% for m in messages %}")
+
+    def test_no_end_of_turn(self, tmp_path, llama):
+        template = "{% for m in messages %}{{ m.content }} {% endfor %}"
+        error = refusal(tmp_path, llama, data={"chat_template": template})
+        assert error.code == "no_eos"
+
+
+def test_what_cannot_be_built_is_told_before_the_queue(tmp_path, llama):
+    base = copy_of(llama, tmp_path)
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"num_attention_heads": 5}))
+    assert refusal(tmp_path, base).code == "broken_model"
+
+
+def test_layers_that_the_model_does_not_have(tmp_path, llama):
+    error = refusal(tmp_path, llama, train={"lora": {"target_modules": ["query"]}})
+    assert error.code == "lora_mismatch"
+    assert "query" in error.message
