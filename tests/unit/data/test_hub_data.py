@@ -125,7 +125,7 @@ def hub_job(tmp_path: Path, hub: tuple[str, HubStore], monkeypatch: pytest.Monke
             kind="decoder",
             hidden_size=8,
             layers=1,
-            vocab_size=300,
+            vocab_size=600,
         )
         dataset = DatasetFacts(
             place=Place.HUB,

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ftq_shared.dataset_files import UnreadFile, listed
+from ftq_shared.dataset_files import UnreadFile, base_name, listed
 from ftq_shared.errors import Refused
 from ftq_shared.hub import HubClient, RepoRecord, layout
 from ftq_shared.hub.layout import Split, no_config
@@ -195,7 +195,8 @@ def choose_splits(spec: JobSpec, found: FoundDataset) -> tuple[ChosenSplits, str
 def check_files(ctx: PhaseContext, found: FoundDataset, used: ChosenSplits) -> tuple[None, str]:
     """Return what of the dataset is not used; raises Refused (`unread_files`) for own files.
 
-    A person's own folder is meant as a whole. A repo on the Hub often holds more than one use.
+    A person's own folder is meant as a whole. A repo on the Hub often holds more than one use, and
+    so does a saved dataset; a file that became a split by its own name was meant as rows.
     """
     data = ctx.spec.data
     usual = {"validation": _VALIDATION_NAMES, "test": _TEST_NAMES}
@@ -205,7 +206,7 @@ def check_files(ctx: PhaseContext, found: FoundDataset, used: ChosenSplits) -> t
     left = set(found.splits) - {used.train, used.validation, used.test} - declined
     files = [path for split in sorted(left) for path in found.splits[split]]
     mine = [file.name for file in found.unread if file.is_data]
-    mine += [Path(path).name for path in files]
+    mine += [Path(path).name for path in files if base_name(Path(path).name) in left]
     if mine and found.record is None and "unread_files" not in data.allow:
         raise Refused(
             f"{len(mine):,} of the files of {found.name} would not be used: {_some(mine)}",
