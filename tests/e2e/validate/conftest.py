@@ -1,5 +1,6 @@
 """A local Hub with small models and datasets, and a validate phase to run against it."""
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Callable, Iterator
@@ -173,6 +174,11 @@ class Run:
         body = make_body(type_, data, attempt=1, host="here", phase=Phase.VALIDATE)
         assert not self.token or self.token not in body
         self.events.append((type_, data))
+
+    def open_to(self, *folders: Path) -> None:
+        """Let the worker open other folders than those of the test."""
+        roots = DataRoots(open=tuple(map(str, folders)))
+        self.ctx = dataclasses.replace(self.ctx, data_roots=roots)
 
     def go(self) -> Validated:
         validate.run(self.ctx)

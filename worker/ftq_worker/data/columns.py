@@ -5,6 +5,7 @@ themselves are in `layouts`; where names alone could mean two tasks, values deci
 """
 
 import difflib
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -56,8 +57,11 @@ def mapped_parts(spec: JobSpec) -> dict[str, str]:
     return {part: column for part, column in spec.data.columns if column is not None}
 
 
-def require_column(field: str, column: str, columns: Sequence[str]) -> None:
-    """Raise Refused (`wrong_column`) when a column that the spec names does not exist."""
+def require_column(field: str, column: str, columns: Sequence[str], template: str = "") -> None:
+    """Raise Refused (`wrong_column`) when a column that the spec names does not exist.
+
+    `template` is the text of the field, where that is more than the column's name.
+    """
     if column in columns:
         return
     nearest = difflib.get_close_matches(column, columns, n=3, cutoff=0.5)
@@ -65,7 +69,7 @@ def require_column(field: str, column: str, columns: Sequence[str]) -> None:
     raise Refused(
         f"{field} is {column!r}, but the dataset has no such column; it has {_names(columns)}",
         code="wrong_column",
-        hint=f"{_mapping({field: example})}",
+        hint=_mapping({field: template.replace(f"{{{column}}}", f"{{{example}}}") or example}),
         field=field,
         nearest=nearest,
     )
@@ -183,7 +187,7 @@ def _guess(names: Sequence[str], columns: list[str]) -> str:
 
 def _mapping(fields: Mapping[str, str]) -> str:
     """Return how to write a mapping: as flags, and as YAML."""
-    flags = " ".join(f"--set {field}={column}" for field, column in fields.items())
+    flags = " ".join(f"--set {field}={shlex.quote(value)}" for field, value in fields.items())
     parts = ", ".join(f"{f.removeprefix('data.columns.')}: {c}" for f, c in fields.items())
     if not all(field.startswith("data.columns.") for field in fields):
         return flags

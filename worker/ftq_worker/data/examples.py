@@ -136,7 +136,7 @@ def parse_template(template: str, columns: Sequence[str]) -> Template:
         if form or conversion or column == "":
             raise _bad_template(template, "only column names stand in braces")
         if column is not None:
-            require_column("data.row_template", column, columns)
+            require_column("data.row_template", column, columns, template)
         pairs.append((text, column))
     return pairs
 

@@ -6,6 +6,7 @@ hold something. Every row of a split is in it once, as used or under the rule th
 """
 
 import re
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -154,13 +155,17 @@ def _prompt(example: Example) -> str:
 def _use(column: str, columns: Columns, task: Task) -> str:
     """Return the setting that would use a column."""
     if task is Task.CLASSIFICATION and columns.text_pair is None:
-        return f"--set data.columns.text_pair={column}"
+        return _set("columns.text_pair", column)
     if columns.messages:
-        return f"--set data.columns.system={column}"
+        return _set("columns.system", column)
     if task is Task.SFT and columns.context is None:
-        return f"--set data.columns.context={column}"
+        return _set("columns.context", column)
     main = columns.prompt or columns.text or "COLUMN"
-    return f"--set data.row_template='{{{main}}} {{{column}}}'"
+    return _set("row_template", f"{{{main}}} {{{column}}}")
+
+
+def _set(field: str, value: str) -> str:
+    return f"--set data.{field}={shlex.quote(value)}"
 
 
 def unused_words(unused: Sequence[Unused]) -> str:
@@ -202,8 +207,7 @@ def refuse_dropped(tally: Tally, split: str) -> None:
 
 
 _MENDS = {
-    Rule.TOO_LONG: "allow more with --set train.max_length=N where the model takes it, or cut the"
-    " texts yourself",
+    Rule.TOO_LONG: "raise train.max_length where the model takes more, or cut the texts yourself",
     Rule.BAD_ANSWER: "only the good answers can be trained on",
     Rule.UNTRAINABLE: "look at data.chat_template and data.format",
     Rule.MISSING: "look at data.columns, or fill the column",

@@ -1,5 +1,6 @@
 """Where the names of columns could mean two tasks: the values decide, or the person is asked."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
 from ftq_shared.errors import Refused
@@ -144,7 +145,7 @@ def _which_task(question: str, first: Sequence[str], second: Sequence[str]) -> R
 
 
 def _flags(sets: Iterable[str]) -> str:
-    return " ".join(f"--set {value}" for value in sets)
+    return " ".join(f"--set {shlex.quote(value)}" for value in sets)
 
 
 def _example(values: Sequence[object]) -> object:
