@@ -90,7 +90,9 @@ class Data(Section):
     format: Literal["auto", "chat", "plain"] = Field(
         "auto", description="chat where the tokenizer has a template, else plain"
     )
-    chat_template: str | None = Field(None, description="Jinja template that replaces the model's")
+    chat_template: str | None = Field(
+        None, description="Jinja template that replaces the model's, or the name of one of its own"
+    )
     max_rows: Annotated[int, Field(ge=1)] | None = Field(None, description="read at most so many")
     group_by: str | None = Field(None, description="column whose values stay on one side of splits")
     dedupe: Literal["exact", "near", "none"] = Field(
