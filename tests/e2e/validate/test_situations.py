@@ -1,4 +1,4 @@
-"""Datasets as people bring them, through validate and prepare: used, told, or refused with a way out.
+"""Datasets as people bring them, through validate and prepare: used, told, or refused in words.
 
 Each line of a table is one situation from public bug reports of people who fine-tune. `used` are
 texts that the model sees, `trained` those that it learns; the others must not be in there.
