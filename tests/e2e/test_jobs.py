@@ -70,7 +70,10 @@ def test_a_folder_is_read_whole_and_what_is_not_read_is_named(
     (folder / "part-2.ndjson").write_text(b"".join(lines[100:]).decode(), encoding="utf-16")
     for name in ("notes.docx", "README.md", "._part-0.jsonl"):
         (folder / name).write_text("no rows")
-    done = fleet.submit("--model", "demo/tiny-llama", "--dataset", str(folder))
+    given = ("--model", "demo/tiny-llama", "--dataset", str(folder))
+    asked = fleet.submit(*given)
+    assert (asked.code, asked.error()["code"]) == (5, "unread_files")
+    done = fleet.submit(*given, "--set", "data.allow=unread_files")
     assert done.code == 0, done.stderr
     (told,) = (d["message"] for d in done.data("warning") if "not used" in d["message"])
     assert "1 file of" in told
