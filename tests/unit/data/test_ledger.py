@@ -121,6 +121,13 @@ def test_keys_of_messages_are_used_where_the_template_names_them() -> None:
     assert unused_of(rows, template) == []
 
 
+def test_messages_behind_the_last_answer_are_named() -> None:
+    chat = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
+    rows = [{"messages": chat}] * 3 + [{"messages": [*chat, chat[0]]}]
+    (found,) = unused_of(rows)
+    assert (found["name"], found["rows"]) == ("messages behind the last answer", 1)
+
+
 def test_what_weighs_is_refused_with_both_ways_out() -> None:
     with pytest.raises(Refused) as caught:
         refuse_unused(unused_of(with_column(passage=LONG, id=1)))

@@ -82,6 +82,7 @@ class Made:
     damaged: str = ""  # the field that control characters were taken from
     taken: Set[str] = frozenset()  # columns that it was made of
     members: Set[str] = frozenset()  # keys of messages that only the chat template may read
+    cut: bool = False  # messages stood behind the last answer
 
 
 def example_maker(
@@ -101,7 +102,7 @@ def example_maker(
     def make(values: Mapping[str, Any]) -> Made:
         fields = Fields(values, layout, template, label_names)
         example = build(fields, layout.columns)
-        return Made(example, fields.damaged, fields.taken, fields.members)
+        return Made(example, fields.damaged, fields.taken, fields.members, fields.cut)
 
     return make
 
@@ -150,7 +151,7 @@ def _bad_template(template: str, why: str) -> Refused:
     )
 
 
-def _conversation(messages: list[Message], column: str) -> list[Message]:
+def _conversation(fields: Fields, messages: list[Message], column: str) -> list[Message]:
     """Return the messages up to the last answer that is learned.
 
     What stands behind it would be read by the model and never trained. Raises RowProblem when
@@ -169,7 +170,9 @@ def _conversation(messages: list[Message], column: str) -> list[Message]:
     if not learned:
         what = "all its answers are marked as not to be learned"
         raise RowProblem(Rule.UNTRAINABLE, column, what)
-    return messages[: learned[-1] + 1]
+    kept = messages[: learned[-1] + 1]
+    fields.cut = len(messages) > len(kept)
+    return kept
 
 
 def _sft(fields: Fields, columns: Columns) -> Example:
@@ -182,14 +185,14 @@ def _sft(fields: Fields, columns: Columns) -> Example:
         turns = fields.messages(columns.messages)
         if turns and turns[0]["role"] == "system" and system in ("", turns[0]["content"]):
             opening = []
-        return Example(_conversation(opening + turns, columns.messages), tools)
+        return Example(_conversation(fields, opening + turns, columns.messages), tools)
     assert columns.completion is not None  # detect_layout fills it
     opening += fields.history(columns.history)
     if _holds_messages(fields, columns.completion):
         turns = fields.messages(columns.prompt) if columns.prompt else []
         asked = [*opening, *map(_unlearned, turns)]
         answered = fields.messages(columns.completion)
-        return Example(_conversation(asked + answered, columns.completion), tools)
+        return Example(_conversation(fields, asked + answered, columns.completion), tools)
     question = _question(fields, columns)
     answer = {"role": "assistant", "content": fields.text(columns.completion)}
     return Example([*opening, question, answer], tools)
@@ -226,8 +229,8 @@ def _preference(fields: Fields, columns: Columns) -> Example:
         )
         chosen, rejected = fields.text(columns.chosen), fields.text(columns.rejected)
         return Example(context, chosen=chosen, rejected=rejected)
-    good = _conversation(fields.messages(columns.chosen), columns.chosen)
-    bad = _conversation(fields.messages(columns.rejected), columns.rejected)
+    good = _conversation(fields, fields.messages(columns.chosen), columns.chosen)
+    bad = _conversation(fields, fields.messages(columns.rejected), columns.rejected)
     context = good[:-1]
     if not context and columns.prompt:
         context = [{"role": "user", "content": fields.prompt(columns.prompt)}]

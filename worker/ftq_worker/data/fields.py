@@ -39,6 +39,7 @@ class Fields:
         self.damaged = ""
         self.taken: set[str] = set()  # columns that something was made of
         self.members: set[str] = set()  # keys of messages that only the chat template may read
+        self.cut = False  # messages stood behind the last answer, and are gone
 
     def clean(self, text: str, name: str) -> str:
         """Return the text without control characters, and remember that it had some."""

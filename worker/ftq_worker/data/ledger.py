@@ -1,8 +1,8 @@
 """What of the rows nothing was made of: nobody has to think of a column for it to be named.
 
 Whoever makes an example marks the columns and keys that it reads; the ledger counts the others that
-hold something. Every row of a split is in it once, as used or under the rule that took it away;
-`balance` asserts that.
+hold something. Every row of a split is kept, or counted under the rule that took it away;
+`assert_balance` says so.
 """
 
 import re
@@ -27,7 +27,9 @@ _REPEATS = 0.9  # share of the rows in which a value must stand in the used text
 _CHANCE = 20  # characters from which on a text stands in another one by no chance
 _COPY = 0.2  # share of a rendered copy that is the text itself; the rest is its template
 # Rules that take no text from training that is not there once more, or that judges the model.
-_HARMLESS = frozenset({Rule.CONTROL_CHARACTERS, Rule.DUPLICATE, Rule.HELD_OUT})
+_HARMLESS = frozenset({Rule.CONTROL_CHARACTERS, Rule.DUPLICATE, Rule.NEAR_DUPLICATE, Rule.HELD_OUT})
+_MEMBER = "key of messages"
+_ANSWERED = "an answer behind them: there is nothing to learn from a question alone"
 # What an answer would lack without them.
 _VITAL = ("tool_calls", "tools", "reasoning_content", "reasoning", "thinking")
 
@@ -51,6 +53,7 @@ class Ledger:
         self._left: dict[str, _Left] = defaultdict(_Left)
         self._members: dict[str, int] = defaultdict(int)
         self._tools = 0  # rows with tools
+        self._cut = 0  # rows with messages behind the last answer
         self._rows = 0
         self._prompt_chars = 0  # of the rows that are measured
 
@@ -60,6 +63,7 @@ class Ledger:
         for member in made.members:
             self._members[member] += 1
         self._tools += bool(made.example.tools)
+        self._cut += made.cut
         measured = self._rows <= _LOOKED_AT
         texts: list[str] | None = None
         if measured:
@@ -80,18 +84,19 @@ class Ledger:
         that is not known: the keys of messages are not judged then.
         """
         found = [
-            Unused(
-                name=column,
-                kind="column",
-                rows=left.rows,
-                share=round(left.rows / self._rows, 4),
-                weighs=self._weighs(left),
+            self._one(
+                column,
+                "column",
+                left.rows,
                 use=_use(column, columns, task),
+                weighs=self._weighs(left),
             )
             for column, left in self._left.items()
             if not self._repeats(left)
         ]
         found += self._unread(template) if template is not None else ()
+        if self._cut:
+            found.append(self._one("messages behind the last answer", "", self._cut, use=_ANSWERED))
         return sorted(found, key=lambda one: (-one["rows"], one["name"]))
 
     def _unread(self, template: str) -> Iterator[Unused]:
@@ -100,14 +105,17 @@ class Ledger:
             read = re.search(rf"\b{re.escape(name)}\b", template)
             if not rows or read or name == "content":
                 continue
-            yield Unused(
-                name=name,
-                kind="key of messages" if name != "tools" else "column",
-                rows=rows,
-                share=round(rows / self._rows, 4),
+            yield self._one(
+                name,
+                _MEMBER if name != "tools" else "column",
+                rows,
+                use=f"data.chat_template, with a template that writes {name}",
                 weighs=name in _VITAL and rows > LIMIT * self._rows,
-                use=f"--set data.chat_template=TEMPLATE, with a template that writes {name}",
             )
+
+    def _one(self, name: str, kind: str, rows: int, *, use: str, weighs: bool = False) -> Unused:
+        share = round(rows / self._rows, 4)
+        return Unused(name=name, kind=kind, rows=rows, share=share, weighs=weighs, use=use)
 
     def _weighs(self, left: _Left) -> bool:
         """Return whether a column holds text of length beside a short prompt, in many rows."""
@@ -171,7 +179,7 @@ def _set(field: str, value: str) -> str:
 def unused_words(unused: Sequence[Unused]) -> str:
     """Return the names of what was not used, with their shares."""
     return ", ".join(
-        f"{'' if one['kind'] == 'column' else one['kind'] + ' '}{one['name']}"
+        f"{'key of messages ' * (one['kind'] == _MEMBER)}{one['name']}"
         f" (in {one['share']:.0%} of the rows)"
         for one in unused
     )
