@@ -10,15 +10,9 @@ from ftq_shared.errors import Refused
 from ftq_shared.spec import Task
 from ftq_worker.data.cleaning import RowProblem, Rule
 from ftq_worker.data.examples import Example
-from ftq_worker.data.tokenizing import (
-    IGNORED,
-    Encoder,
-    _sequence,
-    check_eos,
-    choose_format,
-    leading_tokens,
-    make_encoder,
-)
+from ftq_worker.data.records import IGNORED, Encoder
+from ftq_worker.data.token_checks import check_eos
+from ftq_worker.data.tokenizing import _sequence, choose_format, leading_tokens, make_encoder
 
 MARKED = (
     "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'assistant' %}<|im_start|>assistant\n"

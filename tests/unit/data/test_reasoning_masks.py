@@ -11,8 +11,10 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from ftq_shared.spec import Task
 from ftq_worker.data.examples import Example
+from ftq_worker.data.records import IGNORED
 from ftq_worker.data.render import ChatRenderer
-from ftq_worker.data.tokenizing import IGNORED, check_eos, make_encoder
+from ftq_worker.data.token_checks import check_eos
+from ftq_worker.data.tokenizing import make_encoder
 
 R1_OPENING = STYLES["r1"].tokens[1] + "<think>\n"
 WORDS = ["the", "river", "Öre", "3 km", "isn't", "it?", "日本", "🙂", "a\nnew", "line,"]

@@ -7,9 +7,9 @@ from ftq_worker.data.cleaning import Rule
 from ftq_worker.data.examples import Example
 from ftq_worker.data.ledger import refuse_unused, unused_words
 from ftq_worker.data.load import Tables
+from ftq_worker.data.records import Encoder
 from ftq_worker.data.secret_texts import hide
 from ftq_worker.data.sets import RowSet, RowSets
-from ftq_worker.data.tokenizing import Encoder
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Sample, Shown, Unused, Validated
 

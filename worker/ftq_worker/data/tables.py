@@ -27,8 +27,8 @@ from ftq_worker.data.cleaning import (
 )
 from ftq_worker.data.examples import Example, Made, make_example
 from ftq_worker.data.ledger import Ledger
+from ftq_worker.data.records import Encoder, Record
 from ftq_worker.data.rows import Row, SplitSource
-from ftq_worker.data.tokenizing import Encoder, Record
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.progress import Progress
 

@@ -6,9 +6,8 @@ drops rows without any label (none here). `length` is for grouping by length.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypedDict, final
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from transformers import PreTrainedTokenizerBase
 
@@ -17,6 +16,11 @@ from ftq_shared.spec import JobSpec, Task
 from ftq_worker.data import arrow
 from ftq_worker.data.cleaning import RowProblem, Rule
 from ftq_worker.data.examples import Example
+from ftq_worker.data.records import (
+    IGNORED,
+    Encoder,
+    Record,
+)
 from ftq_worker.data.render import (
     ChatRenderer,
     Rendered,
@@ -26,55 +30,12 @@ from ftq_worker.data.render import (
     plain_choice,
     plain_renderer,
 )
+from ftq_worker.data.token_checks import check_ids
 from ftq_worker.job.auto import auto_rule
 from ftq_worker.job.chat_templates import chosen_template
 from ftq_worker.job.reports import Shown
 
-IGNORED = -100  # the label of a token that the loss does not count
 _SHOWN = 2000  # characters of a text that people see
-
-
-@final
-class SequenceRecord(TypedDict):
-    """A row of text for training; its schema is `arrow.SEQUENCES`."""
-
-    input_ids: list[int]
-    labels: list[int]  # as many; IGNORED where the loss does not count
-    length: int  # in tokens, for grouping
-
-
-@final
-class ClassRecord(TypedDict):
-    """A text with the id of its label; its schema is `arrow.CLASSES`."""
-
-    input_ids: list[int]
-    label: int
-    length: int
-
-
-@final
-class ChoiceRecord(TypedDict):
-    """A prompt with a better and a worse answer; its schema is `arrow.CHOICES`."""
-
-    prompt: str
-    chosen: str
-    rejected: str
-    length: int
-
-
-Record = SequenceRecord | ClassRecord | ChoiceRecord
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """How the examples of one job become records for training."""
-
-    schema: Any  # pyarrow schema of the records
-    # A batch of examples with their label numbers; a RowProblem in the place of a bad one.
-    encode: Callable[[Sequence[Example], Sequence[int]], list[Record | RowProblem]]
-    show: Callable[[Example], Shown]
-    format: str  # chat or plain
-    template: str = ""  # of the chat, '' where none reads the messages
 
 
 def make_encoder(
@@ -104,21 +65,6 @@ def make_encoder(
     return replace(encoder, encode=encode)
 
 
-def check_ids(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], vocab_size: int) -> None:
-    """Raise Refused (`token_beyond_embedding`) for a token that the model has no weights for."""
-    if (worst := max(ids, default=0)) < vocab_size:
-        return
-    raise Refused(
-        f"a row holds the token {tokenizer.convert_ids_to_tokens(worst)!r} with the number "
-        f"{worst:,}, but the model's embedding has only {vocab_size:,} rows: the tokenizer has "
-        "tokens that the model was never given",
-        code="token_beyond_embedding",
-        hint="take the tokenizer files of the original model, or enlarge the model with "
-        "model.resize_token_embeddings(len(tokenizer)) and save it again",
-        field="model",
-    )
-
-
 def _encoder(
     tokenizer: PreTrainedTokenizerBase, task: Task, format_: str, spec: JobSpec, date: str
 ) -> Encoder:
@@ -144,41 +90,6 @@ def leading_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
         if full[start : start + len(bare)] == bare:
             return list(full[:start])
     return []
-
-
-def check_eos(
-    tokenizer: PreTrainedTokenizerBase, encoder: Encoder, sample: Sequence[Example]
-) -> None:
-    """Refuse (`no_eos`) when the trained part of a sample row does not end the turn.
-
-    A model that is trained on such rows never learns to stop.
-    """
-    if encoder.schema is not arrow.SEQUENCES:
-        return
-    # Every control token may end a turn, not the eos alone.
-    stops = {tokenizer.eos_token_id, *tokenizer.added_tokens_decoder}
-    for record in encoder.encode(sample, [-1] * len(sample)):
-        if isinstance(record, RowProblem) or "labels" not in record:
-            continue
-        last = next(label for label in reversed(record["labels"]) if label != IGNORED)
-        if last not in stops:
-            raise _no_eos(encoder.format, tokenizer.decode([last]))
-
-
-def _no_eos(format_: str, last: str) -> Refused:
-    hints = {
-        "chat": "--set data.format=plain, or give a data.chat_template whose assistant turns end"
-        " with the eos token (inside {% generation %} where it has that mark)",
-        "plain": "the tokenizer has no usable eos token: choose another model, or one with a"
-        " chat template",
-    }
-    return Refused(
-        f"the trained part of a row ends with {last!r}, not with an end-of-turn token:"
-        " the model would never learn to stop",
-        code="no_eos",
-        hint=hints[format_],
-        field="data.format",
-    )
 
 
 def _require_offsets(tokenizer: PreTrainedTokenizerBase) -> None:

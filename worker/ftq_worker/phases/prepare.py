@@ -32,9 +32,11 @@ from ftq_worker.data.judging import tell_judges
 from ftq_worker.data.limits import model_limit
 from ftq_worker.data.load import Tables, drop_long, load_tables
 from ftq_worker.data.near_duplicates import find_near_duplicates
+from ftq_worker.data.records import Encoder
 from ftq_worker.data.sets import RowSets, choose_sets, lengths
 from ftq_worker.data.tables import tokenize
-from ftq_worker.data.tokenizing import Encoder, check_eos, choose_format, make_encoder
+from ftq_worker.data.token_checks import check_eos
+from ftq_worker.data.tokenizing import choose_format, make_encoder
 from ftq_worker.job.atomic_folders import swap_in
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Prepared, Sample, Unused, Validated, read_resolved

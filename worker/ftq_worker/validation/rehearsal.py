@@ -131,7 +131,8 @@ def rehearse_rows(
     template takes none of the rows.
     """
     from ftq_worker.data.hub import fetch_text_files, load_tokenizer_files
-    from ftq_worker.data.tokenizing import check_eos, choose_format, make_encoder
+    from ftq_worker.data.token_checks import check_eos
+    from ftq_worker.data.tokenizing import choose_format, make_encoder
 
     tokenizer = load_tokenizer_files(fetch_text_files(ctx, facts), facts)
     spec, format_ = ctx.spec, "plain"

@@ -1,0 +1,512 @@
+"""The table of situations: datasets as people bring them, and what must come of each.
+
+Each line is one situation from public bug reports of people who fine-tune. `used` are texts that the
+model sees, `trained` those that it learns; `unseen` and `unlearned` must not be in there.
+"""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+CHAT = (
+    "{% if tools %}TOOLS {{ tools | tojson }}\n{% endif %}{% for m in messages %}<|im_start|>"
+    "{{ m['role'] }}\n{{ m['content'] }}{% for c in m['tool_calls'] or [] %}CALL "
+    "{{ c['function']['name'] }} {{ c['function']['arguments'] | tojson }}{% endfor %}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+ROWS = 40
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+LONG = "A page of text that says what the town is called and which river runs through it."
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a person brings, and what must come of it."""
+
+    name: str
+    rows: Any = None  # one row (numbered with @ in its texts), a list of rows, or none
+    files: dict[str, Any] = field(default_factory=dict)  # instead of rows
+    spec: dict[str, Any] = field(default_factory=dict)
+    encoder: bool = False
+    used: tuple[str, ...] = ()
+    trained: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()  # in no text that the model sees
+    unlearned: tuple[str, ...] = ()
+    told: str = ""  # in a warning or a check
+    code: str = ""  # of the refusal
+    words: str = ""  # in it, or in its hint
+
+
+def user(text: str = "q @") -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def gpt(text: str | None = "a @", **more: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": text, **more}
+
+
+def numbered(row: Any, number: int) -> Any:
+    """Return a row with each @ in its texts replaced by the number."""
+    return json.loads(json.dumps(row).replace("@", str(number)))
+
+
+CALL = [{"id": "c@", "type": "function", "function": {"name": "weather", "arguments": "{}"}}]
+PAIR = {"text": "alpha @", "label": "x"}
+
+
+def labelled(label: Any, **more: Any) -> list[dict[str, Any]]:
+    return [{"text": f"alpha {n}", "label": label(n), **more} for n in range(ROWS)]
+
+
+def lines(*rows: str) -> str:
+    return "".join(f"{row}\n" for row in rows)
+
+
+CSV = lines("question,answer", *(f"q {n},a {n}" for n in range(ROWS)))
+JSONL = lines(*(json.dumps({"question": f"q {n}", "answer": f"a {n}"}) for n in range(ROWS)))
+
+SHAPES = [
+    Situation(
+        "tools beside messages",
+        {"messages": [user(), gpt()], "tools": [TOOL]},
+        used=("TOOLS", "weather"),
+    ),
+    Situation(
+        "tools as JSON text",
+        {"messages": [user(), gpt()], "tools": json.dumps([TOOL])},
+        used=('TOOLS [{"type": "function"',),
+    ),
+    Situation(
+        "arguments as JSON text",
+        {
+            "messages": [
+                user(),
+                gpt(None, tool_calls=CALL),
+                {"role": "tool", "content": "sun @"},
+                gpt(),
+            ]
+        },
+        trained=("CALL weather {}", "a 7"),
+    ),
+    Situation(
+        "control characters in a call",
+        {
+            "messages": [
+                user(),
+                gpt("", tool_calls=[{"function": {"name": "f", "arguments": {"x": "\x01@"}}}]),
+            ]
+        },
+        used=('CALL f {"x": "3"}',),
+    ),
+    Situation(
+        "weight 0",
+        {"messages": [user(), gpt("WRONG @", weight=0), user(), gpt("right @")]},
+        used=("WRONG 3",),
+        trained=("right 3",),
+        unlearned=("WRONG",),
+    ),
+    Situation(
+        "train false",
+        {"messages": [user(), gpt("WRONG @", train=False), user(), gpt()]},
+        used=("WRONG 3",),
+        unlearned=("WRONG",),
+    ),
+    Situation(
+        "half a weight",
+        {"messages": [user(), gpt(weight=0.5)]},
+        code="empty_dataset",
+        words="learned (1) or not (0)",
+    ),
+    Situation(
+        "kto",
+        [
+            {"prompt": f"q {n}", "completion": "good" if n % 2 else "rude", "label": bool(n % 2)}
+            for n in range(ROWS)
+        ],
+        code="dropped_rows",
+        words="bad_answer",
+    ),
+    Situation(
+        "kto, the good ones",
+        [
+            {
+                "prompt": f"q {n}",
+                "completion": f"{'good' if n % 2 else 'rude'} {n}",
+                "label": bool(n % 2),
+            }
+            for n in range(ROWS * 2)
+        ],
+        spec={"data": {"allow": "dropped_rows"}},
+        trained=("good",),
+        unseen=("rude",),
+    ),
+    Situation(
+        "preference pairs",
+        {"prompt": "q @", "chosen": "a @", "rejected": "b @"},
+        code="task_unsupported",
+        words="preference",
+    ),
+    Situation(
+        "preference beside a conversation",
+        {
+            "conversations": [{"from": "human", "value": "q @"}],
+            "chosen": {"from": "gpt", "value": "a"},
+            "rejected": {"from": "gpt", "value": "b"},
+        },
+        code="task_unsupported",
+        words="preference",
+    ),
+    Situation(
+        "pictures",
+        {"messages": [user("<image> q @"), gpt()], "images": ["1.jpg"]},
+        code="not_text",
+        words="images",
+    ),
+    Situation(
+        "picture parts",
+        {"messages": [user([{"type": "image_url"}]), gpt()]},  # type: ignore[arg-type]
+        code="not_text",
+        words="image_url",
+    ),
+    Situation(
+        "text in parts",
+        {"messages": [user([{"type": "text", "text": "part @"}]), gpt()]},  # type: ignore[arg-type]
+        used=("part 3",),
+    ),
+    Situation("messages as text", {"messages": json.dumps([user(), gpt()])}, trained=("a 5",)),
+    Situation(
+        "messages as python",
+        {"messages": "[{'role': 'user', 'content': 'q @'}]"},
+        code="empty_dataset",
+        words="json.dumps",
+    ),
+    Situation(
+        "sharegpt calls",
+        {
+            "conversations": [
+                {"from": "human", "value": "q @"},
+                {"from": "function_call", "value": '{"name": "weather", "arguments": {"at": "@"}}'},
+                {"from": "observation", "value": "sun @"},
+                {"from": "gpt", "value": "a @"},
+            ]
+        },
+        used=("sun 3",),
+        trained=("CALL weather", "a 3"),
+    ),
+    Situation(
+        "the assistant begins",
+        {"messages": [gpt("Hello @"), user(), gpt()]},
+        trained=("Hello 3", "a 3"),
+    ),
+    Situation(
+        "two messages of the user", {"messages": [user("doc @"), user(), gpt()]}, used=("doc 3",)
+    ),
+    Situation("nobody answers", {"messages": [user()]}, code="empty_dataset", words="assistant"),
+    Situation(
+        "system beside a conversation",
+        {
+            "system": "pirate @",
+            "conversations": [{"from": "human", "value": "q @"}, {"from": "gpt", "value": "a @"}],
+        },
+        used=("pirate 3",),
+        unlearned=("pirate",),
+    ),
+    Situation(
+        "system_prompt",
+        {"system_prompt": "French @", "question": "q @", "response": "a @"},
+        used=("French 3",),
+    ),
+    Situation(
+        "context",
+        {"instruction": "q @", "context": "page @", "response": "a @"},
+        used=("page 3",),
+        unlearned=("page",),
+    ),
+    Situation(
+        "history",
+        {"instruction": "q @", "output": "a @", "history": [["old @", "olda @"]]},
+        used=("old 3",),
+        trained=("olda 3", "a 3"),
+    ),
+    Situation(
+        "a completion of messages",
+        {"prompt": [user("x"), gpt("shown @"), user()], "completion": [gpt()]},
+        used=("shown 3",),
+        trained=("a 3",),
+        unlearned=("shown",),
+    ),
+    Situation(
+        "document and summary", {"document": "doc @", "summary": "sum @"}, trained=("sum 3",)
+    ),
+    Situation(
+        "a text and a target",
+        {"text": "q @", "target": "name @"},
+        code="which_task",
+        words="--set task=sft",
+    ),
+    Situation(
+        "a text and a target, said",
+        {"text": "q @", "target": "name @"},
+        spec={"task": "sft"},
+        trained=("name 3",),
+    ),
+    Situation(
+        "text beside a flag",
+        [{"text": f"a {n}", "spam": n % 2} for n in range(ROWS)],
+        code="which_task",
+        words="--set data.columns.label=spam",
+    ),
+    Situation(
+        "a column that nobody reads",
+        {"question": "q @", "answer": "a @", "source": "web"},
+        told="not used: source (in 100% of the rows)",
+        trained=("a 3",),
+    ),
+    Situation(
+        "a long column that nobody reads",
+        {"question": "q @", "answer": "a @", "page": LONG},
+        code="unused_columns",
+        words="--set data.columns.context=page",
+    ),
+    Situation(
+        "a long column, allowed",
+        {"question": "q @", "answer": "a @", "page": LONG},
+        spec={"data": {"allow": "unused_columns"}},
+        told="not used: page",
+        unseen=("river",),
+    ),
+    Situation(
+        "calls that the template leaves out",
+        {"messages": [user(), gpt("", tool_calls=CALL)]},
+        spec={"data": {"chat_template": CHAT.replace("tool_calls", "nothing")}},
+        code="unused_columns",
+        words="tool_calls",
+    ),
+    Situation(
+        "few rows without an answer",
+        [{"question": f"q {n}", "answer": f"a {n}" if n % 20 else None} for n in range(100)],
+        told="missing",
+        trained=("a 3",),
+    ),
+    Situation(
+        "many rows without an answer",
+        [{"question": f"q {n}", "answer": f"a {n}" if n % 4 else None} for n in range(100)],
+        code="dropped_rows",
+        words="25 of the 100 rows",
+    ),
+    Situation(
+        "most texts too long",
+        [{"text": f"{n} " + "word " * (9 if n % 3 else 99)} for n in range(60)],
+        spec={"train": {"max_length": 60}},
+        code="dropped_rows",
+        words="too_long",
+    ),
+]
+
+LABELS = [
+    Situation(
+        "pairs of sentences",
+        {"premise": "alpha @", "hypothesis": "beta @", "label": "x"},
+        code="one_label",
+        encoder=True,
+    ),
+    Situation(
+        "pairs of sentences, two labels",
+        [{"premise": f"alpha {n}", "hypothesis": f"beta {n}", "label": n % 2} for n in range(ROWS)],
+        encoder=True,
+        used=("alpha 3", "beta 3"),
+    ),
+    Situation(
+        "a question and a sentence",
+        [
+            {"question": f"alpha {n}", "sentence": f"beta {n}", "label": n % 2, "idx": n}
+            for n in range(ROWS)
+        ],
+        encoder=True,
+        used=("beta 3",),
+    ),
+    Situation(
+        "several labels",
+        labelled(lambda n: ["x", "y"]),
+        encoder=True,
+        code="multi_label",
+        words="several labels",
+    ),
+    Situation(
+        "a column for each label",
+        [{"text": f"a {n}", "toxic": n % 2, "rude": 0} for n in range(ROWS)],
+        encoder=True,
+        code="multi_label",
+        words="toxic, rude",
+    ),
+    Situation("fractions", labelled(lambda n: n / 8), encoder=True, code="regression"),
+    Situation(
+        "fractions as text",
+        files={"rows.csv": lines("text,label", *(f"t {n},{n}.25" for n in range(ROWS)))},
+        encoder=True,
+        code="regression",
+    ),
+    Situation(
+        "stars",
+        [{"review": f"alpha {n}", "rating": 1 + n % 5} for n in range(ROWS)],
+        encoder=True,
+        used=("alpha 3",),
+    ),
+    Situation("one label", labelled(lambda n: "x"), encoder=True, code="one_label"),
+    Situation(
+        "half without a label",
+        labelled(lambda n: "xy"[n % 2] if n % 4 < 2 else None),
+        encoder=True,
+        code="dropped_rows",
+        words="missing",
+    ),
+    Situation(
+        "rare labels",
+        labelled(lambda n: "common" if n > 3 else f"rare{n}"),
+        encoder=True,
+        told="have no golden row",
+        used=("alpha 0", "alpha 1", "alpha 2"),
+    ),
+    Situation("labels for a model that writes", labelled(lambda n: "xy"[n % 2]), used=("alpha 3",)),
+    Situation(
+        "text for a model that classifies",
+        {"question": "q @", "answer": "a @"},
+        encoder=True,
+        code="task_mismatch",
+    ),
+]
+
+FILES = [
+    Situation("no file", files={"notes.docx": "x"}, code="data_format", words=".docx"),
+    Situation(
+        "a file beside that is not read",
+        files={"a.jsonl": JSONL, "b.xlsx": "x"},
+        code="unread_files",
+        words="b.xlsx",
+    ),
+    Situation(
+        "packed beside",
+        files={"a.jsonl": JSONL, "b.csv.bz2": "no bz2"},
+        code="bad_file",
+        words="b.csv.bz2",
+    ),
+    Situation(
+        "an unclosed quote",
+        files={"rows.csv": lines("question,answer", 'q,"a', *(f"q {n},a {n}" for n in range(200)))},
+        code="bad_row",
+        words="line 2",
+    ),
+    Situation(
+        "blanks behind the commas", files={"rows.csv": CSV.replace(",", ", ")}, trained=("a 3",)
+    ),
+    Situation("another delimiter", files={"rows.csv": CSV.replace(",", ";")}, trained=("a 3",)),
+    Situation(
+        "two columns of one name",
+        files={"rows.csv": "q,q\n1,2\n"},
+        code="bad_file",
+        words="rename one",
+    ),
+    Situation(
+        "cp1252",
+        files={"rows.csv": CSV.replace("q", "größe").encode("cp1252")},
+        code="bad_encoding",
+        words="iconv -f WINDOWS-1252",
+    ),
+    Situation("utf-16 csv", files={"rows.csv": CSV.encode("utf-16")}, trained=("a 3",)),
+    Situation("utf-16 jsonl", files={"rows.jsonl": JSONL.encode("utf-16")}, trained=("a 3",)),
+    Situation(
+        "utf-16 txt", files={"rows.txt": CSV.encode("utf-16")}, used=("q 3,a 3",), unseen=("\x00",)
+    ),
+    Situation(
+        "data inside an object",
+        files={
+            "rows.json": json.dumps(
+                {"data": [{"question": f"q {n}", "answer": f"a {n}"} for n in range(ROWS)]}
+            )
+        },
+        trained=("a 3",),
+    ),
+    Situation(
+        "columns inside an object",
+        files={"rows.json": json.dumps({"question": {"0": "q"}})},
+        code="bad_file",
+        words="columns, not rows",
+    ),
+    Situation("lines by the name of json", files={"rows.json": JSONL}, trained=("a 3",)),
+    Situation("upper case", files={"ROWS.JSONL": JSONL}, trained=("a 3",)),
+    Situation("an empty file", files={"rows.jsonl": ""}, code="empty_dataset"),
+    Situation("no JSON", files={"rows.jsonl": "not json\n" * 5}, code="bad_row", words="line 1"),
+    Situation("a list that breaks off", files={"rows.json": '[{"question": "q"'}, code="bad_row"),
+    Situation("no parquet", files={"rows.parquet": "x"}, code="bad_file"),
+    Situation(
+        "train equals test",
+        files={"train.jsonl": JSONL, "test.jsonl": JSONL},
+        code="too_few_rows",
+        words="--set data.test=none",
+    ),
+]
+
+SPECS = [
+    Situation(
+        "a slice of a split",
+        {"question": "q @", "answer": "a @"},
+        spec={"data": {"split": "train[:10]"}},
+        code="no_split",
+        words="data.max_rows",
+    ),
+    Situation(
+        "a split that is not there",
+        {"question": "q @", "answer": "a @"},
+        spec={"data": {"split": "trian"}},
+        code="no_split",
+        words="--set data.split=train",
+    ),
+    Situation(
+        "a column that is not there",
+        {"question": "q @", "answer": "a @"},
+        spec={"data": {"columns": {"prompt": "questoin"}}},
+        code="wrong_column",
+        words="--set data.columns.prompt=question",
+    ),
+    Situation(
+        "unknown columns",
+        {"quest": "q @", "answr": "a @"},
+        code="unknown_shape",
+        words="--set data.columns.prompt=quest",
+    ),
+    Situation(
+        "a template for a name",
+        {"question": "q @", "answer": "a @"},
+        spec={"data": {"chat_template": "chatml"}},
+        code="chat_template",
+    ),
+    Situation(
+        "a template for a path",
+        {"question": "q @", "answer": "a @"},
+        spec={"data": {"chat_template": "./chat.jinja"}},
+        code="chat_template",
+    ),
+    Situation(
+        "a row template without its column",
+        {"question": "q @", "answer": "a @"},
+        spec={"data": {"row_template": "{title}"}},
+        code="wrong_column",
+        words="title",
+    ),
+    Situation(
+        "a limit below every prompt",
+        {"question": "word " * 50 + "@", "answer": "a @"},
+        spec={"train": {"max_length": 16}},
+        code="empty_dataset",
+        words="the limit is 16",
+    ),
+    Situation(
+        "a limit above the model's",
+        {"question": "q @", "answer": "a @"},
+        spec={"train": {"max_length": 9999}},
+        code="max_length",
+    ),
+    Situation("equal rows", [{"question": "q", "answer": "a"}] * ROWS, code="too_few_rows"),
+]
+
+EVERY = [*SHAPES, *LABELS, *FILES, *SPECS]

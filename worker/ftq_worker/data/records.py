@@ -1,0 +1,54 @@
+"""What a row of a prepared set is, and how examples become such rows."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict, final
+
+from ftq_worker.data.cleaning import RowProblem
+from ftq_worker.data.examples import Example
+from ftq_worker.job.reports import Shown
+
+IGNORED = -100  # the label of a token that the loss does not count
+
+
+@final
+class SequenceRecord(TypedDict):
+    """A row of text for training; its schema is `arrow.SEQUENCES`."""
+
+    input_ids: list[int]
+    labels: list[int]  # as many; IGNORED where the loss does not count
+    length: int  # in tokens, for grouping
+
+
+@final
+class ClassRecord(TypedDict):
+    """A text with the id of its label; its schema is `arrow.CLASSES`."""
+
+    input_ids: list[int]
+    label: int
+    length: int
+
+
+@final
+class ChoiceRecord(TypedDict):
+    """A prompt with a better and a worse answer; its schema is `arrow.CHOICES`."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+    length: int
+
+
+Record = SequenceRecord | ClassRecord | ChoiceRecord
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """How the examples of one job become records for training."""
+
+    schema: Any  # pyarrow schema of the records
+    # A batch of examples with their label numbers; a RowProblem in the place of a bad one.
+    encode: Callable[[Sequence[Example], Sequence[int]], list[Record | RowProblem]]
+    show: Callable[[Example], Shown]
+    format: str  # chat or plain
+    template: str = ""  # of the chat, '' where none reads the messages
