@@ -1,7 +1,7 @@
 """The table of situations: datasets as people bring them, and what must come of each.
 
-Each line is one situation from public bug reports of people who fine-tune. `used` are texts that the
-model sees, `trained` those that it learns; `unseen` and `unlearned` must not be in there.
+Each line is one situation from public bug reports of people who fine-tune. `used` are texts that
+the model sees, `trained` those that it learns; `unseen` and `unlearned` must not be in there.
 """
 
 import json
