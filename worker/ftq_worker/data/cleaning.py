@@ -198,5 +198,9 @@ def text_key(*parts: str) -> int:
 
     Two different texts among ten million share a key with probability 3e-6.
     """
-    normal = "\x1f".join(" ".join(unicodedata.normalize("NFC", part).split()) for part in parts)
+    normal = "\x1f".join([" ".join(_composed(part).split()) for part in parts])
     return int.from_bytes(hashlib.blake2b(normal.encode(), digest_size=8).digest())
+
+
+def _composed(text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize("NFC", text)

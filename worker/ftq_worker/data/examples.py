@@ -6,7 +6,7 @@ Everything that can be wrong with a row is found here and raised as RowProblem.
 import json
 import string
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from ftq_shared.errors import Refused
@@ -50,10 +50,13 @@ class Example:
     @property
     def key(self) -> int:
         """Equal for examples with equal texts; the label does not count."""
-        turns = [part for m in self.messages for part in _texts(m)]
+        return self._key(self.messages, self.chosen, self.rejected)
+
+    def _key(self, messages: Sequence[Message], *answers: str) -> int:
+        turns = [part for message in messages for part in _texts(message)]
         tools = [json.dumps(self.tools, default=str)] if self.tools else []
         pair = [self.text_pair] if self.text_pair else []
-        return text_key(*turns, *tools, self.text, *pair, self.chosen, self.rejected)
+        return text_key(*turns, *tools, self.text, *pair, *answers)
 
     @property
     def prompt_key(self) -> int:
@@ -63,13 +66,15 @@ class Example:
         """
         answered = self.messages and self.messages[-1]["role"] == "assistant"
         before = self.messages[:-1] if answered and not self.chosen else self.messages
-        return replace(self, messages=before, chosen="", rejected="").key
+        return self._key(before)
 
 
 def _texts(message: Message) -> Iterator[str]:
     """Yield what tells a message from others."""
     yield message["role"]
     yield message.get("content") or ""
+    if len(message) == 2:  # nearly all are
+        return
     for name in sorted(message.keys() - {"role", "content"}):
         yield f"{name} {json.dumps(message[name], default=str)}"
 
@@ -79,6 +84,7 @@ class Made:
     """What became of a row."""
 
     example: Example
+    text: str = ""  # the example as JSON
     damaged: str = ""  # the field that control characters were taken from
     taken: Set[str] = frozenset()  # columns that it was made of
     members: Set[str] = frozenset()  # keys of messages that only the chat template may read
@@ -102,7 +108,8 @@ def example_maker(
     def make(values: Mapping[str, Any]) -> Made:
         fields = Fields(values, layout, template, label_names)
         example = build(fields, layout.columns)
-        return Made(example, fields.damaged, fields.taken, fields.members, fields.cut)
+        text = example.to_json()
+        return Made(example, text, fields.damaged, fields.taken, fields.members, fields.cut)
 
     return make
 
@@ -117,7 +124,7 @@ def make_example(row: Row, make: Callable[[Mapping[str, Any]], Made]) -> Made:
         raise RowProblem(Rule.UNREADABLE, "", row.problem)
     try:
         made = make(row.values)
-        made.example.to_json().encode()
+        made.text.encode()
     except _STRANGE as error:
         raise RowProblem(Rule.UNREADABLE, "", f"cannot be used: {str(error)[:200]}") from error
     return made

@@ -167,7 +167,7 @@ def _record(
         "file": row.file,
         "line": row.line,
         "row": row.number,
-        "example": made.example.to_json(),
+        "example": made.text,
         "label": book.number(made.example.label),
         "key": key,
         "group": made.example.prompt_key if group is None else text_key("group", str(group)),

@@ -130,17 +130,12 @@ def _tokens(
     tokenizer: PreTrainedTokenizerBase, texts: list[str]
 ) -> Iterator[tuple[list[int], list[Span]]]:
     """Yield the tokens of each text, and the characters that each one stands for."""
-    if not texts:
-        return
-    batch = tokenizer(
-        texts,
-        add_special_tokens=False,
-        return_offsets_mapping=True,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,  # no warning about long rows: they are counted and dropped
-    )
-    yield from zip(batch["input_ids"], batch["offset_mapping"], strict=True)
+    # Without the wrapper of transformers, whose lists for the whole batch take as long again.
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    for found in backend.encode_batch(texts, add_special_tokens=False):
+        yield found.ids, found.offsets
 
 
 def _sequence(
@@ -159,7 +154,7 @@ def _sequence(
         while high > low and offsets[high - 1][1] > last:
             high -= 1
         labels[low:high] = tokens[low:high]
-    if all(label == IGNORED for label in labels):
+    if labels.count(IGNORED) == len(labels):
         return RowProblem(Rule.UNTRAINABLE, "", "no token of it would be trained")
     return {
         "input_ids": start + tokens,
