@@ -81,3 +81,16 @@ def test_there_are_enough_bad_ones() -> None:
     """What is promised for the table; one that goes is noticed."""
     assert len({at.name for at in EVERY}) == len(EVERY)
     assert len(EVERY) >= 75
+
+
+def test_what_the_template_leaves_out_is_refused_before_the_queue(
+    tmp_path: Path, models: Path
+) -> None:
+    (at,) = [at for at in EVERY if at.name == "calls that the template leaves out"]
+    rows = lines(*(json.dumps(numbered(at.rows, n)) for n in range(ROWS)))
+    folder = write_files(tmp_path / "data", {"rows.jsonl": rows})
+    raw = merge({"model": f"worker:{models / 'decoder'}", "dataset": f"worker:{folder}"}, at.spec)
+    run = Run(tmp_path / "storage", None, raw, "")
+    run.open_to(tmp_path.parent, models)
+    with pytest.raises(Refused, match="tool_calls"):
+        validate.run(run.ctx)

@@ -121,9 +121,10 @@ class ChatRenderer:
         given._variables = self._variables | {"tools": tools}
         return given
 
-    def prompt(self, messages: list[Message]) -> str:
+    def prompt(self, messages: list[Message], tools: list[Any] | None = None) -> str:
         """Return the text that an answer to `messages` follows."""
-        return self._text(messages, add_generation_prompt=True)
+        given = self._with_tools(tools) if tools else self
+        return given._text([as_seen(m) for m in messages], add_generation_prompt=True)
 
     def answer(self, messages: list[Message], answer: str) -> str:
         """Return an answer as it stands behind `prompt(messages)`, end-of-turn included."""

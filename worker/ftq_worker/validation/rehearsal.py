@@ -13,6 +13,7 @@ from ftq_shared.spec import Task
 from ftq_worker.data.cleaning import RowProblem, Rule
 from ftq_worker.data.columns import ColumnLayout
 from ftq_worker.data.examples import Example, example_maker
+from ftq_worker.data.ledger import Ledger, refuse_unused
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import ModelFacts
 from ftq_worker.validation.weights import Weights
@@ -128,7 +129,7 @@ def rehearse_rows(
     """Render and tokenize a few rows as prepare will; return True and what came of them.
 
     Raises Refused: for the tokenizer and the template as prepare does, `untrainable` where the
-    template takes none of the rows.
+    template takes none of the rows, `unused_columns` where it leaves out what matters of them.
     """
     from ftq_worker.data.hub import fetch_text_files, load_tokenizer_files
     from ftq_worker.data.token_checks import check_eos
@@ -139,12 +140,15 @@ def rehearse_rows(
     if task in (Task.SFT, Task.PREFERENCE):
         format_, _ = choose_format(spec.data.format, tokenizer, spec.data.chat_template)
     encoder = make_encoder(tokenizer, task, format_, spec, vocab_size=facts.vocab_size)
-    examples = list(_examples(spec.data.row_template, sample))
+    ledger = Ledger()
+    examples = list(_examples(spec.data.row_template, sample, ledger))
     records = encoder.encode(examples, [0] * len(examples))
     problems = [r for r in records if isinstance(r, RowProblem) and r.rule is Rule.UNTRAINABLE]
     if problems and len(problems) == len(records):
         raise _untrainable(problems[0], len(problems), tokenizer, format_)
     check_eos(tokenizer, encoder, examples)
+    if "unused_columns" not in spec.data.allow and spec.data.row_template is None:
+        refuse_unused(ledger.unused(sample.layout.columns, task, encoder.template))
     if format_ == "chat" and task is Task.SFT:
         _warn_of_template(ctx, tokenizer, examples)
     return True, f"{len(examples)} rows in format {format_}"
@@ -164,7 +168,7 @@ def _warn_of_template(
         except RowProblem:
             continue
         left += bool(rendered.untrained_answers)
-        prompt = renderer.prompt(example.messages[:-1])
+        prompt = renderer.prompt(example.messages[:-1], example.tools)
         opened += prompt.rstrip().endswith("<think>") and not rendered.text.startswith(prompt)
     if left:
         ctx.warn(
@@ -182,15 +186,17 @@ def _warn_of_template(
         )
 
 
-def _examples(template: str | None, sample: Sample) -> "list[Example]":
+def _examples(template: str | None, sample: Sample, ledger: Ledger) -> "list[Example]":
     """Return the rows that can be read; what is wrong with the others is prepare's to tell."""
     make = example_maker(sample.layout, template, sample.columns, {})
     found = []
     for values in sample.values:
         try:
-            found.append(make(values).example)
+            made = make(values)
         except RowProblem:
             continue
+        ledger.add(values, made)
+        found.append(made.example)
     return found
 
 
