@@ -74,6 +74,7 @@ class Encoder:
     show: Callable[[Example], Shown]
     format: str  # chat or plain
     template: str = ""  # of the chat, '' where none reads the messages
+    render: Renderer | None = None  # of texts that are trained in part: which characters are
 
 
 def make_encoder(
@@ -163,7 +164,7 @@ def _sequences(
         rendered = renderer(example)
         return {"text": rendered.text[:_SHOWN], "trained": rendered.trained_text()[:_SHOWN]}
 
-    return Encoder(arrow.SEQUENCES, encode, show, format_)
+    return Encoder(arrow.SEQUENCES, encode, show, format_, render=renderer)
 
 
 def _attempt(renderer: Renderer, example: Example) -> Rendered | RowProblem:
