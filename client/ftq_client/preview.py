@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -58,7 +58,8 @@ def look(wanted: Look, on_note: Callable[[str], None]) -> DataReport:
     """
     spec = parse_spec(wanted.raw)
     _require_worker()
-    return _ask(_request(spec, wanted), on_note)
+    with tempfile.TemporaryDirectory(prefix="ftq-preview-", ignore_cleanup_errors=True) as folder:
+        return _ask(_request(spec, wanted, folder), on_note)
 
 
 def raised(error: ErrorJson) -> FtqError:
@@ -79,7 +80,7 @@ def _require_worker() -> None:
         )
 
 
-def _request(spec: JobSpec, wanted: Look) -> PreviewRequest:
+def _request(spec: JobSpec, wanted: Look, folder: str) -> PreviewRequest:
     if wanted.html and not wanted.html.absolute().parent.is_dir():
         raise UsageError(
             f"--html: there is no folder {wanted.html.absolute().parent}",
@@ -94,6 +95,7 @@ def _request(spec: JobSpec, wanted: Look) -> PreviewRequest:
         spec=spec.model_dump(mode="json"),
         endpoint=wanted.endpoint,
         rows=wanted.rows,
+        folder=folder,
         model_folder=model.name if model.place is Place.CLIENT else "",
         dataset_folder=dataset.name if own_folder else "",
         files=[("" if file.name_only else str(file.source), file.path) for file in files],
@@ -115,11 +117,12 @@ def _ask(request: PreviewRequest, on_note: Callable[[str], None]) -> DataReport:
                 encoding="utf-8",
             )
         )
-        stack.callback(process.kill)  # first of all that is left to do: nobody waits for it then
+        stack.callback(process.kill)  # it has answered, or nobody waits for it any more
         assert process.stdin
         assert process.stdout
-        process.stdin.write(request.to_json())
-        process.stdin.close()
+        with suppress(BrokenPipeError):  # it has died already; what it said last is told below
+            process.stdin.write(request.to_json())
+            process.stdin.close()
         for line in process.stdout:
             answer: Answer = json.loads(line)
             if "report" in answer:

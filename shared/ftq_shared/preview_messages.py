@@ -31,6 +31,7 @@ class PreviewRequest:
     spec: dict[str, Any]  # a JobSpec as JSON, checked
     endpoint: str  # the Hub's URL
     rows: int  # that are shown
+    folder: str  # scratch space, which whoever asks removes, whatever becomes of the answer
     model_folder: str = ""  # where the client's own model lies; '' for one that is elsewhere
     dataset_folder: str = ""  # where the client's own dataset lies, if it is a folder
     # The client's own files otherwise: where each lies, and its place below the dataset's folder;
@@ -44,4 +45,5 @@ class PreviewRequest:
 
     @classmethod
     def from_json(cls, text: str) -> "PreviewRequest":
-        return cls(**json.loads(text))
+        fields = json.loads(text)
+        return cls(**fields | {"files": tuple(map(tuple, fields["files"]))})

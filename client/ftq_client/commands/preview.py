@@ -94,4 +94,4 @@ def _styled(text: str, style: str) -> str:
     """Return a text in one of the view's styles: words such as `bold red`."""
     words = style.split()
     colour = next((word for word in words if word not in ("bold", "dim")), None)
-    return click.style(text, fg=colour, bold="bold" in words, dim="dim" in words)
+    return click.style(text, fg=colour, bold="bold" in words or None, dim="dim" in words or None)

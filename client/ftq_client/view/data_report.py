@@ -58,7 +58,8 @@ def _left_out(report: DataReport, width: int) -> Iterator[Line]:
         if not split["rules"]:
             continue
         yield ()
-        yield (("left out", Style.STRONG), (f" of split {shown(split['split'])}", Style.PLAIN))
+        start = [("left out", Style.STRONG)]
+        yield from _wrapped(start, f" of split {shown(split['split'])}", width, 2)
         for rule in split["rules"]:
             is_repair = rule["rows_in"] == rule["rows_out"]
             count = f"{counted(rule['rows'], 'row')}{' changed' if is_repair else ''}"
@@ -126,7 +127,8 @@ def _rows(report: DataReport, width: int, glyphs: Glyphs, *, marks: bool) -> Ite
         how = f"what is trained stands in {_OPEN} {_CLOSE}"
     else:
         how = "what is trained is bright, the rest is only read"
-    yield (("rows as the model sees them", Style.STRONG), (f"  {how}", Style.DIM))
+    start = [("rows as the model sees them", Style.STRONG)]
+    yield from _wrapped(start, f"  {how}", width, 2, Style.DIM)
     for row in report["rows"]:
         yield ()
         yield from _wrapped([], _title(row), width, 4)

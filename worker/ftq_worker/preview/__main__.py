@@ -5,7 +5,6 @@ python -m ftq_worker.preview < REQUEST.json
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 from ftq_shared.errors import Exit, FtqError, UsageError
@@ -17,21 +16,20 @@ def main() -> int:
     """Read the request, print the answer; returns the exit code, which says nothing of the data."""
     request = PreviewRequest.from_json(sys.stdin.read())
     os.environ.update(PINNED)  # before the libraries are imported, as on a worker
-    with tempfile.TemporaryDirectory(prefix="ftq-preview-", ignore_cleanup_errors=True) as folder:
-        try:
-            _answer(request, Path(folder))
-        except FtqError as error:
-            _print({"error": error.info().to_json()})
+    try:
+        _answer(request)
+    except FtqError as error:
+        _print({"error": error.info().to_json()})
     return Exit.OK
 
 
-def _answer(request: PreviewRequest, folder: Path) -> None:
+def _answer(request: PreviewRequest) -> None:
     from ftq_worker.job.quiet import quiet_libraries
     from ftq_worker.preview.run import preview
     from ftq_worker.report.page import to_html
 
     quiet_libraries()
-    report = preview(request, folder, lambda text: _print({"note": text}))
+    report = preview(request, lambda text: _print({"note": text}))
     if request.html:
         try:
             Path(request.html).write_bytes(to_html(report))

@@ -73,13 +73,13 @@ class _Refusals:
             self.found.append(error)
 
 
-def preview(request: PreviewRequest, folder: Path, note: Note) -> DataReport:
-    """Return what a job would be trained on; `folder` is scratch space.
+def preview(request: PreviewRequest, note: Note) -> DataReport:
+    """Return what a job would be trained on.
 
     A refusal that `data.allow` could lift stands in the report, beside the rows; every other one is
     raised, in the words of the phase that raises it. Raises HubUnreachable as well.
     """
-    emitter = _Emitter(note)
+    emitter, folder = _Emitter(note), Path(request.folder)
     ctx = _context(request, folder, emitter)
     link_inputs(request, ctx.paths.inputs)
     hub = HubClient(ctx.endpoint, ctx.hub_token, note, Retry(total_s=_WAIT_FOR_HUB_S))
