@@ -7,6 +7,7 @@ A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`; t
 is written by hand.
 """
 
+import ast
 import importlib
 import re
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ftq_client.cli import COMMANDS
+from ftq_shared import data_report as report_form
 from ftq_shared import errors
 from ftq_shared.events import BULK_TYPES, EVENTS
 from ftq_shared.settings import SETTINGS
@@ -165,6 +167,27 @@ def _comment_of(start: str, source: str) -> str:
     return found[1]
 
 
+def data_report() -> str:
+    """Return a table of fields for each object of the data report, the whole first."""
+    tree = ast.parse(Path(report_form.__file__).read_text())
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    source = Path(report_form.__file__).read_text().splitlines()
+    return "\n".join(_object(node, source) for node in reversed(classes))
+
+
+def _object(node: ast.ClassDef, source: list[str]) -> str:
+    """Return one object of the report; the meanings are the comments beside its fields."""
+    fields_ = [part for part in node.body if isinstance(part, ast.AnnAssign)]
+    rows = []
+    for part in fields_:
+        _, found, meaning = source[part.lineno - 1].partition("  # ")
+        assert found, f"{node.name}.{ast.unparse(part.target)} has no comment"
+        kind = ast.unparse(part.annotation)
+        rows.append([f"`{ast.unparse(part.target)}`", f"`{kind}`", meaning])
+    title = f"### {node.name}\n\n{ast.get_docstring(node)}\n\n"
+    return title + table(["field", "type", "meaning"], rows)
+
+
 REGIONS: dict[str, Callable[[], str]] = {
     "spec-fields": spec_fields,
     "spec-aliases": spec_aliases,
@@ -174,6 +197,7 @@ REGIONS: dict[str, Callable[[], str]] = {
     "settings": settings,
     "commands": commands,
     "exit-codes": exit_codes,
+    "data-report": data_report,
 }
 
 # file -> the regions that it must hold
@@ -182,6 +206,7 @@ PAGES = {
     "docs/architecture.md": ["state-diagram", "transitions"],
     "docs/spec.md": ["spec-fields", "spec-aliases"],
     "docs/events.md": ["events"],
+    "docs/preview.md": ["data-report"],
     "docs/operations.md": ["settings"],
 }
 

@@ -19,6 +19,7 @@ from ftq_shared.errors import Exit
 # command -> (module, one line of help); a test holds the lines and the commands together.
 COMMANDS = {
     "submit": ("submit", "Submit a fine-tune and follow it."),
+    "preview": ("preview", "Show what a job would train on: nothing is submitted."),
     "tail": ("tail", "Show a job's events, live, from any machine."),
     "list": ("jobs", "List jobs: yours that are active, or all."),
     "show": ("jobs", "Show one job in full."),

@@ -10,6 +10,7 @@ FTQ_STORAGE/
     validated.json            what validate found
     prepared/                 data sets ready to train (datasets' Arrow folders)
     prepared.json             what prepare found and decided
+    report.html               the same for people: rows, lengths, labels, what was left out
     resolved.json             every `auto` with its value and reason
     attempts/<n>-<random>/    one folder per token: events.jsonl, output.log, checkpoints/
     checkpoint.json           the newest good checkpoint, switched by os.replace
@@ -109,6 +110,10 @@ class JobPaths:
     @property
     def prepared_report(self) -> Path:
         return self.root / "prepared.json"
+
+    @property
+    def data_report(self) -> Path:
+        return self.root / "report.html"
 
     @property
     def resolved(self) -> Path:

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import click
@@ -48,6 +49,9 @@ def confirm(
     console.print("  the same without questions:")
     # Not wrapped: people copy it.
     click.echo(f"  {equal_command(asked, typed)}", err=True)
+    if look := preview_command(spec, typed):
+        console.print("  what it would train on:")
+        click.echo(f"  {look}", err=True)
     if not click.confirm("Submit it", default=True, err=True):
         click.echo("nothing was submitted", err=True)
         raise click.Abort
@@ -58,6 +62,20 @@ def equal_command(asked: Essentials, typed: Sequence[str]) -> str:
     answers = {"--model": asked.model, "--dataset": asked.dataset, "--publish-to": asked.target}
     words = [word for option, value in answers.items() if value for word in (option, value)]
     return shlex.join(["ftq", "submit", *typed, *words])
+
+
+def preview_command(spec: "JobSpec", typed: Sequence[str]) -> str:
+    """Return the command that shows what the job would train on, ready to be copied.
+
+    Empty where the rest of the spec is another job's, which a preview cannot begin with.
+    """
+    if "--from" in typed:
+        return ""
+    file = [word for word in typed[:1] if not word.startswith("--")]
+    kept = [pair for pair in pairwise(typed) if pair[0] in ("--task", "--set")]
+    words = ["--model", spec.model, "--dataset", spec.dataset]
+    words += [word for pair in kept for word in pair]
+    return shlex.join(["ftq", "preview", *file, *words])
 
 
 def _target(spec: "JobSpec") -> str:

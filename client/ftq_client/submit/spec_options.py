@@ -13,7 +13,7 @@ def instead_of(error: click.NoSuchOption, arguments: Sequence[str]) -> str:
 
     command = error.ctx.info_name if error.ctx else ""
     name = error.option_name.lstrip("-").replace("-", "_").lower()
-    if command not in ("submit", "retry") or not error.option_name.startswith("--"):
+    if command not in ("submit", "preview", "retry") or not error.option_name.startswith("--"):
         return ""
     own = [field for field in leaves() if name in (field, field.rpartition(".")[2])]
     right, note = (own[0], "") if own else ALIASES.get(name, ("", ""))

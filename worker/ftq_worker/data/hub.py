@@ -74,7 +74,7 @@ def hub_sources(ctx: PhaseContext, facts: DatasetFacts, folder: Path) -> SplitSo
     splits = known.configs[config]
     if not _reads_alone(splits, known.options.get(config, {})):
         return _built_sources(ctx, repo, config, splits, folder)
-    labels = _card_labels(repo, config)
+    labels = card_labels(repo, config)
     return {name: _opener(ctx, repo, name, split, labels) for name, split in splits.items()}
 
 
@@ -95,7 +95,7 @@ def _opener(
     return open_
 
 
-def _card_labels(repo: RepoRecord, config: str) -> dict[str, list[str]]:
+def card_labels(repo: RepoRecord, config: str) -> dict[str, list[str]]:
     """Return the label names that the card gives for columns of numbers."""
     infos = repo.card.get("dataset_info") or []
     labels: dict[str, list[str]] = {}

@@ -17,7 +17,7 @@ from ftq_worker.data.examples import example_maker
 from ftq_worker.data.hub import hub_sources
 from ftq_worker.data.ledger import assert_balance, refuse_dropped
 from ftq_worker.data.limits import max_length
-from ftq_worker.data.rows import SplitSource
+from ftq_worker.data.rows import SplitSource, SplitSources
 from ftq_worker.data.split_sources import columns_of, file_sources, pick_split, sample_rows
 from ftq_worker.data.tables import LabelBook, SplitTable, collect, drop_duplicates
 from ftq_worker.job.context import PhaseContext
@@ -44,8 +44,17 @@ class Tables:
                 yield role, table
 
 
-def load_tables(ctx: PhaseContext, validated: Validated, folder: Path) -> Tables:
+def load_tables(
+    ctx: PhaseContext,
+    validated: Validated,
+    folder: Path,
+    sources: SplitSources | None = None,
+    first_rows: int | None = None,
+) -> Tables:
     """Read and clean all splits into Arrow files under `folder`.
+
+    `sources` open the splits where they are not those of `validated`. With `first_rows` no more
+    rows of any split are read, and one label is enough: the rows may be sorted by label.
 
     Raises Refused: `no_split`, `wrong_column`, `bad_file`, `bad_row`, `empty_dataset`,
     `one_label`, `dropped_rows`.
@@ -54,11 +63,13 @@ def load_tables(ctx: PhaseContext, validated: Validated, folder: Path) -> Tables
     on_hub = dataset.place is Place.HUB
     if not on_hub:
         _refuse_moved(dataset.files)
-    sources = hub_sources(ctx, dataset, folder) if on_hub else file_sources(dataset.files)
+    if sources is None:
+        sources = hub_sources(ctx, dataset, folder) if on_hub else file_sources(dataset.files)
     source = pick_split(sources, validated.split)
     names = source.label_names.get(validated.columns.label or "")
     book = LabelBook(names)
-    train = _table(ctx, validated, source, book, folder / "train.arrow", ctx.spec.data.max_rows)
+    most = _least(ctx.spec.data.max_rows, first_rows)
+    train = _table(ctx, validated, source, book, folder / "train.arrow", most)
     if not len(train.alive):
         raise empty_dataset(train.split, train.tally)
 
@@ -67,12 +78,14 @@ def load_tables(ctx: PhaseContext, validated: Validated, folder: Path) -> Tables
             return None
         opened = pick_split(sources, split, field)
         path = folder / f"{field.removeprefix('data.')}.arrow"
-        return _table(ctx, validated, opened, book, path, HELD_OUT_ROWS)
+        return _table(ctx, validated, opened, book, path, _least(HELD_OUT_ROWS, first_rows))
 
     none = ctx.spec.data.validation == "none"
     validation = held_out(None if none else validated.validation_split, "data.validation")
     test = held_out(validated.test_split, "data.test")
-    labels, ids = _labels(ctx, validated.task, train, book)
+    labels, ids = _labels(validated.task, train, book)
+    if first_rows is None:
+        refuse_one_label(validated.task, train)
     for table in (validation, test):
         if table is not None and labels:
             unknown = ids[table.column("label")] < 0
@@ -143,15 +156,22 @@ def _require_columns(ctx: PhaseContext, layout: ColumnLayout, columns: list[str]
         require_column("data.group_by", ctx.spec.data.group_by, columns)
 
 
-def _labels(
-    ctx: PhaseContext, task: Task, train: SplitTable, book: LabelBook
-) -> tuple[list[str], Indices]:
+def _least(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _labels(task: Task, train: SplitTable, book: LabelBook) -> tuple[list[str], Indices]:
     """Return the labels in id order and the id of every number of the book."""
     if task is not Task.CLASSIFICATION:
         return [], np.zeros(0, dtype=np.int64)
     used = np.unique(train.column("label"))
     labels = book.names(used)
-    if len(used) < 2:
+    return labels, book.ids(labels)
+
+
+def refuse_one_label(task: Task, train: SplitTable) -> None:
+    """Raise Refused (`one_label`) for classification with nothing to tell apart."""
+    if task is Task.CLASSIFICATION and len(np.unique(train.column("label"))) < 2:
         raise Refused(
             f"all {len(train.alive):,} rows have the same label; there is nothing to learn",
             code="one_label",
@@ -159,7 +179,6 @@ def _labels(
             " sorted by label",
             field="data.columns.label",
         )
-    return labels, book.ids(labels)
 
 
 def _filled(ctx: PhaseContext, table: SplitTable | None) -> SplitTable | None:

@@ -6,6 +6,7 @@ from typing import Any, TypedDict, final
 
 from ftq_worker.data.cleaning import RowProblem
 from ftq_worker.data.examples import Example
+from ftq_worker.data.render import Renderer
 from ftq_worker.job.reports import Shown
 
 IGNORED = -100  # the label of a token that the loss does not count
@@ -52,3 +53,4 @@ class Encoder:
     show: Callable[[Example], Shown]
     format: str  # chat or plain
     template: str = ""  # of the chat, '' where none reads the messages
+    render: Renderer | None = None  # of texts that are trained in part: which characters are

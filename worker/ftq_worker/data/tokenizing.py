@@ -116,7 +116,7 @@ def _sequences(
         rendered = renderer(example)
         return {"text": rendered.text[:_SHOWN], "trained": rendered.trained_text()[:_SHOWN]}
 
-    return Encoder(arrow.SEQUENCES, encode, show, format_)
+    return Encoder(arrow.SEQUENCES, encode, show, format_, render=renderer)
 
 
 def _attempt(renderer: Renderer, example: Example) -> Rendered | RowProblem:

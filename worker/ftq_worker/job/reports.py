@@ -15,6 +15,7 @@ from typing import Any, Literal, NotRequired, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 from typing_extensions import TypedDict  # pydantic takes the standard one from Python 3.12 on
 
+from ftq_shared.dataset_files import UnreadFile
 from ftq_shared.errors import FtqError
 from ftq_shared.paths import JobPaths, read_json, write_json
 from ftq_shared.sources import Place
@@ -125,6 +126,7 @@ class DatasetFacts(Report):
     files: list[str] = []  # absolute paths, for files
     splits: dict[str, int | None]  # rows per split, None while unknown
     columns: list[str]
+    unread: list[UnreadFile] = []  # files that are not used
     license: str | None = None
     private: bool = False
 

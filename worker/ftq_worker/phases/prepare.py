@@ -40,6 +40,8 @@ from ftq_worker.data.tokenizing import choose_format, make_encoder
 from ftq_worker.job.atomic_folders import swap_in
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import Prepared, Sample, Unused, Validated, read_resolved
+from ftq_worker.report.facts import Inputs
+from ftq_worker.report.page import leave_report
 
 CHECKED_ROWS = 20  # rows that the end-of-turn check looks at
 
@@ -60,7 +62,7 @@ def run(ctx: PhaseContext) -> None:
         tables.train.tally.emit(ctx.emit, EARLY_RULES)
         emit_damage(ctx, tables)
 
-        encoder = _encoder(ctx, validated, tokenizer, tables)
+        encoder = choose_encoder(ctx, validated, tokenizer, tables)
         unused = tables.train.ledger.unused(validated.columns, validated.task, encoder.template)
         tell_unused(ctx, unused)
         for role, table in tables.roles():
@@ -76,6 +78,7 @@ def run(ctx: PhaseContext) -> None:
         emit_dataset(ctx, validated, tables, lengths(sets.train))
 
         _save(ctx, sets, folder / "prepared")
+        leave_report(ctx, Inputs(validated, tables, encoder, tokenizer, unused, sets))
         _report(sets, tables, encoder, samples, unused).save(ctx.paths.prepared_report)
 
 
@@ -97,7 +100,7 @@ def _resolve_task(ctx: PhaseContext, validated: Validated) -> None:
         ctx.resolve("task", str(validated.task), f"the columns are {validated.shape}")
 
 
-def _encoder(
+def choose_encoder(
     ctx: PhaseContext, validated: Validated, tokenizer: PreTrainedTokenizerBase, tables: Tables
 ) -> Encoder:
     """Return the encoder, after a look at what it makes of the first rows."""

@@ -39,7 +39,7 @@ class _Model:
 
 
 @dataclass
-class _Data:
+class CheckedData:
     """What the checks of the dataset found; None where one failed or was not made."""
 
     source: Source
@@ -62,7 +62,7 @@ def run(ctx: PhaseContext) -> None:
     checks = Checks(ctx)
     hub = hub_of(ctx)
     base = _check_model(ctx, checks, hub)
-    rows = _check_data(ctx, checks, hub)
+    rows = check_data(ctx, checks, hub)
     if base.architecture and rows.task:
         architecture, task = base.architecture, rows.task
         checks.run("task fit", lambda: fit.check_fit(ctx.spec, architecture, task))
@@ -111,8 +111,9 @@ def _may_read_model(ctx: PhaseContext, checks: Checks, hub: HubClient, files: Mo
     return bool(allowed)
 
 
-def _check_data(ctx: PhaseContext, checks: Checks, hub: HubClient) -> _Data:
-    rows = _Data(parse_source(ctx.spec.dataset, what="dataset"))
+def check_data(ctx: PhaseContext, checks: Checks, hub: HubClient) -> CheckedData:
+    """Make every check of the dataset; what one found is None where it failed."""
+    rows = CheckedData(parse_source(ctx.spec.dataset, what="dataset"))
     rows.found = found = checks.run("dataset", lambda: data.find_dataset(ctx, hub, rows.source))
     if found is None or not _may_read_data(checks, hub, found):
         return rows
@@ -166,7 +167,7 @@ def _layout(ctx: PhaseContext, head: Head) -> tuple[ColumnLayout, str]:
     return layout, f"{layout.name}: {layout.reason}"
 
 
-def _rehearse(ctx: PhaseContext, checks: Checks, base: _Model, rows: _Data) -> None:
+def _rehearse(ctx: PhaseContext, checks: Checks, base: _Model, rows: CheckedData) -> None:
     """Let the libraries try model and rows, where nothing has failed that they need."""
     task, head, layout, weights = rows.task, rows.head, rows.layout, base.weights
     if not (base.files and base.has_chat_template is not None) or not (
@@ -204,7 +205,7 @@ def _check_disk(ctx: PhaseContext, checks: Checks, base: _Model, found: data.Fou
 
 
 def _checked_card(
-    ctx: PhaseContext, checks: Checks, hub: HubClient, base: _Model, rows: _Data
+    ctx: PhaseContext, checks: Checks, hub: HubClient, base: _Model, rows: CheckedData
 ) -> Validated | None:
     """Return what was found, with a licence that the Hub takes; None where there is no card."""
     repo = ctx.spec.publish.repo
@@ -225,12 +226,17 @@ def _checked_card(
     return found.model_copy(update={"model": facts or found.model})
 
 
-def _validated(base: _Model, rows: _Data) -> Validated:
+def _validated(base: _Model, rows: CheckedData) -> Validated:
+    return validated_with(_model_facts(base), rows)
+
+
+def validated_with(model_facts: ModelFacts, rows: CheckedData) -> Validated:
+    """Return what was found; no check of the dataset has failed."""
     assert rows.task
     assert rows.layout
     assert rows.splits
     return Validated(
-        model=_model_facts(base),
+        model=model_facts,
         dataset=_data_facts(rows),
         task=rows.task,
         shape=rows.layout.name,
@@ -250,7 +256,7 @@ def _model_facts(base: _Model) -> ModelFacts:
     )
 
 
-def _data_facts(rows: _Data) -> DatasetFacts:
+def _data_facts(rows: CheckedData) -> DatasetFacts:
     assert rows.found
     assert rows.splits
     assert rows.head
@@ -263,13 +269,14 @@ def _data_facts(rows: _Data) -> DatasetFacts:
         files=found.files,
         splits=data.total_rows(found, rows.splits.train, rows.head),
         columns=rows.head.columns,
+        unread=found.unread,
         license=record.license if record else None,
         # What a person's own disk holds is nobody else's to see.
         private=record.private if record else True,
     )
 
 
-def _emit(ctx: PhaseContext, validated: Validated, rows: _Data) -> None:
+def _emit(ctx: PhaseContext, validated: Validated, rows: CheckedData) -> None:
     """Emit what was resolved and what the dataset looks like."""
     if ctx.spec.task is Task.AUTO and rows.layout:
         ctx.resolve("task", str(validated.task), rows.layout.reason)

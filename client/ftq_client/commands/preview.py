@@ -1,0 +1,97 @@
+"""`ftq preview`: what a job would train on, before anything is submitted."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ftq_client.commands.options import json_option
+from ftq_client.commands.output import print_json, print_note
+
+if TYPE_CHECKING:
+    from ftq_shared.data_report import DataReport
+
+_WIDTH = 80  # columns where the output is no terminal
+_WIDEST = 120  # longer lines are hard to read
+
+
+@click.command(short_help="Show what a job would train on: nothing is submitted.")
+@click.argument("spec", required=False, type=click.Path(path_type=Path))
+@click.option("--model", metavar="ID", help="Base model: Hub id or ./folder.")
+@click.option("--dataset", metavar="ID", help="Hub id[:config], file, folder, glob.")
+@click.option(
+    "--task",
+    type=click.Choice(["auto", "sft", "classification", "preference", "text"]),
+    help="What kind of fine-tune; by default from the columns.",
+)
+@click.option(
+    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any field of the spec, as in submit."
+)
+@click.option(
+    "--rows", type=click.IntRange(1, 1000), default=3, show_default=True, help="Rows to show."
+)
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write a page too.")
+@json_option
+def preview(
+    spec: Path | None,
+    sets: tuple[str, ...],
+    rows: int,
+    html: Path | None,
+    as_json: bool,
+    **flags: str | None,
+) -> int:
+    """Show what a job would train on; nothing is submitted, and no broker is needed.
+
+    It reads up to 5,000 rows of each split, and does with them what a job does: rows as the model
+    sees them, what is trained of each, lengths, labels, and all that is left out, with the reason
+    and the setting that would use it. A job that would be refused is refused here, with the same
+    exit code. The training stack must be installed here: pip install 'ftq[worker]'.
+
+    \b
+      ftq preview --model Qwen/Qwen3-0.6B --dataset ./rows.jsonl
+      ftq preview job.yaml --rows 10 --html rows.html
+      ftq preview job.yaml --json | jq .unused
+    """  # noqa: D301
+    from ftq_client.preview import Look, look, raised
+    from ftq_client.submit.build_spec import read_raw, refuse_bad
+    from ftq_shared.settings import load_settings
+
+    raw = read_raw(spec, {name: value for name, value in flags.items() if value}, sets)
+    refuse_bad(raw)
+    report = look(Look(raw, load_settings().hf_endpoint, rows, html), print_note)
+    if as_json:
+        print_json(dict(report))
+    else:
+        _show(report)
+    if html:
+        print_note(f"written: {html}")
+    if report["refusal"]:
+        raise raised(report["refusal"])
+    return 0
+
+
+def _show(report: "DataReport") -> None:
+    """Print the report: with colours on a terminal that has them, else with brackets."""
+    from ftq_client.view.data_report import report_lines
+    from ftq_client.view.lines import glyphs_for, text_of
+
+    tty = sys.stdout.isatty()
+    colours = tty and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    width = min(shutil.get_terminal_size().columns, _WIDEST) if tty else _WIDTH
+    glyphs = glyphs_for(sys.stdout.encoding)
+    lines = report_lines(report, width=max(width, 40), glyphs=glyphs, marks=not colours)
+    for line in lines:
+        if colours:
+            click.echo("".join(_styled(text, style) for text, style in line))
+        else:
+            click.echo(text_of(line))
+
+
+def _styled(text: str, style: str) -> str:
+    """Return a text in one of the view's styles: words such as `bold red`."""
+    words = style.split()
+    colour = next((word for word in words if word not in ("bold", "dim")), None)
+    return click.style(text, fg=colour, bold="bold" in words or None, dim="dim" in words or None)

@@ -1,0 +1,146 @@
+"""A look at what a job would train on: the worker's own code, run beside the client.
+
+The client imports nothing of it: it runs `python -m ftq_worker.preview` and reads what that says.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+
+from ftq_client.submit.build_spec import uses_hub
+from ftq_client.submit.tokens import find_token
+from ftq_client.transfer.files import own_files_of
+from ftq_shared.data_report import DataReport
+from ftq_shared.errors import (
+    ErrorInfo,
+    ErrorJson,
+    Exit,
+    FtqError,
+    HubUnreachable,
+    Refused,
+    Unexpected,
+    UsageError,
+)
+from ftq_shared.preview_messages import Answer, PreviewRequest
+from ftq_shared.sources import Place, parse_source
+from ftq_shared.spec import JobSpec
+from ftq_shared.spec_input import parse_spec
+
+_KINDS: dict[int, type[FtqError]] = {
+    Exit.USAGE: UsageError,
+    Exit.REFUSED: Refused,
+    Exit.HUB: HubUnreachable,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is to be looked at, and how much of it is shown."""
+
+    raw: Mapping[str, Any]  # a spec as a person wrote it
+    endpoint: str  # the Hub's URL
+    rows: int
+    html: Path | None = None  # file that gets the page
+
+
+def look(wanted: Look, on_note: Callable[[str], None]) -> DataReport:
+    """Return what such a job would train on; `on_note` gets a sentence for what takes time.
+
+    Raises UsageError for a bad spec and where the worker's code is not installed, Refused as
+    validate and prepare do, HubUnreachable.
+    """
+    spec = parse_spec(wanted.raw)
+    _require_worker()
+    with tempfile.TemporaryDirectory(prefix="ftq-preview-", ignore_cleanup_errors=True) as folder:
+        return _ask(_request(spec, wanted, folder), on_note)
+
+
+def raised(error: ErrorJson) -> FtqError:
+    """Return an error that came as plain data as the one that it was."""
+    info = ErrorInfo.from_json(error)
+    kind = _KINDS.get(info.exit_code, FtqError)
+    hint = info.hint.partition("; `ftq retry")[0]  # nothing has been submitted
+    return kind(info.message, code=info.code, hint=hint, **info.where)
+
+
+def _require_worker() -> None:
+    if any(find_spec(name) is None for name in ("ftq_worker", "torch", "transformers", "datasets")):
+        raise UsageError(
+            "a preview runs the tokenizer and reads the rows here, and the code for that is not"
+            " installed",
+            code="not_installed",
+            hint="pip install 'ftq[worker]' (for your CUDA version, install torch first)",
+        )
+
+
+def _request(spec: JobSpec, wanted: Look, folder: str) -> PreviewRequest:
+    if wanted.html and not wanted.html.absolute().parent.is_dir():
+        raise UsageError(
+            f"--html: there is no folder {wanted.html.absolute().parent}",
+            code="no_such_folder",
+            hint="make it first, or name another file",
+        )
+    model = parse_source(spec.model, what="model")
+    dataset = parse_source(spec.dataset, what="dataset")
+    own_folder = dataset.place is Place.CLIENT and Path(dataset.name).is_dir()
+    files = [] if own_folder else own_files_of("dataset", spec.dataset)
+    return PreviewRequest(
+        spec=spec.model_dump(mode="json"),
+        endpoint=wanted.endpoint,
+        rows=wanted.rows,
+        folder=folder,
+        model_folder=model.name if model.place is Place.CLIENT else "",
+        dataset_folder=dataset.name if own_folder else "",
+        files=[("" if file.name_only else str(file.source), file.path) for file in files],
+        html=str(wanted.html.absolute()) if wanted.html else "",
+        token=(find_token() or "") if uses_hub(spec) else "",
+    )
+
+
+def _ask(request: PreviewRequest, on_note: Callable[[str], None]) -> DataReport:
+    """Run the worker's code and return its answer; it ends with this call, whatever happens."""
+    with ExitStack() as stack:
+        errors = stack.enter_context(tempfile.TemporaryFile())
+        process = stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-m", "ftq_worker.preview"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                encoding="utf-8",
+            )
+        )
+        stack.callback(process.kill)  # it has answered, or nobody waits for it any more
+        assert process.stdin
+        assert process.stdout
+        with suppress(BrokenPipeError):  # it has died already; what it said last is told below
+            process.stdin.write(request.to_json())
+            process.stdin.close()
+        for line in process.stdout:
+            answer: Answer = json.loads(line)
+            if "report" in answer:
+                return answer["report"]
+            if "error" in answer:
+                raise raised(answer["error"])
+            on_note(answer["note"])
+        raise _died(process.wait(), errors)
+
+
+def _died(code: int, errors: IO[bytes]) -> FtqError:
+    """Return the error for worker code that ended without an answer."""
+    errors.seek(0)
+    said = errors.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
+    killed = code < 0
+    return Unexpected(
+        f"the preview ended {f'by signal {-code}' if killed else f'with code {code}'}:"
+        f" {said[-1]}",
+        hint="is there too little memory?" if killed else "this is a bug in ftq or in a library"
+        " it uses",
+    )  # fmt: skip
