@@ -1,6 +1,7 @@
 """A host takes up what was placed with it: also after a lost answer, or without a thread for it."""
 
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from tests.support.store_jobs import HOST, place, submit
 
 from ftq_shared.in_memory import MemoryHosts, MemoryStore
 from ftq_shared.states import JobState
+from ftq_worker.agent import run_pool
 from ftq_worker.agent.run_pool import RunPool
 
 JOB = "ft-aaaaaaaa"
@@ -76,3 +78,22 @@ def test_a_claim_without_a_thread_for_it_is_tried_again(
     assert (
         pool.hand_back(lambda until: None) is False
     )  # this test's run does nothing, so it is still there
+
+
+def test_a_run_whose_processes_are_gone_has_only_its_report_left(
+    token: str, pool: RunPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A save that nobody has measured may take ten minutes; a report to no broker may not."""
+    over = threading.Event()
+    monkeypatch.setattr(RunPool, "_work", lambda self, run: over.wait(30))
+    monkeypatch.setattr(run_pool, "END_S", 0.3)
+    assert pool.take(JOB, token)
+    (run,) = pool.runs().values()
+    run.save_s = 600.0
+    run.ended_at = time.monotonic()
+    announced: list[float] = []
+    before = time.monotonic()
+    assert pool.hand_back(announced.append) is False
+    assert time.monotonic() - before < 10
+    assert announced[0] - before > 500, "until the processes are gone the save may take its time"
+    over.set()

@@ -82,6 +82,7 @@ class PhaseRun:
             with outbox:
                 outcome = self._run(outbox)
                 self._end_children()  # nothing is reported before the process tree is gone
+                handle.ended_at = time.monotonic()
                 if not handle.lost:
                     how = outcome, handle.stop_reason
                     report_outcome(self._services, record, outbox, *how, lost=self._is_lost)

@@ -33,6 +33,7 @@ class RunHandle:
         self._children: list[Child] = []  # one per rank, in rank order
         self._term_at: float | None = None  # monotonic; when patience with a stop is over
         self._killed_at: float | None = None  # monotonic; when a child was first sent SIGKILL
+        self.ended_at: float | None = None  # monotonic; when the last process was gone
 
     def add(self, child: Child, secrets: Secrets) -> None:
         """Take a child that was just started, and tell it all that was said before it was there."""
@@ -77,6 +78,10 @@ class RunHandle:
     def grace_s(self, reason: StopReason) -> float:
         """Return how long the phase may take to stop: as long as a save needs."""
         return CANCEL_GRACE_S if reason is StopReason.CANCEL else max(STOP_GRACE_S, self.save_s)
+
+    def due(self, deadline: float, report_s: float) -> float:
+        """Return by when the run should be over: `report_s` after its processes, if that is first."""
+        return deadline if self.ended_at is None else min(deadline, self.ended_at + report_s)
 
     def stop(self, reason: StopReason) -> None:
         """Ask the phase to save and end; after its grace period it is killed.

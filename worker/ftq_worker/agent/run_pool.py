@@ -22,6 +22,7 @@ from ftq_worker.host.messages import LeaseTimes, StopReason
 
 log = logging.getLogger(__name__)
 
+_LOOK_S = 0.2  # between two looks at runs that end
 END_S = 15.0  # for killing what did not save in time, and for reporting to the broker
 
 
@@ -99,8 +100,12 @@ class RunPool:
         with self._lock:
             self._idle.wait_for(lambda: not self._taking, deadline - time.monotonic())
             threads = list(self._threads)
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        while alive := [thread for thread in threads if thread.is_alive()]:
+            # A run whose processes are gone has only its report left, however long a save may take.
+            due = max((run.due(deadline, END_S) for run in self.runs().values()), default=deadline)
+            if time.monotonic() >= due:
+                break
+            alive[0].join(_LOOK_S)
         if left := sorted(self.runs()):
             extra = {"action": "not_handed_back", "jobs": left}
             log.error("not handed back: %s; their leases run out", ", ".join(left), extra=extra)
