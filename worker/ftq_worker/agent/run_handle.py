@@ -80,7 +80,7 @@ class RunHandle:
         return CANCEL_GRACE_S if reason is StopReason.CANCEL else max(STOP_GRACE_S, self.save_s)
 
     def due(self, deadline: float, report_s: float) -> float:
-        """Return by when the run should be over: `report_s` after its processes, if that is first."""
+        """Return by when a run should be over: at most `report_s` after its processes."""
         return deadline if self.ended_at is None else min(deadline, self.ended_at + report_s)
 
     def stop(self, reason: StopReason) -> None:
