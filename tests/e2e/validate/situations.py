@@ -14,6 +14,11 @@ CHAT = (
     "{{ c['function']['name'] }} {{ c['function']['arguments'] | tojson }}{% endfor %}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+LEAVES_OUT = (
+    "{% for m in messages %}{% if m['role'] != 'system' %}<|im_start|>{{ m['role'] }}\n"
+    "{{ m['content'] }}<|im_end|>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 ROWS = 40
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 LONG = "A page of text that says what the town is called and which river runs through it."
@@ -300,6 +305,60 @@ SHAPES = [
         spec={"train": {"max_length": 60}},
         code="dropped_rows",
         words="too_long",
+    ),
+    Situation(
+        "a column that begins late",
+        [
+            {"question": f"q {n}", "answer": f"a {n}"} | ({"system": f"s {n}"} if n > 60 else {})
+            for n in range(99)
+        ],
+        used=("s 70",),
+    ),
+    Situation(
+        "a verdict that begins late",
+        [
+            {"prompt": f"q {n}", "completion": f"c {n}", "label": None if n < 60 else n < 62}
+            for n in range(70)
+        ],
+        code="dropped_rows",
+    ),
+    Situation(
+        "a message that the template leaves out",
+        {"messages": [{"role": "system", "content": "pirate"}, user(), gpt()]},
+        spec={"data": {"chat_template": LEAVES_OUT}},
+        code="unused_columns",
+        words="messages of the system",
+    ),
+    Situation(
+        "tools inside the system message",
+        {"messages": [{"role": "system", "content": "s", "tools": [TOOL]}, user(), gpt()]},
+        used=("TOOLS", "weather"),
+    ),
+    Situation(
+        "loss false",
+        {"messages": [user(), gpt("WRONG @", loss=False), user(), gpt()]},
+        used=("WRONG 3",),
+        unlearned=("WRONG",),
+    ),
+    Situation(
+        "pairs of answers as texts",
+        {"chosen": "Human: q @ Assistant: a", "rejected": "Human: q @ Assistant: b"},
+        code="task_unsupported",
+    ),
+    Situation(
+        "a rendered copy",
+        {
+            "instruction": "say what comes @",
+            "output": "it is @",
+            "text": "Below stands a task. " * 9 + "say what comes @: it is @",
+        },
+        trained=("it is 3",),
+    ),
+    Situation(
+        "eos written already",
+        [{"text": f"word {n}</s>"} for n in range(ROWS)],
+        used=("word 3</s>",),
+        unseen=("</s></s>",),
     ),
 ]
 

@@ -69,9 +69,9 @@ def test_every_column_that_nothing_was_made_of_is_named_with_its_share() -> None
     ],
 )
 def test_text_of_length_beside_a_short_prompt_weighs(value: Any, weighs: bool) -> None:
-    (found,) = unused_of(with_column(passage=value))
+    (found,) = unused_of(with_column(page=value))
     assert found["weighs"] is weighs
-    assert found["use"] == "--set data.columns.context=passage"
+    assert found["use"] == ("--set data.columns.context=page" if weighs else "")
 
 
 def test_a_long_text_in_few_rows_or_beside_a_longer_prompt_does_not_weigh() -> None:
@@ -93,7 +93,7 @@ def test_a_copy_of_what_is_used_is_not_left_out() -> None:
 def test_the_setting_that_is_named_uses_the_column() -> None:
     chat = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
     cases: list[tuple[list[dict[str, Any]], dict[str, str]]] = [
-        (with_column(passage=LONG), {"context": "passage"}),
+        (with_column(page=LONG), {"context": "page"}),
         ([{"messages": chat, "page": LONG}] * 20, {"system": "page"}),
         ([{"text": "a", "label": i % 2, "page": LONG} for i in range(20)], {"text_pair": "page"}),
     ]
@@ -130,27 +130,27 @@ def test_messages_behind_the_last_answer_are_named() -> None:
 
 def test_what_weighs_is_refused_with_both_ways_out() -> None:
     with pytest.raises(Refused) as caught:
-        refuse_unused(unused_of(with_column(passage=LONG, id=1)))
+        refuse_unused(unused_of(with_column(page=LONG, id=1)))
     assert caught.value.code == "unused_columns"
-    assert "passage (in 100% of the rows)" in caught.value.message
-    assert "--set data.columns.context=passage" in caught.value.hint
+    assert "page (in 100% of the rows)" in caught.value.message
+    assert "--set data.columns.context=page" in caught.value.hint
     assert "--set data.allow=unused_columns" in caught.value.hint
     refuse_unused(unused_of(with_column(id=1)))
 
 
 def test_validate_looks_at_the_first_rows() -> None:
-    rows = with_column(passage=LONG)
+    rows = with_column(page=LONG)
 
     def look(**data: Any) -> str:
         spec = make_spec(data=data)
         layout = detect_layout(list(rows[0]), rows, spec)
         return look_at_examples(spec, Head(list(rows[0]), rows, None), layout, "train")[1]
 
-    with pytest.raises(Refused, match="passage"):
+    with pytest.raises(Refused, match="page"):
         look()
-    assert "not used: passage" in look(allow=["unused_columns"])
-    assert look(columns={"context": "passage"}) == "all of the first 20 rows can be used"
-    assert "not used: passage" in look(row_template="{question}")  # left out on purpose
+    assert "not used: page" in look(allow=["unused_columns"])
+    assert look(columns={"context": "page"}) == "all of the first 20 rows can be used"
+    assert "not used: page" in look(row_template="{question}")  # left out on purpose
     rows = [{"question": "", "answer": "b"}] * 3
     with pytest.raises(Refused, match="none of the first 3 rows") as caught:
         look()

@@ -22,10 +22,12 @@ from transformers import (
 
 from ftq_shared.errors import Refused
 from ftq_shared.events import EventType
+from ftq_shared.spec import Task
 from ftq_shared.states import Phase
 from ftq_worker.host.data_roots import DataRoots
 from ftq_worker.job.reports import Trained, Validated
 from ftq_worker.phases import publish, train, validate
+from ftq_worker.training.base_model import load_base
 
 VOCAB = 4 + WORDS
 QA = [{"question": f"w{i} w1", "answer": f"w{i}"} for i in range(30)]
@@ -239,3 +241,27 @@ def test_layers_that_the_model_does_not_have(tmp_path, llama):
     error = refusal(tmp_path, llama, train={"lora": {"target_modules": ["query"]}})
     assert error.code == "lora_mismatch"
     assert "query" in error.message
+
+
+def test_weights_that_are_not_in_the_files_are_never_drawn_at_random(tmp_path: Path) -> None:
+    make_base(tmp_path / "llama", "llama")
+    whole = load_file(tmp_path / "llama" / "model.safetensors")
+    lost = next(name for name in whole if "layers." in name and "mlp" in name)
+    kept = {name: tensor for name, tensor in whole.items() if name != lost}
+    save_file(kept, tmp_path / "llama" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(Refused, match=lost) as caught:
+        load_base(tmp_path / "llama", Task.SFT, [])
+    assert caught.value.code == "broken_model"
+    with pytest.raises(Refused, match=r"mlp"):
+        load_base(tmp_path / "llama", Task.CLASSIFICATION, ["a", "b"])
+
+
+def test_a_padding_token_beyond_the_embedding_is_not_saved(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "llama", "llama")
+    job = tiny_job(tmp_path / "storage", base, "sft", train={"method": "full", "max_steps": 2})
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(base)
+    train.run(job.ctx)
+    saved = json.loads((job.ctx.paths.model / "config.json").read_text())
+    assert saved["pad_token_id"] is None or saved["pad_token_id"] < saved["vocab_size"]

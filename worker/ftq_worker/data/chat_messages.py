@@ -26,8 +26,9 @@ CALLS = ("function_call", "tool_call")  # roles whose content is a call of a too
 _THOUGHTS = ("reasoning", "thinking")  # kinds of parts of a content
 
 # Keys of a message that say whether an answer is learned, and those that ftq reads itself.
-WEIGHTS = ("weight", "loss_weight", "train", "training")
-OWN_KEYS = frozenset({"role", "from", "content", "value", *WEIGHTS})
+WEIGHTS = ("weight", "loss_weight", "train", "training", "loss", "train_on_turn")
+MASK = "mask"  # the other way round: true is not learned
+OWN_KEYS = frozenset({"role", "from", "content", "value", MASK, *WEIGHTS})
 
 
 def from_json(text: str) -> Any:

@@ -5,6 +5,8 @@ themselves are in `layouts`; where names alone could mean two tasks, values deci
 """
 
 import difflib
+import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from ftq_worker.data.column_values import Rows, are_flags, may_be_messages, valu
 from ftq_worker.data.layouts import PATTERNS, Pattern
 from ftq_worker.job.auto import auto_rule
 
+_ALIKE = 0.6  # of two names, by difflib; below that a guess is worse than none
 _BESIDE = {"system", "context", "history", "tools", "text_pair"}  # parts that complete no layout
 
 
@@ -150,9 +153,9 @@ def _layout(
 def _unknown_layout(columns: Sequence[str], mapped: Mapping[str, str], spec: JobSpec) -> Refused:
     """Say what is missing: the rest of a mapping, or a mapping at all."""
     parts = _nearest_pattern(spec.task, mapped)
-    missing = {part: names for part, names in parts.items() if part not in mapped}
+    missing = [part for part in parts if part not in mapped]
     free = [column for column in columns if column not in mapped.values()]
-    guesses = {f"data.columns.{part}": _guess(names, free) for part, names in missing.items()}
+    guesses = {f"data.columns.{part}": _guess(_all_names(part), free) for part in missing}
     task = "" if spec.task is Task.AUTO else f" for task {spec.task}"
     given = f" together with {_names(list(mapped))}" if mapped else ""
     return Refused(
@@ -171,6 +174,11 @@ def _nearest_pattern(task: Task, mapped: Mapping[str, str]) -> Mapping[str, tupl
     return (fitting or usual or [p.parts for p in PATTERNS])[0]
 
 
+def _all_names(part: str) -> list[str]:
+    """Return every name that a part has in some layout."""
+    return [name for pattern in PATTERNS for name in pattern.parts.get(part, ())]
+
+
 def _guess(names: Sequence[str], columns: list[str]) -> str:
     """Take the free column whose name comes nearest out of `columns`, or the next one."""
     if not columns:
@@ -180,18 +188,24 @@ def _guess(names: Sequence[str], columns: list[str]) -> str:
         for column in columns
     ]
     best, column = max(scored, key=lambda pair: pair[0])
-    chosen = column if best >= 0.5 else columns[0]
-    columns.remove(chosen)
-    return chosen
+    if best < _ALIKE:
+        return "COLUMN"  # a wrong one that works when pasted would teach something else
+    columns.remove(column)
+    return column
 
 
 def _mapping(fields: Mapping[str, str]) -> str:
     """Return how to write a mapping: as flags, and as YAML."""
     flags = " ".join(f"--set {field}={shlex.quote(value)}" for field, value in fields.items())
-    parts = ", ".join(f"{f.removeprefix('data.columns.')}: {c}" for f, c in fields.items())
+    parts = ", ".join(f"{f.removeprefix('data.columns.')}: {_yaml(c)}" for f, c in fields.items())
     if not all(field.startswith("data.columns.") for field in fields):
         return flags
     return f"{flags}   (YAML: data: {{columns: {{{parts}}}}})"
+
+
+def _yaml(text: str) -> str:
+    """Return text as YAML takes it inside braces."""
+    return text if re.fullmatch(r"[A-Za-z_][\w.-]*", text) else json.dumps(text)
 
 
 def _names(columns: Sequence[str]) -> str:

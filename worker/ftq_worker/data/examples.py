@@ -192,7 +192,8 @@ def _sft(fields: Fields, columns: Columns) -> Example:
         turns = fields.messages(columns.messages)
         if turns and turns[0]["role"] == "system" and system in ("", turns[0]["content"]):
             opening = []
-        return Example(_conversation(fields, opening + turns, columns.messages), tools)
+        whole = _conversation(fields, opening + turns, columns.messages)
+        return Example(whole, tools or fields.message_tools)
     assert columns.completion is not None  # detect_layout fills it
     opening += fields.history(columns.history)
     if _holds_messages(fields, columns.completion):
@@ -229,11 +230,9 @@ def _preference(fields: Fields, columns: Columns) -> Example:
     assert columns.chosen is not None  # detect_layout fills both
     assert columns.rejected is not None
     if not _holds_messages(fields, columns.chosen):
-        context = (
-            fields.messages(columns.messages)
-            if columns.messages
-            else [{"role": "user", "content": fields.prompt(columns.prompt)}]
-        )
+        context = fields.messages(columns.messages) if columns.messages else []
+        if columns.prompt or fields.template:
+            context = [{"role": "user", "content": fields.prompt(columns.prompt)}]
         chosen, rejected = fields.text(columns.chosen), fields.text(columns.rejected)
         return Example(context, chosen=chosen, rejected=rejected)
     good = _conversation(fields, fields.messages(columns.chosen), columns.chosen)

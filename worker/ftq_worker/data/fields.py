@@ -6,6 +6,7 @@ from typing import Any
 
 from ftq_worker.data.chat_messages import (
     CALLS,
+    MASK,
     OWN_KEYS,
     ROLES,
     WEIGHTS,
@@ -39,6 +40,7 @@ class Fields:
         self.damaged = ""
         self.taken: set[str] = set()  # columns that something was made of
         self.members: set[str] = set()  # keys of messages that only the chat template may read
+        self.message_tools: list[Any] = []  # that stood in the system message
         self.cut = False  # messages stood behind the last answer, and are gone
 
     def clean(self, text: str, name: str) -> str:
@@ -135,13 +137,15 @@ class Fields:
     def tools(self, column: str | None) -> list[Any]:
         """Return the tools that the model may call, as chat templates take them."""
         value = self.parsed(column) if column else None
-        if value is None or value == "":
-            return []
+        return [] if value is None or value == "" else self._as_tools(value, column or "")
+
+    def _as_tools(self, value: Any, name: str) -> list[Any]:
+        value = from_json(value) if isinstance(value, str) else value
         if not isinstance(value, list | tuple):
             what = f"is a {type(value).__name__}, a list of tools is needed"
-            raise RowProblem(Rule.WRONG_TYPE, column or "", what)
+            raise RowProblem(Rule.WRONG_TYPE, name, what)
         tools = [from_json(tool) if isinstance(tool, str) else tool for tool in value]
-        cleaned: list[Any] = self._tidy(tools, column or "")
+        cleaned: list[Any] = self._tidy(tools, name)
         return cleaned
 
     def _tidy(self, value: Any, name: str) -> Any:
@@ -172,6 +176,8 @@ class Fields:
         content, parts = taken_apart(content)
         rest = {k: v for k, v in item.items() if k not in OWN_KEYS and v not in (None, [], {})}
         message: Message = {"role": role, **self._tidy(rest | parts, name)}
+        if role == "system" and "tools" in message:
+            self.message_tools = self._as_tools(message.pop("tools"), f"{name}.tools")
         if given in CALLS and (calls := calls_in(content)):
             message["tool_calls"], content = calls, ""
         if "tool_calls" in message:
@@ -194,6 +200,8 @@ class Fields:
 
     def _learned(self, item: Mapping[str, Any], role: str, name: str) -> bool:
         """Return whether a message may be trained on; raises RowProblem for half a weight."""
+        if role == "assistant" and item.get(MASK) in (1, "1", "true"):
+            return False
         for key in WEIGHTS:
             weight = item.get(key)
             if weight is None:

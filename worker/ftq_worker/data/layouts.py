@@ -19,9 +19,9 @@ _SYSTEM: Names = ("system", "system_prompt")
 _CONVERSATION: Names = ("messages", "conversations", "conversation")
 
 # What may stand beside a prompt, or beside a conversation.
-_BESIDE_PROMPT: dict[str, Names] = {
+BESIDE: dict[str, Names] = {
     "system": _SYSTEM,
-    "context": ("context",),
+    "context": ("context", "passage"),
     "history": ("history",),
     "tools": ("tools",),
 }
@@ -57,7 +57,7 @@ class Pattern:
 
 def _sft(name: str, prompt: Names, completion: Names, **optional: Names) -> Pattern:
     parts = {"prompt": prompt, "completion": completion}
-    return Pattern(name, Task.SFT, parts, optional=_BESIDE_PROMPT | optional)
+    return Pattern(name, Task.SFT, parts, optional=BESIDE | optional)
 
 
 def _pair(first: str, second: str) -> Pattern:
@@ -85,7 +85,7 @@ PATTERNS = (
         lists=("messages",),
         optional={"system": _SYSTEM},
     ),
-    Pattern("chosen/rejected", Task.PREFERENCE, _CHOICE, lists=("chosen", "rejected")),
+    Pattern("chosen/rejected", Task.PREFERENCE, _CHOICE),
     Pattern(
         "messages",
         Task.SFT,

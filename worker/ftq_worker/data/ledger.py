@@ -17,6 +17,7 @@ from ftq_shared.spec import Columns, Task
 from ftq_worker.data.cleaning import REASONS, Rule, Tally
 from ftq_worker.data.column_values import text_in
 from ftq_worker.data.examples import Example, Made
+from ftq_worker.data.layouts import BESIDE
 from ftq_worker.job.reports import Unused
 
 _LOOKED_AT = 500  # rows whose texts are measured
@@ -28,8 +29,13 @@ _CHANCE = 20  # characters from which on a text stands in another one by no chan
 _COPY = 0.2  # share of a rendered copy that is the text itself; the rest is its template
 # Rules that take no text from training that is not there once more, or that judges the model.
 _HARMLESS = frozenset({Rule.CONTROL_CHARACTERS, Rule.DUPLICATE, Rule.NEAR_DUPLICATE, Rule.HELD_OUT})
+_MAP = "say in data.columns which part it plays"
 _MEMBER = "key of messages"
 _ANSWERED = "an answer behind them: there is nothing to learn from a question alone"
+# Columns by whose names an answer, a label or a way to it stands in them.
+_ANSWERS = re.compile(
+    "answer|response|reject|chosen|label|solution|output|completion|target|distract|reason|cot|text"
+)
 # What an answer would lack without them.
 _VITAL = ("tool_calls", "tools", "reasoning_content", "reasoning", "thinking")
 
@@ -43,6 +49,11 @@ class _Left:
     chars: int = 0
     words: int = 0
     repeats: int = 0  # its text stands in the used text as well
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it holds sentences, and not ids, names or figures."""
+        return self.measured > 0 and self.words >= _WORDS * self.measured
 
 
 class Ledger:
@@ -88,7 +99,7 @@ class Ledger:
                 column,
                 "column",
                 left.rows,
-                use=_use(column, columns, task),
+                use=_use(column, columns, task) if left.is_text else "",
                 weighs=self._weighs(left),
             )
             for column, left in self._left.items()
@@ -121,9 +132,8 @@ class Ledger:
         """Return whether a column holds text of length beside a short prompt, in many rows."""
         if not left.measured or left.rows <= LIMIT * self._rows:
             return False
-        sentence = left.words >= _WORDS * left.measured
         prompt = self._prompt_chars / min(self._rows, _LOOKED_AT)
-        return sentence and left.chars / left.measured >= _LENGTH * prompt
+        return left.is_text and left.chars / left.measured >= _LENGTH * prompt
 
     @staticmethod
     def _repeats(left: _Left) -> bool:
@@ -145,7 +155,8 @@ def _repeats(text: str, used: Sequence[str]) -> bool:
     """Return whether a text says nothing new: a part of what is used, or a rendered copy of it."""
     if text in used:
         return True
-    copied = sum(map(len, used)) >= _COPY * len(text) and all(piece in text for piece in used)
+    enough = sum(map(len, used)) >= min(_CHANCE, _COPY * len(text))
+    copied = enough and all(piece in text for piece in used)
     return copied or (len(text) >= _CHANCE and text in " ".join(used))
 
 
@@ -161,7 +172,12 @@ def _prompt(example: Example) -> str:
 
 
 def _use(column: str, columns: Columns, task: Task) -> str:
-    """Return the setting that would use a column."""
+    """Return the setting that would use a column, '' where it may give the answer away."""
+    if _ANSWERS.search(column.lower()):
+        return ""
+    own = next((part for part, names in BESIDE.items() if column.lower() in names), "")
+    if task is Task.SFT and own and getattr(columns, own) is None:
+        return _set(f"columns.{own}", column)
     if task is Task.CLASSIFICATION and columns.text_pair is None:
         return _set("columns.text_pair", column)
     if columns.messages:
@@ -193,7 +209,8 @@ def refuse_unused(unused: Sequence[Unused]) -> None:
     raise Refused(
         f"not used, though it holds text for most of what a row says: {unused_words(heavy)}",
         code="unused_columns",
-        hint=f"to use it: {heavy[0]['use']}; to leave it out: --set data.allow=unused_columns",
+        hint=f"to use it: {heavy[0]['use'] or _MAP}; to leave it out:"
+        " --set data.allow=unused_columns",
         field="data.columns",
     )
 

@@ -56,7 +56,7 @@ def plain_renderer(task: Task, eos: str) -> Renderer:
     """Return the renderer of format plain; `eos` may be empty, which the sample check finds."""
 
     def text(example: Example) -> Rendered:
-        whole = example.text + eos
+        whole = example.text if eos and example.text.rstrip().endswith(eos) else example.text + eos
         return Rendered(whole, ((0, len(whole)),))
 
     def conversation(example: Example) -> Rendered:

@@ -156,6 +156,8 @@ def _sequence(
         labels[low:high] = tokens[low:high]
     if labels.count(IGNORED) == len(labels):
         return RowProblem(Rule.UNTRAINABLE, "", "no token of it would be trained")
+    if start and tokens[: len(start)] == start:
+        start = []  # the text has them already
     return {
         "input_ids": start + tokens,
         "labels": [IGNORED] * len(start) + labels,
@@ -163,10 +165,22 @@ def _sequence(
     }
 
 
+def _keeps_apart(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return whether the tokenizer puts a token between two texts."""
+    both = len(tokenizer("a", "b")["input_ids"])
+    return both > len(tokenizer("a")["input_ids"]) + len(
+        tokenizer("b", add_special_tokens=False)["input_ids"]
+    )
+
+
 def _classes(tokenizer: PreTrainedTokenizerBase) -> Encoder:
+    apart = _keeps_apart(tokenizer)
+
     def encode(examples: Sequence[Example], labels: Sequence[int]) -> list[Record | RowProblem]:
-        texts = [e.text for e in examples]
-        pairs = [e.text_pair for e in examples] if any(e.text_pair for e in examples) else None
+        paired = any(example.text_pair for example in examples)
+        # A tokenizer that puts nothing between two texts would make one word of them.
+        texts = [e.text if apart or not paired else f"{e.text}\n{e.text_pair}" for e in examples]
+        pairs = [e.text_pair for e in examples] if paired and apart else None
         batch = tokenizer(texts, pairs, return_attention_mask=False, verbose=False)
         return [
             {"input_ids": ids, "label": label, "length": len(ids)}

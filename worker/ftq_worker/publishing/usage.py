@@ -35,6 +35,14 @@ print(labels[model(**inputs).logits.argmax(-1).item()])
 """
 
 
+def _classify(validated: Validated) -> str:
+    if not validated.columns.text_pair:
+        return _CLASSIFY
+    encoder = validated.model.kind == "encoder"
+    two = '"First text", "Second text"' if encoder else '"First text\\nSecond text"'
+    return _CLASSIFY.replace('"Your text"', two)
+
+
 def usage_code(repo: str, form: Format, validated: Validated, prepared: Prepared) -> str:
     """Return Python code that loads the model from the Hub and uses it once."""
     if validated.task is not Task.CLASSIFICATION:
@@ -47,9 +55,9 @@ def usage_code(repo: str, form: Format, validated: Validated, prepared: Prepared
             load += f'model.generation_config = GenerationConfig.from_pretrained("{repo}")\n'
         return load + _GENERATE.format(prompt=prompt)
     if form == "adapter":
-        return _load_classifier(repo, validated, prepared) + _CLASSIFY
+        return _load_classifier(repo, validated, prepared) + _classify(validated)
     whole = _load(repo, form, "SequenceClassification")
-    return f"{whole}labels = model.config.id2label\n{_CLASSIFY}"
+    return f"{whole}labels = model.config.id2label\n{_classify(validated)}"
 
 
 def _base_name(validated: Validated) -> str:

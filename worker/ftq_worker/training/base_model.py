@@ -6,7 +6,9 @@ configuration up without revision and token.
 
 import contextlib
 import math
+import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from ftq_worker.job.hub import MODEL_TEXT_FILES, download, hub_of
 from ftq_worker.job.reports import ModelFacts
 
 # Precisions that a model may be published in, as safetensors names them.
+_LAYER = re.compile(r"\.\d+\.")  # in the name of a weight that belongs to a numbered layer
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
@@ -104,22 +107,38 @@ def _load(
     folder: Path, task: Task, labels: list[str], dtype: torch.dtype, options: dict[str, Any]
 ) -> PreTrainedModel:
     if task is not Task.CLASSIFICATION:
-        writer = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, trust_remote_code=False, **options
+        writer, found = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, trust_remote_code=False, output_loading_info=True, **options
         )
+        _refuse_missing(found["missing_keys"])
         name_experts(writer.config.get_text_config())
         return writer
-    model = AutoModelForSequenceClassification.from_pretrained(
+    model, found = AutoModelForSequenceClassification.from_pretrained(
         folder,
+        output_loading_info=True,
         dtype=dtype,
         trust_remote_code=False,
         ignore_mismatched_sizes=True,  # a head for other labels is replaced, not refused
         **label_settings(labels),
         **options,
     )
+    # A new head, and what pools for it, are drawn at random on purpose; layers never are.
+    _refuse_missing(key for key in found["missing_keys"] if _LAYER.search(key))
     if said_problem(folder) in OTHER_PROBLEMS:
         renew_head(model)
     return model
+
+
+def _refuse_missing(keys: Iterable[str]) -> None:
+    """Raise Refused (`broken_model`) for weights that are not in the files: they would be noise."""
+    missing = sorted(keys)
+    if missing:
+        raise Refused(
+            f"{len(missing):,} weights of the model are not in its files, for example {missing[0]}",
+            code="broken_model",
+            hint="the model is not whole; choose another revision, or get it again",
+            field="model",
+        )
 
 
 def name_experts(config: Any) -> None:

@@ -79,7 +79,8 @@ def eos_ids(config: GenerationConfig) -> list[int]:
     known: Any = config.eos_token_id
     if known is None:
         return []
-    return [int(known)] if isinstance(known, int) else [int(token) for token in known]
+    tokens = [known] if isinstance(known, int) else known
+    return [token for token in tokens if isinstance(token, int)]  # some files hold its text
 
 
 def _one_or_list(tokens: Iterable[int]) -> int | list[int]:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftq_shared.sources import Place
 from ftq_worker.job.reports import ModelFacts
-from ftq_worker.training.base_model import saved_dtype
+from ftq_worker.training.base_model import pad_id, saved_dtype
 from ftq_worker.training.end_of_turn import stop_at
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -35,6 +35,7 @@ def save_model(
     inner = plain_model(model)
     stop_at(ends, inner, tokenizer)
     to_precision(model, saved_dtype(base))
+    _pad_within(inner, tokenizer)
     saved: Any = model
     saved.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -42,6 +43,18 @@ def save_model(
         inner.generation_config.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # peft's card names the local base folder
     name_base(folder, facts)
+
+
+def _pad_within(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let the settings name a padding token that the model has weights for.
+
+    The trainer copies the tokenizer's, which may lie beyond them: such a model cannot be loaded.
+    """
+    every: list[Any] = [model.config.get_text_config(), getattr(model, "generation_config", None)]
+    for settings in every:
+        known = getattr(settings, "pad_token_id", None)
+        if isinstance(known, int) and known >= model.get_input_embeddings().weight.shape[0]:
+            settings.pad_token_id = pad_id(tokenizer, model)
 
 
 def plain_model(model: Any) -> PreTrainedModel:

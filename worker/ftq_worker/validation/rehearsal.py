@@ -4,6 +4,7 @@ The libraries themselves are asked, with the very functions that prepare and tra
 what they would refuse after the queue is refused here.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,8 @@ from ftq_shared.spec import Task
 from ftq_worker.data.cleaning import RowProblem, Rule
 from ftq_worker.data.columns import ColumnLayout
 from ftq_worker.data.examples import Example, example_maker
-from ftq_worker.data.ledger import Ledger, refuse_unused
+from ftq_worker.data.fields import Message
+from ftq_worker.data.ledger import LIMIT, Ledger, refuse_unused
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import ModelFacts
 from ftq_worker.validation.weights import Weights
@@ -161,15 +163,26 @@ def _warn_of_template(
     from ftq_worker.data.render import ChatRenderer
 
     renderer = ChatRenderer(tokenizer, ctx.spec.data.chat_template)
-    left, opened = 0, 0
+    left, opened, silent = 0, 0, Counter[str]()
     for example in examples:
         try:
             rendered = renderer(example)
         except RowProblem:
             continue
+        silent.update({m["role"] for m in example.messages if _is_left_out(m, rendered.text)})
         left += bool(rendered.untrained_answers)
         prompt = renderer.prompt(example.messages[:-1], example.tools)
         opened += prompt.rstrip().endswith("<think>") and not rendered.text.startswith(prompt)
+    for role, rows in silent.items():
+        if rows > LIMIT * len(examples) and "unused_columns" not in ctx.spec.data.allow:
+            raise Refused(
+                f"the chat template leaves out or changes what messages of the {role} say, in"
+                f" {rows} of the first {len(examples)} rows",
+                code="unused_columns",
+                hint="give a data.chat_template that writes them, or --set data.format=plain; to"
+                " leave them out: --set data.allow=unused_columns",
+                field="data.chat_template",
+            )
     if left:
         ctx.warn(
             f"the chat template writes earlier answers differently from the last: in {left} of the "
@@ -184,6 +197,11 @@ def _warn_of_template(
             hint="put the thoughts in front of the answers, as <think>...</think>, or choose a "
             "model that answers at once",
         )
+
+
+def _is_left_out(message: Message, text: str) -> bool:
+    """Return whether what a message says is not in the text; answers are looked for elsewhere."""
+    return message["role"] != "assistant" and str(message["content"]).strip() not in text
 
 
 def _examples(template: str | None, sample: Sample, ledger: Ledger) -> "list[Example]":

@@ -2,7 +2,7 @@
 
 import itertools
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,10 +20,12 @@ from ftq_worker.data import csv_rows, text_rows
 from ftq_worker.data.compressed import unpacked_head
 from ftq_worker.data.file_formats import read_file
 from ftq_worker.data.rows import Row
-from ftq_worker.data.split_sources import columns_by_file, columns_of, open_files, sample_rows
+from ftq_worker.data.split_sources import columns_by_file, columns_of, open_files
 from ftq_worker.data.text_encoding import head_as_utf8
 
 _ROWS = 20
+_LATE = 50  # more of them, for columns that begin later
+_SCANNED = 10_000  # rows of an own file that are looked at for those
 _HEAD_BYTES = 2**18
 # Where a first row is longer than the head (long documents), this much is fetched.
 _LONG_HEAD_BYTES = 2**23
@@ -54,7 +56,7 @@ def count(rows: int | None) -> str:
 def read_disk(split: str, paths: Sequence[Path]) -> Head:
     """Return the head of local files; raises Refused when no row of them can be read."""
     table = open_files(split, paths)
-    found = sample_rows(table, _ROWS)
+    found = telling_rows(row for row in table.read() if not row.problem)
     if not found:
         _refuse_broken(next(iter(table.read()), None))
     warnings = [doubt for path in paths[:_COMPARED] if (doubt := _doubts(path, path.name))]
@@ -225,7 +227,7 @@ def _rows_of(content: bytes, path: str, suffix: str, *, whole: bool) -> tuple[li
 def _until_broken(file: Path, *, whole: bool) -> Iterator[Row]:
     """Yield rows up to the place where the head was cut off."""
     try:
-        yield from itertools.islice(read_file(file, cut=not whole), _ROWS)
+        yield from telling_rows(read_file(file, cut=not whole))
     except Refused as error:
         if whole or error.code == "bad_encoding":
             raise
@@ -273,6 +275,23 @@ def _arrow_head(hub: HubClient, record: RepoRecord, path: str) -> Head:
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         hint = "the file is damaged; choose another revision, or tell its owner"
         raise bad_arrow(f"dataset {record.id}: {path}", error, hint) from error
+
+
+def telling_rows(rows: Iterable[Row]) -> list[Row]:
+    """Return the first rows, and later ones that hold something in a column for the first time.
+
+    A column may begin anywhere; _SCANNED rows are looked at.
+    """
+    found: list[Row] = []
+    known: set[str] = set()
+    for row in itertools.islice(rows, _SCANNED):
+        held = {name for name, value in row.values.items() if value not in (None, "", [], {})}
+        if len(found) < _ROWS or not held <= known:
+            found.append(row)
+            known |= held
+        if len(found) >= _ROWS + _LATE:
+            break
+    return found
 
 
 def _head(
