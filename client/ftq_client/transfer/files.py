@@ -27,6 +27,9 @@ class OwnFile:
     name_only: bool = False  # an empty file goes in its place: the worker tells that it is not read
 
 
+_NAME_MAX = 255  # bytes of one part of a path, on every usual file system
+
+
 def own_files(spec: "JobSpec") -> list[OwnFile]:
     """Return the client's own files that a spec names, nothing when all is elsewhere.
 
@@ -48,6 +51,8 @@ def files_of(what: str, name: str) -> list[OwnFile]:
     Raises UsageError when there is none.
     """
     path = Path(name)
+    if any(len(os.fsencode(part)) > _NAME_MAX for part in path.parts):
+        raise _no_file(what, f"{name[:80]}...")  # the system refuses to look
     if path.is_dir():
         top = path
         files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))

