@@ -177,6 +177,7 @@ class JobMachine(RuleBasedStateMachine):
         redis.expire(keys.inputs(job), INPUTS_TTL_S)
         redis.zadd(keys.INPUT_SIZES, {job: 5})
         self.history.inputs.add(job)
+        self.history.look()  # a submit that is held up would leave them out of the next memory
 
     @rule(job=a_job, mode=a_mode)
     def cancel(self, job: str, mode: str) -> None:
