@@ -141,7 +141,7 @@ PASSAGE = "There are many rivers in the land, and one of them has the name that 
 @pytest.mark.parametrize(
     ("rows", "args"),
     [
-        ([{**row, "passage": PASSAGE} for row in qa(40)], ()),
+        ([{**row, "backdrop": PASSAGE} for row in qa(40)], ()),
         ([{"prompt": "a", "chosen": "b", "rejected": "c"}] * 9, ()),
         ([{"left": "a", "right": "b"}] * 9, ()),
         (["{broken"] * 9, ()),

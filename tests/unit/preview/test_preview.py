@@ -84,7 +84,7 @@ PASSAGE = "There are many rivers in the land, and one of them has the name that 
 
 
 def passages(count: int) -> list[dict[str, Any]]:
-    return [{**row, "passage": f"{PASSAGE} {i}"} for i, row in enumerate(qa(count))]
+    return [{**row, "backdrop": f"{PASSAGE} {i}"} for i, row in enumerate(qa(count))]
 
 
 def test_what_may_be_allowed_is_refused_beside_the_rows(tmp_path: Path, look: MakeLook) -> None:
@@ -94,10 +94,10 @@ def test_what_may_be_allowed_is_refused_beside_the_rows(tmp_path: Path, look: Ma
     assert (report["refusal"]["code"], report["refusal"]["exit_code"]) == ("unused_columns", 5)
     assert report["rows"]
     (unused,) = report["unused"]
-    assert (unused["name"], unused["share"]) == ("passage", 1.0)
-    assert unused["use"] == "--set data.columns.context=passage"
+    assert (unused["name"], unused["share"]) == ("backdrop", 1.0)
+    assert unused["use"] == "--set data.columns.context=backdrop"
     assert look(file, data={"allow": ["unused_columns"]})["refusal"] is None
-    used = look(file, data={"columns": {"context": "passage"}})
+    used = look(file, data={"columns": {"context": "backdrop"}})
     assert (used["unused"], used["refusal"]) == ([], None)
     assert PASSAGE in "".join(piece["text"] for piece in used["rows"][0]["pieces"])
 
