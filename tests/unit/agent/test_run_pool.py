@@ -14,6 +14,7 @@ from ftq_shared.in_memory import MemoryHosts, MemoryStore
 from ftq_shared.states import JobState
 from ftq_worker.agent import run_pool
 from ftq_worker.agent.run_pool import RunPool
+from ftq_worker.host.messages import LeaseTimes
 
 JOB = "ft-aaaaaaaa"
 
@@ -80,8 +81,9 @@ def test_a_claim_without_a_thread_for_it_is_tried_again(
     )  # this test's run does nothing, so it is still there
 
 
-def test_a_run_whose_processes_are_gone_has_only_its_report_left(
-    token: str, pool: RunPool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("gone", ["processes", "lease"])
+def test_a_run_that_can_save_no_more_has_only_its_report_left(
+    gone: str, token: str, pool: RunPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A save that nobody has measured may take ten minutes; a report to no broker may not."""
     over = threading.Event()
@@ -90,7 +92,11 @@ def test_a_run_whose_processes_are_gone_has_only_its_report_left(
     assert pool.take(JOB, token)
     (run,) = pool.runs().values()
     run.save_s = 600.0
-    run.ended_at = time.monotonic()
+    now = time.monotonic()
+    if gone == "processes":
+        run.ended_at = now
+    else:
+        monkeypatch.setattr(run, "_lease", LeaseTimes(now, now))
     announced: list[float] = []
     before = time.monotonic()
     assert pool.hand_back(announced.append) is False

@@ -80,8 +80,14 @@ class RunHandle:
         return CANCEL_GRACE_S if reason is StopReason.CANCEL else max(STOP_GRACE_S, self.save_s)
 
     def due(self, deadline: float, report_s: float) -> float:
-        """Return by when a run should be over: at most `report_s` after its processes."""
-        return deadline if self.ended_at is None else min(deadline, self.ended_at + report_s)
+        """Return by when a run should be over, on the monotonic clock.
+
+        At most `report_s` after its processes are gone, or stand still because nobody renews the
+        lease: then nothing is saved any more.
+        """
+        with self._lock:
+            ends = self._lease.pause_at if self.ended_at is None else self.ended_at
+        return min(deadline, ends + report_s)
 
     def stop(self, reason: StopReason) -> None:
         """Ask the phase to save and end; after its grace period it is killed.

@@ -101,7 +101,7 @@ class RunPool:
             self._idle.wait_for(lambda: not self._taking, deadline - time.monotonic())
             threads = list(self._threads)
         while alive := [thread for thread in threads if thread.is_alive()]:
-            # A run whose processes are gone has only its report left, however long a save may take.
+            # However long a save may take: it needs a lease; then only a report is left.
             due = max((run.due(deadline, END_S) for run in self.runs().values()), default=deadline)
             if time.monotonic() >= due:
                 break
