@@ -80,10 +80,10 @@ class UnusedFacts(TypedDict):
     """A column, or a key of messages, that nothing was made of."""
 
     name: str  # as the dataset has it
-    kind: str  # column, or key of messages
+    kind: str  # column, key of messages, or '' for a part of conversations
     rows: int  # in which it holds something
     share: float  # of the rows that were read, 0 to 1
-    use: str  # the setting that would use it
+    use: str  # the setting that would use it; '' for ids, names, figures, and what is an answer
 
 
 class UnreadFacts(TypedDict):

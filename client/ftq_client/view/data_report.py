@@ -83,11 +83,12 @@ def _unused(report: DataReport, width: int, glyphs: Glyphs) -> Iterator[Line]:
     yield ()
     yield (("not used", Style.STRONG),)
     for one in report["unused"]:
-        name = shown(f"{one['kind']} {one['name']}")
-        text = f"  in {percent(one['share'], 0)} of the rows; to use it:"
+        name = shown(f"{one['kind']} {one['name']}".strip())
+        how = "; to use it:" if one["use"] else ""
+        text = f"  in {percent(one['share'], 0)} of the rows{how}"
         yield from _wrapped([(f"  {name}", Style.WARN)], text, width, 4)
-        # Not wrapped: people copy it.
-        yield ((f"    {glyphs.to} ", Style.DIM), (shown(one["use"]), Style.STRONG))
+        if one["use"]:  # not wrapped: people copy it
+            yield ((f"    {glyphs.to} ", Style.DIM), (shown(one["use"]), Style.STRONG))
 
 
 def _lengths(report: DataReport, width: int, glyphs: Glyphs) -> Iterator[Line]:

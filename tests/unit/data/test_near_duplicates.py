@@ -11,7 +11,8 @@ from tests.unit.data.test_sets import trained_labels, warnings
 from transformers import PreTrainedTokenizerFast
 
 from ftq_shared.events import EventType
-from ftq_worker.data.near_duplicates import BANDS, SIMILAR, Signatures, SignedRows
+from ftq_worker.data.examples import Example
+from ftq_worker.data.near_duplicates import BANDS, SIMILAR, Signatures, SignedRows, _text
 from ftq_worker.data.shingles import common_shingles, shingles
 from ftq_worker.job.context import Control
 from ftq_worker.job.progress import Progress
@@ -224,3 +225,14 @@ def test_secrets_are_counted_and_never_shown(
     said = repr(job.ctx.emit.events) + report.model_dump_json()
     assert not [secret for secret in [*secrets[:4], "MIIEabcdef"] if secret in said]
     assert "[hidden]" in said
+
+
+def test_a_second_text_and_the_calls_of_tools_tell_rows_apart() -> None:
+    pair = Example(text="one text", text_pair="a")
+    assert _text(pair.to_json()) != _text(Example(text="one text", text_pair="b").to_json())
+
+    def calling(city: str) -> str:
+        call = {"function": {"name": "weather", "arguments": {"city": city}}}
+        return Example([{"role": "assistant", "content": "", "tool_calls": [call]}]).to_json()
+
+    assert _text(calling("Rome")) != _text(calling("Oslo"))

@@ -10,6 +10,7 @@ from ftq_client.commands.preview import preview
 from ftq_client.view.data_report import report_lines
 from ftq_client.view.lines import ASCII, UNICODE, Style, text_of, width_of
 from ftq_shared.preview_messages import FIRST_ROWS
+from ftq_worker.report.page import to_html
 
 
 @pytest.mark.parametrize("width", [40, 80, 120])
@@ -51,3 +52,23 @@ def test_help_and_page_tell_how_many_rows_are_read() -> None:
     page = (Path(__file__).parents[3] / "docs" / "preview.md").read_text()
     assert f"up to {FIRST_ROWS:,} rows of each split" in page
     assert f"up to {FIRST_ROWS:,} rows of each split" in (preview.help or "")
+
+
+def test_what_no_setting_would_use_promises_none(tmp_path: Path, look: MakeLook) -> None:
+    rows = [row | {"web_id": n} for n, row in enumerate(qa(20))]
+    report = look(write_jsonl(tmp_path / "rows.jsonl", rows))
+    (unused,) = report["unused"]
+    assert (unused["name"], unused["use"]) == ("web_id", "")
+    text = "\n".join(map(text_of, report_lines(report, width=80, glyphs=ASCII, marks=True)))
+    assert "column web_id  in 100% of the rows\n" in text
+    assert "to use it" not in text
+    assert "<code></code>" not in to_html(report).decode()
+
+
+def test_a_secret_of_a_row_is_not_shown(tmp_path: Path, look: MakeLook) -> None:
+    secret = f"hf_{'a1B2' * 9}"
+    rows = [row | {"answer": f"{row['answer']} {secret}"} for row in qa(20)]
+    report = look(write_jsonl(tmp_path / "rows.jsonl", rows))
+    assert secret not in str(report)
+    assert "[hidden]" in str(report["rows"])
+    assert secret not in to_html(report).decode()

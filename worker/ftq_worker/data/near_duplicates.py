@@ -10,6 +10,7 @@ Digests and shingles lie on disk: 384 bytes a row and 8 bytes a word. In memory 
 bytes a row, of one band at a time.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -262,4 +263,5 @@ def _batches(table: SplitTable) -> Iterator[tuple[int, list[str]]]:
 def _text(example: str) -> str:
     made = Example.from_json(example)
     turns = [str(message.get("content") or "") for message in made.messages]
-    return "\n".join([*turns, made.text, made.chosen, made.rejected])
+    calls = [json.dumps(m["tool_calls"], default=str) for m in made.messages if "tool_calls" in m]
+    return "\n".join([*turns, *calls, made.text, made.text_pair, made.chosen, made.rejected])

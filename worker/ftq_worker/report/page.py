@@ -116,7 +116,11 @@ def _left_out(report: DataReport) -> Iterator[str]:
         )
         yield _table(("rule", "rows", "why", "for example"), rows)
     unused = [
-        [shown(f"{one['kind']} {one['name']}"), f"{one['rows']:,}", _code(one["use"])]
+        [
+            shown(f"{one['kind']} {one['name']}".strip()),
+            f"{one['rows']:,}",
+            _code(one["use"]) if one["use"] else "",
+        ]
         for one in report["unused"]
     ]
     if unused:

@@ -10,6 +10,7 @@ from ftq_worker.data.cleaning import RowProblem
 from ftq_worker.data.examples import Example
 from ftq_worker.data.records import IGNORED, Encoder, Record
 from ftq_worker.data.render import Span
+from ftq_worker.data.secret_texts import hide
 from ftq_worker.data.tables import SplitTable
 
 _PIECE = 8_000  # characters of one piece that are kept; of a longer one both ends
@@ -23,7 +24,7 @@ def report_row(
     (record,) = encoder.encode([example], [-1])
     assert not isinstance(record, RowProblem)  # it was tokenized before
     whole = pieces_of(example, record, encoder, tokenizer)
-    kept = [Piece(text=_ends(piece["text"]), trained=piece["trained"]) for piece in whole]
+    kept = [Piece(text=hide(_ends(piece["text"])), trained=piece["trained"]) for piece in whole]
     row = ReportRow(
         file=source.file,
         row=source.number,
