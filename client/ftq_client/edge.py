@@ -141,7 +141,7 @@ def _show_click(error: click.ClickException) -> None:
     from ftq_client.submit.spec_options import instead_of
     from ftq_shared.redaction import escape_control
 
-    if isinstance(error, click.NoSuchOption) and (answer := instead_of(error, sys.argv[1:])):
+    if isinstance(error, click.UsageError) and (answer := instead_of(error, sys.argv[1:])):
         error = click.UsageError(answer, error.ctx)
     text = io.StringIO()
     error.show(text)

@@ -86,7 +86,7 @@ def test_empty_after_cleaning_says_what_each_rule_dropped(fleet: Fleet, tmp_path
     done = fleet.submit(*MODEL, "--dataset", str(path))
     assert done.code == 5
     assert done.error()["code"] == "empty_dataset"
-    assert "none of the first 20 rows" in done.error()["message"]
+    assert "none of 20 rows" in done.error()["message"]
     assert "completion: is empty" in done.error()["hint"]
 
 

@@ -10,6 +10,19 @@ from ftq_shared.duration import parse_duration
 json_option: Callable[[Any], Any] = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON, one object a line, and nothing else."
 )
+dataset_option: Callable[[Any], Any] = click.option(
+    "--dataset", metavar="ID", help="Hub id[:config], file, folder, glob."
+)
+task_option: Callable[[Any], Any] = click.option(
+    "--task",
+    type=click.Choice(["auto", "sft", "classification", "preference", "text"]),
+    help="What kind of fine-tune; by default from the columns.",
+)
+
+
+def model_option(text: str) -> Callable[[Any], Any]:
+    """Return the option `--model`."""
+    return click.option("--model", metavar="ID", help=text)
 
 
 def seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ftq_client.commands.options import json_option
+from ftq_client.commands.options import dataset_option, json_option, model_option, task_option
 from ftq_client.commands.output import print_json, print_note
 
 if TYPE_CHECKING:
@@ -20,13 +20,9 @@ _WIDEST = 120  # longer lines are hard to read
 
 @click.command(short_help="Show what a job would train on: nothing is submitted.")
 @click.argument("spec", required=False, type=click.Path(path_type=Path))
-@click.option("--model", metavar="ID", help="Base model: Hub id or ./folder.")
-@click.option("--dataset", metavar="ID", help="Hub id[:config], file, folder, glob.")
-@click.option(
-    "--task",
-    type=click.Choice(["auto", "sft", "classification", "preference", "text"]),
-    help="What kind of fine-tune; by default from the columns.",
-)
+@model_option("Base model: Hub id or ./folder.")
+@dataset_option
+@task_option
 @click.option(
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any field of the spec, as in submit."
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ftq_client.commands.options import json_option
+from ftq_client.commands.options import dataset_option, json_option, model_option, task_option
 from ftq_client.commands.output import on_terminal, print_json, print_note
 from ftq_shared.errors import Exit
 
@@ -26,17 +26,11 @@ _FLAGS = {
 }
 
 
-@click.command(
-    short_help="Submit a fine-tune and follow it.", context_settings={"allow_extra_args": True}
-)
+@click.command(short_help="Submit a fine-tune and follow it.")
 @click.argument("spec", required=False, type=click.Path(path_type=Path))
-@click.option("--model", metavar="ID", help="Base model: Hub id, ./folder or worker:/path.")
-@click.option("--dataset", metavar="ID", help="Hub id[:config], file, folder, glob.")
-@click.option(
-    "--task",
-    type=click.Choice(["auto", "sft", "classification", "preference", "text"]),
-    help="What kind of fine-tune; by default from the columns.",
-)
+@model_option("Base model: Hub id, ./folder or worker:/path.")
+@dataset_option
+@task_option
 @click.option("--publish-to", metavar="REPO", help="Hub repo that gets the model.")
 @click.option("--gpus", metavar="SPEC", help="2, or h100:2; 0 forces the CPU.")
 @click.option(
@@ -65,10 +59,7 @@ _FLAGS = {
     help="Send an environment variable, sealed.",
 )
 @json_option
-@click.pass_context
 def submit(
-    ctx: click.Context,
-    /,
     spec: Path | None,
     sets: tuple[str, ...],
     from_job: str | None,
@@ -100,9 +91,6 @@ def submit(
         refuse_without_token,
     )
 
-    if ctx.args:
-        text = f"one SPEC at most, and {ctx.args[0]!r} is one more. A model is given as --model"
-        raise click.UsageError(f"{text}, data as --dataset.", ctx)
     asks = on_terminal() and not yes and not token_stdin
     given = {_FLAGS[k]: v for k, v in flags.items() if v}
     raw = read_raw(spec, given, sets)

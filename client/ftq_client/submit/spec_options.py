@@ -1,4 +1,4 @@
-"""The answer to --lr 1e-4 and its like: a field of the spec is set with --set."""
+"""The answer to what is typed in the place of a spec's fields: --lr 1e-4, or a model by itself."""
 
 import shlex
 from collections.abc import Sequence
@@ -6,12 +6,23 @@ from collections.abc import Sequence
 import click
 
 
-def instead_of(error: click.NoSuchOption, arguments: Sequence[str]) -> str:
+def instead_of(error: click.UsageError, arguments: Sequence[str]) -> str:
+    """Say what to type instead, '' where nothing of the spec is meant."""
+    command = error.ctx.info_name if error.ctx else ""
+    if isinstance(error, click.NoSuchOption):
+        return _instead_of_option(error, command, arguments)
+    if command in ("submit", "preview") and "unexpected extra argument" in error.message:
+        return f"{error.message}; a model is given as --model, data as --dataset"
+    return ""
+
+
+def _instead_of_option(
+    error: click.NoSuchOption, command: str | None, arguments: Sequence[str]
+) -> str:
     """Say what to type instead of an option that names a field of the spec; '' for others."""
     from ftq_shared.spec_input.aliases import ALIASES
     from ftq_shared.spec_input.dotted_fields import accepts, leaves
 
-    command = error.ctx.info_name if error.ctx else ""
     name = error.option_name.lstrip("-").replace("-", "_").lower()
     if command not in ("submit", "preview", "retry") or not error.option_name.startswith("--"):
         return ""

@@ -364,6 +364,23 @@ SHAPES = [
 
 LABELS = [
     Situation(
+        "labels that mean none",
+        labelled(lambda n: -1 if n % 4 == 0 else n % 2),
+        encoder=True,
+        told="'-1' is trained as a label of its own",
+    ),
+    Situation(
+        "labels that differ in case",
+        labelled(lambda n: ["Spam", "spam", "ham"][n % 3]),
+        encoder=True,
+        told="differ in upper and lower case alone",
+    ),
+    Situation(
+        "an id of 0 and 1 beside a text",
+        [{"text": f"alpha {n}", "row_id": n % 2} for n in range(ROWS)],
+        told="not used: row_id",
+    ),
+    Situation(
         "pairs of sentences",
         {"premise": "alpha @", "hypothesis": "beta @", "label": "x"},
         code="one_label",
@@ -436,6 +453,26 @@ LABELS = [
 ]
 
 FILES = [
+    Situation(
+        "a part of a split that is not there",
+        files={"train-00000-of-00003.jsonl": JSONL, "train-00002-of-00003.jsonl": JSONL},
+        code="missing_files",
+        words="2 of 3 parts of train",
+    ),
+    Situation(
+        "all parts of a split",
+        files={
+            "train-00000-of-00002.jsonl": JSONL,
+            "train-00001-of-00002.jsonl": JSONL.replace("q ", "p "),
+        },
+        trained=("a 3",),
+    ),
+    Situation(
+        "blank rows of plain text",
+        [{"text": f"word {n}" if n % 2 else ""} for n in range(ROWS * 2)],
+        used=("word 3",),
+        told="blank",
+    ),
     Situation("no file", files={"notes.docx": "x"}, code="data_format", words=".docx"),
     Situation(
         "a file beside that is not read",

@@ -149,10 +149,10 @@ def test_validate_looks_at_the_first_rows() -> None:
     with pytest.raises(Refused, match="page"):
         look()
     assert "not used: page" in look(allow=["unused_columns"])
-    assert look(columns={"context": "page"}) == "all of the first 20 rows can be used"
+    assert look(columns={"context": "page"}) == "all of 20 rows that were looked at can be used"
     assert "not used: page" in look(row_template="{question}")  # left out on purpose
     rows = [{"question": "", "answer": "b"}] * 3
-    with pytest.raises(Refused, match="none of the first 3 rows") as caught:
+    with pytest.raises(Refused, match="none of 3 rows") as caught:
         look()
     assert "question: is empty" in caught.value.hint
 

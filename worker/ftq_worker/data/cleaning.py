@@ -24,6 +24,7 @@ class Rule(StrEnum):
 
     UNREADABLE = "unreadable"
     MISSING = "missing"
+    BLANK = "blank"
     EMPTY = "empty"
     WRONG_TYPE = "wrong_type"
     CONVERSATION = "conversation"
@@ -40,6 +41,7 @@ class Rule(StrEnum):
 REASONS = {
     Rule.UNREADABLE: "the row is broken in its file",
     Rule.MISSING: "a column that is needed is absent or null",
+    Rule.BLANK: "a row of plain text that holds nothing, as between paragraphs",
     Rule.EMPTY: "a text that is needed has nothing but white space",
     Rule.WRONG_TYPE: "a value is neither text nor a number, or not the kind that is needed",
     Rule.CONVERSATION: "a message lacks role or content, nobody answers, or roles do not alternate",

@@ -44,8 +44,9 @@ def tell_unused(ctx: PhaseContext, unused: Sequence[Unused]) -> None:
     if "unused_columns" not in ctx.spec.data.allow and ctx.spec.data.row_template is None:
         refuse_unused(unused)
     if unused:
-        use = next((one["use"] for one in unused if one["use"]), "")
-        ctx.warn(f"not used: {unused_words(unused)}", hint=f"to use it: {use}" if use else "")
+        usable = next((one for one in unused if one["use"]), None)
+        hint = f"to use {usable['name']}: {usable['use']}" if usable else ""
+        ctx.warn(f"not used: {unused_words(unused)}", hint=hint)
 
 
 def emit_held_out_cleaning(ctx: PhaseContext, tables: Tables) -> None:

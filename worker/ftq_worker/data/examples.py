@@ -251,6 +251,8 @@ def _classification(fields: Fields, columns: Columns) -> Example:
 
 
 def _text(fields: Fields, columns: Columns) -> Example:
+    if columns.text and not fields.template and not fields.optional(columns.text):
+        raise RowProblem(Rule.BLANK, columns.text, "holds nothing")
     return Example(text=fields.prompt(columns.text))
 
 

@@ -1,5 +1,8 @@
 """What the chosen sets can judge, told before anything is trained."""
 
+from collections import Counter
+from collections.abc import Sequence
+
 import numpy as np
 
 from ftq_shared.errors import Refused
@@ -10,6 +13,7 @@ from ftq_worker.data.tables import Mask
 from ftq_worker.job.context import PhaseContext
 
 SHOWN_LABELS = 10  # names in one warning
+_NO_LABELS = ("-1", "-", "nan", "none", "null", "n/a")
 
 
 def tell_judges(ctx: PhaseContext, tables: Tables, sets: RowSets) -> None:
@@ -19,6 +23,7 @@ def tell_judges(ctx: PhaseContext, tables: Tables, sets: RowSets) -> None:
     """
     if tables.labels:
         _check_labels(ctx, tables, sets)
+        _warn_of_odd_labels(ctx, tables.labels)
     count = len(sets.golden)
     if 0 < count < FEWEST_TO_JUDGE:
         rows = count + len(sets.validation) + len(sets.train)
@@ -57,6 +62,26 @@ def _check_labels(ctx: PhaseContext, tables: Tables, sets: RowSets) -> None:
             f"there is no golden set, so nothing judges the model: each of the {len(sets.train):,}"
             f" rows is the last of one of {count:,} labels, or its group is too large",
             hint="a label needs two rows at least, better ten: merge rare labels, or add rows",
+        )
+
+
+def _warn_of_odd_labels(ctx: PhaseContext, labels: Sequence[str]) -> None:
+    """Warn of labels that are hardly meant as labels of their own."""
+    none = [name for name in labels if name.strip().lower() in _NO_LABELS]
+    others = [name for name in labels if name not in none]
+    if none and (none != ["-1"] or all(name.isdecimal() for name in others)):
+        ctx.warn(
+            f"{', '.join(map(repr, none))} is trained as a label of its own; many datasets write"
+            " it where there is none",
+            hint="drop these rows, or make the value empty, if it means none",
+        )
+    folded = Counter(name.casefold() for name in labels)
+    alike = [name for name in labels if folded[name.casefold()] > 1]
+    if alike:
+        ctx.warn(
+            f"{len(alike):,} labels differ in upper and lower case alone:"
+            f" {', '.join(map(repr, alike[:SHOWN_LABELS]))}",
+            hint="write them alike if they mean the same",
         )
 
 

@@ -28,7 +28,9 @@ _REPEATS = 0.9  # share of the rows in which a value must stand in the used text
 _CHANCE = 20  # characters from which on a text stands in another one by no chance
 _COPY = 0.2  # share of a rendered copy that is the text itself; the rest is its template
 # Rules that take no text from training that is not there once more, or that judges the model.
-_HARMLESS = frozenset({Rule.CONTROL_CHARACTERS, Rule.DUPLICATE, Rule.NEAR_DUPLICATE, Rule.HELD_OUT})
+_HARMLESS = frozenset(
+    {Rule.BLANK, Rule.CONTROL_CHARACTERS, Rule.DUPLICATE, Rule.NEAR_DUPLICATE, Rule.HELD_OUT}
+)
 _MAP = "say in data.columns which part it plays"
 _MEMBER = "key of messages"
 _ANSWERED = "an answer behind them: there is nothing to learn from a question alone"

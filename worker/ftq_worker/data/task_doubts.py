@@ -1,5 +1,6 @@
 """Where the names of columns could mean two tasks: the values decide, or the person is asked."""
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -17,6 +18,8 @@ from ftq_worker.data.column_values import (
     values_of,
 )
 from ftq_worker.data.layouts import Pattern
+
+_ID = re.compile(r"(^|_)(id|idx|index)$")
 
 
 def refuse_media(rows: Rows) -> None:
@@ -86,7 +89,8 @@ def _refuse_label(column: str, rows: Rows, *, asked: bool) -> None:
 
 def _refuse_flags(text: str | None, free: Sequence[str], rows: Rows) -> None:
     """Ask where a text stands beside columns of 0 and 1, which look like labels of it."""
-    flags = [column for column in free if are_zero_or_one(_as_numbers(rows, column))]
+    others = [column for column in free if not _ID.search(column.lower())]
+    flags = [column for column in others if are_zero_or_one(_as_numbers(rows, column))]
     if not flags or text is None:
         return
     if len(flags) > 1:

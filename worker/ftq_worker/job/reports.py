@@ -178,7 +178,7 @@ class Unused(TypedDict):
     rows: int  # in which it holds something
     share: float  # of the rows that were read, 0 to 1
     weighs: bool  # too much to be left out unasked
-    use: str  # the setting that would use it, '' for ids, names and figures
+    use: str  # the setting that would use it; '' for ids, names, figures, and what is an answer
 
 
 class Shown(TypedDict):

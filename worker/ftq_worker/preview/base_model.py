@@ -36,7 +36,10 @@ def check_model(
         return None
     if checks.run("length", lambda: (True, model.check_length(ctx.spec, found)[1])) is None:
         return None
-    return _facts(source, files, found, has_chat_template=template), found
+    facts = model.model_facts(source, files, found, None, template)
+    if source.place is Place.HUB and not isinstance(files, HubFiles):  # the cached copy
+        facts = facts.model_copy(update={"place": Place.WORKER})
+    return facts, found
 
 
 def _find(ctx: PhaseContext, hub: HubClient, source: Source) -> tuple[ModelFiles, str]:
@@ -70,24 +73,3 @@ def _cached(source: Source) -> Path | None:
     repo = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=source.name, repo_type="model")
     configs = sorted(repo.glob("snapshots/*/config.json"), key=lambda path: path.stat().st_mtime)
     return Path(configs[-1]).parent if configs else None
-
-
-def _facts(
-    source: Source, files: ModelFiles, found: Architecture, *, has_chat_template: bool
-) -> ModelFacts:
-    record = files.record if isinstance(files, HubFiles) else None
-    root = files.root if isinstance(files, FolderFiles) else None
-    cached = root is not None and source.place is Place.HUB
-    return ModelFacts(
-        place=Place.WORKER if cached else source.place,
-        name=record.id if record else str(root),
-        revision=record.sha if record else None,
-        architecture=found.name,
-        model_type=found.model_type,
-        kind=found.kind,
-        hidden_size=found.hidden_size,
-        layers=found.layers,
-        vocab_size=found.vocab_size,
-        max_positions=found.max_positions,
-        has_chat_template=has_chat_template,
-    )

@@ -1,6 +1,8 @@
 """The dataset: is it there, which config and splits does it have, what do its rows look like?"""
 
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,8 @@ from ftq_worker.validation import rows
 
 _VALIDATION_NAMES = ("validation", "valid", "val", "dev")
 _TEST_NAMES = ("test", "testing")
+
+_SHARD = re.compile(r"([^/]*)-\d{5}-of-(\d{5})\b")  # as `datasets` names the parts of a split
 
 
 @dataclass(frozen=True)
@@ -193,7 +197,9 @@ def choose_splits(spec: JobSpec, found: FoundDataset) -> tuple[ChosenSplits, str
 
 
 def check_files(ctx: PhaseContext, found: FoundDataset, used: ChosenSplits) -> tuple[None, str]:
-    """Return what of the dataset is not used; raises Refused (`unread_files`) for own files.
+    """Return what of the dataset is not used; raises Refused for own files.
+
+    Codes: `unread_files`, and `missing_files` where parts of a split are not there.
 
     A person's own folder is meant as a whole. A repo on the Hub often holds more than one use, and
     so does a saved dataset; a file that became a split by its own name was meant as rows.
@@ -215,12 +221,33 @@ def check_files(ctx: PhaseContext, found: FoundDataset, used: ChosenSplits) -> t
             " on without them: --set data.allow=unread_files",
             field="dataset",
         )
+    _tell_missing_shards(ctx, found, used)
     if left:
         ctx.warn(
             f"splits that are not used: {_some(sorted(left))}",
             hint=f"to train on another one: --set data.split={min(left)}",
         )
     return None, f"not used: {_some(mine or sorted(left))}" if mine or left else "all are used"
+
+
+def _tell_missing_shards(ctx: PhaseContext, found: FoundDataset, used: ChosenSplits) -> None:
+    """Warn of, or refuse (`missing_files`) for own files, parts of a split that are not there."""
+    mine = [name for name in found.splits if name in (used.train, used.validation, used.test)]
+    parts = [_SHARD.search(path) for split in mine for path in found.splits[split]]
+    there = Counter((part[1], int(part[2])) for part in parts if part)
+    missing = [f"{count} of {total} parts of {name}" for (name, total), count in there.items()
+               if count < total]  # fmt: skip
+    if not missing:
+        return
+    what = f"only {_some(missing)} are there"
+    if found.record is None and "unread_files" not in ctx.spec.data.allow:
+        raise Refused(
+            f"{found.name}: {what}",
+            code="missing_files",
+            hint="add the other files; to go on without them: --set data.allow=unread_files",
+            field="dataset",
+        )
+    ctx.warn(what)
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

@@ -20,8 +20,8 @@ def look_at_examples(
     tally = Tally()
     ledger = Ledger([spec.data.group_by] if spec.data.group_by else [])
     make = example_maker(layout, spec.data.row_template, head.columns, {})
-    for number, values in enumerate(head.values):
-        row = Row(split, number, None, values)
+    rows = head.places or [Row(split, n, None, values) for n, values in enumerate(head.values)]
+    for row, values in zip(rows, head.values, strict=True):
         tally.read += 1
         try:
             ledger.add(values, make_example(row, make))
@@ -33,14 +33,15 @@ def look_at_examples(
     if "unused_columns" not in spec.data.allow and spec.data.row_template is None:
         refuse_unused(unused)
     used = "all" if tally.left() == tally.read else f"{tally.left():,}"
-    message = f"{used} of the first {tally.read:,} rows can be used"
+    message = f"{used} of {tally.read:,} rows that were looked at can be used"
     return tally, message + (f"; not used: {unused_words(unused)}" if unused else "")
 
 
 def _none_usable(split: str, tally: Tally) -> Refused:
     whole = empty_dataset(split, tally)
     return Refused(
-        f"none of the first {tally.read:,} rows of split {split} can be used: {tally.summary()}",
+        f"none of {tally.read:,} rows of split {split} that were looked at can be used:"
+        f" {tally.summary()}",
         code=whole.code,
         hint=whole.hint,
     )

@@ -78,7 +78,7 @@ def model_facts(
     source: Source,
     files: ModelFiles,
     architecture: Architecture,
-    weights: Weights,
+    weights: Weights | None,
     has_chat_template: bool,
 ) -> ModelFacts:
     """Return what the other phases need to know about the base model."""
@@ -90,8 +90,8 @@ def model_facts(
         architecture=architecture.name,
         model_type=architecture.model_type,
         kind=architecture.kind,
-        parameters=weights.parameters,
-        weight_bytes=weights.size_bytes,
+        parameters=weights.parameters if weights else None,
+        weight_bytes=weights.size_bytes if weights else None,
         hidden_size=architecture.hidden_size,
         layers=architecture.layers,
         vocab_size=architecture.vocab_size,

@@ -26,6 +26,7 @@ from ftq_worker.data.text_encoding import head_as_utf8
 _ROWS = 20
 _LATE = 50  # more of them, for columns that begin later
 _SCANNED = 10_000  # rows of an own file that are looked at for those
+_SCANNED_CHARACTERS = 1 << 26
 _HEAD_BYTES = 2**18
 # Where a first row is longer than the head (long documents), this much is fetched.
 _LONG_HEAD_BYTES = 2**23
@@ -45,6 +46,7 @@ class Head:
     columns: list[str]
     values: list[dict[str, Any]]  # a few rows
     rows_in_split: int | None  # None while unknown
+    places: Sequence[Row] = ()  # where they stand, as many; empty where only their order is known
     warnings: Sequence[str] = ()  # what is odd about the files, though they can be read
 
 
@@ -280,16 +282,18 @@ def _arrow_head(hub: HubClient, record: RepoRecord, path: str) -> Head:
 def telling_rows(rows: Iterable[Row]) -> list[Row]:
     """Return the first rows, and later ones that hold something in a column for the first time.
 
-    A column may begin anywhere; _SCANNED rows are looked at.
+    A column may begin anywhere; _SCANNED rows are looked at, with up to _SCANNED_CHARACTERS.
     """
     found: list[Row] = []
     known: set[str] = set()
+    left = _SCANNED_CHARACTERS
     for row in itertools.islice(rows, _SCANNED):
+        left -= sum(len(value) for value in row.values.values() if isinstance(value, str))
         held = {name for name, value in row.values.items() if value not in (None, "", [], {})}
         if len(found) < _ROWS or not held <= known:
             found.append(row)
             known |= held
-        if len(found) >= _ROWS + _LATE:
+        if len(found) >= _ROWS + _LATE or left < 0:
             break
     return found
 
@@ -298,7 +302,7 @@ def _head(
     found: Sequence[Row], columns: Sequence[str], total: int | None, warnings: Sequence[str]
 ) -> Head:
     names = list(columns) or columns_of(found)
-    return Head(names, [dict(row.values) for row in found], total, warnings)
+    return Head(names, [dict(row.values) for row in found], total, found, warnings)
 
 
 def _refuse_broken(row: Row | None) -> None:
