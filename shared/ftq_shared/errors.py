@@ -11,6 +11,7 @@
     ├── TrainingFailed       1   the run itself broke (non-finite loss, out of memory ...)
     ├── Unexpected          70   none of the above: a bug, or the system itself (disk full)
     ├── Interrupted          1   the phase was told to stop (ftq_worker.job.context)
+    ├── Busy                 1   another job has what the phase needs (ftq_worker.job.context)
     ├── HostFault            1   the host failed, and its phase saw it (ftq_worker.job.context)
     └── HostTrouble          1   the host failed, not the job (ftq_worker.agent.child)
 

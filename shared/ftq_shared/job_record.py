@@ -159,6 +159,12 @@ class JobRecord:
         return f"{self.token.partition(':')[0]}-{self.nonce}"
 
     @property
+    def awaits(self) -> str:
+        """The key of the lock that it waits for in the queue; '' when it waits for none."""
+        key = self.summary.get("awaits", "")
+        return key if key.startswith(keys.lock("")) else ""
+
+    @property
     def error(self) -> ErrorInfo | None:
         """What ended the job, None when nothing did, or nothing that can be read."""
         raw = self.summary.get("error")

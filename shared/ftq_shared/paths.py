@@ -16,7 +16,9 @@ FTQ_STORAGE/
     checkpoint.json           the newest good checkpoint, switched by os.replace
     model/                    the trained model
     train.json                figures of the training
-    release/                  what is published, with its card: verified, adapter or whole model
+    golden.json               how the golden rows were scored in it, row by row
+    release/                  what is published: adapter or whole model, verified, with its card
+    verified.json             the hashes of the verified files
     published.json            repo, revision, url
     result.json               the terminal state
 """
@@ -136,6 +138,14 @@ class JobPaths:
     @property
     def train_report(self) -> Path:
         return self.root / "train.json"
+
+    @property
+    def golden_scores(self) -> Path:
+        return self.root / "golden.json"
+
+    @property
+    def verified(self) -> Path:
+        return self.root / "verified.json"
 
     @property
     def published(self) -> Path:

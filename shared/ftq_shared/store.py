@@ -28,7 +28,6 @@ from ftq_shared.lifetimes import (
     DISPATCH_TTL_S,
     HOST_LOST_S,
     JOB_TTL_S,
-    LOCK_TTL_S,
     SPEC_MAX_BYTES,
     SUBMIT_TTL_S,
 )
@@ -231,6 +230,24 @@ class JobStore:
         )
         return str(token), str(why)
 
+    def awaited(self, records: Sequence[JobRecord]) -> dict[str, str]:
+        """Return who has what some jobs wait for: owner by job; others are left out."""
+        wanted = {it.id: lock for it in records if (lock := it.awaits)}
+        if not wanted:
+            return {}
+        jobs = list(wanted)
+        pipe = self.redis.pipeline(transaction=False)
+        for job in jobs:
+            pipe.get(wanted[job])
+        held = {job: str(text or "").partition(" ") for job, text in _answered(jobs, pipe)}
+        owners = sorted(filter(keys.is_job_id, {owner for owner, _, _ in held.values()}))
+        tokens = {it.id: it.token for it in self.get_many(owners)}
+        return {
+            job: owner
+            for job, (owner, _, token) in held.items()
+            if owner != job and token and tokens.get(owner) == token
+        }
+
     def say_waiting(self, job: str, reason: str, unblock: str) -> None:
         """Tell watchers why a job is not placed; says nothing twice in a row."""
         self._run("wait", job, reason, unblock)
@@ -319,11 +336,27 @@ class JobStore:
         return answer
 
     def requeue(
-        self, job: str, token: str, reason: str, *, counts_attempt: bool, phase: Phase | None = None
+        self,
+        job: str,
+        token: str,
+        reason: str,
+        *,
+        counts_attempt: bool,
+        phase: Phase | None = None,
+        awaits: str = "",
     ) -> Interruption:
-        """Give the phase back; it may cost an attempt, and start over from another `phase`."""
+        """Give the phase back; it may cost an attempt, and start over from another `phase`.
+
+        It gets no place before nobody else has the lock on `awaits`, and has that lock then.
+        """
         answer: Interruption = self._run(
-            "requeue", job, token, reason, int(counts_attempt), phase or ""
+            "requeue",
+            job,
+            token,
+            reason,
+            int(counts_attempt),
+            phase or "",
+            keys.lock(awaits) if awaits else "",
         )
         return answer
 
@@ -334,7 +367,7 @@ class JobStore:
 
     def lock(self, job: str, token: str, what: str) -> tuple[Literal["ok", "busy", "stale"], str]:
         """Take a lock of the fleet for as long as the token holds; return (answer, its owner)."""
-        answer, owner = self._run("lock", job, token, keys.lock(what), LOCK_TTL_S)
+        answer, owner = self._run("lock", job, token, keys.lock(what))
         return answer, str(owner)
 
     def sealed_secrets(self, job: str) -> str:

@@ -67,7 +67,7 @@ _RECORD = {
     **dict.fromkeys(("gpus", "inputs", "deaths"), "[]"),
     **dict.fromkeys(("token", "nonce", "host", "instance", "storage_id", "waiting", "name"), ""),
     **dict.fromkeys(("token_number", "beat", "cancel", "tries", "ordinal", "round"), "0"),
-    **dict.fromkeys(("ended_ms", "exit_code", "last_token", "last_answer", "lock"), ""),
+    **dict.fromkeys(("ended_ms", "exit_code", "last_token", "last_answer", "lock", "awaits"), ""),
     **dict.fromkeys(("gpu_request", "min_vram_gb", "max_runtime_s"), "0"),
 }
 

@@ -315,11 +315,20 @@ class JobMachine(RuleBasedStateMachine):
         error = ErrorInfo("bad", "it broke", exit_code=5) if outcome == "failed" else None
         self.send(mode, "finish", job, token, outcome, next_phase=following, error=error)
 
-    @rule(which=one_of_jobs, old=rarely, counts_attempt=maybe, over=rarely, mode=a_mode)
-    def requeue(self, which: int, old: bool, counts_attempt: bool, over: bool, mode: str) -> None:
-        phase = Phase.VALIDATE if over else None
+    @rule(
+        which=one_of_jobs,
+        old=rarely,
+        counts_attempt=maybe,
+        over=rarely,
+        awaits=st.sampled_from(["", "", "hub/x"]),
+        mode=a_mode,
+    )
+    def requeue(
+        self, which: int, old: bool, counts_attempt: bool, over: bool, awaits: str, mode: str
+    ) -> None:
+        options = {"phase": Phase.VALIDATE if over else None, "awaits": awaits}
         job, token = self._owner(which, old)
-        self.send(mode, "requeue", job, token, "died", counts_attempt=counts_attempt, phase=phase)
+        self.send(mode, "requeue", job, token, "died", counts_attempt=counts_attempt, **options)
 
     @rule(which=one_of_jobs, old=rarely, behind=st.sampled_from([0, 0, 1]), mode=a_mode)
     def reap(self, which: int, old: bool, behind: int, mode: str) -> None:

@@ -86,6 +86,7 @@ def request_of(job: TinyJob) -> ChildRequest:
     return ChildRequest(
         job=ctx.job,
         phase=str(ctx.phase),
+        part=str(ctx.phase),
         attempt=ctx.attempt,
         token_number=ctx.token_number,
         spec=ctx.spec.model_dump_json(),
@@ -248,11 +249,12 @@ def model_bytes(job: TinyJob) -> dict[str, bytes]:
 
 
 def scores(job: TinyJob) -> dict[str, Any]:
-    """Return what train.json says about the model, without what it took in time."""
+    """Return what training noted of the model, without what it took in time."""
     report = json.loads(job.ctx.paths.train_report.read_text())
     kept = {name: report[name] for name in ("best_step", "steps", "train_loss")}
-    for name in ("golden_before", "golden_after"):
-        kept[name] = {k: v for k, v in report[name].items() if k != "seconds"}
+    kept["golden_before"] = {k: v for k, v in report["golden_before"].items() if k != "seconds"}
+    golden = json.loads(job.ctx.paths.golden_scores.read_text())
+    kept["golden"] = {name: golden[name] for name in ("rows", "before", "probe")}
     kept["validation"] = [
         {k: v for k, v in entry.items() if k != "seconds"} for entry in report["validation"]
     ]

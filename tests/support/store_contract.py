@@ -13,7 +13,7 @@ from ftq_shared.job_record import InputFile
 from ftq_shared.lease import Lease
 from ftq_shared.states import JobState, Phase
 from ftq_shared.store import JobStore, Outcome, Placement
-from tests.support.store_jobs import HOST, log, place, run, spec_with, submit
+from tests.support.store_jobs import HOST, log, place, run, spec_with, submit, try_to_place
 
 MOST = 25  # deaths: more than a record holds
 
@@ -297,6 +297,40 @@ class StoreContract:
         assert store.lock(second, "9:old", "hub/me/x") == ("stale", "")
         store.requeue(first, mine, "interrupted", counts_attempt=False)
         assert store.lock(second, its, "hub/me/x") == ("ok", "")
+
+    def test_who_waits_for_a_lock_gets_a_place_with_it(
+        self, store: JobStore, hosts: HostStore
+    ) -> None:
+        """Of many that wait for one lock, one is placed when it is free."""
+        first, second = submit(store), submit(store, "k2", "ft-bbbbbbbb")
+        third = submit(store, "k3", "ft-cccccccc")
+        mine = run(store, first)
+        store.lock(first, mine, "hub/me/x")
+        for job in (second, third):
+            token = run(store, job)
+            assert store.lock(job, token, "hub/me/x") == ("busy", first)
+            store.requeue(job, token, "wait", counts_attempt=False, awaits="hub/me/x")
+        records = store.get_many([first, second, third])
+        assert store.awaited(records) == {second: first, third: first}
+        assert try_to_place(store, second) == ("", f"{first} has the lock that it waits for")
+        store.finish(first, mine, "succeeded")
+        assert store.awaited(records) == {}
+        token = run(store, second)
+        assert store.awaited(store.get_many([third])) == {third: second}
+        assert not try_to_place(store, third)[0]
+        assert store.lock(second, token, "hub/me/x") == ("ok", "")
+        store.requeue(second, token, "the host is going down", counts_attempt=False)
+        assert store.get(second).awaits == ""
+        place(store, third)
+        place(store, second)  # it asks for itself whether it is free
+
+    def test_a_retry_waits_for_nothing(self, store: JobStore, hosts: HostStore) -> None:
+        first, second = submit(store), submit(store, "k2", "ft-bbbbbbbb")
+        store.lock(first, run(store, first), "hub/me/x")
+        store.requeue(second, run(store, second), "wait", counts_attempt=False, awaits="hub/me/x")
+        store.cancel(second)
+        store.retry(second, Phase.VALIDATE)
+        place(store, second)
 
     def test_drain_is_heard_at_the_next_heartbeat(self, store: JobStore, hosts: HostStore) -> None:
         assert hosts.drain("h1") == "i1"

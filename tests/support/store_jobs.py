@@ -24,10 +24,15 @@ def submit(store: JobStore, key: str = "k", job: str = "ft-aaaaaaaa", spec: JobS
     return store.submit(job, spec, client_key=key, owner="me@here", endpoint="")
 
 
+def try_to_place(store: JobStore, job: str, random: str = "0" * 16) -> tuple[str, str]:
+    """Place a job on h1; return (token, '') or ('', why not)."""
+    plan = Placement(job, store.get(job).version, "h1", "i1", "cpu")
+    return store.place(plan, random)
+
+
 def place(store: JobStore, job: str, random: str = "0" * 16) -> str:
     """Place a queued job on h1; return the token."""
-    record = store.get(job)
-    token, why = store.place(Placement(job, record.version, "h1", "i1", "cpu"), random)
+    token, why = try_to_place(store, job, random)
     assert token, why
     return token
 

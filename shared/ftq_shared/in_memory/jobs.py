@@ -28,6 +28,7 @@ class MemoryJob:
     ordinal: int = 0  # events stored under the present token
     last_answer: str = ""  # how the record's last token ended
     lock: str = ""  # what it locks
+    awaits: str = ""  # what it is to lock before it gets a place
     waiting: str = ""
     retry_nonce: str = ""
     deaths: list[AttemptDeath] = field(default_factory=list)
@@ -41,6 +42,7 @@ class MemoryJob:
             "ordinal": self.ordinal,
             "last_answer": self.last_answer,
             "lock": self.lock and keys.lock(self.lock),
+            "awaits": self.awaits and keys.lock(self.awaits),
             "waiting": self.waiting,
             "retry_nonce": self.retry_nonce,
             "deaths": json.dumps(self.deaths) if self.deaths else "",
@@ -132,6 +134,12 @@ class Held:
         """Return the placed and running jobs, by id."""
         return [job for _, job in sorted(self.jobs.items()) if job.record.state in LEASED]
 
+    def lock_owner(self, what: str, job: str) -> str:
+        """Return the other job that has a lock, '' when nobody has."""
+        owner, token = self.locks.get(what, ("", ""))
+        holds = owner != job and owner in self.jobs and self.jobs[owner].holds(token)
+        return owner if holds else ""
+
     def start(self, job: MemoryJob) -> None:
         """Let a placed phase run."""
         job.put(replace(job.record, state=JobState.RUNNING))
@@ -155,6 +163,7 @@ class Held:
 
     def to_queue(self, job: MemoryJob, phase: Phase, reason: str | None = None) -> None:
         job.put(replace(job.record, state=JobState.QUEUED, phase=phase))
+        job.awaits = ""
         job.note(queued_ms=str(self.now_ms))
         job.say(EventType.STATE, self.now_ms, state="queued", reason=reason)
 

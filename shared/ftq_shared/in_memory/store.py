@@ -187,15 +187,20 @@ class MemoryStore(JobStore):
             return "", "the job moved on"
         if why := self._no_place(plan, it.record):
             return "", why
+        held = self.broker.held
+        if owner := held.lock_owner(it.awaits, it.record.id):
+            return "", f"{owner} has the lock that it waits for"
         old, number, it.ordinal, it.waiting = it.record, it.record.token_number + 1, 0, ""
         placed = replace(
             old, state=JobState.PLACED, token=f"{number}:{random}", token_number=number, renewals=0
         )
         there = replace(placed, host=plan.host, instance=plan.instance)
         it.put(replace(there, slot=plan.slot, gpus=plan.gpus))
-        now_ms = self.broker.held.now_ms
-        it.note(placed_ms=str(now_ms))
-        it.say(EventType.STATE, now_ms, state="placed", gpus=list(plan.gpus) or None)
+        if it.awaits:
+            held.locks[it.awaits] = plan.job, it.record.token
+            it.lock, it.awaits = it.awaits, ""
+        it.note(placed_ms=str(held.now_ms))
+        it.say(EventType.STATE, held.now_ms, state="placed", gpus=list(plan.gpus) or None)
         return it.record.token, ""
 
     def _no_place(self, plan: Placement, job: JobRecord) -> str:
@@ -216,6 +221,12 @@ class MemoryStore(JobStore):
         if {gpu for it in leased for gpu in it.gpus} & set(plan.gpus):
             return "a GPU was taken"
         return ""
+
+    @atomic
+    def awaited(self, records: Sequence[JobRecord]) -> dict[str, str]:
+        held = self.broker.held
+        found = {it.id: held.lock_owner(held.jobs[it.id].awaits, it.id) for it in records}
+        return {job: owner for job, owner in found.items() if owner}
 
     @atomic
     def say_waiting(self, job: str, reason: str, unblock: str) -> None:
@@ -333,14 +344,25 @@ class MemoryStore(JobStore):
 
     @atomic
     def requeue(
-        self, job: str, token: str, reason: str, *, counts_attempt: bool, phase: Phase | None = None
+        self,
+        job: str,
+        token: str,
+        reason: str,
+        *,
+        counts_attempt: bool,
+        phase: Phase | None = None,
+        awaits: str = "",
     ) -> Interruption:
         it = self._job(job)
         if it and it.ended(token):
             return self._interrupted_before(it)
         if not it or not it.holds(token):
             return "stale"
-        return self.broker.held.interrupt(it, reason, counts_attempt=counts_attempt, phase=phase)
+        held = self.broker.held
+        answer = held.interrupt(it, reason, counts_attempt=counts_attempt, phase=phase)
+        if answer == "queued":
+            it.awaits = awaits
+        return answer
 
     @atomic
     def reap(self, job: str, token: str, renewals: int, reason: str) -> Interruption:
@@ -368,8 +390,7 @@ class MemoryStore(JobStore):
         held, it = self.broker.held, self._owned(job, token)
         if not it:
             return "stale", ""
-        owner, its = held.locks.get(what, ("", ""))
-        if owner != job and self._owned(owner, its):
+        if owner := held.lock_owner(what, job):
             return "busy", owner
         held.locks[what], it.lock = (job, token), what
         it.put(it.record)

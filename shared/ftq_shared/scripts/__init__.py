@@ -44,7 +44,14 @@ WHEN_FULL = frozenset(
 
 # Constants of lifetimes.py that the scripts on a job name: they stand before each, so that how long
 # something is kept has one source.
-CONSTANTS = ("JOB_TTL_S", "EVENTS_TTL_S", "SECRET_TTL_S", "EVENTS_EXACT", "MILESTONES_KEPT")
+CONSTANTS = (
+    "JOB_TTL_S",
+    "EVENTS_TTL_S",
+    "SECRET_TTL_S",
+    "LOCK_TTL_S",
+    "EVENTS_EXACT",
+    "MILESTONES_KEPT",
+)
 
 
 def source(name: str) -> str:

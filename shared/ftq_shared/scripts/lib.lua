@@ -103,6 +103,19 @@ local function set(...)
   redis.call('HINCRBY', JOB, 'version', 1)
 end
 
+-- The other job that has a lock, nil when nobody has: one that names nobody is nobody's.
+local function lock_owner(key, id)
+  local owner, token = string.match(redis.call('GET', key) or '', '^(%S+) (%S+)$')
+  if owner and owner ~= id and redis.call('HGET', 'ftq:job:' .. owner, 'token') == token then
+    return owner
+  end
+end
+
+local function take_lock(key, id, token)
+  redis.call('SET', key, id .. ' ' .. token, 'EX', LOCK_TTL_S)
+  set('lock', key)
+end
+
 -- Give back the lock that a phase held, if it is still this job's.
 local function unlock(id)
   local lock = job('lock')
@@ -131,7 +144,7 @@ end
 
 local function to_queue(id, phase, reason)
   redis.call('ZADD', QUEUE, queue_score(), id)
-  set('state', 'queued', 'phase', phase, 'queued_ms', now_ms())
+  set('state', 'queued', 'phase', phase, 'queued_ms', now_ms(), 'awaits', '')
   state_event(id, {state = 'queued', reason = reason})
 end
 

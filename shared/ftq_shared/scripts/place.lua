@@ -43,11 +43,21 @@ for _, gpu in ipairs(wanted) do
     return {'', 'a GPU was taken'}
   end
 end
+-- What a job waits for is its own from its place on: of many that wait, one gets a place.
+local lock = string.match(job('awaits') or '', '^ftq:lock:.+')
+local owner = lock and lock_owner(lock, id)
+if owner then
+  return {'', owner .. ' has the lock that it waits for'}
+end
 local number = redis.call('HINCRBY', JOB, 'token_number', 1)
 token = number .. ':' .. random
+if lock then
+  take_lock(lock, id, token)
+end
 redis.call('ZREM', QUEUE, id)
 redis.call('SADD', LEASES, id)
 set('state', 'placed', 'token', token, 'host', name, 'instance', instance, 'slot', slot,
-  'gpus', ARGV[6], 'beat', 0, 'ordinal', 0, 'placed_ms', now_ms(), 'waiting', '')
+  'gpus', ARGV[6], 'beat', 0, 'ordinal', 0, 'placed_ms', now_ms(), 'waiting', '',
+  'awaits', '')
 state_event(id, {state = 'placed', gpus = #wanted > 0 and wanted or nil})
 return {token, ''}

@@ -23,7 +23,7 @@ from typing import Any
 from ftq_shared.errors import TrainingFailed
 from ftq_shared.events import EventType
 from ftq_shared.paths import read_json, write_json
-from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.context import Busy, PhaseContext
 from ftq_worker.job.reports import Published
 from ftq_worker.training import checkpoints
 
@@ -36,9 +36,14 @@ def run(phase: str, ctx: PhaseContext) -> None:
     """Run one fake phase."""
     journal = Journal(ctx, phase)
     journal.note("start")
-    {"validate": validate, "prepare": prepare, "train": train, "publish": publish}[phase](
-        ctx, journal
-    )
+    work = {
+        "validate": validate,
+        "prepare": prepare,
+        "train": train,
+        "verify": verify,
+        "publish": publish,
+    }
+    work[phase](ctx, journal)
     journal.note("end")
 
 
@@ -127,6 +132,12 @@ def train(ctx: PhaseContext, journal: Journal) -> None:
     write_json(ctx.paths.model / "state.json", {"state": state, "steps": steps})
 
 
+def verify(ctx: PhaseContext, journal: Journal) -> None:
+    """Be the second part of train."""
+    ctx.control.check()
+    assert (ctx.paths.model / "state.json").exists(), "a part began before the one before it ended"
+
+
 def save(ctx: PhaseContext, step: int, state: str, data: str) -> None:
     """Write a checkpoint as the trainer does: aside, sealed, confirmed, named."""
     if step < 1:
@@ -164,13 +175,8 @@ def leave_orphans() -> None:
 def publish(ctx: PhaseContext, journal: Journal) -> None:
     """Push to a made-up Hub: a file a repo, one line a commit."""
     repo = wishes(ctx.spec.name).get("repo", ctx.job)
-    said = ""
-    while owner := ctx.owner.try_lock(f"fake/{repo}"):
-        if owner != said:
-            ctx.emit(EventType.WAITING, reason=f"{owner} publishes to {repo}", unblock="wait")
-            said = owner
-        ctx.control.check()
-        time.sleep(0.1)
+    if owner := ctx.owner.try_lock(f"fake/{repo}"):
+        raise Busy(f"{owner} publishes to {repo}", f"fake/{repo}")
     ctx.control.check()
     began = time.monotonic()
     journal.note("step")

@@ -2,11 +2,20 @@
 
 import signal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from tests.support.agents import services, store_with_run
 
-from ftq_worker.agent.outcome import died
+from ftq_shared import keys
+from ftq_shared.errors import ErrorInfo
+from ftq_shared.redaction import Redactor
+from ftq_worker.agent.outcome import died, report_outcome
 from ftq_worker.host.disk import disk_full
+from ftq_worker.host.messages import Ending, Outcome, read_report, report_line
+
+JOB = "ft-aaaaaaaa"
 
 
 @pytest.mark.parametrize(
@@ -56,3 +65,16 @@ def test_a_full_disk_is_seen_behind_a_librarys_own_error(tmp_path: Path) -> None
 
 def test_other_errors_are_the_jobs(tmp_path: Path) -> None:
     assert disk_full(ValueError("bad value"), tmp_path) is None
+
+
+def test_a_phase_that_gives_way_waits_in_the_queue_and_costs_nothing(tmp_path: Path) -> None:
+    store = store_with_run()
+    record = store.get(JOB)
+    said = Outcome(Ending.BUSY, ErrorInfo("busy", "ft-first222 publishes to me/x"), False, "hub/x")
+    assert read_report(report_line(said)) == said
+    outbox: Any = SimpleNamespace(redactor=Redactor([]), job=JOB, flush=lambda: True)
+    nothing: Any = None
+    here = services(store, tmp_path, nothing, nothing)
+    report_outcome(here, record, outbox, said, None, lambda: False)
+    waits = store.get(JOB)
+    assert (waits.state, waits.attempt, waits.awaits) == ("queued", 1, keys.lock("hub/x"))

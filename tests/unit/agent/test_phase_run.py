@@ -15,7 +15,7 @@ from tests.support.agents import services, store_with_run
 from ftq_shared.errors import BrokerUnreachable, ErrorInfo
 from ftq_shared.hosts import Gpu
 from ftq_shared.in_memory import MemoryStore
-from ftq_shared.states import JobState
+from ftq_shared.states import JobState, Phase
 from ftq_worker.agent.child import DIE_S, Child, HostTrouble
 from ftq_worker.agent.leases import ask_broker
 from ftq_worker.agent.outcome import report_until_heard
@@ -85,7 +85,11 @@ class FakeSpawn:
     warm = False
     children: list[FakeChild] | HostTrouble
 
+    def __init__(self) -> None:
+        self.requests: list[ChildRequest] = []
+
     def __call__(self, request: ChildRequest, output: int) -> Child:
+        self.requests.append(request)
         if isinstance(self.children, HostTrouble):
             raise self.children
         return self.children.pop(0)
@@ -262,10 +266,14 @@ def outcome(
 ) -> Callable[..., Outcome]:
     """Runs a phase whose children have said something, or not, and died in an order."""
 
-    def of(*deaths: tuple[FakeChild, Outcome | None], at_once: bool = False) -> Outcome:
+    def of(
+        *deaths: tuple[FakeChild, Outcome | None],
+        at_once: bool = False,
+        phase: Phase = Phase.PREPARE,
+    ) -> Outcome:
         spawn.children = [child for child, _ in deaths]
 
-        def pump(self: PhaseRun, outbox: Any) -> None:
+        def pump(self: PhaseRun, outbox: Any, deadline: float | None) -> None:
             for child, said in deaths:
                 lines = [[report_line(said)]] if said else []
                 child.events = SimpleNamespace(
@@ -277,7 +285,7 @@ def outcome(
                 self._note_deaths(gone)
 
         monkeypatch.setattr(PhaseRun, "_pump", pump)
-        run.record = replace(run.record, gpus=tuple("ab"[: len(deaths)]))
+        run.record = replace(run.record, phase=phase, gpus=tuple("ab"[: len(deaths)]))
         outbox: Any = FakeOutbox()
         return run._run(outbox)
 
@@ -287,6 +295,40 @@ def outcome(
 def test_a_phase_is_done_when_every_rank_says_so(outcome: Callable[..., Outcome]) -> None:
     done = Outcome(Ending.DONE)
     assert outcome((FakeChild(1), done), (FakeChild(2), done)) == done
+
+
+def test_training_is_verified_on_the_first_card_by_one_more_process(
+    run: PhaseRun, spawn: FakeSpawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.record = replace(run.record, phase=Phase.TRAIN, gpus=("a", "b"))
+    ranks = spawn.children = [FakeChild(n) for n in (1, 2, 3)]
+    ranks = list(ranks)
+    there: list[list[int]] = []
+
+    def pump(self: PhaseRun, outbox: Any, deadline: float | None) -> None:
+        there.append([child.pid for child in self.handle.children()])
+        if there == [[1, 2]]:
+            assert deadline is None or deadline > 0
+        else:
+            assert deadline is None  # max_runtime limits training
+            assert all(child.ended and child.closed for child in ranks[:2])
+
+    monkeypatch.setattr(PhaseRun, "_pump", pump)
+    outbox: Any = FakeOutbox()
+    assert run._run(outbox) == Outcome(Ending.DONE)
+    assert there == [[1, 2], [3]]
+    assert [(r.part, r.rank, r.gpus) for r in spawn.requests] == [
+        ("train", 0, ("a", "b")),
+        ("train", 1, ("a", "b")),
+        ("verify", 0, ("a",)),
+    ]
+    last = spawn.requests[-1]
+    assert last.env == {"CUDA_VISIBLE_DEVICES": "a", "FTQ_JOB_ID": run.record.id}
+    assert last.phase == "train"
+
+
+def test_a_training_that_fails_is_not_verified(outcome: Callable[..., Outcome]) -> None:
+    assert outcome((FakeChild(1), FAILED), phase=Phase.TRAIN) == FAILED
 
 
 def test_of_a_gang_the_first_to_die_is_named(outcome: Callable[..., Outcome]) -> None:

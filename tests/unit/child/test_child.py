@@ -33,7 +33,7 @@ from ftq_worker.host.wire import listen, reachable
 
 def request(phase: str, tmp_path: Path) -> ChildRequest:
     spec = '{"model": "a/b", "dataset": "c/d"}'
-    return ChildRequest("ft-aaaaaaaa", phase, 1, 1, spec, str(tmp_path), None)
+    return ChildRequest("ft-aaaaaaaa", phase, phase, 1, 1, spec, str(tmp_path), None)
 
 
 @pytest.fixture

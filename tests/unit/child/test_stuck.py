@@ -45,7 +45,7 @@ def work(
 
     def go(phase: str, count: int) -> PhaseRun:
         def spawn(request: ChildRequest, output: int) -> Child:
-            child = zygote(ChildRequest(**vars(request) | {"phase": phase}), output)
+            child = zygote(ChildRequest(**vars(request) | {"phase": phase, "part": phase}), output)
             ranks.append(child.pid)
             return child
 

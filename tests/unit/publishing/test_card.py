@@ -229,7 +229,8 @@ def write_card_alone(job: TinyJob, folder) -> None:
 def test_few_golden_rows_are_said_to_be_no_verdict(publishing, rows, few):
     paths = publishing().ctx.paths
     prepared = Prepared.load(paths.prepared_report).model_copy(update={"rows": {"golden": rows}})
-    trained = Trained.load(paths.train_report)
+    figures = {"loss": 1.0, "rows": rows}
+    trained = Trained.load(paths.train_report).model_copy(update={"golden_after": figures})
     text = _results(Validated.load(paths.validated), trained, prepared)
     assert ("too few rows to judge: the figures are no verdict" in text) is few
     assert f"On the golden set: {rows} row{'s' if rows > 1 else ''} from" in text

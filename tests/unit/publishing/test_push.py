@@ -2,13 +2,11 @@
 
 import json
 from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
 from huggingface_hub import HfApi
 from tests.chaos.proxy import Proxy
-from tests.support.clock import Clock
 from tests.support.tiny_jobs import TinyJob
 from tests.unit.publishing.conftest import READER
 from tests.unit.publishing.jobs import names, own_commits, publishing_again, told
@@ -16,11 +14,9 @@ from tests.unit.publishing.jobs import names, own_commits, publishing_again, tol
 from ftq_hub import Fault
 from ftq_shared.errors import FtqError, HubUnreachable, JobCancelled, Refused, Stale
 from ftq_shared.events import EventType
-from ftq_worker.job import hub as publishing_hub
-from ftq_worker.job.context import StopReason
+from ftq_worker.job.context import Busy, StopReason
 from ftq_worker.job.reports import Published, Trained
 from ftq_worker.phases import publish
-from ftq_worker.publishing import push as pushing
 
 
 def publish_to(job: TinyJob, repo: str):
@@ -166,27 +162,16 @@ class TestPush:
             publish.run(job.ctx)
         assert not hub.api.repo_exists("me/unlocked")
 
-    def test_it_waits_for_the_job_that_has_the_repo(self, publishing, hub, monkeypatch):
-        monkeypatch.setattr(pushing, "LOCK_RETRY_S", 0.01)
-        owner = OneOwner(locks=["ft-first222", "ft-first222", "ft-later222", ""])
+    def test_it_gives_way_to_the_job_that_has_the_repo_before_it_works(self, publishing, hub):
+        owner = OneOwner(locks=["ft-first222"])
         job = owned(publishing(repo="me/locked"), owner)
-        publish.run(job.ctx)
-        assert [w["reason"] for w in job.events.of(EventType.WAITING)] == [
-            "ft-first222 publishes to me/locked",
-            "ft-later222 publishes to me/locked",
-        ]
-        assert owner.asked == [f"{hub.url}/me/locked"] * 4
-        assert job.events.of(EventType.PUBLISHED)
-
-    def test_a_wait_tells_how_long_it_has_lasted(self, publishing, monkeypatch):
-        clock = Clock()
-        passing = SimpleNamespace(
-            monotonic=clock, sleep=lambda _: setattr(clock, "now", clock.now + 30)
-        )
-        monkeypatch.setattr(pushing, "time", passing)
-        job = owned(publishing(), OneOwner(locks=["ft-first222"] * 3))
-        pushing.wait_for_repo(job.ctx, publishing_hub.hub_of(job.ctx), "me/slow")
-        assert [wait["done"] for wait in job.events.of(EventType.PROGRESS)] == [0, 30, 60]
+        with pytest.raises(Busy) as caught:
+            publish.run(job.ctx)
+        assert caught.value.message == "ft-first222 publishes to me/locked"
+        assert caught.value.lock == f"{hub.url}/me/locked"
+        assert not job.ctx.paths.release.exists()
+        publish.run(job.again(owner=owner).ctx)
+        assert len(own_commits(hub, "me/locked", job)) == 1
 
     def test_a_repo_is_one_in_whatever_case_it_is_named(self, publishing, hub):
         owner = OneOwner()
@@ -225,14 +210,6 @@ class TestPush:
         publish.run(job.ctx)
         assert [fault.hits for fault in hub.app.faults.list()] == [2, 2]
         assert len(own_commits(hub, "me/slow-copies", job)) == 1
-
-    def test_a_cancel_ends_the_wait(self, publishing, hub):
-        job = owned(publishing(repo="me/held"), OneOwner(locks=["ft-first222"] * 9))
-        job.events.hook = lambda type_, data: (
-            job.ctx.control.stop(StopReason.CANCEL) if type_ is EventType.WAITING else None
-        )
-        with pytest.raises(JobCancelled):
-            publish.run(job.ctx)
 
     def test_a_connection_lost_in_the_upload_goes_on(self, publishing, hub, quick):
         target = urlsplit(hub.url)

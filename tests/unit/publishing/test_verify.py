@@ -1,4 +1,4 @@
-"""The publish phase verifies before it pushes: the saved model is what training measured."""
+"""What is saved is verified before it is pushed: it is what training measured, and it is better."""
 
 import math
 
@@ -9,47 +9,146 @@ from tests.unit.publishing.jobs import told
 
 from ftq_shared.errors import FtqError, UsageError
 from ftq_shared.events import EventType
-from ftq_worker.job.reports import Trained
-from ftq_worker.phases import publish
-from ftq_worker.publishing.verify import against_base
+from ftq_worker.job.reports import GoldenScores, Trained
+from ftq_worker.phases import publish, verify
+from ftq_worker.publishing.verdicts import Verification, against_base, same_as_trained
+from ftq_worker.training.intervals import ratio_interval, wilson
+
+Rows = list[tuple[float, int, int]]
 
 
-def figures(loss: float, rows: int, spread: float = 0.1) -> dict[str, float]:
-    ends = {"loss_low": loss - spread, "loss_high": loss + spread} if spread else {}
-    return {"loss": loss, "rows": rows} | ends
+def rows_of(losses: list[float], right: list[int] | None = None) -> Rows:
+    """Return the figures of rows of ten tokens, or of one label."""
+    return [(10 * loss, 10, 5) for loss in losses] if right is None else [(1, 1, r) for r in right]
+
+
+def verdict(before: Rows, after: Rows, **figures: float) -> Verification:
+    """Compare two scorings of the same rows."""
+    base, now = (summary(rows) | figures for rows in (before, after))
+    return against_base(base, now, before, after)
+
+
+def summary(rows: Rows) -> dict[str, float]:
+    """Return the figures of a set as the scorers do."""
+    if rows[0][1] == 1:
+        right = sum(row[2] for row in rows)
+        low, high = wilson(right, len(rows))
+        return {"accuracy": right / len(rows), "accuracy_low": low, "accuracy_high": high}
+    loss, ends = ratio_interval([row[0] for row in rows], [row[1] for row in rows])
+    return {"loss": loss} | ({"loss_low": ends[0], "loss_high": ends[1]} if ends else {})
+
+
+def spread(mean: float, rows: int) -> list[float]:
+    """Return losses that lie far apart, around a mean."""
+    return [mean + (i % 7 - 3) / 3 for i in range(rows)]
 
 
 class TestVerdict:
     @pytest.mark.parametrize(
         ("now", "base", "rows", "ok", "words"),
         [
-            (1.0, 2.0, 30, True, "better than the base model's 2.0000 (1.9000 to 2.1000)"),
-            (2.0, 1.0, 30, False, "worse than the base model's"),
-            (1.0, 1.05, 30, True, "not clearly different from"),
-            (1.0, 6.0, 29, True, "29 rows: too few rows to judge"),
+            (2.0, 2.1, 35, True, "better than the base model's 2.1"),  # far inside both intervals
+            (2.1, 2.0, 35, False, "worse than the base model's 2.0"),
+            (2.0005, 2.0, 35, True, "not clearly different from"),
+            (1.0, 6.0, 28, True, "28 rows: too few rows to judge"),
             (6.0, 1.0, 1, True, "1 row: too few rows to judge"),
         ],
     )
-    def test_it_needs_thirty_rows(self, publishing, now, base, rows, ok, words):
-        trained = Trained.load(publishing().ctx.paths.train_report)
-        trained = trained.model_copy(update={"golden_before": figures(base, rows)})
-        found = against_base(figures(now, rows), trained)
+    def test_rows_are_compared_one_by_one(self, now, base, rows, ok, words):
+        before = [loss + i / 1e6 for i, loss in enumerate(spread(base, rows))]
+        found = verdict(rows_of(before), rows_of(spread(now, rows)))
         assert found.ok is ok
         assert words in found.message
         if rows < 30:
             assert "better" not in found.message
             assert "worse" not in found.message
 
-    def test_without_an_interval_there_is_none(self, publishing):
-        trained = Trained.load(publishing().ctx.paths.train_report)
-        trained = trained.model_copy(update={"golden_before": figures(6.0, 40, spread=0)})
-        found = against_base(figures(1.0, 40), trained)
+    def test_differences_that_cancel_out_are_no_gain(self):
+        before = [2.0 + (i % 2) for i in range(40)]
+        found = verdict(rows_of(before), rows_of(before[::-1]))
+        assert "not clearly different" in found.message
+
+    @pytest.mark.parametrize(
+        ("before", "after", "ok", "word"),
+        [
+            ([0] * 40, [1] * 40, True, "better than"),  # no difference varies: the intervals tell
+            ([1] * 40, [0] * 40, False, "worse than"),
+            ([1] * 40, [1] * 40, True, "not clearly different from"),
+            ([0, 1] * 20, [1, 1] * 18 + [0, 1] * 2, True, "better than"),
+            ([0, 1] * 20, [0, 1] * 19 + [1, 0], True, "not clearly different from"),
+        ],
+    )
+    def test_labels_as_well(self, before, after, ok, word):
+        found = verdict(rows_of([], before), rows_of([], after))
+        assert found.ok is ok
+        assert word in found.message
+
+    def test_without_an_interval_there_is_none(self):
+        found = verdict(rows_of([6.0] * 40), rows_of([1.0] * 40))
         assert found.ok
-        assert found.message.startswith("golden loss 1.0000 (0.9000 to 1.1000), the base model's")
+        assert found.message.startswith("golden loss 1.0000, the base model's 6.0000; all rows")
         assert "better" not in found.message
 
 
+class TestSameAsTrained:
+    @pytest.mark.parametrize(
+        ("method", "saved", "now", "ok"),
+        [
+            ("lora", torch.float32, 2.0, True),
+            ("lora", torch.float32, 2.01, False),
+            ("lora", torch.bfloat16, 2.01, True),
+            ("lora", torch.bfloat16, 1.9, False),
+            ("lora", torch.bfloat16, math.nan, False),
+            ("qlora", torch.bfloat16, 1.5, True),  # without its 4 bits a base may be better
+            ("qlora", torch.bfloat16, 2.2, True),
+            ("qlora", torch.bfloat16, 4.0, False),
+            ("qlora", torch.bfloat16, math.nan, False),
+        ],
+    )
+    def test_as_near_as_the_precision_allows(self, publishing, method, saved, now, ok):
+        trained = Trained.load(publishing().ctx.paths.train_report)
+        trained = trained.model_copy(update={"method": method})
+        then = rows_of([2.0] * 8)
+        found = same_as_trained(rows_of([now] * 8), then, trained, saved)
+        assert found.ok is ok
+        assert ("4-bit" in found.message) is (method == "qlora")
+
+
 class TestVerification:
+    def test_it_is_done_before_the_cards_are_given_back(self, publishing, hub):
+        """The second part of train: publish only adds the model card."""
+        job = publishing(repo="me/verified")
+        verify.run(job.ctx)
+        assert told(job) == {"saved_model": True, "golden": True, "generates": True}
+        after = Trained.load(job.ctx.paths.train_report).golden_after
+        (figures,) = job.events.of(EventType.EVAL)
+        assert (figures["when"], figures["loss"]) == ("after", after["loss"])
+        last = job.again()
+        publish.run(last.ctx)
+        assert told(last) == {"pushed_files": True}
+        assert not last.events.of(EventType.EVAL)
+
+    def test_what_changed_since_is_not_pushed_and_verified_anew(self, publishing, hub):
+        job = publishing(repo="me/changed")
+        verify.run(job.ctx)
+        path = job.ctx.paths.release / "tokenizer.json"
+        text = path.read_bytes()
+        path.unlink()  # it shares its bytes with the trained model's
+        path.write_bytes(text + b" ")
+        with pytest.raises(FtqError) as caught:
+            publish.run(job.again().ctx)
+        assert caught.value.code == "release_changed"
+        assert "release/tokenizer.json is not what was verified" in caught.value.message
+        assert not hub.api.repo_exists("me/changed")
+        last = job.again(token_number=9)
+        publish.run(last.ctx)
+        assert told(last) == {
+            "saved_model": True,
+            "golden": True,
+            "generates": True,
+            "pushed_files": True,
+        }
+
     def test_without_a_repo_it_only_verifies(self, publishing):
         job = publishing()
         publish.run(job.ctx)
@@ -93,11 +192,9 @@ class TestVerification:
 
     def test_worse_than_the_base_is_not_pushed(self, publishing, hub):
         job = publishing(repo="me/worse")
-        report = Trained.load(job.ctx.paths.train_report)
-        better = dict.fromkeys(("loss", "loss_low", "loss_high"), 0.01)
-        report.model_copy(update={"golden_before": report.golden_before | better}).save(
-            job.ctx.paths.train_report
-        )
+        notes = GoldenScores.load(job.ctx.paths.golden_scores)
+        better = [(loss / 100, count, right) for loss, count, right in notes.before]
+        notes.model_copy(update={"before": better}).save(job.ctx.paths.golden_scores)
         with pytest.raises(FtqError) as caught:
             publish.run(job.ctx)
         assert "worse than the base" in caught.value.message

@@ -18,7 +18,7 @@ from ftq_shared.sources import Place
 from ftq_shared.spec import Task
 from ftq_worker.job.context import Devices
 from ftq_worker.job.reports import Prepared, Trained, Validated
-from ftq_worker.phases import train
+from ftq_worker.phases import train, verify
 from ftq_worker.training import base_model, session
 from ftq_worker.training.clock import RunClock
 
@@ -28,6 +28,7 @@ def sft_done(tmp_path_factory, llama) -> TinyJob:
     """A finished job, to look at only."""
     job = tiny_job(tmp_path_factory.mktemp("done"), llama, "sft")
     train.run(job.ctx)
+    verify.run(job.ctx)
     return job
 
 
@@ -109,6 +110,7 @@ def test_classification_beats_chance_and_names_its_labels(tmp_path, bert):
         tmp_path, bert, "classification", train={"epochs": 6, "learning_rate": 5e-3}
     )
     train.run(label_job.ctx)
+    verify.run(label_job.ctx)
     report = Trained.load(label_job.ctx.paths.train_report)
     assert report.method == "full"
     assert report.golden_after["accuracy"] > 0.9 > report.golden_before["accuracy"]
@@ -135,6 +137,7 @@ def test_loss_of_a_step_does_not_grow_with_accumulation(tmp_path, bert):
 def test_decoder_classifies_without_a_pad_token(tmp_path, llama):
     job = tiny_job(tmp_path, llama, "classification", train={"method": "lora", "max_steps": 2})
     train.run(job.ctx)
+    verify.run(job.ctx)
     assert Trained.load(job.ctx.paths.train_report).golden_after["accuracy"] >= 0
 
 
@@ -145,6 +148,7 @@ def test_tiny_sets_without_validation_or_golden(tmp_path, llama):
     prepared = Prepared.load(job.ctx.paths.prepared_report)
     prepared.model_copy(update={"rows": {"train": 48}}).save(job.ctx.paths.prepared_report)
     train.run(job.ctx)
+    verify.run(job.ctx)
     assert not job.events.of(EventType.EVAL)
     assert Trained.load(job.ctx.paths.train_report).golden_after == {}
 
@@ -359,4 +363,5 @@ def test_same_events_whatever_they_are_sent_with(sft_done: TinyJob):
         EventType.EVAL,
         EventType.STEP,
         EventType.CHECKPOINT,
+        EventType.VERIFICATION,
     }

@@ -8,6 +8,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypedDict
 
@@ -85,7 +86,7 @@ def report_outcome(
     """Send the phase's last events, and the job's next state once the broker has all events."""
     if outcome.error:  # what stands in the record and in the storage is as free of secrets
         error = ErrorInfo.from_json(outbox.redactor.data(outcome.error.to_json()))
-        outcome = Outcome(outcome.ending, error, outcome.counts_attempt)
+        outcome = replace(outcome, error=error)
     paths = JobPaths(services.storage, record.id)
     _emit_last(outbox, outcome, paths.output(record.claim))
 
@@ -156,7 +157,9 @@ def _next_state(
             drained = stop_reason is StopReason.DRAIN
             reason = "the host is going down" if drained else outcome.reason
             counts = outcome.counts_attempt and not drained
-            services.store.requeue(record.id, record.token, reason, counts_attempt=counts)
+            services.store.requeue(
+                record.id, record.token, reason, counts_attempt=counts, awaits=outcome.lock
+            )
 
 
 def _timeout_error(record: JobRecord) -> ErrorInfo:

@@ -36,9 +36,11 @@ from ftq_worker.host.messages import (
     ChildRequest,
     Ending,
     Outcome,
+    Part,
     Question,
     Secrets,
     StopReason,
+    parts_of,
     read_report,
 )
 from ftq_worker.host.process_tree import use_of
@@ -143,20 +145,30 @@ class PhaseRun:
         """Start the children, pass on their events, and wait for their end."""
         started = time.monotonic()
         self._lay_out()
-        with self.paths.output(self.record.claim).open("ab") as output:
-            self._start(output.fileno(), secrets)
+        first, *others = parts_of(self.record.phase)
+        self._start(first, secrets)
         outbox.emit(
             EventType.PHASE_STARTED,
             pid=self.handle.children()[0].pid,
             devices=list(self.record.gpus) or ["cpu"],
             warm=self._services.warm,
         )
-        self._pump(outbox)
-        outcome = self._outcome()
-        outcome = self._judge_cards(outcome)
+        outcome = self._end_of_part(outbox, self._deadline())
+        for part in others:
+            if outcome.ending is not Ending.DONE:
+                return outcome
+            self._end_children()  # the cards are free again
+            self.handle.forget_children()
+            self._start(part, secrets)
+            outcome = self._end_of_part(outbox, None)
         if outcome.ending is Ending.DONE:
             outbox.emit(EventType.PHASE_FINISHED, seconds=round(time.monotonic() - started, 3))
         return outcome
+
+    def _end_of_part(self, outbox: Outbox, deadline: float | None) -> Outcome:
+        """Return how the part that runs has ended, once it has."""
+        self._pump(outbox, deadline)
+        return self._judge_cards(self._outcome())
 
     def _lay_out(self) -> None:
         """Make the job's folder what the phase expects. Raises FtqError."""
@@ -167,18 +179,24 @@ class PhaseRun:
             write_atomic(self.paths.spec, record.spec_json)
         fetch_inputs(self._services.binary, record, self.paths)
 
-    def _start(self, output: int, secrets: Secrets) -> None:
-        """Start one child per rank. Raises Stale, HostTrouble."""
-        for rank in range(max(1, len(self.record.gpus))):
-            if self.handle.lost:
-                raise Stale("the claim was lost before the phase ran")
-            child = self._services.spawn(request_for(self.record, rank, self._services), output)
-            self._services.processes.add(child.pid)
-            self.handle.add(child, secrets)
+    def _start(self, part: Part, secrets: Secrets) -> None:
+        """Start the children of a part, one per rank. Raises OSError, Stale, HostTrouble."""
+        gpus = self.record.gpus if part.every_rank else self.record.gpus[:1]
+        with self.paths.output(self.record.claim).open("ab") as output:
+            for rank in range(max(1, len(gpus))):
+                if self.handle.lost:
+                    raise Stale("the claim was lost before the phase ran")
+                request = request_for(self.record, part.module, gpus, rank, self._services)
+                child = self._services.spawn(request, output.fileno())
+                self._services.processes.add(child.pid)
+                self.handle.add(child, secrets)
 
-    def _pump(self, outbox: Outbox) -> None:
-        """Pass events on until every child is dead, killing when time is over."""
-        deadline, children = self._deadline(), self.handle.children()
+    def _pump(self, outbox: Outbox, deadline: float | None) -> None:
+        """Pass events on until every child is dead, killing when time is over.
+
+        `deadline` is monotonic; None: there is none.
+        """
+        children = self.handle.children()
         alive = {child.ended_fd: child for child in children}
         while alive:
             gone = [alive.pop(fd) for fd in self._ready(alive, children, deadline) if fd in alive]
@@ -352,11 +370,14 @@ def answer(store: JobStore, handle: RunHandle, child: Child, question: Question)
         return
 
 
-def request_for(record: JobRecord, rank: int, services: Services) -> ChildRequest:
-    """Describe a claimed phase to one rank."""
+def request_for(
+    record: JobRecord, part: str, gpus: tuple[str, ...], rank: int, services: Services
+) -> ChildRequest:
+    """Describe a part of a claimed phase to one rank of those that run on `gpus`."""
     return ChildRequest(
         job=record.id,
         phase=record.phase,
+        part=part,
         attempt=record.attempt,
         token_number=record.token_number,
         claim=record.claim,
@@ -365,24 +386,24 @@ def request_for(record: JobRecord, rank: int, services: Services) -> ChildReques
         storage=str(services.storage),
         endpoint=record.endpoint or None,
         created=rfc3339(record.created_ms / 1000),
-        gpus=record.gpus,
+        gpus=gpus,
         rank=rank,
         cpu_threads=services.cpu_threads if record.phase is Phase.TRAIN else 1,
-        env=_rank_environment(record, rank),
+        env=_rank_environment(record, gpus, rank),
         data_roots=vars(services.data_roots),
     )
 
 
-def _rank_environment(record: JobRecord, rank: int) -> dict[str, str]:
+def _rank_environment(record: JobRecord, gpus: tuple[str, ...], rank: int) -> dict[str, str]:
     """Return what torch and accelerate read; ids are UUIDs, so a reboot changes nothing."""
-    env = {"CUDA_VISIBLE_DEVICES": ",".join(record.gpus), "FTQ_JOB_ID": record.id}
-    if len(record.gpus) > 1:
+    env = {"CUDA_VISIBLE_DEVICES": ",".join(gpus), "FTQ_JOB_ID": record.id}
+    if len(gpus) > 1:
         port = 20_000 + (record.token_number * 1009 + sum(record.id.encode())) % 20_000
         env |= {
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": str(len(record.gpus)),
-            "LOCAL_WORLD_SIZE": str(len(record.gpus)),
+            "WORLD_SIZE": str(len(gpus)),
+            "LOCAL_WORLD_SIZE": str(len(gpus)),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
         }

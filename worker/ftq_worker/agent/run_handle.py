@@ -50,6 +50,13 @@ class RunHandle:
         with self._lock:
             return list(self._children)
 
+    def forget_children(self) -> None:
+        """Let go of the children, which have ended: others follow under the same lease."""
+        with self._lock:
+            ended, self._children = self._children, []
+        for child in ended:
+            child.close()
+
     def extend_lease(self, lease: LeaseTimes) -> None:
         """Let the children live and work for longer."""
         with self._lock:

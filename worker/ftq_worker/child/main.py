@@ -36,7 +36,15 @@ from ftq_worker.host.disk import disk_full
 from ftq_worker.host.messages import ChildRequest, Ending, Outcome, report_line
 from ftq_worker.host.process_tree import kill_all
 from ftq_worker.job.atomic_folders import sweep
-from ftq_worker.job.context import Control, Devices, HostFault, Interrupted, Owner, PhaseContext
+from ftq_worker.job.context import (
+    Busy,
+    Control,
+    Devices,
+    HostFault,
+    Interrupted,
+    Owner,
+    PhaseContext,
+)
 
 
 class PipeEmitter:
@@ -83,6 +91,8 @@ def outcome_of(work: Callable[[], None], request: ChildRequest, redactor: Redact
         return Outcome(Ending.CANCELLED)
     except Interrupted as error:
         return Outcome(Ending.INTERRUPTED, error.info())
+    except Busy as error:
+        return Outcome(Ending.BUSY, error.info(), counts_attempt=False, lock=error.lock)
     except HostFault as error:
         return Outcome(Ending.HOST, error.info())
     except FtqError as error:
@@ -131,7 +141,7 @@ def _run(
     if request.rank == 0:
         sweep(ctx.paths, ctx.token_number)
     hub_inputs.fetch(ctx)
-    importlib.import_module(f"ftq_worker.phases.{request.phase}").run(ctx)
+    importlib.import_module(f"ftq_worker.phases.{request.part}").run(ctx)
     hub_inputs.free(ctx)
 
 

@@ -26,6 +26,7 @@ from ftq_shared.spec_input import load_yaml, parse_spec
 from ftq_shared.states import Phase
 from ftq_worker.host.data_roots import DataRoots
 from ftq_worker.host.environment import PINNED
+from ftq_worker.host.messages import parts_of
 from ftq_worker.job.context import Devices, PhaseContext
 
 JOB = "ft-00000000"
@@ -69,7 +70,8 @@ def run(spec: JobSpec, storage: Path, phases: Sequence[Phase], gpus: Sequence[st
             data_roots=DataRoots(open=("/",)),  # who runs it reads their own files
         )
         started = time.monotonic()
-        importlib.import_module(f"ftq_worker.phases.{phase}").run(ctx)
+        for part in parts_of(phase):
+            importlib.import_module(f"ftq_worker.phases.{part.module}").run(ctx)
         ctx.emit(EventType.PHASE_FINISHED, seconds=round(time.monotonic() - started, 3))
 
 

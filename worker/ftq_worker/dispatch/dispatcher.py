@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 from ftq_shared.broker import is_damage
 from ftq_shared.hosts import HostStore, running_after_restart
 from ftq_shared.store import JobStore, Placement
-from ftq_worker.dispatch.policy import free_room, has_gpus, plan
+from ftq_worker.dispatch.policy import Waiting, free_room, has_gpus, plan
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,11 @@ def _place(store: JobStore, one: Placement) -> str:
     return token
 
 
+def _behind(job: str, owner: str) -> Waiting:
+    reason = f"{owner} publishes to the same Hub repo"
+    return Waiting(job, reason, f"it ends by itself; or: ftq cancel {owner}")
+
+
 def dispatch(store: JobStore, hosts: HostStore, tell_host: TellHost) -> int:
     """Place what fits now; return how many phases were placed.
 
@@ -63,7 +68,10 @@ def dispatch(store: JobStore, hosts: HostStore, tell_host: TellHost) -> int:
     placed, start = 0, 0
     while ids := store.queued(start, start + WINDOW - 1):
         free = [record for record in store.get_many(ids) if not record.is_held_by(running)]
-        plans, waiting = plan(free, rooms, fleet_has_gpus=has_gpus(known))
+        blocked = store.awaited(free)
+        ready = [record for record in free if record.id not in blocked]
+        plans, waiting = plan(ready, rooms, fleet_has_gpus=has_gpus(known))
+        waiting += [_behind(job, owner) for job, owner in blocked.items()]
         for one in plans:
             if token := _place(store, one):
                 queue = next(h.queue for h in known if h.name == one.host)

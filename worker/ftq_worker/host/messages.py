@@ -15,17 +15,36 @@ from typing import Any, Literal, Self, TypedDict
 
 from ftq_shared.errors import ErrorInfo
 from ftq_shared.lifetimes import CHILD_S, PAUSE_S
+from ftq_shared.states import Phase
 from ftq_worker.host.wire import to_line
 
 # -- agent -> zygote
 
 
 @dataclass(frozen=True)
+class Part:
+    """A module of `ftq_worker.phases` that runs in processes of its own."""
+
+    module: str
+    every_rank: bool = True  # one process per card; else a single one, on the first
+
+
+def parts_of(phase: Phase) -> tuple[Part, ...]:
+    """Return what a phase runs under its one claim, a part once the one before it is done.
+
+    What training saved is verified where it was trained, by a process that never saw the model.
+    """
+    first = Part(str(phase))
+    return (first, Part("verify", every_rank=False)) if phase is Phase.TRAIN else (first,)
+
+
+@dataclass(frozen=True)
 class ChildRequest:
-    """One phase for one child process: everything but the secrets."""
+    """One part of a phase for one child process: everything but the secrets."""
 
     job: str
     phase: str
+    part: str  # its module
     attempt: int
     token_number: int
     spec: str  # JSON of the JobSpec
@@ -189,6 +208,7 @@ class Ending(StrEnum):
     DONE = "done"
     CANCELLED = "cancelled"  # it stopped because somebody cancelled the job
     INTERRUPTED = "interrupted"  # it stopped for another StopReason and can be resumed
+    BUSY = "busy"  # another job has what it needs: it goes on behind that one
     FAILED = "failed"  # the job's own fault
     HOST = "host"  # the host's fault, and the phase says so: no room on the disk
     DIED = "died"  # its process ended without a word
@@ -202,6 +222,7 @@ class Outcome:
     ending: Ending
     error: ErrorInfo | None = None  # why; None for DONE and CANCELLED
     counts_attempt: bool = True  # whether being requeued for it costs one of the job's attempts
+    lock: str = ""  # BUSY: the lock that it waits for
 
     @property
     def reason(self) -> str:
@@ -214,8 +235,9 @@ def report_line(message: Question | Outcome) -> bytes:
     match message:
         case Question():
             return to_line({key: text for key, text in asdict(message).items() if text})
-        case Outcome(ending, error):
-            return to_line({"outcome": ending} | ({"error": error.to_json()} if error else {}))
+        case Outcome(ending, error, _, lock):
+            said: dict[str, Any] = {"outcome": ending, "lock": lock}
+            return to_line(said | ({"error": error.to_json()} if error else {}))
 
 
 def read_report(line: bytes) -> EventBody | Question | Outcome:
@@ -223,7 +245,9 @@ def read_report(line: bytes) -> EventBody | Question | Outcome:
     message = json.loads(line)
     if "outcome" in message:
         error = message.get("error")
-        return Outcome(Ending(message["outcome"]), ErrorInfo.from_json(error) if error else None)
+        told = ErrorInfo.from_json(error) if error else None
+        ending = Ending(message["outcome"])
+        return Outcome(ending, told, ending is not Ending.BUSY, message["lock"])
     if "ask" in message:
         return Question(**message)
     body: EventBody = message

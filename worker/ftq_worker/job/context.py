@@ -34,6 +34,19 @@ class HostFault(FtqError):
     default_code = "host_fault"
 
 
+class Busy(FtqError):
+    """Raised when another job of the fleet has what this one needs: it waits for it in the queue.
+
+    Nothing that was done so far may be lost by it: the phase runs again from its start.
+    """
+
+    default_code = "busy"
+
+    def __init__(self, message: str, lock: str) -> None:
+        super().__init__(message)
+        self.lock = lock  # the name that `Owner.try_lock` was given
+
+
 class Emit(Protocol):
     """Sends one event. Cheap (one line to a pipe); safe to call from any thread."""
 

@@ -2,7 +2,8 @@
 
 validate -> validated.json (Validated)
 prepare  -> prepared/{train,validation,golden} (`prepared.PreparedSets`) + prepared.json (Prepared)
-train    -> model/ + train.json (Trained)
+train    -> model/ + train.json (Trained) + golden.json (GoldenScores), then, from its second part,
+            release/ + verified.json (Verified)
 publish  -> published.json (Published)
 
 Every file is replaced in one step, so a crash leaves the old one or the new one. The error for a
@@ -27,6 +28,8 @@ MADE_BY = {
     "prepared.json": Phase.PREPARE,
     "prepared": Phase.PREPARE,
     "train.json": Phase.TRAIN,
+    "golden.json": Phase.TRAIN,
+    "verified.json": Phase.TRAIN,
     "published.json": Phase.PUBLISH,
     "resolved.json": Phase.VALIDATE,  # later phases add to it
 }
@@ -222,10 +225,31 @@ class Trained(Report):
     best_step: int | None = None
     train_loss: float | None = None  # of the last step
     golden_before: dict[str, float]
-    golden_after: dict[str, float]
+    golden_after: dict[str, float] = {}  # of the saved model: verification adds it
     validation: list[dict[str, float]] = []  # one entry per evaluation
     settings: dict[str, Any]  # every value that was used
     versions: dict[str, str]  # libraries
+
+
+# Of one row: the summed loss, what it is summed over, and how much of that was right.
+RowFigures = tuple[float, int, int]
+
+
+class GoldenScores(Report):
+    """The golden rows in training, for verification to compare with."""
+
+    token_number: int  # of the claim that trained
+    data: str  # what it trained on, see `checkpoints.data_id`
+    rows: list[int]  # positions in the golden set of the rows that are scored
+    before: list[RowFigures]  # by the base model, in the order of scoring
+    probe: list[RowFigures]  # by the trained model in memory: the first few of `rows`
+
+
+class Verified(Report):
+    """What was verified and is to be published."""
+
+    format: Literal["adapter", "merged", "full"]
+    files: dict[str, str]  # SHA-256 by name in `release/`
 
 
 class Published(Report):

@@ -1,4 +1,4 @@
-"""The train phase: from prepared rows to a saved model; every step is an event."""
+"""The train phase, first part: from prepared rows to a saved model; every step is an event."""
 
 import shutil
 from pathlib import Path
@@ -6,16 +6,20 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from ftq_shared.errors import FtqError
+from ftq_shared.events import EventType
 from ftq_worker.job.atomic_folders import swap_in
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.prepared_sets import load_sets
 from ftq_worker.job.quiet import quiet_libraries
-from ftq_worker.job.reports import Prepared, Trained, Validated
+from ftq_worker.job.reports import GoldenScores, Prepared, Trained, Validated
 from ftq_worker.training.base_model import fetch_base, load_tokenizer
 from ftq_worker.training.blueprint import fit_adapter
+from ftq_worker.training.checkpoints import data_id
 from ftq_worker.training.device_errors import device_errors
 from ftq_worker.training.end_of_turn import trained_ends
 from ftq_worker.training.facts import look_at_device, run_facts
+from ftq_worker.training.golden import note_scores, score_before
 from ftq_worker.training.resolve import resolve_settings
 from ftq_worker.training.session import (
     build_session,
@@ -24,14 +28,15 @@ from ftq_worker.training.session import (
     keep_best,
     one_voice,
     report,
-    score_golden,
     train,
 )
 from ftq_worker.training.trained_model import save_model
 
 
 def run(ctx: PhaseContext) -> None:
-    """Train, score before and after, and leave `model/` and `train.json`.
+    """Train, and leave `model/`, `train.json` and `golden.json`.
+
+    Does nothing where an earlier attempt has left them: it was interrupted in the second part.
 
     Raises TrainingFailed, Refused or UsageError to end the job; Interrupted or JobCancelled at a
     step boundary, after a checkpoint was written.
@@ -39,6 +44,9 @@ def run(ctx: PhaseContext) -> None:
     ctx = one_voice(ctx)
     quiet_libraries()
     torch.set_num_threads(ctx.devices.cpu_threads)
+    if _is_done(ctx):
+        ctx.emit(EventType.LOG, line="an earlier attempt has trained and saved the model")
+        return
     validated = Validated.load(ctx.paths.validated)
     prepared = Prepared.load(ctx.paths.prepared_report)
 
@@ -55,39 +63,54 @@ def run(ctx: PhaseContext) -> None:
         session = build_session(ctx, settings, base, tokenizer, sets, prepared.labels)
         resume = find_resume(ctx)
         session.known = resume.facts.copy() if resume else {}
-        if "golden_before" not in session.known:
+        if "golden_scores" not in session.known:
             emit_random_head(ctx, validated)
-            session.known["golden_before"] = score_golden(ctx, session, sets.golden, "before")
+            score_before(ctx, session, sets)
         ctx.control.check()
 
         train(session, resume)
         ctx.control.check()  # a stop ended the run early: its checkpoint is written
 
         best = keep_best(ctx, session)
-        after = score_golden(ctx, session, sets.golden, "after")
-        figures = report(session, session.known["golden_before"], after, best)
+        scores = note_scores(ctx, session, sets.golden)
 
     if ctx.devices.rank == 0:
         ends = trained_ends(sets.train)
-        _leave(ctx, figures, session.trainer.model, tokenizer, validated, base, ends)
+        figures = report(session, best)
+        _leave(ctx, figures, scores, session.trainer.model, tokenizer, validated, base, ends)
     session.trainer.end()
+
+
+def _is_done(ctx: PhaseContext) -> bool:
+    """Return whether this job's training, on these data, has ended and was saved."""
+    if not ctx.paths.golden_scores.exists() or not ctx.paths.train_report.exists():
+        return False
+    try:
+        known = GoldenScores.load(ctx.paths.golden_scores)
+    except FtqError:  # damaged: the last checkpoint makes it again
+        return False
+    return known.token_number > ctx.fresh_after and known.data == data_id(ctx.paths)
 
 
 def _leave(
     ctx: PhaseContext,
     figures: Trained,
+    scores: GoldenScores,
     model: torch.nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     validated: Validated,
     base: Path,
     ends: list[int],
 ) -> None:
-    """Write the model, then the report: a report that is there belongs to the model."""
+    """Write the model, then the reports: those that are there belong to the model."""
     ctx.doing("save the model")
     aside = ctx.paths.claim_dir(ctx.claim) / "model"
     save_model(model, tokenizer, validated.model, base, ends, aside)
     ctx.owner.check_lease()  # what follows changes files that all attempts share
-    ctx.paths.train_report.unlink(missing_ok=True)  # of a training before, with another model
-    shutil.rmtree(ctx.paths.release, ignore_errors=True)  # as well
-    swap_in(aside, ctx.paths.model)
-    figures.save(ctx.paths.train_report)
+    paths = ctx.paths
+    for old in (paths.golden_scores, paths.train_report, paths.verified):  # of another model
+        old.unlink(missing_ok=True)
+    shutil.rmtree(paths.release, ignore_errors=True)  # as well
+    swap_in(aside, paths.model)
+    figures.save(paths.train_report)
+    scores.save(paths.golden_scores)

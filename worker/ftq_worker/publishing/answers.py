@@ -1,5 +1,6 @@
 """Does the saved model answer, and does it stop where the rows it was trained on stop?"""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ LOOKED_AT = 200  # golden rows whose answers' lengths are known
 MOST_TOKENS = 256  # of an answer; where golden answers are longer, running on says nothing
 SLACK = 1.5  # an answer may be that much longer than the longest golden one
 MORE = 16  # tokens on top of that
-BUDGET_S = 60.0  # for all answers; a large model on a CPU makes less than a token a second
+BUDGET_S = (10.0, 60.0)  # for all answers: a twentieth of the training's time, within these
 SMOKE_TOKENS = 16
 
 
@@ -54,8 +55,13 @@ def check_answers(
     tokenizer: PreTrainedTokenizerBase,
     golden: Dataset | None,
     tick: Callable[[], object] = lambda: None,
+    *,
+    trained_s: float = math.inf,
 ) -> Verdict:
     """Let the model answer golden prompts with its own generation settings.
+
+    A training of `trained_s` seconds is worth so many of answers; a large model on a CPU makes
+    less than a token a second.
 
     Not ok when it does not stop at what its rows end with, or when most answers run on to a limit
     that golden answers stay well below. A model that was trained too little to predict the end of
@@ -67,9 +73,10 @@ def check_answers(
         return Verdict(False, _missing(tokenizer, ends[0], stops))
     asked, limit = _questions(model, golden)
     start, answers = time.monotonic(), list[Answer]()
+    budget_s = min(max(BUDGET_S[0], trained_s / 20), BUDGET_S[1])
     for one in asked:
         tick()
-        left = BUDGET_S - (time.monotonic() - start)
+        left = budget_s - (time.monotonic() - start)
         if answers and left <= 0:
             break
         answers.append(_answer(model, tokenizer, one.prompt, limit, set(stops), set(ends), left))

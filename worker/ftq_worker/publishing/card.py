@@ -18,6 +18,7 @@ from ftq_worker.job.reports import Prepared, Trained, Validated
 from ftq_worker.publishing.metadata import METRICS, Format, dataset_words, front_matter
 from ftq_worker.publishing.usage import usage_code
 
+CARD = "README.md"
 # Shown in the table of settings, in this order.
 SETTINGS = (
     "method",
@@ -42,7 +43,7 @@ def write_card(
     prepared: Prepared,
     trained: Trained,
 ) -> None:
-    """Write README.md into the folder that is pushed."""
+    """Write README.md into a folder."""
     data = front_matter(repo, form, trained.method, validated, trained.golden_after)
     sections = [
         f"# {repo.rsplit('/', 1)[-1]}",
@@ -54,7 +55,7 @@ def write_card(
         _provenance(ctx, trained),
     ]
     body = "\n\n".join(section for section in sections if section)
-    ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n").save(folder / "README.md")
+    ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n").save(folder / CARD)
 
 
 def _intro(form: Format, validated: Validated, prepared: Prepared) -> str:
@@ -80,7 +81,8 @@ def _results(validated: Validated, trained: Trained, prepared: Prepared) -> str:
         for name, (_, words) in METRICS.items()
         if name in after
     ]
-    rows_scored = prepared.rows.get("golden", 0)
+    rows_scored, every = int(after["rows"]), prepared.rows.get("golden", 0)
+    of_all = f" of {every:,}" if rows_scored < every else ""
     few = ""
     if rows_scored < FEWEST_TO_JUDGE:
         few = f" That is {TOO_FEW_TO_JUDGE}: the figures are no verdict."
@@ -91,7 +93,7 @@ def _results(validated: Validated, trained: Trained, prepared: Prepared) -> str:
         [
             "## Results",
             "",
-            f"On the golden set: {rows_in_words(rows_scored)} from "
+            f"On the golden set: {rows_in_words(rows_scored)}{of_all} from "
             f"{_code(prepared.golden_source)}, chosen before training, never trained on and never "
             f"used to choose a checkpoint. In brackets the 95 % interval.{few}{head}",
             "",

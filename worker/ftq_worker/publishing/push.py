@@ -6,7 +6,6 @@ the hashes of the staged ones is recognised, also when somebody has committed on
 """
 
 import fnmatch
-import time
 from dataclasses import dataclass
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
@@ -16,12 +15,11 @@ from huggingface_hub.hf_api import RepoFile
 from ftq_shared.errors import FtqError, HubUnreachable, target_taken
 from ftq_shared.events import EventType
 from ftq_shared.hub import HubClient, RepoState
-from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.context import Busy, PhaseContext
 from ftq_worker.job.hub import stoppable
 from ftq_worker.publishing.staging import StagedFile
-from ftq_worker.publishing.verify import Verification
+from ftq_worker.publishing.verdicts import Verification
 
-LOCK_RETRY_S = 1.0  # between two looks at a repo that another job publishes to
 RACES = 3  # how often another commit may come in between
 # Files that make up a model at a repo's root. Those that an earlier push left and this one does not
 # bring are removed: from_pretrained would mix old and new.
@@ -58,7 +56,6 @@ def push(ctx: PhaseContext, hub: HubClient, repo: str, files: list[StagedFile]) 
     there, HubUnreachable when the Hub stays away; the job can be retried then.
     """
     full = hub.write_access(repo)
-    wait_for_repo(ctx, hub, full)
     for _ in range(RACES):
         if hub.repo_state(full) is RepoState.OTHER and not ctx.spec.publish.overwrite:
             raise target_taken(full)
@@ -72,25 +69,14 @@ def push(ctx: PhaseContext, hub: HubClient, repo: str, files: list[StagedFile]) 
     raise HubUnreachable(f"{full} changes all the time", hint="`ftq retry` when it is quiet")
 
 
-def wait_for_repo(ctx: PhaseContext, hub: HubClient, repo: str) -> None:
-    """Wait until no other job of the fleet publishes to the repo; emit which one does.
+def lock_repo(ctx: PhaseContext, hub: HubClient, repo: str) -> None:
+    """Make this job the only one of the fleet that publishes to the repo, until the phase ends.
 
-    Raises JobCancelled or Interrupted while waiting, Stale when the claim is lost.
+    Raises Busy while another one does, Stale when the claim is lost.
     """
-    said, since = "", 0.0
-    while owner := ctx.owner.try_lock(f"{hub.endpoint}/{repo}".lower()):
-        if owner != said:
-            ctx.emit(
-                EventType.WAITING,
-                reason=f"{owner} publishes to {repo}",
-                unblock=f"it ends by itself; or: ftq cancel {owner}",
-            )
-            said, since = owner, time.monotonic()
-        # Each time: an agent that hears nothing takes a phase for stuck.
-        waited_s = time.monotonic() - since
-        ctx.doing(f"wait for {owner}, which publishes to {repo}", since_s=waited_s)
-        ctx.control.check()
-        time.sleep(LOCK_RETRY_S)
+    name = f"{hub.endpoint}/{repo}".lower()
+    if owner := ctx.owner.try_lock(name):
+        raise Busy(f"{owner} publishes to {repo}", name)
 
 
 def _attempt(ctx: PhaseContext, hub: HubClient, repo: str, files: list[StagedFile]) -> str | None:

@@ -93,9 +93,16 @@ def stage(
     return folder
 
 
-def attach(adapter: Path, base: Path, task: Task, labels: list[str], trained: Trained) -> PeftModel:
+def attach(
+    adapter: Path,
+    base: Path,
+    task: Task,
+    labels: list[str],
+    trained: Trained,
+    dtype: torch.dtype = torch.float32,
+) -> PeftModel:
     """Return the base model, loaded afresh, with the adapter on it."""
-    model = load_base(base, task, labels, seed=int(trained.settings["seed"]), dtype=torch.float32)
+    model = load_base(base, task, labels, seed=int(trained.settings["seed"]), dtype=dtype)
     if task is Task.CLASSIFICATION and model.config.pad_token_id is None:
         tokenizer = AutoTokenizer.from_pretrained(adapter, trust_remote_code=False)
         model.config.pad_token_id = tokenizer.pad_token_id

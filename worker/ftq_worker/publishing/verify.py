@@ -1,6 +1,10 @@
-"""Checks that the saved model is the trained one: loaded from its staged files, scored again."""
+"""Verification: the model that training saved, staged as it will be published and loaded afresh.
 
-from dataclasses import dataclass
+It is scored on the device that it was trained on, in the precision that the card's own lines load,
+and answers golden prompts. What passes becomes `release/`.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,86 +20,125 @@ from transformers import (
 
 from ftq_shared.errors import FtqError
 from ftq_shared.events import EventType
-from ftq_shared.judging import FEWEST_TO_JUDGE, TOO_FEW_TO_JUDGE, rows_in_words
+from ftq_shared.sources import Place
 from ftq_shared.spec import Task
+from ftq_worker.job.atomic_folders import swap_in
 from ftq_worker.job.context import PhaseContext
-from ftq_worker.job.reports import Prepared, Trained, Validated
+from ftq_worker.job.prepared_sets import load_sets
+from ftq_worker.job.reports import (
+    GoldenScores,
+    Prepared,
+    RowFigures,
+    Trained,
+    Validated,
+    Verified,
+)
 from ftq_worker.publishing.answers import check_answers
 from ftq_worker.publishing.metadata import Format
-from ftq_worker.publishing.staging import attach
-from ftq_worker.training.base_model import pad_id, saved_dtype
+from ftq_worker.publishing.staging import attach, hash_files, resolve_format, stage
+from ftq_worker.publishing.verdicts import Verification, against_base, same_as_trained
+from ftq_worker.training.base_model import fetch_base, pad_id, saved_dtype
+from ftq_worker.training.device_errors import device_errors
+from ftq_worker.training.facts import look_at_device
+from ftq_worker.training.golden import figures_of
 from ftq_worker.training.scoring import (
+    RowScore,
     rounded,
     score_labels,
     score_language,
+    scoring_order,
     scoring_progress,
 )
 
-EXACT = 1e-3  # relative difference of a loss that float32 on the same kind of device may show
-HALF = 2e-2  # the same for a run in bf16 or fp16, or weights saved so, verified in float32
 
+def verify(ctx: PhaseContext) -> None:
+    """Verify the trained model; leave `release/` without its card, and verified.json.
 
-@dataclass(frozen=True)
-class Verification:
-    """The result of one check, as the `verification` event carries it."""
+    The golden figures of the saved model are added to train.json.
 
-    name: str
-    ok: bool
-    message: str
-    before: float | None = None
-    after: float | None = None
+    Raises FtqError (`verification_failed`) when any check failed: the saved model stays where it
+    is. Raises as well what staging, `fetch_base` and a device raise.
+    """
+    validated = Validated.load(ctx.paths.validated)
+    prepared = Prepared.load(ctx.paths.prepared_report)
+    trained = Trained.load(ctx.paths.train_report)
+    known = GoldenScores.load(ctx.paths.golden_scores)
+    golden = load_sets(ctx.paths, prepared).golden
 
-    def emit(self, ctx: PhaseContext) -> None:
-        figures = {"before": self.before, "after": self.after}
-        ctx.emit(
-            EventType.VERIFICATION,
-            name=self.name,
-            ok=self.ok,
-            message=self.message,
-            **{k: v for k, v in figures.items() if v is not None},
-        )
+    device = look_at_device(ctx.devices).kind
+    form = resolve_format(ctx, trained, validated.model.place is Place.HUB)
+    ctx.doing("look at the base model")
+    base = fetch_base(ctx, validated.model)
+    ctx.doing(f"put the {form} model together")
+    folder = stage(ctx, form, base, validated, prepared, trained)
+    ctx.control.check()
+    ctx.doing("load the saved model")
+    with device_errors(None):
+        model = load_staged(folder, form, base, validated, prepared, trained, device)
+        scores = _check(ctx, folder, model, validated, trained, known, golden)
+    del model
+
+    ctx.doing("hash the files")
+    files = {file.name: file.sha256 for file in hash_files(folder)}
+    ctx.owner.check_lease()  # what follows changes files that all attempts share
+    ctx.paths.verified.unlink(missing_ok=True)
+    swap_in(folder, ctx.paths.release)
+    trained.model_copy(update={"golden_after": scores}).save(ctx.paths.train_report)
+    Verified(format=form, files=files).save(ctx.paths.verified)
 
 
 def load_staged(
-    folder: Path, form: Format, base: Path, validated: Validated, prepared: Prepared, run: Trained
+    folder: Path,
+    form: Format,
+    base: Path,
+    validated: Validated,
+    prepared: Prepared,
+    run: Trained,
+    device: str,
 ) -> torch.nn.Module:
-    """Return the staged model from its files alone; an adapter on its freshly loaded base."""
+    """Return the staged model from its files alone; an adapter on its freshly loaded base.
+
+    On a card in the precision that it is saved in, which is how the card's lines load it; a CPU
+    computes in float32, whose sums differ less from those of training.
+    """
     model: Any
+    dtype = saved_dtype(folder) if device == "cuda" else torch.float32
     if form == "adapter":
-        model = attach(folder, base, validated.task, prepared.labels, run)
+        model = attach(folder, base, validated.task, prepared.labels, run, dtype)
         if validated.task is not Task.CLASSIFICATION:
             # As the card's code does: an adapter's own stops are not read by themselves.
             model.generation_config = GenerationConfig.from_pretrained(folder)
     else:
         classes = validated.task is Task.CLASSIFICATION
         auto = AutoModelForSequenceClassification if classes else AutoModelForCausalLM
-        model = auto.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = auto.from_pretrained(folder, dtype=dtype, trust_remote_code=False)
     return model.to(device).eval()  # type: ignore[no-any-return]
 
 
-def verify(
+def _check(
     ctx: PhaseContext,
     folder: Path,
     model: torch.nn.Module,
     validated: Validated,
     trained: Trained,
+    known: GoldenScores,
     golden: Dataset | None,
-) -> None:
-    """Check the staged model and emit every result.
-
-    Raises FtqError (code `verification_failed`) at the end when any check failed: nothing is
-    pushed then, and the saved model stays where it is.
-    """
+) -> dict[str, float]:
+    """Check the staged model, emit every result, and return its golden figures."""
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     findings: list[Verification] = []
+    figures: dict[str, float] = {}
     if golden is not None:
-        scores = _score(ctx, model, golden, validated.task, tokenizer)
-        findings.append(same_as_trained(scores, trained, saved_dtype(folder)))
-        findings.append(against_base(scores, trained))
+        rows = golden.select(known.rows)
+        figures, scores = _score(ctx, model, rows, validated.task, tokenizer)
+        ctx.emit(EventType.EVAL, set="golden", when="after", step=trained.steps, **figures)
+        probe = _first(scores, rows, len(known.probe))
+        findings.append(same_as_trained(probe, known.probe, trained, saved_dtype(folder)))
+        before = known.before
+        findings.append(against_base(trained.golden_before, figures, before, scores))
     ctx.control.check()
     if validated.model.kind == "decoder" and validated.task is not Task.CLASSIFICATION:
-        findings.append(_answers(ctx, model, tokenizer, golden))
+        findings.append(_answers(ctx, model, tokenizer, golden, trained.seconds))
     for finding in findings:
         finding.emit(ctx)
     bad = [f.message for f in findings if not f.ok]
@@ -105,6 +148,29 @@ def verify(
             code="verification_failed",
             hint="nothing was pushed; the model is kept, `ftq fetch` brings it",
         )
+    return figures
+
+
+def _score(
+    ctx: PhaseContext,
+    model: torch.nn.Module,
+    rows: Dataset,
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+) -> tuple[dict[str, float], list[RowFigures]]:
+    """Return the figures of the rows, and those of each row in the order of scoring."""
+    score = score_labels if task is Task.CLASSIFICATION else score_language
+    on_rows = scoring_progress(ctx.emit, ctx.control, "score the saved model", len(rows))
+    scores: list[RowScore] = []
+    padding = pad_id(tokenizer, model)
+    figures = score(model, rows, on_rows, on_scores=scores.extend, pad_id=padding)
+    return rounded(figures), figures_of(scores)
+
+
+def _first(scores: Sequence[RowFigures], rows: Dataset, count: int) -> list[RowFigures]:
+    """Return the scores of the first rows, in the order in which these alone are scored."""
+    order = scoring_order(rows)
+    return [score for row, score in zip(order, scores, strict=True) if row < count]
 
 
 def _answers(
@@ -112,89 +178,13 @@ def _answers(
     model: torch.nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     golden: Dataset | None,
+    trained_s: float,
 ) -> Verification:
     def tick() -> None:
         ctx.control.check()
         ctx.doing("let the saved model answer")
 
-    found = check_answers(model, tokenizer, golden, tick)
+    found = check_answers(model, tokenizer, golden, tick, trained_s=trained_s)
     if found.warning:
         ctx.warn(found.warning, hint="train longer: more rows, or more of train.epochs")
     return Verification("generates", found.ok, found.message)
-
-
-def same_as_trained(
-    scores: dict[str, float], trained: Trained, saved: torch.dtype = torch.float32
-) -> Verification:
-    """Compare with what train measured on the model in memory, before it was rounded to `saved`."""
-    then, now = trained.golden_after.get("loss", 0.0), scores["loss"]
-    exact = trained.settings["precision"] == "fp32" and saved is torch.float32
-    allowed = (EXACT if exact else HALF) * max(1.0, abs(then))
-    ok = abs(now - then) <= allowed  # False for NaN
-    says = "is" if ok else "is not"
-    figures = f"{now:.4f}"
-    if figures != f"{then:.4f}":
-        figures += f", was {then:.4f}"
-    return Verification(
-        "saved_model",
-        ok,
-        f"loaded afresh, its golden loss {says} what training measured: {figures}",
-        before=then,
-        after=now,
-    )
-
-
-def against_base(scores: dict[str, float], trained: Trained) -> Verification:
-    """Compare with the base model: better, the same within the intervals, or worse.
-
-    Below 30 rows there is no verdict, as there is none without an interval: figures only.
-    """
-    name = "accuracy" if "accuracy" in scores else "loss"
-    base, now = trained.golden_before, scores
-    figures = f"golden {name} {_with_interval(now, name)}"
-    of_base = f"the base model's {_with_interval(base, name)}"
-    why_not = _no_verdict(base, now, name)
-    if why_not:
-        message, ok = f"{figures}, {of_base}; {why_not}", True
-    else:
-        gain = now[name] - base[name] if name == "accuracy" else base[name] - now[name]
-        apart = _high(base, name) < _low(now, name) or _high(now, name) < _low(base, name)
-        word = "better than" if gain > 0 else "worse than"
-        message = f"{figures}, {word if apart else 'not clearly different from'} {of_base}"
-        ok = not (apart and gain < 0)
-    return Verification("golden", ok, message, before=base[name], after=now[name])
-
-
-def _no_verdict(base: dict[str, float], now: dict[str, float], name: str) -> str:
-    """Return why the figures cannot be compared; empty where they can."""
-    if now["rows"] < FEWEST_TO_JUDGE:
-        return f"{rows_in_words(int(now['rows']))}: {TOO_FEW_TO_JUDGE}"
-    if f"{name}_low" not in now or f"{name}_low" not in base:
-        return "all rows have the same figure, so that nothing tells how far to trust it"
-    return ""
-
-
-def _low(figures: dict[str, float], name: str) -> float:
-    return figures[f"{name}_low"]
-
-
-def _high(figures: dict[str, float], name: str) -> float:
-    return figures[f"{name}_high"]
-
-
-def _with_interval(figures: dict[str, float], name: str) -> str:
-    if f"{name}_low" not in figures:
-        return f"{figures[name]:.4f}"
-    return f"{figures[name]:.4f} ({_low(figures, name):.4f} to {_high(figures, name):.4f})"
-
-
-def _score(
-    ctx: PhaseContext,
-    model: torch.nn.Module,
-    golden: Dataset,
-    task: Task,
-    tokenizer: PreTrainedTokenizerBase,
-) -> dict[str, float]:
-    score = score_labels if task is Task.CLASSIFICATION else score_language
-    on_rows = scoring_progress(ctx.emit, ctx.control, "score the saved model", len(golden))
-    return rounded(score(model, golden, on_rows, pad_id=pad_id(tokenizer, model)))

@@ -22,6 +22,7 @@ from typing import NotRequired, TypedDict, cast
 
 from ftq_shared.paths import JobPaths, read_json, write_json
 from ftq_worker.job.atomic_folders import PART, sync
+from ftq_worker.job.reports import RowFigures
 
 MANIFEST = "manifest.json"
 STATE = "trainer_state.json"
@@ -39,6 +40,8 @@ class RunFigures(TypedDict, total=False):
     """What an earlier attempt has measured and a later one goes on from."""
 
     golden_before: dict[str, float]
+    golden_rows: list[int]  # as in GoldenScores
+    golden_scores: list[RowFigures]
     seconds: float  # of training, over all attempts
     train_loss: float | None  # of the last step
     best_rows: list[float]  # summed loss of each validation row at the best evaluation

@@ -30,8 +30,8 @@ ASSERT = 710  # a kernel's own check failed
 
 
 @contextlib.contextmanager
-def device_errors(settings: TrainSettings) -> Iterator[None]:
-    """Translate what a device raises.
+def device_errors(settings: TrainSettings | None) -> Iterator[None]:
+    """Translate what a device raises; `settings` are None where the saved model is scored.
 
     Raises TrainingFailed when memory ran out, on the device or the host, and where a kernel's check
     failed; HostFault when the cards, or the way between them, do not work.
@@ -40,13 +40,7 @@ def device_errors(settings: TrainSettings) -> Iterator[None]:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
         where = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "the host"
-        raise TrainingFailed(
-            f"{where} ran out of memory with micro_batch {settings.micro_batch} "
-            f"and rows of up to {settings.max_length} tokens",
-            code="out_of_memory",
-            hint=f"set train.micro_batch to {max(1, settings.micro_batch // 2)} (the batch size "
-            "stays the same), lower train.max_length, or use train.method lora or qlora",
-        ) from error
+        raise _out_of_memory(where, settings) from error
     except torch.distributed.DistBackendError as error:
         first = str(error).strip().splitlines()[0]
         message = f"the job's GPUs cannot talk to each other: {first}"
@@ -64,3 +58,20 @@ def device_errors(settings: TrainSettings) -> Iterator[None]:
                 "the worker's output shows which kernel",
             ) from error
         raise
+
+
+def _out_of_memory(where: str, settings: TrainSettings | None) -> TrainingFailed:
+    if settings is None:
+        return TrainingFailed(
+            f"{where} ran out of memory while the saved model was verified",
+            code="out_of_memory",
+            hint="the model is kept; give the job a larger one, or nothing else on it, and "
+            "`ftq retry` goes on from here",
+        )
+    return TrainingFailed(
+        f"{where} ran out of memory with micro_batch {settings.micro_batch} "
+        f"and rows of up to {settings.max_length} tokens",
+        code="out_of_memory",
+        hint=f"set train.micro_batch to {max(1, settings.micro_batch // 2)} (the batch size "
+        "stays the same), lower train.max_length, or use train.method lora or qlora",
+    )

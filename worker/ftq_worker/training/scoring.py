@@ -1,4 +1,4 @@
-"""Score a model on a held-out set: the same code before, during and after training, and in publish.
+"""Score a model on a held-out set: the same code before and during training and in verification.
 
 It uses no random number and no data loader, so that scoring never changes what is trained
 (a torch DataLoader takes its base seed from the global generator when it is iterated).
@@ -134,7 +134,7 @@ def _batches(rows: Dataset, device: str) -> Iterator[dict[str, list[Any]]]:
     most = TOKENS_PER_BATCH.get(device, TOKENS_PER_BATCH_ON_CARDS)
     rank, world = _rank_and_world()
     lengths = list(rows["length"])
-    order = sorted(range(len(rows)), key=lambda i: (lengths[i], i))[rank::world]
+    order = scoring_order(rows)[rank::world]
     start = 0
     while start < len(order):
         size = 1
@@ -147,6 +147,12 @@ def _batches(rows: Dataset, device: str) -> Iterator[dict[str, list[Any]]]:
             size += 1
         yield rows[order[start : start + size]]
         start += size
+
+
+def scoring_order(rows: Dataset) -> list[int]:
+    """Return the positions of the rows in the order in which they are scored: by their length."""
+    lengths = list(rows["length"])
+    return sorted(range(len(rows)), key=lambda i: (lengths[i], i))
 
 
 def _score_language_batch(

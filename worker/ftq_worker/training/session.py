@@ -6,7 +6,6 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState
 
 from ftq_shared.events import EventType
@@ -23,7 +22,7 @@ from ftq_worker.training.cpu_guard import CpuGuard
 from ftq_worker.training.events import EVAL_FIELDS, EventCallback
 from ftq_worker.training.flow import FlowCallback
 from ftq_worker.training.resolve import with_packing
-from ftq_worker.training.scoring import rounded, scoring_progress
+from ftq_worker.training.scoring import scoring_progress
 from ftq_worker.training.settings import TrainSettings
 from ftq_worker.training.sft import build_sft, pack
 from ftq_worker.training.trainers import FtqSFTTrainer, FtqTrainer
@@ -170,20 +169,6 @@ def keep_best(ctx: PhaseContext, session: Session) -> int | None:
     return best
 
 
-def score_golden(
-    ctx: PhaseContext, session: Session, golden: Dataset | None, when: str
-) -> dict[str, float]:
-    """Score the golden set and emit the figures; empty when there is none."""
-    if golden is None:
-        return {}
-    task = f"score the golden rows {when} training"
-    on_rows = scoring_progress(ctx.emit, ctx.control, task, len(golden))
-    figures = rounded(session.trainer.scorer(session.trainer.model, golden, on_rows))
-    step = session.trainer.state.global_step if when == "after" else 0
-    ctx.emit(EventType.EVAL, set="golden", when=when, step=step, **figures)
-    return figures
-
-
 def emit_random_head(ctx: PhaseContext, validated: Validated) -> None:
     """Emit that a classification head is new, so that the score before is chance."""
     if validated.head_is_new:
@@ -193,9 +178,7 @@ def emit_random_head(ctx: PhaseContext, validated: Validated) -> None:
         )
 
 
-def report(
-    session: Session, before: dict[str, float], after: dict[str, float], best: int | None
-) -> Trained:
+def report(session: Session, best: int | None) -> Trained:
     """Return the figures of the finished training."""
     state, settings = session.trainer.state, session.settings
     validation = [
@@ -210,8 +193,7 @@ def report(
         seconds=session.seconds(),
         best_step=best,
         train_loss=session.train_loss(),
-        golden_before=before,
-        golden_after=after,
+        golden_before=session.known["golden_before"],
         validation=validation,
         settings=settings.to_json(),
         versions={name: version(name) for name in LIBRARIES},
