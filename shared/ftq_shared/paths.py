@@ -8,6 +8,7 @@ FTQ_STORAGE/
     inputs/                   the client's own files, as they arrived
     hub_inputs.json           which of them have to be fetched from a private Hub repo
     validated.json            what validate found
+    base.json                 the files of the base model on the Hub, and their sizes
     prepared/                 data sets ready to train (datasets' Arrow folders)
     prepared.json             what prepare found and decided
     report.html               the same for people: rows, lengths, labels, what was left out
@@ -103,6 +104,10 @@ class JobPaths:
     @property
     def validated(self) -> Path:
         return self.root / "validated.json"
+
+    @property
+    def base_files(self) -> Path:
+        return self.root / "base.json"
 
     @property
     def prepared(self) -> Path:

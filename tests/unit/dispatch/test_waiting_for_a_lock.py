@@ -26,7 +26,7 @@ def test_those_behind_it_get_the_slot() -> None:
         JobState.QUEUED,
         JobState.PLACED,
     ]
-    assert store.get(second).summary["waiting"] == f"{first} publishes to the same Hub repo"
+    assert store.get(second).summary["waiting"] == f"{first} publishes to me/x"
     store.finish(first, store.get(first).token, "succeeded")
     assert dispatch(store, hosts, lambda *_: None) == 1
     assert store.lock(second, store.get(second).token, "hub/me/x") == ("ok", "")

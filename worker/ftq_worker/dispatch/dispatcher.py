@@ -9,6 +9,7 @@ from redis.exceptions import ResponseError
 
 from ftq_shared.broker import is_damage
 from ftq_shared.hosts import HostStore, running_after_restart
+from ftq_shared.job_record import JobRecord
 from ftq_shared.store import JobStore, Placement
 from ftq_worker.dispatch.policy import Waiting, free_room, has_gpus, plan
 
@@ -47,9 +48,10 @@ def _place(store: JobStore, one: Placement) -> str:
     return token
 
 
-def _behind(job: str, owner: str) -> Waiting:
-    reason = f"{owner} publishes to the same Hub repo"
-    return Waiting(job, reason, f"it ends by itself; or: ftq cancel {owner}")
+def _behind(record: JobRecord, owner: str) -> Waiting:
+    repo = "/".join(record.awaits.split("/")[-2:])
+    reason = f"{owner} publishes to {repo}"
+    return Waiting(record.id, reason, f"it ends by itself; or: ftq cancel {owner}")
 
 
 def dispatch(store: JobStore, hosts: HostStore, tell_host: TellHost) -> int:
@@ -71,7 +73,7 @@ def dispatch(store: JobStore, hosts: HostStore, tell_host: TellHost) -> int:
         blocked = store.awaited(free)
         ready = [record for record in free if record.id not in blocked]
         plans, waiting = plan(ready, rooms, fleet_has_gpus=has_gpus(known))
-        waiting += [_behind(job, owner) for job, owner in blocked.items()]
+        waiting += [_behind(it, blocked[it.id]) for it in free if it.id in blocked]
         for one in plans:
             if token := _place(store, one):
                 queue = next(h.queue for h in known if h.name == one.host)

@@ -6,14 +6,14 @@ take the endpoint from the environment at import, and none of them notices a sto
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ftq_shared.errors import FtqError
 from ftq_shared.hub import HubClient, Retry
-from ftq_shared.hub.records import Kind, RepoRecord
+from ftq_shared.hub.records import Kind
 from ftq_worker.job.context import Control, PhaseContext
 from ftq_worker.job.progress import Progress
 
@@ -47,7 +47,27 @@ def hub_of(ctx: PhaseContext, retry: Retry | None = None) -> HubClient:
     return HubClient(ctx.endpoint, ctx.hub_token, on_retry, retry or Retry(sleep=pause))
 
 
-def download(ctx: PhaseContext, repo: RepoRecord, names: list[str], task: str) -> Path:
+class RepoFiles(Protocol):
+    """What a download has to know of a repo; a RepoRecord knows it."""
+
+    @property
+    def kind(self) -> Kind:
+        """What it holds."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+
+    @property
+    def sha(self) -> str:
+        """The commit."""
+
+    @property
+    def files(self) -> Mapping[str, int]:
+        """Bytes by path."""
+
+
+def download(ctx: PhaseContext, repo: RepoFiles, names: list[str], task: str) -> Path:
     """Bring files of a repo into the host's Hub cache; return the folder of the snapshot.
 
     It is whole: every name is there with the size that the repo lists. Emits progress in bytes
@@ -67,7 +87,7 @@ def download(ctx: PhaseContext, repo: RepoRecord, names: list[str], task: str) -
     return folder
 
 
-def _whole(hub: HubClient, repo: RepoRecord, name: str, progress: Progress) -> Path:
+def _whole(hub: HubClient, repo: RepoFiles, name: str, progress: Progress) -> Path:
     """Bring one file of a repo; a copy in the cache that was cut off is brought again."""
     # Only now: a child in a fresh interpreter would pay for the import in every phase.
     from huggingface_hub.errors import EntryNotFoundError

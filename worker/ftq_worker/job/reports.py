@@ -2,8 +2,8 @@
 
 validate -> validated.json (Validated)
 prepare  -> prepared/{train,validation,golden} (`prepared.PreparedSets`) + prepared.json (Prepared)
-train    -> model/ + train.json (Trained) + golden.json (GoldenScores), then, from its second part,
-            release/ + verified.json (Verified)
+train    -> base.json (BaseFiles), model/ + train.json (Trained) + golden.json (GoldenScores);
+            from its second part release/ + verified.json (Verified)
 publish  -> published.json (Published)
 
 Every file is replaced in one step, so a crash leaves the old one or the new one. The error for a
@@ -25,6 +25,7 @@ from ftq_shared.states import Phase
 
 MADE_BY = {
     "validated.json": Phase.VALIDATE,
+    "base.json": Phase.TRAIN,
     "prepared.json": Phase.PREPARE,
     "prepared": Phase.PREPARE,
     "train.json": Phase.TRAIN,
@@ -117,6 +118,15 @@ class ModelFacts(Report):
     license_link: str | None = None
     gated: bool = False
     private: bool = False
+
+
+class BaseFiles(Report):
+    """The base model's files on the Hub, as listed at the pinned commit."""
+
+    kind: Literal["model"] = "model"
+    id: str
+    sha: str
+    files: dict[str, int]  # bytes by path
 
 
 class DatasetFacts(Report):

@@ -25,14 +25,14 @@ from transformers import (
     set_seed,
 )
 
-from ftq_shared.errors import Refused
+from ftq_shared.errors import FtqError, Refused
 from ftq_shared.sources import Place
 from ftq_shared.spec import Task
 from ftq_worker.job.chat_templates import chosen_template
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.foreign import foreign
 from ftq_worker.job.hub import MODEL_TEXT_FILES, download, hub_of
-from ftq_worker.job.reports import ModelFacts
+from ftq_worker.job.reports import BaseFiles, ModelFacts
 
 # Precisions that a model may be published in, as safetensors names them.
 _LAYER = re.compile(r"\.\d+\.")  # in the name of a weight that belongs to a numbered layer
@@ -55,12 +55,31 @@ def fetch_base(ctx: PhaseContext, model: ModelFacts) -> Path:
                 field="model",
             )
         return folder
-    repo = hub_of(ctx).model_info(model.name, model.revision)
+    repo = _listing(ctx, model)
     # Weights of one kind only, and nothing that could be run.
     safe = any(name.endswith(".safetensors") for name in repo.files)
     wanted = (*MODEL_TEXT_FILES, ".safetensors" if safe else ".bin")
     names = [name for name in repo.files if name.endswith(wanted)]
     return download(ctx, repo, names, f"download {model.name}")
+
+
+def _listing(ctx: PhaseContext, model: ModelFacts) -> BaseFiles:
+    """Return the files of the pinned revision; the Hub is asked once for a job.
+
+    So a host that has them goes on while the Hub is away, or when the token has been revoked.
+    """
+    path = ctx.paths.base_files
+    if path.exists():
+        try:
+            known = BaseFiles.load(path)
+        except FtqError:  # damaged: it is asked for again
+            known = None
+        if known and (known.id, known.sha) == (model.name, model.revision):
+            return known
+    repo = hub_of(ctx).model_info(model.name, model.revision)
+    known = BaseFiles(id=repo.id, sha=repo.sha, files=dict(repo.files))
+    known.save(path)
+    return known
 
 
 def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrainedTokenizerBase:
