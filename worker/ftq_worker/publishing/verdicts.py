@@ -104,7 +104,7 @@ def against_base(
     else:
         apart = (ends[0] > 0 or ends[1] < 0) and abs(gain) > SMALLEST_GAIN
     word = ("better than" if gain > 0 else "worse than") if apart else "not clearly different from"
-    by = f"; row by row {gain:+.4f} ({ends[0]:+.4f} to {ends[1]:+.4f})" if ends else ""
+    by = f"; gain row by row {gain:.4f} ({ends[0]:.4f} to {ends[1]:.4f})" if ends else ""
     message = f"{figures}, {word} {of_base}{by}"
     return Verification("golden", not (apart and gain < 0), message, base[name], now[name])
 
