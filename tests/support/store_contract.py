@@ -147,6 +147,7 @@ class StoreContract:
             store.reap(job, token, store.leases()[0].renewals, "silent")
         told = [event for event in events(job) if event.type is EventType.ERROR]
         assert len(told) == 1
+        assert told[0].host == "h1"
         if how == "finish":
             known = {"code": "bad_row", "message": "row 3 is bad", "hint": "mend it"}
             assert told[0].data == {**known, "exit_code": 5, "row": 3}

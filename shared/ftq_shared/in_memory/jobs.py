@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ftq_shared import keys
 from ftq_shared.errors import AttemptDeath, ErrorInfo, Exit
@@ -84,12 +85,12 @@ class MemoryJob:
         number, job = self._next(keep), self.record.id
         self.lines.append(f'{{"v":{SCHEMA_VERSION},"job":"{job}","seq":{number},{body[1:]}')
 
-    def say(self, kind: EventType, now_ms: int, **data: object) -> None:
+    def say(self, kind: EventType, now_ms: int, *, host: str = "", **data: Any) -> None:
         """Store an event of the broker's own; a value of None is left out."""
         number, it = self._next(keep=True), self.record
         told = {name: value for name, value in data.items() if value is not None}
         when = rfc3339(now_ms / 1000)
-        event = Event(it.id, number, it.attempt, it.host, when, it.phase, kind, told)
+        event = Event(it.id, number, it.attempt, host or it.host, when, it.phase, kind, told)
         self.lines.append(event.to_json())
 
     def _next(self, keep: bool) -> int:
@@ -174,7 +175,8 @@ class Held:
             error = job.record.error or ErrorInfo("failed", "the job failed")
             told, fields = error.to_json().items(), EVENTS[EventType.ERROR].fields
             known = {name: value for name, value in told if name in fields and value != []}
-            job.say(EventType.ERROR, self.now_ms, **known)
+            host = job.record.summary.get("last_host", "")
+            job.say(EventType.ERROR, self.now_ms, host=host, **known)
         it = replace(job.record, state=state, ended_ms=self.now_ms, exit_code=exit_code)
         job.put(it)
         job.sealed = ""

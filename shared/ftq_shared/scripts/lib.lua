@@ -86,8 +86,8 @@ local function error_event(id)
       data[name] = value or data[name]
     end
   end
-  store_event(id, cjson.encode({
-    attempt = tonumber(job('attempt')), host = job('host') or '', time = iso(now_ms()),
+  store_event(id, cjson.encode({ -- its place has been given back
+    attempt = tonumber(job('attempt')), host = job('last_host') or '', time = iso(now_ms()),
     phase = job('phase'), type = 'error', data = data,
   }), true)
 end
