@@ -180,8 +180,14 @@ class Held:
         it = replace(job.record, state=state, ended_ms=self.now_ms, exit_code=exit_code)
         job.put(it)
         job.sealed = ""
-        said = {"state": state, "outcome": state, "exit_code": exit_code, "reason": reason}
-        job.say(EventType.STATE, self.now_ms, **said)
+        job.say(
+            EventType.STATE,
+            self.now_ms,
+            state=state,
+            outcome=state,
+            exit_code=exit_code,
+            reason=reason,
+        )
 
     def cancel(self, job: MemoryJob, reason: str) -> None:
         """End a job that somebody wants to end."""
