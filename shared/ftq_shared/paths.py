@@ -137,8 +137,13 @@ class JobPaths:
 
     @property
     def fetched(self) -> Path:
-        """What `ftq fetch` brings: the release, or the trained model where none was verified."""
+        """The model that `ftq fetch` brings: verified, or as it was trained where none was."""
         return self.release if self.release.is_dir() else self.model
+
+    @property
+    def reports(self) -> list[Path]:
+        """What `ftq fetch` puts beside it: what it was trained on, how, and its scores."""
+        return [path for path in (self.data_report, self.train_report) if path.is_file()]
 
     @property
     def train_report(self) -> Path:

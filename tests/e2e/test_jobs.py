@@ -56,7 +56,7 @@ def test_own_file_through_the_broker_and_the_model_back(
     fetched = fleet.run("fetch", done.job, str(tmp_path / "model"))
     assert fetched.returncode == 0, fetched.stderr
     brought = {p.name for p in (tmp_path / "model").iterdir()}
-    assert {"README.md", "config.json", "tokenizer.json"} <= brought
+    assert {"README.md", "config.json", "tokenizer.json", "report.html", "train.json"} <= brought
 
 
 def test_a_folder_is_read_whole_and_what_is_not_read_is_named(

@@ -14,7 +14,8 @@ def fetch(job: str | None, directory: Path | None) -> None:
     """Bring a finished job's model here, into DIRECTORY (by default a folder named like the job).
 
     JOB may be the beginning of an id; without one it is your newest job. The model comes from the
-    storage that client and workers share, else through the broker.
+    storage that client and workers share, else through the broker. Beside it lie report.html, with
+    the rows that it was trained on, and train.json, with every setting and score.
 
     \b
       ftq fetch

@@ -26,10 +26,12 @@ FETCH_WAIT_S = 30.0  # for the first piece, and between two
 def fetch_model(
     binary: "Redis", settings: Settings, job: str, storage_id: str, target: Path
 ) -> Path:
-    """Copy a job's model folder to `target`. Raises FtqError when no host with it answers."""
-    local = JobPaths(storage_root(settings), job).fetched
-    if local.is_dir():
-        shutil.copytree(local, target, dirs_exist_ok=True)
+    """Copy a job's model and reports to `target`. Raises FtqError when no host with it answers."""
+    local = JobPaths(storage_root(settings), job)
+    if local.fetched.is_dir():
+        shutil.copytree(local.fetched, target, dirs_exist_ok=True)
+        for path in local.reports:
+            shutil.copy2(path, target)
         return target
     nonce = secrets.token_hex(8)
     request = {"fetch": job, "storage_id": storage_id, "nonce": nonce}

@@ -63,7 +63,7 @@ class _Pieces:
 
 
 def send_folder(binary: "Redis", paths: JobPaths, request: FetchRequest) -> None:
-    """Send the model folder as a tar stream to the list that the request names."""
+    """Send the model and its reports as a tar stream to the list that the request names."""
     pieces = _Pieces(binary, keys.relay(request["nonce"]))
     # Of the hosts that share the storage, the first to take the ticket answers.
     if not binary.set(keys.relay_taken(request["nonce"]), "1", nx=True, ex=3600):
@@ -72,6 +72,8 @@ def send_folder(binary: "Redis", paths: JobPaths, request: FetchRequest) -> None
         with tarfile.open(fileobj=pieces, mode="w|") as tar:  # type: ignore[call-overload]
             if paths.fetched.is_dir():
                 tar.add(paths.fetched, arcname=".")
+                for path in paths.reports:
+                    tar.add(path, arcname=path.name)
         pieces.end()
     except TimeoutError as error:
         extra = {"action": "fetch_abandoned", "job": paths.job}
