@@ -29,7 +29,7 @@ def run(ctx: PhaseContext) -> None:
     repo = hub.write_access(target) if target else ""
     if repo:
         lock_repo(ctx, hub, repo)
-    if not ctx.paths.verified.exists():  # it was trained by an ftq that verified here
+    if not ctx.paths.verified.exists():  # the release has changed since it was verified
         verify(ctx)
     verified = Verified.load(ctx.paths.verified)
     # Without a repo it names the folder that `ftq fetch` makes.
