@@ -33,8 +33,8 @@ ROOT = Path(os.environ["FTQ_CHAOS_ROOT"])
 
 
 def run(phase: str, ctx: PhaseContext) -> None:
-    """Run one fake phase."""
-    journal = Journal(ctx, phase)
+    """Run one fake phase, or one part of it."""
+    journal = Journal(ctx)
     journal.note("start")
     work = {
         "validate": validate,
@@ -55,9 +55,9 @@ def wishes(name: str | None) -> dict[str, str]:
 class Journal:
     """What the processes of one job really did, and when."""
 
-    def __init__(self, ctx: PhaseContext, phase: str) -> None:
+    def __init__(self, ctx: PhaseContext) -> None:
         self._path = ROOT / "journals" / f"{ctx.job}.jsonl"
-        self._about = {"job": ctx.job, "phase": phase, "claim": ctx.claim, "pid": os.getpid()}
+        self._about = {"job": ctx.job, "phase": str(ctx.phase), "claim": ctx.claim, "pid": os.getpid()}
 
     def note(self, what: str, step: int = 0) -> None:
         entry = self._about | {"what": what, "step": step, "t": time.monotonic()}
