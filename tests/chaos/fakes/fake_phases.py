@@ -57,7 +57,12 @@ class Journal:
 
     def __init__(self, ctx: PhaseContext) -> None:
         self._path = ROOT / "journals" / f"{ctx.job}.jsonl"
-        self._about = {"job": ctx.job, "phase": str(ctx.phase), "claim": ctx.claim, "pid": os.getpid()}
+        self._about = {
+            "job": ctx.job,
+            "phase": str(ctx.phase),
+            "claim": ctx.claim,
+            "pid": os.getpid(),
+        }
 
     def note(self, what: str, step: int = 0) -> None:
         entry = self._about | {"what": what, "step": step, "t": time.monotonic()}

@@ -12,6 +12,7 @@ from ftq_shared.events import EventType
 from ftq_worker.job.reports import GoldenScores, Trained
 from ftq_worker.phases import publish, verify
 from ftq_worker.publishing.verdicts import Verification, against_base, same_as_trained
+from ftq_worker.publishing.verify import _precision
 from ftq_worker.training.intervals import ratio_interval, wilson
 
 Rows = list[tuple[float, int, int]]
@@ -206,3 +207,25 @@ class TestVerification:
         with pytest.raises(UsageError) as caught:
             publish.run(job.ctx)
         assert caught.value.code == "format_mismatch"
+
+
+@pytest.mark.parametrize(
+    ("device", "saved", "method", "precision", "loaded"),
+    [
+        ("cpu", torch.bfloat16, "lora", "bf16", torch.float32),
+        ("cuda", torch.bfloat16, "lora", "bf16", torch.bfloat16),
+        ("cuda", torch.float16, "full", "bf16", torch.float16),
+        ("cuda", torch.float32, "full", "bf16", torch.float32),
+        ("cuda", torch.float32, "lora", "bf16", torch.bfloat16),  # the base was trained on so
+        ("cuda", torch.float32, "qlora", "fp16", torch.float16),
+        ("cuda", torch.float32, "lora", "fp32", torch.float32),
+    ],
+)
+def test_it_needs_no_more_room_than_training_had(
+    tmp_path, publishing, device, saved, method, precision, loaded
+):
+    save_file({"w": torch.zeros(4, dtype=saved)}, tmp_path / "adapter_model.safetensors")
+    trained = Trained.load(publishing().ctx.paths.train_report)
+    settings = trained.settings | {"precision": precision}
+    run = trained.model_copy(update={"method": method, "settings": settings})
+    assert _precision(tmp_path, run, device) is loaded

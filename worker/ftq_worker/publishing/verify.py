@@ -96,13 +96,9 @@ def load_staged(
     run: Trained,
     device: str,
 ) -> torch.nn.Module:
-    """Return the staged model from its files alone; an adapter on its freshly loaded base.
-
-    On a card in the precision that it is saved in, which is how the card's lines load it; a CPU
-    computes in float32, whose sums differ less from those of training.
-    """
+    """Return the staged model from its files alone; an adapter on its freshly loaded base."""
     model: Any
-    dtype = saved_dtype(folder) if device == "cuda" else torch.float32
+    dtype = _precision(folder, run, device)
     if form == "adapter":
         model = attach(folder, base, validated.task, prepared.labels, run, dtype)
         if validated.task is not Task.CLASSIFICATION:
@@ -113,6 +109,20 @@ def load_staged(
         auto = AutoModelForSequenceClassification if classes else AutoModelForCausalLM
         model = auto.from_pretrained(folder, dtype=dtype, trust_remote_code=False)
     return model.to(device).eval()  # type: ignore[no-any-return]
+
+
+def _precision(folder: Path, run: Trained, device: str) -> torch.dtype:
+    """Return what the staged weights are loaded in.
+
+    On a card that which they are saved in, as the model card's lines load them; but no more than
+    training had room for, which loads the frozen base of an adapter in half precision. A CPU
+    computes in float32, whose sums differ least from those of training.
+    """
+    if device != "cuda":
+        return torch.float32
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(run.settings["precision"])
+    saved = saved_dtype(folder)
+    return half if half and saved is torch.float32 and run.method != "full" else saved
 
 
 def _check(
