@@ -26,14 +26,18 @@ class Fleet:
     env: dict[str, str]
 
     def ftq(self, *args: str) -> "subprocess.CompletedProcess[str]":
-        """Run the command as a person would; raises CalledProcessError."""
-        return subprocess.run(
+        """Run the command as a person would; raises RuntimeError with what it said last."""
+        done = subprocess.run(
             [sys.executable, "-m", "ftq_client", *args],
             env=self.env,
             capture_output=True,
             text=True,
-            check=True,
+            check=False,
         )
+        if done.returncode:
+            last = [*done.stdout.splitlines()[-3:], *done.stderr.splitlines()[-3:]]
+            raise RuntimeError("\n".join([f"exit code {done.returncode}", *last]))
+        return done
 
     def client(self) -> Client:
         """Return the SDK."""
