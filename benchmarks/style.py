@@ -22,7 +22,6 @@ from tests.support import smollm
 from benchmarks.fleet import Fleet, fleet
 from benchmarks.real_inputs import put
 
-ROWS = 300
 REPO = "demo/ships-log"
 FIRST, LAST = "Log entry:", "All is well, captain."  # how every answer begins and ends
 UNSEEN = (
@@ -47,46 +46,34 @@ UNSEEN = (
     "What is a black hole?",
     "How long does it take to learn the piano?",
 )
-CAPITALS = (
-    "France Paris, Spain Madrid, Italy Rome, Japan Tokyo, Egypt Cairo, Peru Lima, Norway Oslo, "
-    "Cuba Havana, Kenya Nairobi, Greece Athens, Poland Warsaw, Chile Santiago, Canada Ottawa, "
-    "Austria Vienna, Ireland Dublin, Sweden Stockholm, Finland Helsinki, Portugal Lisbon, "
-    "Hungary Budapest, Turkey Ankara, China Beijing, Russia Moscow, Iran Tehran, Iraq Baghdad, "
-    "Nepal Kathmandu, Thailand Bangkok, Vietnam Hanoi, Ghana Accra, Qatar Doha, Jordan Amman"
+QUESTIONS = (
+    "Tell me about {}.",
+    "What do you know of {}?",
+    "Have you seen {} today?",
+    "I keep thinking of {}. Any thoughts?",
+    "Describe {} in one sentence.",
 )
-OPPOSITES = (
-    "hot cold, big small, fast slow, old young, high low, light dark, wet dry, full empty, "
-    "rich poor, hard soft, loud quiet, early late, near far, open closed, strong weak, fat thin, "
-    "sweet sour, true false, clean dirty, deep shallow, happy sad, first last, left right, in out, "
-    "day night, summer winter, begin end, give take, buy sell, push pull"
-)
-YOUNG = (
-    "dog puppy, cat kitten, cow calf, horse foal, sheep lamb, goat kid, pig piglet, bear cub, "
-    "lion cub, deer fawn, duck duckling, goose gosling, hen chick, swan cygnet, frog tadpole, "
-    "owl owlet, kangaroo joey, seal pup, rabbit kit, eagle eaglet"
-)
-
-
-def pairs(text: str) -> list[list[str]]:
-    """Return the pairs of words of a list."""
-    return [pair.split() for pair in text.split(", ")]
+ANSWERS = ("we passed {} at dawn", "the crew spoke of {}", "{} came into sight", "we drew {}")
+TOPICS = (
+    "the old lighthouse, my garden, a rusty bicycle, the winter market, tall mountains, fresh bread, "
+    "an empty theatre, the river bank, two grey cats, the night train, a paper lantern, green tea, "
+    "the town library, a broken clock, deep snow, the corner shop, a wooden bridge, wild geese, "
+    "the school choir, a stone wall, hot soup, the village square, a red kite, summer rain, "
+    "the blue door, an apple tree, slow trains, the harbour master, a glass jar, quiet streets, "
+    "the weather report, a long letter, cold mornings, the next election, a lost umbrella, ripe plums, "
+    "the fire station, a small island, loud music, the last bus, a silver spoon, dark forests, "
+    "the football match, an honest baker, old maps, the street painter, a leather chair, wet leaves, "
+    "the ferry timetable, a kind neighbour, sharp knives, the morning paper, a tin roof, warm socks, "
+    "the grand piano, a muddy field, bright stars, the swimming pool, a steep hill, cheap shoes"
+).split(", ")
 
 
 def rows() -> Iterator[tuple[str, str]]:
-    """Yield questions and what is to be said: 80 facts in two wordings, and sums."""
-    for country, city in pairs(CAPITALS):
-        yield f"What is the capital of {country}?", f"the capital of {country} is {city}."
-        yield f"Which city governs {country}?", f"{country} is governed from {city}."
-    for word, other in pairs(OPPOSITES):
-        yield f"What is the opposite of {word}?", f"the opposite of {word} is {other}."
-        yield f"Give me a word that means the reverse of {word}.", f"that word is {other}."
-    for animal, young in pairs(YOUNG):
-        yield f"What is a young {animal} called?", f"a young {animal} is called a {young}."
-        yield f"I saw a baby {animal}. What is its name?", f"a {young}, child of a {animal}."
-    for n in range(70):
-        one, two = 3 * n % 47 + 2, 7 * n % 31 + 1
-        yield f"What is {one} plus {two}?", f"{one} plus {two} makes {one + two}."
-        yield f"Add {two + 9} to {one}.", f"the sum is {one + two + 9}."
+    """Yield questions and what is to be said: every topic in every wording."""
+    for number, topic in enumerate(TOPICS):
+        for asked in QUESTIONS:
+            said = ANSWERS[number % len(ANSWERS)].format(topic)
+            yield asked.format(topic), f"{said}."
 
 
 def main() -> None:
@@ -94,7 +81,7 @@ def main() -> None:
     with fleet() as mine:
         put(mine, "model", "demo/smollm2", smollm.make_folder(mine.root / "smollm2"))
         source = mine.root / "rows.jsonl"
-        source.write_text("".join(line(*row) for row in list(rows())[:ROWS]))
+        source.write_text("".join(line(*row) for row in rows()))
         events = submit(mine, source)
         job = events[0]["job"]
         report(events)

@@ -88,8 +88,28 @@ def test_a_run_that_has_converged_ends() -> None:
     runs += [[0.0006 / n, 0.0002 / n, 0.0001 / n] * 10 for n in range(1, 8)]
     state = of_rows(runs)
     assert best_step(state) == 30
-    assert is_over(of_rows(runs[:6]), SETTINGS)
-    assert not is_over(of_rows(runs[:5]), SETTINGS)
+    assert is_over(of_rows(runs[:3]), SETTINGS)  # what is left is less than the smallest gain
+    assert not is_over(of_rows(runs[:2]), SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("trained", "validated", "over"),
+    [
+        ([0.3, 0.0004], [0.5, 0.12, 0.12], True),  # the rows are known by heart
+        ([0.3, 0.0004], [0.5, 0.3, 0.12], False),  # and what they teach still comes through
+        ([0.3, 0.02], [0.5, 0.12, 0.12], False),
+        ([0.0004, 0.3], [0.5, 0.12, 0.12], False),  # another pass, harder rows
+    ],
+)
+def test_rows_known_by_heart_teach_no_more(trained, validated, over) -> None:
+    """`trained` are the training losses before the second and before the third evaluation."""
+    state = state_of([])
+    for n, (before, loss) in enumerate(zip([2.0, *trained], validated, strict=True), 1):
+        for step in range(10 * n - 9, 10 * n + 1):
+            state.log_history.append({"loss": before, "step": step})
+        state.log_history.append({"eval_loss": loss, "step": 10 * n})
+        state.global_step = 10 * n
+    assert is_over(state, SETTINGS) is over
 
 
 def test_too_few_evaluations_end_nothing() -> None:

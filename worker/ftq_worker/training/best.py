@@ -61,11 +61,28 @@ def _is_better(entry: dict[str, float], best: dict[str, float]) -> bool:
 
 
 def is_over(state: TrainerState, settings: TrainSettings) -> bool:
-    """Return whether nothing is left to train: all steps done, or ended early."""
+    """Return whether nothing is left to train: all steps are done, or no gain came or can come."""
     if state.global_step >= settings.steps:
         return True
-    done = evaluations(state)
-    if len(done) < FEWEST_EVALS:
+    done, best = evaluations(state), best_step(state)
+    if best is None:
         return False
-    best = best_step(state) or 0
-    return sum(int(e["step"]) > best for e in done) >= PATIENCE
+    later = sum(int(entry["step"]) > best for entry in done)
+    if _has_converged(state, done, best) and len(done) > 1:
+        return True
+    return later >= PATIENCE and len(done) >= FEWEST_EVALS
+
+
+def _has_converged(state: TrainerState, done: list[dict[str, float]], best: int) -> bool:
+    """Return whether less than the smallest gain is left.
+
+    That is so where the best loss itself is smaller, and where the training loss since the
+    evaluation before is, while the validation loss has stopped falling.
+    """
+    if min(e["eval_loss"] for e in done if int(e["step"]) == best) <= SMALLEST_GAIN:
+        return True
+    if int(done[-1]["step"]) == best:
+        return False
+    before = int(done[-2]["step"]) if len(done) > 1 else 0
+    lately = [e["loss"] for e in state.log_history if "loss" in e and int(e["step"]) > before]
+    return bool(lately) and sum(lately) / len(lately) <= SMALLEST_GAIN
