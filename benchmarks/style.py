@@ -46,34 +46,32 @@ UNSEEN = (
     "What is a black hole?",
     "How long does it take to learn the piano?",
 )
-QUESTIONS = (
-    "Tell me about {}.",
-    "What do you know of {}?",
-    "Have you seen {} today?",
-    "I keep thinking of {}. Any thoughts?",
-    "Describe {} in one sentence.",
+WORDINGS = (  # how it is asked, and what is said then
+    ("Tell me about {}.", "we passed {} at dawn."),
+    ("What do you know of {}?", "the crew spoke of {}."),
+    ("Have you seen {} today?", "{} came into sight."),
+    ("I keep thinking of {}. Any thoughts?", "we drew {}."),
+    ("Describe {} in one sentence.", "{} lay ahead."),
 )
-ANSWERS = ("we passed {} at dawn", "the crew spoke of {}", "{} came into sight", "we drew {}")
-TOPICS = (
-    "the old lighthouse, my garden, a rusty bicycle, the winter market, tall mountains, fresh bread, "
-    "an empty theatre, the river bank, two grey cats, the night train, a paper lantern, green tea, "
+TOPICS = (  # noqa: SIM905  # as a list it would take sixty lines
+    "the old lighthouse, my garden, a rusty bicycle, the winter market, tall mountains, bread, "
+    "an empty theatre, the river bank, two grey cats, the night train, a lantern, green tea, "
     "the town library, a broken clock, deep snow, the corner shop, a wooden bridge, wild geese, "
     "the school choir, a stone wall, hot soup, the village square, a red kite, summer rain, "
     "the blue door, an apple tree, slow trains, the harbour master, a glass jar, quiet streets, "
-    "the weather report, a long letter, cold mornings, the next election, a lost umbrella, ripe plums, "
+    "the weather report, a long letter, cold mornings, the next election, an umbrella, plums, "
     "the fire station, a small island, loud music, the last bus, a silver spoon, dark forests, "
-    "the football match, an honest baker, old maps, the street painter, a leather chair, wet leaves, "
-    "the ferry timetable, a kind neighbour, sharp knives, the morning paper, a tin roof, warm socks, "
+    "the football match, an honest baker, old maps, the street painter, a leather chair, leaves, "
+    "the ferry timetable, a kind neighbour, sharp knives, the morning paper, a roof, warm socks, "
     "the grand piano, a muddy field, bright stars, the swimming pool, a steep hill, cheap shoes"
 ).split(", ")
 
 
 def rows() -> Iterator[tuple[str, str]]:
     """Yield questions and what is to be said: every topic in every wording."""
-    for number, topic in enumerate(TOPICS):
-        for asked in QUESTIONS:
-            said = ANSWERS[number % len(ANSWERS)].format(topic)
-            yield asked.format(topic), f"{said}."
+    for topic in TOPICS:
+        for asked, said in WORDINGS:
+            yield asked.format(topic), said.format(topic)
 
 
 def main() -> None:
