@@ -145,12 +145,12 @@ def rehearse_rows(
     ledger = Ledger()
     examples = list(_examples(spec.data.row_template, sample, ledger))
     records = encoder.encode(examples, [0] * len(examples))
+    if "unused_columns" not in spec.data.allow and spec.data.row_template is None:
+        refuse_unused(ledger.unused(sample.layout.columns, task, encoder.template))
     problems = [r for r in records if isinstance(r, RowProblem) and r.rule is Rule.UNTRAINABLE]
     if problems and len(problems) == len(records):
         raise _untrainable(problems[0], len(problems), tokenizer, format_)
     check_eos(tokenizer, encoder, examples)
-    if "unused_columns" not in spec.data.allow and spec.data.row_template is None:
-        refuse_unused(ledger.unused(sample.layout.columns, task, encoder.template))
     if format_ == "chat" and task is Task.SFT:
         _warn_of_template(ctx, tokenizer, examples)
     return True, f"{len(examples)} rows in format {format_}"
@@ -169,20 +169,26 @@ def _warn_of_template(
             rendered = renderer(example)
         except RowProblem:
             continue
-        silent.update({m["role"] for m in example.messages if _is_left_out(m, rendered.text)})
+        said = {m["role"] for m in example.messages if _is_left_out(m, rendered.text)}
+        silent.update(f"or changes what messages of the {role} say" for role in said)
+        silent.update(["calls of tools"] * bool(rendered.lost_calls))
         left += bool(rendered.untrained_answers)
         prompt = renderer.prompt(example.messages[:-1], example.tools)
         opened += prompt.rstrip().endswith("<think>") and not rendered.text.startswith(prompt)
-    for role, rows in silent.items():
-        if rows > LIMIT * len(examples) and "unused_columns" not in ctx.spec.data.allow:
-            raise Refused(
-                f"the chat template leaves out or changes what messages of the {role} say, in"
-                f" {rows} of the first {len(examples)} rows",
-                code="unused_columns",
-                hint="give a data.chat_template that writes them, or --set data.format=plain; to"
-                " leave them out: --set data.allow=unused_columns",
-                field="data.chat_template",
-            )
+    for what, rows in silent.items():
+        message = (
+            f"the chat template leaves out {what}, in {rows} of the first {len(examples)} rows"
+        )
+        hint = "give a data.chat_template that writes them, or --set data.format=plain"
+        if rows <= LIMIT * len(examples) or "unused_columns" in ctx.spec.data.allow:
+            ctx.warn(message, hint=hint)
+            continue
+        raise Refused(
+            message,
+            code="unused_columns",
+            hint=f"{hint}; to leave them out: --set data.allow=unused_columns",
+            field="data.chat_template",
+        )
     if left:
         ctx.warn(
             f"the chat template writes earlier answers differently from the last: in {left} of the "
