@@ -45,21 +45,37 @@ def rehearse_model(
     # Only here: where the training stack is not preloaded, its import takes seconds.
     from ftq_worker.data.hub import fetch_text_files
     from ftq_worker.job.quiet import quiet_libraries
-    from ftq_worker.training.base_model import OTHER_PROBLEMS, said_problem
-    from ftq_worker.training.blueprint import blueprint
+    from ftq_worker.training.base_model import OTHER_PROBLEMS, refuse_unfit, said_problem
+    from ftq_worker.training.blueprint import blueprint, rehearse_load
 
     quiet_libraries()
     folder = fetch_text_files(ctx, facts)
     model = blueprint(folder, task, LABELS)
-    if task is Task.CLASSIFICATION:
-        if what := OTHER_PROBLEMS.get(said_problem(folder) or ""):
-            ctx.warn(
-                f"the model's own head gives {what}; it is replaced by a new one, for one label "
-                "per text"
-            )
-    else:
+    if task is not Task.CLASSIFICATION:
         _refuse_headless(ctx.spec.model, facts, weights, model)
+    elif what := OTHER_PROBLEMS.get(said_problem(folder) or ""):
+        ctx.warn(
+            f"the model's own head gives {what}; it is replaced by a new one, for one label per "
+            "text"
+        )
+    if weights.tensors:
+        found = rehearse_load(model, {name: it.shape for name, it in weights.tensors.items()})
+        refuse_unfit(task, found)
+        _warn_of_unread(ctx, facts, task, found["unexpected_keys"])
     return True, _adapted(ctx, facts, model, task)
+
+
+def _warn_of_unread(ctx: PhaseContext, facts: ModelFacts, task: Task, names: Iterable[str]) -> None:
+    """Say which weights of the files are no part of the model; a classifier has its own head."""
+    from ftq_worker.training.base_model import LAYER
+
+    unread = sorted(name for name in names if task is not Task.CLASSIFICATION or LAYER.search(name))
+    if unread:
+        ctx.warn(
+            f"{len(unread):,} weights in the model's files are no part of a {facts.architecture} as"
+            f" transformers builds it, and are not used, for example {unread[0]}",
+            hint="is config.json that of these weights? Without them it may answer otherwise",
+        )
 
 
 def _refuse_headless(
@@ -101,7 +117,7 @@ def _adapted(ctx: PhaseContext, facts: ModelFacts, model: "PreTrainedModel", tas
     """Put LoRA on the model as training will; return what stands to be trained."""
     from peft import get_peft_model
 
-    from ftq_worker.training.adapters import allowed_dropout, lora_config
+    from ftq_worker.training.adapters import allowed_dropout, lora_config, unreached
 
     method, lora = ctx.spec.train.method, ctx.spec.train.lora
     what = f"{facts.architecture} can be built"
@@ -110,7 +126,8 @@ def _adapted(ctx: PhaseContext, facts: ModelFacts, model: "PreTrainedModel", tas
     try:
         lora = lora.model_copy(update={"dropout": allowed_dropout(lora, model)})
         kind = "SEQ_CLS" if task is Task.CLASSIFICATION else "CAUSAL_LM"
-        adapted = get_peft_model(model, lora_config(lora, kind, model))
+        config = lora_config(lora, kind, model)
+        adapted = get_peft_model(model, config)
     except Exception as error:  # whatever peft raises, it says of this model and these settings
         given = lora.target_modules
         raise Refused(
@@ -121,7 +138,15 @@ def _adapted(ctx: PhaseContext, facts: ModelFacts, model: "PreTrainedModel", tas
             else "--set train.lora.target_modules=auto, or name layers that this model has",
             field="train.lora.target_modules",
         ) from error
-    trained, _ = adapted.get_nb_trainable_parameters()
+    trained, numbers = adapted.get_nb_trainable_parameters()
+    if lora.target_modules == "auto" and (left := unreached(model, config)):
+        names = list(left)
+        ctx.warn(
+            f"peft does not adapt all layers of a {facts.architecture}:"
+            f" {sum(left.values()) / (numbers - trained):.0%} of its numbers stay as they are"
+            f" ({', '.join(names[:4])}{', ...' * (len(names) > 4)})",
+            hint="--set train.method=full trains them as well",
+        )
     return f"{what}, LoRA trains {trained:,} numbers"
 
 
