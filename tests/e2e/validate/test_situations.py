@@ -8,6 +8,7 @@ import pytest
 from datasets import load_from_disk
 from tests.e2e.validate.conftest import DECODER, ENCODER, Run, safetensors, shapes_of, write_files
 from tests.e2e.validate.situations import CHAT, EVERY, ROWS, Situation, lines, numbered
+from tests.e2e.validate.test_hostile_models import FOLDERS
 from tests.support.data_jobs import make_tokenizer
 from transformers import AutoTokenizer
 
@@ -83,6 +84,8 @@ def test_there_are_enough_bad_ones() -> None:
     """What is promised for the table; one that goes is noticed."""
     assert len({at.name for at in EVERY}) == len(EVERY)
     assert len(EVERY) >= 75
+    refused = [at.name for at in EVERY if at.code] + list(FOLDERS)
+    assert len(refused) >= 60
 
 
 def test_what_the_template_leaves_out_is_refused_before_the_queue(

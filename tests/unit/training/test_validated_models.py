@@ -178,9 +178,8 @@ class TestWeights:
         assert refusal(tmp_path, base).code == "broken_model"
 
     def test_that_the_model_has_no_place_for(self, tmp_path, llama):
-        checked(
-            tmp_path, changed(copy_of(llama, tmp_path), {}, extra__weight=torch.zeros(2, 2)), QA
-        )
+        extra = {"extra__weight": torch.zeros(2, 2), "mask": torch.zeros(1, 1, 4, 4)}
+        checked(tmp_path, changed(copy_of(llama, tmp_path), {}, **extra), QA)
         assert any("extra.weight" in text for text in warnings())
 
     @pytest.mark.parametrize("number", [float("nan"), float("-inf")])

@@ -61,16 +61,22 @@ def rehearse_model(
     if weights.tensors:
         found = rehearse_load(model, {name: it.shape for name, it in weights.tensors.items()})
         refuse_unfit(task, found)
-        _warn_of_unread(ctx, facts, task, found["unexpected_keys"])
+        _warn_of_unread(ctx, facts, weights, task, found["unexpected_keys"])
     return True, _adapted(ctx, facts, model, task)
 
 
-def _warn_of_unread(ctx: PhaseContext, facts: ModelFacts, task: Task, names: Iterable[str]) -> None:
+def _warn_of_unread(
+    ctx: PhaseContext, facts: ModelFacts, weights: Weights, task: Task, names: Iterable[str]
+) -> None:
     """Say which weights of the files are no part of the model; a classifier has its own head."""
     from ftq_worker.training.base_model import LAYER
 
+    def is_weight(name: str) -> bool:
+        """Return False for masks that old files hold: numbers with no or four dimensions."""
+        return name not in weights.tensors or 1 <= len(weights.tensors[name].shape) <= 3
+
     unread = sorted(name for name in names if task is not Task.CLASSIFICATION or LAYER.search(name))
-    if unread:
+    if unread := list(filter(is_weight, unread)):
         ctx.warn(
             f"{len(unread):,} weights in the model's files are no part of a {facts.architecture} as"
             f" transformers builds it, and are not used, for example {unread[0]}",

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -14,6 +15,7 @@ _BIN = "pytorch_model.bin"
 _LFS_POINTER = b"version https://git-lfs"
 _MAX_HEADER_BYTES = 64 * 2**20
 _FIRST_BYTES = 128 * 2**10  # hold the header of most files, so that one request is enough
+_AT_ONCE = 8  # headers that are read
 # Per number; another kind is counted by its bytes alone.
 _BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16}
 _BITS |= {"I16": 16, "U16": 16, "I8": 8, "U8": 8, "BOOL": 8}
@@ -61,7 +63,10 @@ def read_weights(files: ModelFiles, known_parameters: int | None) -> Weights:
             _refuse_pointer(files, found[0])
             if pickled:
                 return Weights(tuple(found), size, known_parameters, pickled, names=_named(files))
-            tensors = {name: it for path in found for name, it in _tensors(files, path).items()}
+            # All at once: a Hub answers each in its own time, and some models have 100 shards.
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                parts = list(pool.map(lambda path: _tensors(files, path), found))
+            tensors = {name: tensor for part in parts for name, tensor in part.items()}
             _refuse_quantized(files, tensors)
             count = sum(prod(tensor.shape) for tensor in tensors.values())
             return Weights(tuple(found), size, count, pickled, tensors, frozenset(tensors))
