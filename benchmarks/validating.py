@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -113,18 +112,14 @@ def refusal(mine: Fleet, job: Wrong) -> tuple[float, float]:
     Raises RuntimeError when it is not refused by validate, or for another reason.
     """
     sets = [word for field in job.sets for word in ("--set", field)]
+    given = ("--model", job.model, "--dataset", job.dataset, *sets)
     started = time.monotonic()
-    try:
-        mine.ftq("submit", "--model", job.model, "--dataset", job.dataset, *sets, "--json", "-y")
-    except subprocess.CalledProcessError as error:
-        seconds = time.monotonic() - started
-        done = error
-    else:
-        raise RuntimeError(f"{job.name}: it was not refused")
+    done = mine.ftq("submit", *given, "--json", code=Exit.REFUSED)
+    seconds = time.monotonic() - started
     events = [json.loads(line) for line in done.stdout.splitlines()]
     found = [(e["phase"], e["data"]["code"]) for e in events if e["type"] == "error"]
-    if done.returncode != Exit.REFUSED or found != [("validate", job.code)]:
-        raise RuntimeError(f"{job.name}: {done.returncode} {found} {done.stderr}")
+    if found != [("validate", job.code)]:
+        raise RuntimeError(f"{job.name}: {found}")
     begun = next(at(e) for e in events if e["type"] == "phase_started")
     return seconds, at(events[-1]) - begun
 
