@@ -4,11 +4,14 @@ from benchmarks import (
     cancelling,
     client_weight,
     cost_of_watching,
+    masks,
     near_duplicates,
     silence,
     warm_start,
 )
 
-for part in (client_weight, near_duplicates, warm_start, cost_of_watching, silence, cancelling):
+PARTS = (client_weight, masks, near_duplicates, warm_start, cost_of_watching, silence, cancelling)
+
+for part in PARTS:
     print(f"== {part.__name__.rpartition('.')[2]}")
     part.main()

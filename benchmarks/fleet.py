@@ -25,8 +25,11 @@ class Fleet:
     root: Path
     env: dict[str, str]
 
-    def ftq(self, *args: str) -> "subprocess.CompletedProcess[str]":
-        """Run the command as a person would; raises RuntimeError with what it said last."""
+    def ftq(self, *args: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
+        """Run the command as a person would.
+
+        Raises RuntimeError with what it said last when it ends with another code.
+        """
         done = subprocess.run(
             [sys.executable, "-m", "ftq_client", *args],
             env=self.env,
@@ -34,7 +37,7 @@ class Fleet:
             text=True,
             check=False,
         )
-        if done.returncode:
+        if done.returncode != code:
             last = [*done.stdout.splitlines()[-3:], *done.stderr.splitlines()[-3:]]
             raise RuntimeError("\n".join([f"exit code {done.returncode}", *last]))
         return done

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ftq_shared.states import Phase
+from tests.support.pages import why_wrong
 
 from .conftest import QUICK, Fleet, wait_for
 
@@ -49,6 +50,7 @@ def test_own_file_through_the_broker_and_the_model_back(
 ) -> None:
     done = fleet.submit("--model", "demo/tiny-llama", "--dataset", str(own_rows))
     assert done.code == 0, done.stderr
+    assert "data: rows.jsonl, 150 rows, columns prompt, completion\n" in done.stderr
     unreadable = next(d for d in done.data("cleaning") if d["rule"] == "unreadable")
     assert unreadable["rows_in"] - unreadable["rows_out"] == 1
     assert "rows.jsonl" in str(unreadable["examples"])
@@ -57,6 +59,18 @@ def test_own_file_through_the_broker_and_the_model_back(
     assert fetched.returncode == 0, fetched.stderr
     brought = {p.name for p in (tmp_path / "model").iterdir()}
     assert {"README.md", "config.json", "tokenizer.json", "report.html", "train.json"} <= brought
+
+
+def test_what_a_file_holds_is_said_before_it_leaves(fleet: Fleet, own_rows: Path) -> None:
+    given = ("--model", "demo/tiny-llama", "--dataset", str(own_rows))
+    done = fleet.run("submit", *given, "--detach", "--json")
+    assert done.returncode == 0, done.stderr
+    sent = json.loads(done.stdout)
+    assert sent["data"]["columns"] == {"prompt": 99, "completion": 99}
+    assert (sent["data"]["rows"], sent["data"]["looked_at"]) == (150, 99)
+    (look,) = re.findall(r"^validate tells .*: ftq (.*)$", done.stderr, re.MULTILINE)
+    assert not why_wrong(shlex.split(look))
+    fleet.run("cancel", sent["job"])
 
 
 def test_a_folder_is_read_whole_and_what_is_not_read_is_named(
@@ -72,6 +86,7 @@ def test_a_folder_is_read_whole_and_what_is_not_read_is_named(
         (folder / name).write_text("no rows")
     given = ("--model", "demo/tiny-llama", "--dataset", str(folder))
     asked = fleet.submit(*given)
+    assert "not read: notes.docx (files of kind .docx are not read)" in asked.stderr
     assert (asked.code, asked.error()["code"]) == (5, "unread_files")
     done = fleet.submit(*given, "--set", "data.allow=unread_files")
     assert done.code == 0, done.stderr

@@ -12,7 +12,8 @@ from ftq_shared.errors import Exit
 
 if TYPE_CHECKING:
     from ftq_client.client import Client
-    from ftq_shared.spec import Resources
+    from ftq_client.submit.own_rows import OwnData
+    from ftq_shared.spec import JobSpec, Resources
 
 # Flags that are short for a field of the spec.
 _FLAGS = {
@@ -90,6 +91,7 @@ def submit(
         refuse_bad,
         refuse_without_token,
     )
+    from ftq_client.submit.own_rows import look_at
 
     asks = on_terminal() and not yes and not token_stdin
     given = {_FLAGS[k]: v for k, v in flags.items() if v}
@@ -101,18 +103,22 @@ def submit(
         raw = read_raw(spec, given, sets, client.raw_spec(client.find(from_job)))
         refuse_bad(raw)
     token = None
+    typed = _typed(spec, from_job, flags, sets, secret_names, via_hub, detach)
+    confirmed = asks and not (raw.get("model") and raw.get("dataset"))
     if asks:
-        typed = _typed(spec, from_job, flags, sets, secret_names, via_hub, detach)
         raw, token = complete(raw, client.settings, typed)
     draft = client.draft(raw)
     hub = (via_hub or asks) and draft.needs_hub
     secrets = collect_secrets(draft.spec, secret_names, token, from_stdin=token_stdin, via_hub=hub)
     refuse_without_token(draft.spec, secrets, client.settings.hf_endpoint)
     _note_missing_gpus(client, draft.spec.resources)
+    data = look_at(draft.files)
+    if data and not confirmed:  # else it has been shown before the confirmation
+        _note_data(data, draft.spec, typed)
     consent = _consent if asks and not via_hub else via_hub
     job = client.submit(draft, secrets=secrets, via_hub=consent, on_progress=print_note)
     if detach:
-        return _detached(client, job, as_json)
+        return _detached(client, job, data, as_json)
     from ftq_client.follow import Following, follow
 
     if not as_json:
@@ -147,13 +153,23 @@ def _note_missing_gpus(client: "Client", resources: "Resources") -> None:
         print_note(f"warning: {missing}; the job waits until a host with them is online")
 
 
+def _note_data(data: "OwnData", spec: "JobSpec", typed: Sequence[str]) -> None:
+    """Say what the person's own files hold, before they leave."""
+    from ftq_client.submit.confirm import preview_command
+
+    for line in data.lines():
+        print_note(line)
+    if look := preview_command(spec, typed):
+        print_note(f"validate tells which columns are used; now and here: {look}")
+
+
 def _consent(question: str) -> bool:
     return click.confirm(question, default=False, err=True)
 
 
-def _detached(client: "Client", job: str, as_json: bool) -> int:
+def _detached(client: "Client", job: str, data: "OwnData | None", as_json: bool) -> int:
     if as_json:
-        print_json({"job": job})
+        print_json({"job": job} | ({"data": data.as_json()} if data else {}))
         return Exit.OK
     click.echo(job)
     if not client.online():

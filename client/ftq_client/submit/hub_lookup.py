@@ -103,12 +103,11 @@ def _on_disk(what: str, place: Place, path: str, name: str) -> Answered:
     if place is Place.WORKER:
         return Answered(name, "on the workers; checked there")
     files = files_of(what, path)  # raises UsageError when there is none
-    sent = [file.source for file in files if not file.name_only]
-    rows = ""
-    if what == "dataset" and (found := look_at(sent)):
-        rows = f"{counted(found.rows, 'row')}, columns {', '.join(found.columns)}, "
-    facts = f"{counted(len(sent), 'file')}, {size(size_of(files))}"
-    return Answered(name, f"{rows}{facts} at {Path(path).absolute()}")
+    sent = [file for file in files if not file.name_only]
+    facts = f"{counted(len(sent), 'file')}, {size(size_of(files))} at {Path(path).absolute()}"
+    found = look_at(files)
+    words = (found.words(), facts, found.unread_words()) if found else (facts,)
+    return Answered(name, ", ".join(filter(None, words)))
 
 
 def _rows_on_hub(splits: Mapping[str, Split]) -> str:

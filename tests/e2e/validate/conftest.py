@@ -1,6 +1,7 @@
 """A local Hub with small models and datasets, and a validate phase to run against it."""
 
 import dataclasses
+import functools
 import itertools
 import json
 from collections.abc import Callable, Iterator
@@ -10,9 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
 from ftq_hub import Fault, HubApp, HubStore, Tls, running
 from ftq_shared.errors import Refused
@@ -58,6 +61,20 @@ def safetensors(shapes: dict[str, list[int]]) -> bytes:
     return len(text).to_bytes(8, "little") + text + bytes(at)
 
 
+def shapes_of(config: dict[str, Any]) -> dict[str, list[int]]:
+    """Return the names and shapes of the weights that a model of this config has."""
+    return dict(_shapes(json.dumps(config)))
+
+
+@functools.cache
+def _shapes(config: str) -> dict[str, list[int]]:
+    known = json.loads(config)
+    kind = AutoModelForMaskedLM if known["model_type"] == "bert" else AutoModelForCausalLM
+    with torch.device("meta"):
+        model = kind.from_config(AutoConfig.for_model(**known))
+    return {name: list(weight.shape) for name, weight in model.named_parameters()}
+
+
 def tokenizer_json() -> str:
     """Return a tokenizer of bytes that are words: none of them beyond the vocabulary."""
     words = {"<unk>": 0, "</s>": 1} | {letter: n for n, letter in enumerate("qa?0123456789", 2)}
@@ -75,7 +92,7 @@ def model_files(config: dict[str, Any] | None = None, **more: str | bytes) -> di
         "tokenizer_config.json": json.dumps(
             {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>"}
         ),
-        "model.safetensors": safetensors({"lm_head.weight": [8, 32], "v": [8]}),
+        "model.safetensors": safetensors(shapes_of(ENCODER if config is ENCODER else DECODER)),
     }
     files |= {name.replace("__", "."): content for name, content in more.items()}
     return {name: content for name, content in files.items() if content is not None}

@@ -1,10 +1,11 @@
 """Model folders that were made to break a reader: each is a refusal that names the file."""
 
 import json
+from math import prod
 from typing import Any
 
 import pytest
-from tests.e2e.validate.conftest import DECODER, model_files, safetensors, write_files
+from tests.e2e.validate.conftest import DECODER, model_files, safetensors, shapes_of, write_files
 
 from ftq_shared.errors import Refused
 
@@ -92,9 +93,9 @@ def test_what_does_no_harm_is_not_refused(start: Any, tmp_path: Any, named: Any)
     assert start({"model": f"worker:{tmp_path / 'm'}"}).go().model.layers == 2
 
 
-def test_weights_of_other_kinds_are_counted(start: Any, tmp_path: Any) -> None:
-    files = model_files() | {
-        "model.safetensors": safetensors({"lm_head.weight": [8, 32], "v": [8, 8]})
-    }
+def test_weights_are_counted(start: Any, tmp_path: Any) -> None:
+    shapes = shapes_of(DECODER)
+    files = model_files() | {"model.safetensors": safetensors(shapes)}
     write_files(tmp_path / "m", files)
-    assert start({"model": f"worker:{tmp_path / 'm'}"}).go().model.parameters == 320
+    found = start({"model": f"worker:{tmp_path / 'm'}"}).go().model
+    assert found.parameters == sum(map(prod, shapes.values()))

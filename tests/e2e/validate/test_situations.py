@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from datasets import load_from_disk
-from tests.e2e.validate.conftest import DECODER, ENCODER, Run, safetensors, write_files
+from tests.e2e.validate.conftest import DECODER, ENCODER, Run, safetensors, shapes_of, write_files
 from tests.e2e.validate.situations import CHAT, EVERY, ROWS, Situation, lines, numbered
+from tests.e2e.validate.test_hostile_models import FOLDERS
 from tests.support.data_jobs import make_tokenizer
 from transformers import AutoTokenizer
 
@@ -27,8 +28,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tokenizer.save_pretrained(root / name)
         size = len(tokenizer)
         whole = config | {"vocab_size": size, "max_position_embeddings": 512, "eos_token_id": 1}
-        weights = {"lm_head.weight": [8, size], "v": [8, size]}
-        files = {"config.json": json.dumps(whole), "model.safetensors": safetensors(weights)}
+        files = {
+            "config.json": json.dumps(whole),
+            "model.safetensors": safetensors(shapes_of(whole)),
+        }
         write_files(root / name, files)
     return root
 
@@ -81,6 +84,8 @@ def test_there_are_enough_bad_ones() -> None:
     """What is promised for the table; one that goes is noticed."""
     assert len({at.name for at in EVERY}) == len(EVERY)
     assert len(EVERY) >= 75
+    refused = [at.name for at in EVERY if at.code] + list(FOLDERS)
+    assert len(refused) >= 60
 
 
 def test_what_the_template_leaves_out_is_refused_before_the_queue(

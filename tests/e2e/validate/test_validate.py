@@ -2,6 +2,7 @@
 
 import json
 import os
+from math import prod
 
 import pytest
 from tests.e2e.validate.conftest import (
@@ -12,6 +13,7 @@ from tests.e2e.validate.conftest import (
     model_files,
     refused,
     safetensors,
+    shapes_of,
     write_files,
 )
 
@@ -27,8 +29,9 @@ from ftq_shared.states import Phase
 def test_a_good_job_is_pinned_and_described(start, hub):
     run = start({"publish": {"repo": "qwen-rows"}}, token="hf_me")
     found = run.go()
+    count = sum(map(prod, shapes_of(DECODER).values()))
     assert found.model.revision == hub.store.files("model", "org/base").commit("main").sha
-    assert (found.model.kind, found.model.parameters) == ("decoder", 8 * 32 + 8)
+    assert (found.model.kind, found.model.parameters) == ("decoder", count)
     assert found.model.license == "apache-2.0"
     assert found.dataset.revision == hub.store.files("dataset", "org/rows").commit("main").sha
     assert (found.task, found.shape) == (Task.SFT, "question/answer")
@@ -83,15 +86,26 @@ def test_an_encoder_classifies_and_a_bin_file_is_warned_about(start, hub):
 
 
 def test_sharded_weights_are_counted(start, hub):
-    held = {1: "w", 2: "lm_head.weight"}
-    shards = {f"model-{n}-of-2.safetensors": safetensors({held[n]: [4, 4]}) for n in (1, 2)}
-    index = json.dumps({"weight_map": {held[n]: f"model-{n}-of-2.safetensors" for n in (1, 2)}})
+    held = {1: shapes_of(DECODER), 2: {}}
+    held[2]["lm_head.weight"] = held[1].pop("lm_head.weight")
+    shards = {f"model-{n}-of-2.safetensors": safetensors(held[n]) for n in (1, 2)}
+    places = {name: f"model-{n}-of-2.safetensors" for n in (1, 2) for name in held[n]}
+    index = json.dumps({"weight_map": places})
     files = model_files(model__safetensors=None) | shards | {"model.safetensors.index.json": index}
     hub.add("model", "org/sharded", files)
-    assert start({"model": "org/sharded"}).go().model.parameters == 32
+    count = sum(prod(shape) for shapes in held.values() for shape in shapes.values())
+    assert start({"model": "org/sharded"}).go().model.parameters == count
     del files["model-2-of-2.safetensors"]
     hub.add("model", "org/torn", files)
     assert refused(start({"model": "org/torn"})).code == "weights_incomplete"
+
+
+def test_weights_that_are_cut_off_are_refused_though_the_hub_counts_them(start, hub):
+    whole = model_files()["model.safetensors"]
+    hub.add("model", "org/cut", model_files(model__safetensors=whole[:-4]))
+    error = refused(start({"model": "org/cut"}))
+    assert error.code == "broken_weights"
+    assert "model.safetensors" in error.message
 
 
 # --- unknown names

@@ -1,15 +1,15 @@
-"""The masks of well-known chat templates, beside those of TRL's training templates."""
+"""The masks of well-known chat templates: what is trained of thoughts and calls of tools."""
 
 import random
-from pathlib import Path
+from typing import Any
 
 import pytest
-import trl
 from tests.support.chat_templates import STYLES, tokenizer_of
 from tests.support.data_jobs import make_spec
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from ftq_shared.spec import Task
+from ftq_worker.data.cleaning import RowProblem
 from ftq_worker.data.examples import Example
 from ftq_worker.data.records import IGNORED
 from ftq_worker.data.render import ChatRenderer
@@ -54,10 +54,9 @@ def trained(name: str, messages: list[dict[str, str]]) -> list[str]:
 def trl_trained(name: str, messages: list[dict[str, str]]) -> list[str]:
     """Return what TRL's training template of the model marks, without white space at the end."""
     tokenizer = tokenizer_of(STYLES[name])
-    file = Path(trl.__file__).parent / "chat_templates" / f"{STYLES[name].trl}.jinja"
     (text,), (marks,) = render_jinja_template(
         conversations=[messages],
-        chat_template=file.read_text(),
+        chat_template=STYLES[name].marked,
         return_assistant_tokens_mask=True,
         **tokenizer.special_tokens_map,
     )
@@ -71,18 +70,6 @@ def test_every_answer_with_its_end_and_nothing_else(name: str, seed: int) -> Non
     answers = [m["content"] for m in messages if m["role"] == "assistant"]
     found = trained(name, messages)
     assert [text.strip() for text in found] == [a + STYLES[name].end for a in answers]
-
-
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("name", ["qwen2_5", "llama3", "gemma", "phi3"])
-def test_the_mask_is_that_of_trl(name: str, seed: int) -> None:
-    """But for the line break in front of an answer, which TRL marks and a prompt has written.
-
-    And but for Phi's `<|endoftext|>`, which TRL marks at the end of a conversation.
-    """
-    messages = talk(seed, turns=2)
-    theirs = [text.strip() for text in trl_trained(name, messages) if text != "<|endoftext|>"]
-    assert [text.strip() for text in trained(name, messages)] == theirs
 
 
 @pytest.mark.parametrize("name", ["qwen3", "r1"])
@@ -127,3 +114,48 @@ def test_thoughts_in_a_field_of_their_own() -> None:
 def test_an_answer_that_begins_like_the_prompt_shares_no_half_token() -> None:
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "<thing>"}]
     assert trained("r1", messages) == ["<thing>" + STYLES["r1"].end]
+
+
+@pytest.mark.parametrize("answer", ["Yes.", "end", "<think", "It is Yes. then."])
+def test_a_thought_that_stands_in_the_answer_as_well_is_trained(answer: str) -> None:
+    """It was taken for one that the template had written, and left out."""
+    messages = [{"role": "user", "content": "Is it?"}]
+    messages.append({"role": "assistant", "content": f"<think>\nYes.\n</think>\n\n{answer}"})
+    assert trained("r1", messages) == [f"Yes.\n</think>\n\n{answer}{STYLES['r1'].end}"]
+
+
+def test_thoughts_are_trained_as_the_row_has_them() -> None:
+    said = "<think>\n  Hm.\n\n</think>\n  Yes. "
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": said}]
+    assert trained("r1", messages) == [said.removeprefix("<think>\n") + STYLES["r1"].end]
+
+
+CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Ulm"}}}
+
+
+def calling(content: str) -> list[dict[str, Any]]:
+    return [
+        {"role": "user", "content": "And in Ulm?"},
+        {"role": "assistant", "content": content, "tool_calls": [CALL, CALL]},
+        {"role": "tool", "content": "Rain."},
+        {"role": "assistant", "content": "It rains."},
+    ]
+
+
+def test_calls_that_a_template_writes_without_content_alone() -> None:
+    """DeepSeek's: with a content, be it empty, the calls were left out."""
+    first, second = trained("r1", calling(""))
+    assert first.count('weather\n```json\n{"city": "Ulm"}') == 2
+    assert second == "It rains." + STYLES["r1"].end
+
+
+def test_calls_that_a_template_leaves_out_are_counted() -> None:
+    rendered = ChatRenderer(tokenizer_of(STYLES["r1"]), None)(Example(calling("I look.")))
+    assert rendered.lost_calls == 1
+    assert "weather" not in rendered.text
+
+
+def test_an_answer_of_calls_that_are_not_written_is_none() -> None:
+    renderer = ChatRenderer(tokenizer_of(STYLES["llama3"]), None)
+    with pytest.raises(RowProblem, match="does not write the calls"):
+        renderer(Example(calling("")))

@@ -1,6 +1,7 @@
 """Models that would break in train, or train something else: told by validate, or made to work."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests.support.data_jobs import CHAT_TEMPLATE, make_context, make_spec, write_jsonl
 from tests.support.tiny_jobs import WORDS, make_base, tiny_job
+from tests.support.zoo import make_model
 from transformers import (
     AutoTokenizer,
     BertConfig,
@@ -27,7 +29,7 @@ from ftq_shared.states import Phase
 from ftq_worker.host.data_roots import DataRoots
 from ftq_worker.job.reports import Trained, Validated
 from ftq_worker.phases import publish, train, validate
-from ftq_worker.training.base_model import load_base
+from ftq_worker.training.base_model import load_base, load_tokenizer
 
 VOCAB = 4 + WORDS
 QA = [{"question": f"w{i} w1", "answer": f"w{i}"} for i in range(30)]
@@ -107,6 +109,92 @@ class TestMixtureOfExperts:
         job = tiny_job(tmp_path, base, "sft", train={"max_steps": 1, "lora": lora})
         train.run(job.ctx)
         assert Trained.load(job.ctx.paths.train_report).settings["lora"]["dropout"] == 0.1
+
+    @pytest.mark.parametrize(
+        ("kind", "left"),
+        [
+            ("deepseek_v3", "model.layers.*.mlp.shared_experts.gate_proj.weight"),
+            ("qwen2_moe", "model.layers.*.mlp.experts.gate_up_proj"),
+            ("qwen3_moe", ""),
+            ("falcon_h1", ""),
+            ("llama", ""),
+        ],
+    )
+    def test_what_lora_does_not_reach_is_told(self, tmp_path, kind, left):
+        checked(tmp_path, make_model(tmp_path / "base", kind), QA)
+        told = [text for text in warnings() if "stay as they are" in text]
+        assert len(told) == bool(left)
+        assert left in "".join(told)
+
+
+def changed(base: Path, config: dict[str, Any], **tensors: Any) -> Path:
+    """Change a model's config and tensors in place; names have __ for a dot, None drops one."""
+    known = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(known | config))
+    weights = load_file(base / "model.safetensors")
+    weights |= {name.replace("__", "."): tensor for name, tensor in tensors.items()}
+    weights = {name: tensor for name, tensor in weights.items() if tensor is not None}
+    save_file(weights, base / "model.safetensors", {"format": "pt"})
+    return base
+
+
+UP = "model__layers__1__mlp__up_proj__weight"
+
+
+class TestWeights:
+    @pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
+    def test_quantized_ones_that_config_json_is_silent_of(self, tmp_path, llama, dtype):
+        base = copy_of(llama, tmp_path)
+        held = load_file(base / "model.safetensors")[UP.replace("__", ".")]
+        error = refusal(tmp_path, changed(base, {}, **{UP: held.to(dtype)}))
+        assert error.code == "quantized"
+        assert "up_proj" in error.message
+
+    @pytest.mark.parametrize("kind", ["llama", "bert"])
+    def test_of_other_shapes_than_the_config(self, tmp_path, kind):
+        base = changed(make_base(tmp_path / "base", kind), {"intermediate_size": 48})
+        error = refusal(tmp_path, base, RATED if kind == "bert" else QA)
+        assert error.code == "broken_model"
+        assert "48" in error.message
+        task = Task.CLASSIFICATION if kind == "bert" else Task.SFT
+        with pytest.raises(Refused):
+            load_base(base, task, ["up", "down"])
+
+    def test_that_are_not_in_the_files(self, tmp_path, llama):
+        error = refusal(tmp_path, changed(copy_of(llama, tmp_path), {}, **{UP: None}))
+        assert error.code == "broken_model"
+        assert "layers.1.mlp.up_proj" in error.message
+
+    def test_that_their_shard_does_not_hold(self, tmp_path, llama):
+        base = copy_of(llama, tmp_path)
+        weights = load_file(base / "model.safetensors")
+        (base / "model.safetensors").rename(base / "a.safetensors")
+        places = dict.fromkeys(weights, "a.safetensors")
+        save_file({UP.replace("__", "."): torch.zeros(1)}, base / "b.safetensors")
+        del weights[UP.replace("__", ".")]
+        save_file(weights, base / "a.safetensors", {"format": "pt"})
+        index = base / "model.safetensors.index.json"
+        index.write_text(json.dumps({"weight_map": places}))
+        assert refusal(tmp_path, base).code == "broken_model"
+
+    def test_that_the_model_has_no_place_for(self, tmp_path, llama):
+        extra = {"extra__weight": torch.zeros(2, 2), "mask": torch.zeros(1, 1, 4, 4)}
+        checked(tmp_path, changed(copy_of(llama, tmp_path), {}, **extra), QA)
+        assert any("extra.weight" in text for text in warnings())
+
+    @pytest.mark.parametrize("number", [float("nan"), float("-inf")])
+    @pytest.mark.parametrize("kind", ["llama", "bert"])
+    def test_that_are_no_numbers_are_told_before_the_first_step(self, tmp_path, kind, number):
+        base = make_base(tmp_path / "base", kind)
+        name = next(name for name in load_file(base / "model.safetensors") if ".0." in name)
+        held = load_file(base / "model.safetensors")[name]
+        held.view(-1)[3] = number
+        changed(base, {}, **{name: held})
+        task = "classification" if kind == "bert" else "sft"
+        job = tiny_job(tmp_path, base, task, train={"max_steps": 2})
+        with pytest.raises(Refused, match=re.escape(name)):
+            train.run(job.ctx)
+        assert not job.events.of(EventType.STEP)
 
 
 class TestHeads:
@@ -223,6 +311,24 @@ class TestTemplates:
         train.run(job.ctx)
         saved = AutoTokenizer.from_pretrained(job.ctx.paths.model).chat_template
         assert saved.startswith("{{ bos_token }}{% for m in messages %}")
+
+    def test_one_in_chat_template_json_is_used(self, tmp_path, llama):
+        base = copy_of(llama, tmp_path)
+        (base / "chat_template.json").write_text(
+            json.dumps({"chat_template": "{% for m in messages %}{{ m.content }}</s>{% endfor %}"})
+        )
+        assert checked(tmp_path, base, QA).model.has_chat_template
+        assert any("in format chat" in d["message"] for _, d in checked.events if "message" in d)
+        assert "m.content" in load_tokenizer(base).chat_template
+
+    def test_additional_ones_alone_have_to_be_named(self, tmp_path, llama):
+        base = copy_of(llama, tmp_path)
+        (base / "additional_chat_templates").mkdir()
+        template = "{% for m in messages %}{{ m.content }}</s>{% endfor %}"
+        (base / "additional_chat_templates" / "short.jinja").write_text(template)
+        error = refusal(tmp_path, base, data={"format": "chat"})
+        assert error.code == "several_templates"
+        assert error.hint == "--set data.chat_template=short"
 
     def test_no_end_of_turn(self, tmp_path, llama):
         template = "{% for m in messages %}{{ m.content }} {% endfor %}"

@@ -90,5 +90,7 @@ def with_text_arguments(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_text(call: Any) -> Any:
-    function = call["function"]
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping):
+        return call
     return {**call, "function": {**function, "arguments": json.dumps(function.get("arguments"))}}

@@ -18,6 +18,7 @@ from ftq_shared.sources import Place, is_data_name
 from ftq_worker.data.compressed import refuse_bomb
 from ftq_worker.data.rows import Row, SplitSource, SplitSources
 from ftq_worker.data.split_sources import open_files
+from ftq_worker.job.chat_templates import template_beside
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.foreign import foreign
 from ftq_worker.job.hub import MODEL_TEXT_FILES, download, hub_of
@@ -58,6 +59,7 @@ def load_tokenizer_files(folder: Path, model: ModelFacts) -> PreTrainedTokenizer
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=False
         )
+        tokenizer.chat_template = tokenizer.chat_template or template_beside(folder)
     return tokenizer
 
 

@@ -13,11 +13,13 @@ thought; here the model's own template decides, because it is what the model mee
   R1), the text goes on from the generation prompt as the row has it.
 - Where a generation prompt opens a thought (`<think>`) and the row has none, the trained part
   begins at the last control token that both share; nothing is put in.
+
+docs/training.md holds this beside TRL's own masks.
 """
 
 import copy
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -32,6 +34,7 @@ from ftq_worker.data.fields import Message
 from ftq_worker.job.chat_templates import chosen_template
 
 Span = tuple[int, int]  # character range, end not included
+Found = tuple[str, list[Span], int]  # a text, what is trained, how many answers are not
 _THOUGHT, _THOUGHT_END = "<think>", "</think>"
 _THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")  # of a message, by different tools
 _GENERATION = re.compile(r"\{%-?\s*generation\b")
@@ -44,6 +47,7 @@ class Rendered:
     text: str
     trained: tuple[Span, ...]
     untrained_answers: int = 0  # that the template writes differently than it would at first
+    lost_calls: int = 0  # answers whose calls of tools the template leaves out
 
     def trained_text(self) -> str:
         return "".join(self.text[start:end] for start, end in self.trained)
@@ -103,17 +107,16 @@ class ChatRenderer:
         given = self._with_tools(example.tools) if example.tools else self
         messages = [as_seen(message) for message in example.messages]
         try:
-            try:
-                text, spans, left = given._spans(messages)
-            except TypeError:  # some templates add the arguments of a call to a text
-                text, spans, left = given._spans([with_text_arguments(m) for m in messages])
+            (text, spans, left), lost = _best(messages, given._spans)
+            if not all(message["content"].strip() for message in lost):
+                raise ValueError("it does not write the calls (tool_calls) of an answer")
             spans = _learned(example.messages, spans)
         except Exception as error:  # a template is a program of the model's author
             if isinstance(error, MemoryError):
                 raise
             what = f"the chat template refuses it: {str(error)[:200] or type(error).__name__}"
             raise RowProblem(Rule.UNTRAINABLE, "messages", what) from error
-        return Rendered(text, tuple(self._trim(text, span) for span in spans), left)
+        return Rendered(text, tuple(self._trim(text, span) for span in spans), left, len(lost))
 
     def _with_tools(self, tools: list[Any]) -> Self:
         """Return a renderer that gives the template these tools as well."""
@@ -124,7 +127,12 @@ class ChatRenderer:
     def prompt(self, messages: list[Message], tools: list[Any] | None = None) -> str:
         """Return the text that an answer to `messages` follows."""
         given = self._with_tools(tools) if tools else self
-        return given._text([as_seen(m) for m in messages], add_generation_prompt=True)
+        seen = [as_seen(message) for message in messages]
+
+        def asked(form: list[Message]) -> Found:
+            return given._text(form, add_generation_prompt=True), [], 0
+
+        return _best(seen, asked)[0][0]
 
     def answer(self, messages: list[Message], answer: str) -> str:
         """Return an answer as it stands behind `prompt(messages)`, end-of-turn included."""
@@ -132,7 +140,7 @@ class ChatRenderer:
         rendered = self(Example([*messages, turn]))
         return rendered.text[slice(*rendered.trained[-1])]
 
-    def _spans(self, messages: list[Message]) -> tuple[str, list[Span], int]:
+    def _spans(self, messages: list[Message]) -> Found:
         """Return the text, its trained ranges, and how many answers are not among them."""
         if self._marks:
             text, marks = self._render(messages, return_assistant_tokens_mask=True)
@@ -198,16 +206,22 @@ class ChatRenderer:
         """
         thoughts, answer = _thoughts(messages[-1])
         turn = text[slice(*span)]
-        if not thoughts.strip() or thoughts.strip() in turn or "think" not in self.template:
+        at = self._place(answer.strip(), turn)
+        if not thoughts.strip() or thoughts.strip() in turn[:at] or "think" not in self.template:
             return text, span
-        at = turn.rfind(answer.strip())
         if at < 0 or not answer.strip():
             raise ValueError("it drops the thoughts of the answer")
         before = self._text(messages[:-1], add_generation_prompt=True)
         opening = "" if before.rstrip().endswith(_THOUGHT) else f"{_THOUGHT}\n"
-        said = f"{opening}{thoughts.strip()}\n{_THOUGHT_END}\n\n{answer.strip()}"
-        whole = before + said + turn[at + len(answer.strip()) :]
+        whole = before + opening + _said(messages[-1]) + turn[at + len(answer.strip()) :]
         return whole, (len(before), len(whole))
+
+    def _place(self, answer: str, turn: str) -> int:
+        """Return where an answer begins in its turn: at its end, else as early as can be."""
+        body = turn.rstrip()
+        stop = max((stop for stop in self._stops if body.endswith(stop)), key=len, default="")
+        body = body.removesuffix(stop).rstrip()
+        return len(body) - len(answer) if body.endswith(answer) else body.find(answer)
 
     def _trim(self, text: str, span: Span) -> Span:
         """Leave white space behind the end-of-turn token untrained: the model stops before it."""
@@ -243,6 +257,70 @@ def _learned(messages: Sequence[Message], spans: Sequence[Span]) -> list[Span]:
     return [span for span, wanted in zip(spans, learned, strict=True) if wanted]
 
 
+def _best(
+    messages: list[Message], render: Callable[[list[Message]], Found]
+) -> tuple[Found, list[Message]]:
+    """Return what the template makes of the first form whose calls it writes.
+
+    Where it writes those of none, what it makes of the first form that it takes, and the answers
+    whose calls are lost. Raises what the template raises of the first form.
+    """
+    problem: Exception | None = None
+    best: tuple[Found, list[Message]] | None = None
+    for form in _forms(messages):
+        try:
+            found = render(form)
+        except Exception as error:  # a template is a program of the model's author
+            problem = problem or error
+            continue
+        lost = _without_calls(messages, *found[:2])
+        best = best if best and lost else (found, lost)
+        if not lost:
+            break
+    if best is None:
+        assert problem
+        raise problem
+    return best
+
+
+def _forms(messages: list[Message]) -> list[list[Message]]:
+    """Return a conversation in each form in which a template may want calls of tools.
+
+    Some add the arguments to a text; some write calls only where there is no content at all.
+    """
+    if not any(message.get("tool_calls") for message in messages):
+        return [messages]
+    forms = [messages, [with_text_arguments(message) for message in messages]]
+    return forms + [
+        [
+            m | {"content": None} if m.get("tool_calls") and not m["content"].strip() else m
+            for m in form
+        ]
+        for form in forms
+    ]
+
+
+def _without_calls(messages: list[Message], text: str, spans: Sequence[Span]) -> list[Message]:
+    """Return the answers whose calls do not stand in the text, each looked for in its own turn."""
+    answers = [message for message in messages if message["role"] == "assistant"]
+    turns = [text[start:end] for start, end in spans]
+    if len(turns) != len(answers):
+        turns = [text] * len(answers)
+    return [
+        answer
+        for answer, turn in zip(answers, turns, strict=True)
+        if any(str(name) not in turn for name in _called(answer))
+    ]
+
+
+def _called(message: Message) -> Iterator[Any]:
+    """Yield the names of the tools that an answer calls."""
+    for call in message.get("tool_calls") or ():
+        if isinstance(call, Mapping):
+            function = call.get("function")
+            yield (function if isinstance(function, Mapping) else call).get("name", "")
+
+
 def _shared_length(one: str, other: str) -> int:
     """Return how many characters two texts begin with alike."""
     pairs = enumerate(zip(one, other, strict=False))
@@ -255,10 +333,17 @@ def _thoughts(message: Message) -> tuple[str, str]:
     for key in _THOUGHT_KEYS:
         if isinstance(message.get(key), str):
             return message[key], content
-    if _THOUGHT_END not in content:
-        return "", content
     thoughts, _, answer = content.rpartition(_THOUGHT_END)
     return thoughts.strip().removeprefix(_THOUGHT), answer
+
+
+def _said(message: Message) -> str:
+    """Return an answer with its thoughts as a model would write it that has begun to think."""
+    thoughts, answer = _thoughts(message)
+    content = str(message.get("content") or "")
+    if thoughts and _THOUGHT_END in content and content != answer:
+        return content.strip().removeprefix(_THOUGHT).removeprefix("\n")
+    return f"{thoughts.strip()}\n{_THOUGHT_END}\n\n{answer.strip()}"
 
 
 def plain_choice(example: Example) -> tuple[str, str, str]:

@@ -1,10 +1,19 @@
 """Which chat template a job uses: the spec's text, one of the model's by name, or its only one."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 
 from ftq_shared.errors import Refused
 
 _SHOWN = 60  # characters of what was given
+
+
+def template_beside(folder: Path) -> str | None:
+    """Return the template of a chat_template.json: transformers reads it for processors alone."""
+    path = folder / "chat_template.json"
+    text = json.loads(path.read_bytes()).get("chat_template") if path.is_file() else None
+    return text if isinstance(text, str) else None
 
 
 def chosen_template(known: str | Mapping[str, str] | None, asked: str | None) -> str | None:

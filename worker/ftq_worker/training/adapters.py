@@ -1,8 +1,10 @@
 """LoRA on a model: which layers it adapts, and what its kind of model allows."""
 
+import re
 from typing import Any
 
 from peft import LoraConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.constants import SEQ_CLS_HEAD_NAMES
 from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import nn
@@ -47,6 +49,29 @@ def lora_config(lora: Lora, task_type: str, model: PreTrainedModel) -> LoraConfi
             name for name in sorted(found) if name.removesuffix(".weight") not in _ROUTERS
         ] or None
     return config
+
+
+def unreached(model: PreTrainedModel, config: LoraConfig) -> dict[str, int]:
+    """Return the weights that `auto` means and peft has not adapted in `model`, with their numbers.
+
+    The number of a layer is left out of the names. peft knows the experts of some kinds of model
+    alone; there, it takes the names of their old layers from what is adapted, and with them dense
+    layers and shared experts that have the same names.
+    """
+    head = model.get_output_embeddings()
+    meant_out = tuple(f"{name}." for name in config.exclude_modules or ())
+    found: dict[str, int] = {}
+    for name, module in model.named_modules():
+        inner = ".base_layer" in name or ".lora_" in name or isinstance(module, BaseTunerLayer)
+        if inner or module is head or f"{name}.".startswith(meant_out):
+            continue
+        if isinstance(module, nn.Conv1d):
+            continue
+        for part, weight in module.named_parameters(recurse=False):
+            if weight.dim() == 3 or (isinstance(module, nn.Linear) and part == "weight"):
+                kind = re.sub(r"\.\d+\.", ".*.", f"{name}.{part}")
+                found[kind] = found.get(kind, 0) + weight.numel()
+    return found
 
 
 def allowed_dropout(lora: Lora, model: PreTrainedModel) -> float:

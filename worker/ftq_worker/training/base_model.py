@@ -8,7 +8,7 @@ import contextlib
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,14 @@ from transformers import (
 from ftq_shared.errors import FtqError, Refused
 from ftq_shared.sources import Place
 from ftq_shared.spec import Task
-from ftq_worker.job.chat_templates import chosen_template
+from ftq_worker.job.chat_templates import chosen_template, template_beside
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.foreign import foreign
 from ftq_worker.job.hub import MODEL_TEXT_FILES, download, hub_of
 from ftq_worker.job.reports import BaseFiles, ModelFacts
 
 # Precisions that a model may be published in, as safetensors names them.
-_LAYER = re.compile(r"\.\d+\.")  # in the name of a weight that belongs to a numbered layer
+LAYER = re.compile(r"\.\d+\.")  # in the name of a weight that belongs to a numbered layer
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
@@ -95,7 +95,8 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrained
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=False
         )
-    tokenizer.chat_template = chosen_template(tokenizer.chat_template, chat_template)
+        known = tokenizer.chat_template or template_beside(folder)
+    tokenizer.chat_template = chosen_template(known, chat_template)
     return tokenizer
 
 
@@ -129,7 +130,8 @@ def _load(
         writer, found = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, trust_remote_code=False, output_loading_info=True, **options
         )
-        _refuse_missing(found["missing_keys"])
+        refuse_unfit(task, found)
+        refuse_nonfinite(writer)
         name_experts(writer.config.get_text_config())
         return writer
     model, found = AutoModelForSequenceClassification.from_pretrained(
@@ -141,23 +143,56 @@ def _load(
         **label_settings(labels),
         **options,
     )
-    # A new head, and what pools for it, are drawn at random on purpose; layers never are.
-    _refuse_missing(key for key in found["missing_keys"] if _LAYER.search(key))
+    refuse_unfit(task, found)
+    refuse_nonfinite(model)
     if said_problem(folder) in OTHER_PROBLEMS:
         renew_head(model)
     return model
 
 
-def _refuse_missing(keys: Iterable[str]) -> None:
-    """Raise Refused (`broken_model`) for weights that are not in the files: they would be noise."""
-    missing = sorted(keys)
-    if missing:
-        raise Refused(
-            f"{len(missing):,} weights of the model are not in its files, for example {missing[0]}",
-            code="broken_model",
-            hint="the model is not whole; choose another revision, or get it again",
-            field="model",
+def refuse_unfit(task: Task, found: Mapping[str, Any]) -> None:
+    """Raise Refused (`broken_model`) for weights that are not in the files, or of other shapes.
+
+    They would be drawn at random. `found` is what `from_pretrained` says of its loading. A new head
+    of a classifier, and what pools for it, are drawn on purpose; layers never are.
+    """
+    missing, strange = sorted(found["missing_keys"]), sorted(found["mismatched_keys"])
+    if task is Task.CLASSIFICATION:
+        missing = [name for name in missing if LAYER.search(name)]
+        strange = [one for one in strange if one[0].split(".")[0] not in SEQ_CLS_HEAD_NAMES]
+    if strange:
+        name, held, wanted = strange[0]
+        raise _broken(
+            f"{len(strange):,} weights of the model have other shapes than its config.json asks"
+            f" for, for example {name}: {list(held)}, not {list(wanted)}"
         )
+    if missing:
+        raise _broken(
+            f"{len(missing):,} weights of the model are not in its files, for example {missing[0]}"
+        )
+
+
+def refuse_nonfinite(model: PreTrainedModel) -> None:
+    """Raise Refused (`broken_model`) where a weight holds NaN or infinity."""
+    broken = [
+        name
+        for name, weight in model.named_parameters()
+        if weight.is_floating_point()
+        and weight.numel()
+        and not weight.is_meta
+        and not all(end.isfinite() for end in torch.aminmax(weight.detach()))
+    ]
+    if broken:
+        raise _broken(f"{len(broken):,} weights of the model hold NaN or infinity: {broken[0]}")
+
+
+def _broken(message: str) -> Refused:
+    return Refused(
+        message,
+        code="broken_model",
+        hint="the model is not whole; choose another revision, or get it again",
+        field="model",
+    )
 
 
 def name_experts(config: Any) -> None:

@@ -1,7 +1,9 @@
 """A model without weights: built from its configuration on torch's meta device, in milliseconds."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -39,6 +41,28 @@ def blueprint(folder: Path, task: Task, labels: list[str]) -> PreTrainedModel:
             folder, trust_remote_code=False, **label_settings(labels)
         )
         return AutoModelForSequenceClassification.from_config(config)
+
+
+def rehearse_load(model: PreTrainedModel, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Return what `from_pretrained` will say of loading weights of these names and shapes.
+
+    Raises Refused (`broken_model`) where it could not load them at all.
+    """
+    empty = {name: torch.empty(tuple(shape), device="meta") for name, shape in shapes.items()}
+    with foreign(
+        "the weights do not fit config.json",
+        code="broken_model",
+        hint="choose another revision of the model, or get it again",
+    ):
+        _, found = type(model).from_pretrained(
+            None,
+            config=model.config,
+            state_dict=empty,
+            device_map={"": "meta"},
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    return dict(found)
 
 
 def fit_adapter(ctx: PhaseContext, settings: TrainSettings, base: Path) -> TrainSettings:

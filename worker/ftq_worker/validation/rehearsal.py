@@ -45,21 +45,43 @@ def rehearse_model(
     # Only here: where the training stack is not preloaded, its import takes seconds.
     from ftq_worker.data.hub import fetch_text_files
     from ftq_worker.job.quiet import quiet_libraries
-    from ftq_worker.training.base_model import OTHER_PROBLEMS, said_problem
-    from ftq_worker.training.blueprint import blueprint
+    from ftq_worker.training.base_model import OTHER_PROBLEMS, refuse_unfit, said_problem
+    from ftq_worker.training.blueprint import blueprint, rehearse_load
 
     quiet_libraries()
     folder = fetch_text_files(ctx, facts)
     model = blueprint(folder, task, LABELS)
-    if task is Task.CLASSIFICATION:
-        if what := OTHER_PROBLEMS.get(said_problem(folder) or ""):
-            ctx.warn(
-                f"the model's own head gives {what}; it is replaced by a new one, for one label "
-                "per text"
-            )
-    else:
+    if task is not Task.CLASSIFICATION:
         _refuse_headless(ctx.spec.model, facts, weights, model)
+    elif what := OTHER_PROBLEMS.get(said_problem(folder) or ""):
+        ctx.warn(
+            f"the model's own head gives {what}; it is replaced by a new one, for one label per "
+            "text"
+        )
+    if weights.tensors:
+        found = rehearse_load(model, {name: it.shape for name, it in weights.tensors.items()})
+        refuse_unfit(task, found)
+        _warn_of_unread(ctx, facts, weights, task, found["unexpected_keys"])
     return True, _adapted(ctx, facts, model, task)
+
+
+def _warn_of_unread(
+    ctx: PhaseContext, facts: ModelFacts, weights: Weights, task: Task, names: Iterable[str]
+) -> None:
+    """Say which weights of the files are no part of the model; a classifier has its own head."""
+    from ftq_worker.training.base_model import LAYER
+
+    def is_weight(name: str) -> bool:
+        """Return False for masks that old files hold: numbers with no or four dimensions."""
+        return name not in weights.tensors or 1 <= len(weights.tensors[name].shape) <= 3
+
+    unread = sorted(name for name in names if task is not Task.CLASSIFICATION or LAYER.search(name))
+    if unread := list(filter(is_weight, unread)):
+        ctx.warn(
+            f"{len(unread):,} weights in the model's files are no part of a {facts.architecture} as"
+            f" transformers builds it, and are not used, for example {unread[0]}",
+            hint="is config.json that of these weights? Without them it may answer otherwise",
+        )
 
 
 def _refuse_headless(
@@ -101,7 +123,7 @@ def _adapted(ctx: PhaseContext, facts: ModelFacts, model: "PreTrainedModel", tas
     """Put LoRA on the model as training will; return what stands to be trained."""
     from peft import get_peft_model
 
-    from ftq_worker.training.adapters import allowed_dropout, lora_config
+    from ftq_worker.training.adapters import allowed_dropout, lora_config, unreached
 
     method, lora = ctx.spec.train.method, ctx.spec.train.lora
     what = f"{facts.architecture} can be built"
@@ -110,7 +132,8 @@ def _adapted(ctx: PhaseContext, facts: ModelFacts, model: "PreTrainedModel", tas
     try:
         lora = lora.model_copy(update={"dropout": allowed_dropout(lora, model)})
         kind = "SEQ_CLS" if task is Task.CLASSIFICATION else "CAUSAL_LM"
-        adapted = get_peft_model(model, lora_config(lora, kind, model))
+        config = lora_config(lora, kind, model)
+        adapted = get_peft_model(model, config)
     except Exception as error:  # whatever peft raises, it says of this model and these settings
         given = lora.target_modules
         raise Refused(
@@ -121,7 +144,15 @@ def _adapted(ctx: PhaseContext, facts: ModelFacts, model: "PreTrainedModel", tas
             else "--set train.lora.target_modules=auto, or name layers that this model has",
             field="train.lora.target_modules",
         ) from error
-    trained, _ = adapted.get_nb_trainable_parameters()
+    trained, numbers = adapted.get_nb_trainable_parameters()
+    if lora.target_modules == "auto" and (left := unreached(model, config)):
+        names = list(left)
+        ctx.warn(
+            f"peft does not adapt all layers of a {facts.architecture}:"
+            f" {sum(left.values()) / (numbers - trained):.0%} of its numbers stay as they are"
+            f" ({', '.join(names[:4])}{', ...' * (len(names) > 4)})",
+            hint="--set train.method=full trains them as well",
+        )
     return f"{what}, LoRA trains {trained:,} numbers"
 
 
@@ -145,12 +176,12 @@ def rehearse_rows(
     ledger = Ledger()
     examples = list(_examples(spec.data.row_template, sample, ledger))
     records = encoder.encode(examples, [0] * len(examples))
+    if "unused_columns" not in spec.data.allow and spec.data.row_template is None:
+        refuse_unused(ledger.unused(sample.layout.columns, task, encoder.template))
     problems = [r for r in records if isinstance(r, RowProblem) and r.rule is Rule.UNTRAINABLE]
     if problems and len(problems) == len(records):
         raise _untrainable(problems[0], len(problems), tokenizer, format_)
     check_eos(tokenizer, encoder, examples)
-    if "unused_columns" not in spec.data.allow and spec.data.row_template is None:
-        refuse_unused(ledger.unused(sample.layout.columns, task, encoder.template))
     if format_ == "chat" and task is Task.SFT:
         _warn_of_template(ctx, tokenizer, examples)
     return True, f"{len(examples)} rows in format {format_}"
@@ -169,20 +200,26 @@ def _warn_of_template(
             rendered = renderer(example)
         except RowProblem:
             continue
-        silent.update({m["role"] for m in example.messages if _is_left_out(m, rendered.text)})
+        said = {m["role"] for m in example.messages if _is_left_out(m, rendered.text)}
+        silent.update(f"or changes what messages of the {role} say" for role in said)
+        silent.update(["calls of tools"] * bool(rendered.lost_calls))
         left += bool(rendered.untrained_answers)
         prompt = renderer.prompt(example.messages[:-1], example.tools)
         opened += prompt.rstrip().endswith("<think>") and not rendered.text.startswith(prompt)
-    for role, rows in silent.items():
-        if rows > LIMIT * len(examples) and "unused_columns" not in ctx.spec.data.allow:
-            raise Refused(
-                f"the chat template leaves out or changes what messages of the {role} say, in"
-                f" {rows} of the first {len(examples)} rows",
-                code="unused_columns",
-                hint="give a data.chat_template that writes them, or --set data.format=plain; to"
-                " leave them out: --set data.allow=unused_columns",
-                field="data.chat_template",
-            )
+    for what, rows in silent.items():
+        message = (
+            f"the chat template leaves out {what}, in {rows} of the first {len(examples)} rows"
+        )
+        hint = "give a data.chat_template that writes them, or --set data.format=plain"
+        if rows <= LIMIT * len(examples) or "unused_columns" in ctx.spec.data.allow:
+            ctx.warn(message, hint=hint)
+            continue
+        raise Refused(
+            message,
+            code="unused_columns",
+            hint=f"{hint}; to leave them out: --set data.allow=unused_columns",
+            field="data.chat_template",
+        )
     if left:
         ctx.warn(
             f"the chat template writes earlier answers differently from the last: in {left} of the "

@@ -8,7 +8,7 @@ _TOKENIZERS = (
     "tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model",
     "sentencepiece.bpe.model", "tekken.json", "merges.txt",
 )  # fmt: skip
-_TEMPLATES = ("chat_template.jinja", "chat_template.json")
+_TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates/")
 
 
 def read_chat_template(files: ModelFiles, spec: JobSpec) -> bool:
@@ -23,7 +23,9 @@ def read_chat_template(files: ModelFiles, spec: JobSpec) -> bool:
             hint="choose a model whose repo holds tokenizer.json or tokenizer.model",
         )
     config = read_json(files, "tokenizer_config.json") or {}
-    has = bool(config.get("chat_template")) or any(name in files.sizes for name in _TEMPLATES)
+    has = bool(config.get("chat_template")) or any(
+        name.startswith(_TEMPLATES) for name in files.sizes
+    )
     if spec.data.format == "chat" and not has and not spec.data.chat_template:
         raise Refused(
             f"data.format is chat, but {files.name} has no chat template",

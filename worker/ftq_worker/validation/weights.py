@@ -1,8 +1,9 @@
 """Are the weights there, in a format that can be loaded, and how many are they?"""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -12,9 +13,9 @@ from ftq_worker.validation.files import ModelFiles, read_json
 _SAFETENSORS = "model.safetensors"
 _BIN = "pytorch_model.bin"
 _LFS_POINTER = b"version https://git-lfs"
-_MAX_HEADER_BYTES = 16 * 2**20
-# More shards than this are not opened one by one only to count: the count is then left open.
-_MAX_SHARDS = 16
+_MAX_HEADER_BYTES = 64 * 2**20
+_FIRST_BYTES = 128 * 2**10  # hold the header of most files, so that one request is enough
+_AT_ONCE = 8  # headers that are read
 # Per number; another kind is counted by its bytes alone.
 _BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16}
 _BITS |= {"I16": 16, "U16": 16, "I8": 8, "U8": 8, "BOOL": 8}
@@ -27,6 +28,18 @@ _OTHER_FORMATS = {
 }
 
 
+# Kinds that numbers are trained in; another kind is what quantization left, scaled elsewhere.
+_FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor as the header of its file describes it."""
+
+    dtype: str  # as safetensors names it: BF16
+    shape: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Weights:
     """The files that hold a model's weights."""
@@ -35,18 +48,28 @@ class Weights:
     size_bytes: int
     parameters: int | None  # None while unknown
     pickled: bool  # .bin instead of safetensors
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)  # empty for .bin
     names: frozenset[str] = frozenset()  # of the tensors; empty where nothing tells them
 
 
 def read_weights(files: ModelFiles, known_parameters: int | None) -> Weights:
-    """Return the weight files, safetensors before .bin. Raises Refused when there are none."""
+    """Return the weight files, safetensors before .bin.
+
+    Raises Refused when there are none, when one is damaged, and `quantized`.
+    """
     for single, pickled in ((_SAFETENSORS, False), (_BIN, True)):
         if found := _weight_files(files, single):
             size = sum(files.sizes[path] for path in found)
             _refuse_pointer(files, found[0])
-            parameters = known_parameters or (None if pickled else _count(files, found))
-            names = _names(files, single, found[0], pickled)
-            return Weights(tuple(found), size, parameters, pickled, names)
+            if pickled:
+                return Weights(tuple(found), size, known_parameters, pickled, names=_named(files))
+            # All at once: a Hub answers each in its own time, and some models have 100 shards.
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                parts = list(pool.map(lambda path: _tensors(files, path), found))
+            tensors = {name: tensor for part in parts for name, tensor in part.items()}
+            _refuse_quantized(files, tensors)
+            count = sum(prod(tensor.shape) for tensor in tensors.values())
+            return Weights(tuple(found), size, count, pickled, tensors, frozenset(tensors))
     raise _no_weights(files)
 
 
@@ -71,12 +94,27 @@ def _weight_files(files: ModelFiles, single: str) -> list[str]:
     return shards
 
 
-def _names(files: ModelFiles, single: str, first: str, pickled: bool) -> frozenset[str]:
-    """Return the names of the tensors: from the index, else from the header of the only file."""
-    index = f"{single}.index.json"
-    if single not in files.sizes:
-        return frozenset((read_json(files, index) or {}).get("weight_map") or {})
-    return frozenset() if pickled else frozenset(_header(files, first)) - {"__metadata__"}
+def _named(files: ModelFiles) -> frozenset[str]:
+    """Return the names of the tensors that the index of .bin files gives."""
+    return frozenset((read_json(files, f"{_BIN}.index.json") or {}).get("weight_map") or {})
+
+
+def _refuse_quantized(files: ModelFiles, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are no plain numbers; config.json does not always say so."""
+    found = {
+        name: tensor.dtype
+        for name, tensor in tensors.items()
+        if tensor.dtype not in _FLOATS and len(tensor.shape) > 1 and name.endswith("weight")
+    }
+    if found:
+        name, dtype = next(iter(found.items()))
+        raise Refused(
+            f"{files.name} is quantized: {len(found):,} of its weights are {dtype}, for example "
+            f"{name}; they cannot be trained",
+            code="quantized",
+            hint="name the original model (BF16, F16 or F32); train.method qlora quantizes it "
+            "while training",
+        )
 
 
 def _refuse_pointer(files: ModelFiles, path: str) -> None:
@@ -105,39 +143,25 @@ def _no_weights(files: ModelFiles) -> Refused:
     )
 
 
-def _count(files: ModelFiles, shards: Sequence[str]) -> int | None:
-    """Return the number of parameters from the files' headers, None when they do not tell."""
-    if len(shards) > _MAX_SHARDS:
-        return None
-    counts = [_count_file(files, shard) for shard in shards]
-    return None if None in counts else sum(count for count in counts if count is not None)
+def _tensors(files: ModelFiles, path: str) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file; raises Refused where its header is at odds.
 
-
-def _count_file(files: ModelFiles, path: str) -> int | None:
-    header = _header(files, path)
-    length = int.from_bytes(files.head(path, 8) or b"", "little")
+    The header: 8 bytes with its length, then JSON with every tensor's kind, shape and place.
+    """
+    head = files.head(path, _FIRST_BYTES) or b""
+    end = 8 + int.from_bytes(head[:8], "little")
+    if not 10 <= end <= _MAX_HEADER_BYTES:
+        raise _broken(files, path)
+    if len(head) < end:
+        head = files.head(path, end) or b""
     try:
-        tensors = [entry for name, entry in header.items() if name != "__metadata__"]
-        if sum(map(_tensor_bytes, tensors)) != files.sizes[path] - 8 - length:
+        header = json.loads(head[8:end])
+        header.pop("__metadata__", None)
+        if sum(map(_tensor_bytes, header.values())) != files.sizes[path] - end:
             raise ValueError("the header does not describe the rest of the file")
-        return sum(int(prod(entry["shape"])) for entry in tensors)
+        return {name: Tensor(it["dtype"], tuple(it["shape"])) for name, it in header.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _broken(files, path) from error
-
-
-def _header(files: ModelFiles, path: str) -> dict[str, Any]:
-    """Read a safetensors header: 8 bytes with its length, then JSON with every tensor's shape."""
-    first = files.head(path, 8) or b""
-    length = int.from_bytes(first, "little")
-    if len(first) < 8 or not 2 <= length <= _MAX_HEADER_BYTES:
-        raise _broken(files, path)
-    try:
-        header = json.loads((files.head(path, 8 + length) or b"")[8:])
-    except (ValueError, RecursionError) as error:
-        raise _broken(files, path) from error
-    if not isinstance(header, dict):
-        raise _broken(files, path)
-    return header
 
 
 def _tensor_bytes(entry: Mapping[str, Any]) -> int:
