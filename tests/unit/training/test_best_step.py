@@ -96,6 +96,7 @@ def test_a_run_that_has_converged_ends() -> None:
     ("trained", "validated", "over"),
     [
         ([0.3, 0.0004], [0.5, 0.12, 0.12], True),  # the rows are known by heart
+        ([0.3, 0.004], [0.5, 0.12, 0.117], True),  # clearly better, by what they still give
         ([0.3, 0.0004], [0.5, 0.3, 0.12], False),  # and what they teach still comes through
         ([0.3, 0.02], [0.5, 0.12, 0.12], False),
         ([0.0004, 0.3], [0.5, 0.12, 0.12], False),  # another pass, harder rows
@@ -107,7 +108,8 @@ def test_rows_known_by_heart_teach_no_more(trained, validated, over) -> None:
     for n, (before, loss) in enumerate(zip([2.0, *trained], validated, strict=True), 1):
         for step in range(10 * n - 9, 10 * n + 1):
             state.log_history.append({"loss": before, "step": step})
-        state.log_history.append({"eval_loss": loss, "step": 10 * n})
+        gain = {"eval_gain": validated[n - 2] - loss} if n > 1 else {}
+        state.log_history.append({"eval_loss": loss, **gain, "step": 10 * n})
         state.global_step = 10 * n
     assert is_over(state, SETTINGS) is over
 
