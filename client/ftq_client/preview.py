@@ -4,19 +4,26 @@ The client imports nothing of it: it runs `python -m ftq_worker.preview` and rea
 """
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
+import click
+
 from ftq_client.submit.build_spec import uses_hub
 from ftq_client.submit.tokens import find_token
 from ftq_client.transfer.files import own_files_of
+from ftq_client.view.data_report import report_lines
+from ftq_client.view.lines import glyphs_for, text_of
 from ftq_shared.data_report import DataReport
 from ftq_shared.errors import (
     ErrorInfo,
@@ -33,6 +40,8 @@ from ftq_shared.sources import Place, parse_source
 from ftq_shared.spec import JobSpec
 from ftq_shared.spec_input import parse_spec
 
+_WIDTH = 80  # columns where the output is no terminal
+_WIDEST = 120  # longer lines are hard to read
 _KINDS: dict[int, type[FtqError]] = {
     Exit.USAGE: UsageError,
     Exit.REFUSED: Refused,
@@ -48,6 +57,7 @@ class Look:
     endpoint: str  # the Hub's URL
     rows: int
     html: Path | None = None  # file that gets the page
+    token: str | None = None  # for the Hub; None: the one that is found here
 
 
 def look(wanted: Look, on_note: Callable[[str], None]) -> DataReport:
@@ -70,8 +80,39 @@ def raised(error: ErrorJson) -> FtqError:
     return kind(info.message, code=info.code, hint=hint, **info.where)
 
 
+def can_preview() -> bool:
+    """Return whether the worker's code is installed here, which knows what is trained."""
+    parts = ("ftq_worker", "torch", "transformers", "datasets")
+    return all(find_spec(name) is not None for name in parts)
+
+
+def show_rows(endpoint: str, raw: Mapping[str, Any], token: str | None) -> None:
+    """Show in the middle of questions what a job would train on. Raises as `look` does."""
+    note = partial(click.echo, err=True)
+    show(look(Look(raw, endpoint, rows=3, token=token), note), err=True)
+
+
+def show(report: DataReport, *, err: bool = False) -> None:
+    """Print the report: with colours on a terminal that has them, else with brackets."""
+    stream = sys.stderr if err else sys.stdout
+    tty = stream.isatty()
+    colours = tty and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    width = min(shutil.get_terminal_size().columns, _WIDEST) if tty else _WIDTH
+    glyphs = glyphs_for(stream.encoding)
+    for line in report_lines(report, width=max(width, 40), glyphs=glyphs, marks=not colours):
+        text = "".join(_styled(*part) for part in line) if colours else text_of(line)
+        click.echo(text, err=err)
+
+
+def _styled(text: str, style: str) -> str:
+    """Return a text in one of the view's styles: words such as `bold red`."""
+    words = style.split()
+    colour = next((word for word in words if word not in ("bold", "dim")), None)
+    return click.style(text, fg=colour, bold="bold" in words or None, dim="dim" in words or None)
+
+
 def _require_worker() -> None:
-    if any(find_spec(name) is None for name in ("ftq_worker", "torch", "transformers", "datasets")):
+    if not can_preview():
         raise UsageError(
             "a preview runs the tokenizer and reads the rows here, and the code for that is not"
             " installed",
@@ -100,7 +141,7 @@ def _request(spec: JobSpec, wanted: Look, folder: str) -> PreviewRequest:
         dataset_folder=dataset.name if own_folder else "",
         files=[("" if file.name_only else str(file.source), file.path) for file in files],
         html=str(wanted.html.absolute()) if wanted.html else "",
-        token=(find_token() or "") if uses_hub(spec) else "",
+        token=(wanted.token or find_token() or "") if uses_hub(spec) else "",
     )
 
 

@@ -1,21 +1,11 @@
 """`ftq preview`: what a job would train on, before anything is submitted."""
 
-import os
-import shutil
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from ftq_client.commands.options import dataset_option, json_option, model_option, task_option
 from ftq_client.commands.output import print_json, print_note
-
-if TYPE_CHECKING:
-    from ftq_shared.data_report import DataReport
-
-_WIDTH = 80  # columns where the output is no terminal
-_WIDEST = 120  # longer lines are hard to read
 
 
 @click.command(short_help="Show what a job would train on: nothing is submitted.")
@@ -51,7 +41,7 @@ def preview(
       ftq preview job.yaml --rows 10 --html rows.html
       ftq preview job.yaml --json | jq .unused
     """  # noqa: D301
-    from ftq_client.preview import Look, look, raised
+    from ftq_client.preview import Look, look, raised, show
     from ftq_client.submit.build_spec import read_raw, refuse_bad
     from ftq_shared.settings import load_settings
 
@@ -61,33 +51,9 @@ def preview(
     if as_json:
         print_json(dict(report))
     else:
-        _show(report)
+        show(report)
     if html:
         print_note(f"written: {html}")
     if report["refusal"]:
         raise raised(report["refusal"])
     return 0
-
-
-def _show(report: "DataReport") -> None:
-    """Print the report: with colours on a terminal that has them, else with brackets."""
-    from ftq_client.view.data_report import report_lines
-    from ftq_client.view.lines import glyphs_for, text_of
-
-    tty = sys.stdout.isatty()
-    colours = tty and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    width = min(shutil.get_terminal_size().columns, _WIDEST) if tty else _WIDTH
-    glyphs = glyphs_for(sys.stdout.encoding)
-    lines = report_lines(report, width=max(width, 40), glyphs=glyphs, marks=not colours)
-    for line in lines:
-        if colours:
-            click.echo("".join(_styled(text, style) for text, style in line))
-        else:
-            click.echo(text_of(line))
-
-
-def _styled(text: str, style: str) -> str:
-    """Return a text in one of the view's styles: words such as `bold red`."""
-    words = style.split()
-    colour = next((word for word in words if word not in ("bold", "dim")), None)
-    return click.style(text, fg=colour, bold="bold" in words or None, dim="dim" in words or None)

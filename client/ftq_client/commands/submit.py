@@ -1,6 +1,7 @@
 """`ftq submit`: read the spec, ask for what is missing, submit, follow."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,7 @@ def submit(
       ftq submit --model Qwen/Qwen3-0.6B --dataset ./rows.jsonl
     """  # noqa: D301
     from ftq_client.client import Client
+    from ftq_client.preview import can_preview, show_rows
     from ftq_client.submit.build_spec import (
         collect_secrets,
         complete,
@@ -106,7 +108,8 @@ def submit(
     typed = _typed(spec, from_job, flags, sets, secret_names, via_hub, detach)
     confirmed = asks and not (raw.get("model") and raw.get("dataset"))
     if asks:
-        raw, token = complete(raw, client.settings, typed)
+        rows = partial(show_rows, client.settings.hf_endpoint) if can_preview() else None
+        raw, token = complete(raw, client.settings, typed, rows)
     draft = client.draft(raw)
     hub = (via_hub or asks) and draft.needs_hub
     secrets = collect_secrets(draft.spec, secret_names, token, from_stdin=token_stdin, via_hub=hub)

@@ -4,7 +4,8 @@ A raw spec is what a person wrote, before anything of it is checked: any keys, a
 goes to `Client`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,16 @@ def refuse_bad(raw: Mapping[str, Any], *, may_lack: Iterable[str] = ()) -> None:
 
 
 def complete(
-    raw: dict[str, Any], settings: Settings, typed: Sequence[str] = ()
+    raw: dict[str, Any],
+    settings: Settings,
+    typed: Sequence[str] = (),
+    show_rows: Callable[[Mapping[str, Any], str | None], None] | None = None,
 ) -> tuple[dict[str, Any], str | None]:
     """Ask for what is missing, each answer checked against the Hub; return spec and Hub token.
 
     A conversation that has begun ends with the whole and one confirmation; `typed` are the
-    arguments of the command. Raises click.Abort when it is not confirmed.
+    arguments of the command, `show_rows` shows what a raw spec would train on, with a Hub token.
+    Raises click.Abort when it is not confirmed.
     """
     from rich.console import Console
 
@@ -66,7 +71,8 @@ def complete(
     answers = {"model": asked.model, "dataset": asked.dataset, "publish.repo": asked.target}
     whole = merge(raw, *(nested(n, v) for n, v in answers.items() if v))
     if asked.model or asked.dataset:
-        confirm(parse_spec(whole), lookup.facts, asked, typed, console)
+        preview = partial(show_rows, whole, lookup.token) if show_rows else None
+        confirm(parse_spec(whole), lookup.facts, asked, typed, console, preview)
     return whole, lookup.token
 
 

@@ -1,7 +1,8 @@
 """The end of the questions: the whole job on one screen, and one confirmation."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import click
 
 from ftq_client.submit.questions import Essentials
 from ftq_client.view.lines import Style, shown, text_of, wrap
+from ftq_shared.errors import FtqError
 from ftq_shared.spec_input.dotted_fields import fields
 
 if TYPE_CHECKING:
@@ -25,11 +27,13 @@ def confirm(
     asked: Essentials,
     typed: Sequence[str],
     console: "Console",
+    preview: Callable[[], None] | None = None,
 ) -> None:
-    """Show what will be submitted, and the command that does the same; ask once.
+    """Show what will be submitted, and the command that does the same; ask for a yes.
 
     `facts` is what the questions found out, `typed` are the arguments of the command that
-    was typed. Raises click.Abort when it is not confirmed.
+    was typed. `preview` shows what the job would train on, where that can be told here. Raises
+    click.Abort when it is not confirmed.
     """
     method, task = spec.train.method, str(spec.task)
     rows = {
@@ -52,9 +56,33 @@ def confirm(
     if look := preview_command(spec, typed):
         console.print("  what it would train on:")
         click.echo(f"  {look}", err=True)
-    if not click.confirm("Submit it", default=True, err=True):
+    if preview is None or not preview_command(spec, typed):
+        sure = click.confirm("Submit it", default=True, err=True)
+    else:
+        sure = _sure(preview)
+    if not sure:
         click.echo("nothing was submitted", err=True)
         raise click.Abort
+
+
+def _sure(preview: Callable[[], None]) -> bool:
+    """Ask, and let the rows be looked at before the answer, as often as wanted."""
+    question = "Submit it (p: first see what it would train on) [Y/n/p]"
+    ask = partial(
+        click.prompt,
+        question,
+        default="y",
+        type=click.Choice(("y", "n", "p"), case_sensitive=False),
+        show_default=False,
+        show_choices=False,
+        err=True,
+    )
+    while (answer := ask()) == "p":
+        try:
+            preview()
+        except FtqError as error:
+            click.echo(f"{error.message}\n  {error.hint}", err=True)
+    return bool(answer == "y")
 
 
 def equal_command(asked: Essentials, typed: Sequence[str]) -> str:
