@@ -255,9 +255,8 @@ def _strata(rows: Rows, names: list[str]) -> dict[str, int]:
 
 def _sha256(golden: RowSet) -> str:
     digest = hashlib.sha256()
-    for i in golden.rows:
-        digest.update(golden.table.example(int(i)).to_json().encode())
-        digest.update(b"\n")
+    for examples in golden.table.examples(golden.rows):
+        digest.update("".join(f"{example}\n" for example in examples).encode())
     return digest.hexdigest()
 
 
