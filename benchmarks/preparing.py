@@ -46,6 +46,9 @@ def main() -> None:
                 scratch = Path(folder) / f"{side}{number}"
                 scratch.mkdir()
                 spent = measured([sys.executable, "-m", __spec__.name, side, file, str(scratch)])
+                print(
+                    f"{side}: {spent[0]:.1f} CPU s, {spent[1]:.1f} s, {spent[2]:.0f} MB", flush=True
+                )
                 for table, value in zip(tables, spent, strict=True):
                     table.add(side, value)
                 if side == "ftq":

@@ -35,6 +35,8 @@ from ftq_worker.job.progress import Progress
 
 Mask = npt.NDArray[np.bool_]
 Keys = npt.NDArray[np.uint64]
+# The fields of a Row: as a tuple it goes to another process five times as fast.
+_RowFields = tuple[str, int, int | None, Mapping[str, Any], str]
 
 
 class LabelBook:
@@ -155,7 +157,7 @@ def collect(
     tally, ledger = Tally(), Ledger()
     found: list[RowNumbers] = []
 
-    def read(rows: list[Row]) -> _Batch:
+    def read(rows: list[_RowFields]) -> _Batch:
         return _read(rows, make, group_by, fail, ledger.rows)
 
     def take_in(part: _Batch) -> None:
@@ -184,11 +186,11 @@ def collect(
     return SplitTable(source.split, writer.rows(), numbers, tally, alive, ledger)
 
 
-def _batches(rows: Iterable[Row], progress: Progress) -> Iterator[list[Row]]:
-    batch: list[Row] = []
+def _batches(rows: Iterable[Row], progress: Progress) -> Iterator[list[_RowFields]]:
+    batch: list[_RowFields] = []
     for row in rows:
         progress.advance()
-        batch.append(row)
+        batch.append((row.file, row.number, row.line, row.values, row.problem))
         if len(batch) == arrow.BATCH:
             yield batch
             batch = []
@@ -208,7 +210,7 @@ class _Batch:
 
 
 def _read(
-    rows: list[Row],
+    rows: list[_RowFields],
     make: Callable[[Mapping[str, Any]], Made],
     group_by: str | None,
     fail: bool,
@@ -221,7 +223,7 @@ def _read(
     book = LabelBook()
     kept: list[tuple[str, int | None, int, str]] = []
     numbers: list[tuple[int, int, int]] = []
-    for row in rows:
+    for row in itertools.starmap(Row, rows):
         try:
             made = make_example(row, make)
             ledger.add(row.values, made)
