@@ -42,8 +42,6 @@ BANDS = 16
 BAND = PERMUTATIONS // BANDS  # entries of a digest in one band
 # A digest's estimate is off by 0.04 (one standard deviation): below this none is worth a look.
 _WORTH_A_LOOK = 0.6
-# Of an entry of a digest one byte is kept: those of two rows are equal by chance once in 256 times.
-Bytes = npt.NDArray[np.uint8]
 _IN_A_BUCKET = 8  # held-out rows that a row is compared with per band
 _BATCH_CHARACTERS = 1_000_000  # of texts that are cut into words together
 _COMPARED = 20_000  # digests that are compared at once
@@ -51,6 +49,8 @@ _COMPARED = 20_000  # digests that are compared at once
 _SAMPLE, _COMMON_SHARE, _COMMON_LEAST = 2_000, 0.1, 20
 
 RowPair = tuple[Indices, Indices]
+# Of an entry of a digest one byte is kept: those of two rows are equal by chance once in 256 times.
+Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from ftq_worker.host.linux import end_with_parent
 from ftq_worker.job.context import HostFault, PhaseContext
 
-MOST = 8  # processes; more would wait for the one that reads the files
+MOST = 8  # processes; docs/decisions/0014 says why
 _LOOK_S = 0.2  # between two looks whether the phase must stop
 _ALONE = 2  # parts that are done before a fork is worth its time
 
@@ -84,8 +84,8 @@ def _wait(ctx: PhaseContext, coming: "Future[Result]") -> Result:
         try:
             return coming.result(_LOOK_S)
         except TimeoutError:
-            if coming.done():  # it is the work's own
-                raise
+            if coming.done():  # just now, or the error is the work's own
+                return coming.result()
         except BrokenProcessPool as error:
             raise HostFault(
                 "a process that prepares rows has died: most likely the kernel ended it for want of"

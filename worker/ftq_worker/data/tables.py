@@ -4,8 +4,8 @@ What is held in memory per row are a few numbers (position, key, length): about 
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,16 @@ class RowNumbers:
     key: Keys
     group: Keys
 
+    @classmethod
+    def of(cls, parts: Sequence["RowNumbers"]) -> "RowNumbers":
+        """Return the numbers of several parts, one after another."""
+        none = np.zeros(0, dtype=np.uint64)
+        return cls(
+            np.concatenate([arrow.as_indices([]), *(part.label for part in parts)]),
+            np.concatenate([none, *(part.key for part in parts)]),
+            np.concatenate([none, *(part.group for part in parts)]),
+        )
+
 
 @dataclass
 class SplitTable:
@@ -87,7 +97,7 @@ class SplitTable:
 
     split: str
     rows: ArrowRows  # all rows that could be read, as arrow.EXAMPLES
-    numbers: "RowNumbers"  # of these rows
+    numbers: RowNumbers  # of these rows
     tally: Tally
     alive: Indices  # positions in `rows`, ascending
     ledger: Ledger = field(default_factory=Ledger)  # what of its rows was not used
@@ -164,7 +174,7 @@ def collect(
         tally.take_in(part.tally)
         ledger.take_in(part.ledger)
         numbers = arrow.as_indices([book.number(label) for label in part.labels])
-        label = numbers[part.numbers.label] if len(numbers) else part.numbers.label
+        label = _entries(numbers, part.numbers.label)
         found.append(RowNumbers(label, part.numbers.key, part.numbers.group))
         writer.write(part.rows)
 
@@ -172,18 +182,16 @@ def collect(
     progress = Progress(ctx.emit, ctx.control, f"read {source.split}", "rows", total)
     batches = _batches(itertools.islice(source.read(), limit), progress)
     with ArrowWriter(path, arrow.EXAMPLES) as writer:
-        for rows in batches:
-            take_in(read(rows))
+        for batch in batches:
+            take_in(read(batch))
             if ledger.rows >= LOOKED_AT:  # the others are counted alone, in any process
                 break
         for part in spread(ctx, read, batches):
             take_in(part)
     progress.finish()
-    columns = zip(*((n.label, n.key, n.group) for n in found), strict=True)
-    empty = (np.zeros(0, np.int64), np.zeros(0, np.uint64), np.zeros(0, np.uint64))
-    numbers = RowNumbers(*map(np.concatenate, columns)) if found else RowNumbers(*empty)
-    alive = np.arange(len(numbers.key), dtype=np.int64)
-    return SplitTable(source.split, writer.rows(), numbers, tally, alive, ledger)
+    rows = writer.rows()
+    alive = np.arange(len(rows), dtype=np.int64)
+    return SplitTable(source.split, rows, RowNumbers.of(found), tally, alive, ledger)
 
 
 def _batches(rows: Iterable[Row], progress: Progress) -> Iterator[list[_RowFields]]:
@@ -256,6 +264,11 @@ def _numbers(
     return book.number(example.label), example.key, together
 
 
+def _entries(values: Indices, numbers: Indices) -> Indices:
+    """Return the value of each number, and -1 where it is -1."""
+    return np.append(values, -1)[numbers]
+
+
 def drop_duplicates(table: SplitTable, *, keep: bool) -> int:
     """Drop rows that are equal to an earlier one; returns how many contradict its label.
 
@@ -293,32 +306,28 @@ def tokenize(
     `ids` gives the label id for every number of the label book.
     """
     progress = Progress(ctx.emit, ctx.control, f"tokenize {table.split}", "rows", len(table.alive))
-    numbers = table.label
-    labels = np.where(numbers < 0, -1, ids[numbers]) if len(ids) else numbers
+    labels = _entries(ids, table.label)
 
     def encode(part: tuple[int, slice]) -> _Tokens:
         number, place = part
         texts = table.rows.take(number, table.alive[place])["example"].to_pylist()
         return _encode(encoder, list(map(Example.from_json, texts)), labels[place].tolist())
 
-    made: list[Mask] = []
-    counts: list[tuple[Indices, Indices]] = []
+    found: list[_Tokens] = []
     bad: dict[int, str] = {}
     with ArrowWriter(path, encoder.schema) as writer:
         for part in spread(ctx, encode, table.rows.parts(table.alive)):
             bad |= {progress.done + i: what for i, what in part.bad.items()}
-            made.append(part.made)
-            counts.append((part.length, part.trained))
             writer.write(part.records)
             progress.advance(len(part.made))
+            found.append(replace(part, records=None))
     progress.finish()
-    table.drop_where(Rule.UNTRAINABLE, ~np.concatenate([np.zeros(0, bool), *made]), bad.__getitem__)
+    made = np.concatenate([np.zeros(0, dtype=bool), *(part.made for part in found)])
+    table.drop_where(Rule.UNTRAINABLE, ~made, bad.__getitem__)
     table.tokens = writer.rows()
     none = arrow.as_indices([])
-    table.length, table.trained = (
-        np.concatenate([none, *column])
-        for column in (zip(*counts, strict=True) if counts else ((), ()))
-    )
+    table.length = np.concatenate([none, *(part.length for part in found)])
+    table.trained = np.concatenate([none, *(part.trained for part in found)])
     table.position = np.arange(len(table.length), dtype=np.int64)
 
 
@@ -326,7 +335,7 @@ def tokenize(
 class _Tokens:
     """Records, and which rows gave none."""
 
-    records: pa.RecordBatch
+    records: Any  # a record batch, None once it is written
     made: Mask  # shape (rows,)
     length: Indices  # in tokens, shape (records,)
     trained: Indices  # tokens, shape (records,)
