@@ -29,7 +29,7 @@ from ftq_worker.host.environment import clean_environment
 from ftq_worker.host.linux import usable_cores
 
 WORDS = ("apple", "river", "stone", "cloud", "seven", "winter", "letter", "garden")
-LOOK_S = 0.2  # between two looks at the memory
+LOOK_S = 0.5  # between two looks at the memory
 SIDES = ("ftq", "bare", "bare alone")
 SILENCE = "silence"  # the file where ftq leaves it
 

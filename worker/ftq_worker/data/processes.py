@@ -21,6 +21,7 @@ from ftq_worker.job.context import HostFault, PhaseContext
 
 MOST = 8  # processes; docs/decisions/0014 says why
 _LOOK_S = 0.2  # between two looks whether the phase must stop
+_AHEAD = 4  # parts that are handed out for each process, so that none waits for the next
 _ALONE = 2  # parts that are done before a fork is worth its time
 
 Part = TypeVar("Part")
@@ -54,7 +55,7 @@ def spread(
         try:
             for part in coming:
                 waiting.append(pool.submit(_do, part))
-                if len(waiting) > 2 * count:
+                if len(waiting) > _AHEAD * count:
                     yield _wait(ctx, waiting.popleft())
             while waiting:
                 yield _wait(ctx, waiting.popleft())
