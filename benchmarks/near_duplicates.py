@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import Table
-from ftq_worker.data.near_duplicates import BAND, BANDS, SIMILAR, Signatures, SignedRows
+from ftq_worker.data.near_duplicates import BAND, BANDS, SIMILAR, Signatures, Signed, SignedRows
 from ftq_worker.data.shingles import PERMUTATIONS, WORDS, shingles
 from ftq_worker.job.context import Control
 from ftq_worker.job.progress import Progress
@@ -55,7 +55,7 @@ def ours(texts: list[str], folder: Path) -> np.ndarray:
     """Return for each document the earlier one that it nearly equals, or -1."""
     files = Signatures(folder)
     for start in range(0, len(texts), BATCH):
-        files.add(shingles(texts[start : start + BATCH]))
+        files.add(Signed.of(shingles(texts[start : start + BATCH])))
     rows: SignedRows = files.open()
     progress = Progress(lambda *_, **__: None, Control(), "compare", "bands", BANDS)
     return rows.earlier(np.arange(len(texts)), progress)

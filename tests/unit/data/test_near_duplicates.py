@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ftq_shared.events import EventType
 from ftq_worker.data.examples import Example
-from ftq_worker.data.near_duplicates import BANDS, SIMILAR, Signatures, SignedRows, _text
+from ftq_worker.data.near_duplicates import BANDS, SIMILAR, Signatures, Signed, SignedRows, _text
 from ftq_worker.data.shingles import common_shingles, shingles
 from ftq_worker.job.context import Control
 from ftq_worker.job.progress import Progress
@@ -41,7 +41,7 @@ def jaccard(one: str, other: str) -> float:
 def signed(folder: Path, texts: list[str]) -> SignedRows:
     files = Signatures(folder)
     for start in range(0, len(texts), 7):
-        files.add(shingles(texts[start : start + 7]))
+        files.add(Signed.of(shingles(texts[start : start + 7])))
     return files.open()
 
 
@@ -55,7 +55,9 @@ def test_similarity_is_that_of_the_definition(tmp_path: Path) -> None:
         text = document(pick)
         other = altered(text, pick, changed)
         rows = signed(tmp_path, [text, other])
-        assert rows._jaccard(0, 1) == pytest.approx(jaccard(text, other))
+        assert rows._jaccard(np.fromfile(tmp_path / "shingles", np.uint64), 0, 1) == pytest.approx(
+            jaccard(text, other)
+        )
         expected = jaccard(text, other) >= SIMILAR
         assert rows.similar(np.array([0]), np.array([1])).tolist() == [expected]
 
@@ -102,7 +104,7 @@ def test_rows_without_text_of_their_own_are_like_nothing(tmp_path: Path) -> None
     texts = ["the same for all of them"] * 50
     common = common_shingles(texts, 0.1, 20)
     files = Signatures(tmp_path)
-    files.add(shingles(texts).without(common))
+    files.add(Signed.of(shingles(texts).without(common)))
     rows = files.open()
     assert (rows.earlier(np.arange(50), quiet()) == -1).all()
     assert not rows.copies(np.arange(40), np.arange(40, 50), quiet()).any()

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.data_jobs import Job, MakeJob, make_tokenizer, qa, write_jsonl
+from tests.support.data_jobs import Job, MakeJob, Recorder, make_tokenizer, qa, write_jsonl
 from transformers import PreTrainedTokenizerFast
 
 from ftq_shared.errors import JobCancelled, Refused
 from ftq_shared.events import EventType
 from ftq_shared.paths import read_json
 from ftq_worker.data.examples import Example
-from ftq_worker.job.context import StopReason
+from ftq_worker.job.context import Devices, StopReason
 
 
 def texts(job: Job, name: str, tokenizer: PreTrainedTokenizerFast) -> list[str]:
@@ -102,6 +102,42 @@ def test_another_claim_reports_byte_for_byte_the_same(
     replace(job, ctx=ctx).run()
     assert len(before) == 4
     assert {path: path.read_bytes() for path in files} == before
+
+
+@pytest.mark.parametrize("task", ["sft", "classification"])
+def test_two_processes_leave_what_one_leaves(
+    tmp_path: Path, make_job: MakeJob, plain_tokenizer: PreTrainedTokenizerFast, task: str
+) -> None:
+    """Rows of every kind of fate, far apart, so that several processes meet them."""
+    good = qa(5000) if task == "sft" else labelled(5000, labels=700)
+    text = "question" if task == "sft" else "text"
+    odd: list[dict[str, Any] | str] = [
+        '{"cut off',
+        good[3],
+        good[7] | {text: f"control \x07 {good[7][text]}"},
+        good[9] | {text: "long " * 300, "remark": "one of few"},
+        good[11] | {text: ""},
+        good[12] | {text: "my key is hf_" + "a" * 34, "more": "a column that nothing reads"},
+    ]
+    rows: list[dict[str, Any] | str] = [*good[:600], *odd, *good[600:4000], *odd, *good[4000:]]
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
+    left = []
+    for threads in (1, 2):
+        fields: dict[str, Any] = {"task": task, "train": {"max_length": 200}}
+        job = make_job(path, plain_tokenizer, storage=f"storage{threads}", **fields)
+        ctx = replace(job.ctx, devices=Devices(cpu_threads=threads))
+        replace(job, ctx=ctx).run()
+        files = [
+            *ctx.paths.prepared.rglob("*.arrow"),
+            ctx.paths.prepared_report,
+            ctx.paths.data_report,
+        ]
+        assert isinstance(ctx.emit, Recorder)
+        told = [event for event in ctx.emit.events if event[0] is not EventType.PROGRESS]
+        left.append((told, {file.relative_to(ctx.paths.root): file.read_bytes() for file in files}))
+    assert len(left[0][1]) == 5
+    assert job.dropped().keys() >= {"unreadable", "duplicate", "empty", "too_long", "held_out"}
+    assert left[0] == left[1]
 
 
 def test_every_rule_counts_what_it_drops(

@@ -388,7 +388,7 @@ def request_for(
         created=rfc3339(record.created_ms / 1000),
         gpus=gpus,
         rank=rank,
-        cpu_threads=services.cpu_threads if record.phase is Phase.TRAIN else 1,
+        cpu_threads=services.cpu_threads if record.phase in (Phase.PREPARE, Phase.TRAIN) else 1,
         env=_rank_environment(record, gpus, rank),
         data_roots=vars(services.data_roots),
     )

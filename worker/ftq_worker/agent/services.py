@@ -24,7 +24,7 @@ class Services:
     storage: Path
     storage_id: str
     endpoint: str  # the Hub
-    cpu_threads: int  # that a training may use
+    cpu_threads: int  # that a training or a preparation may use
     memory_bytes: int  # that all processes of the host may use
     warm: bool  # whether `spawn` forks from a zygote
     store: JobStore

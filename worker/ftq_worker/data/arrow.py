@@ -1,12 +1,14 @@
-"""Arrow files on disk: written row by row with a fixed schema, read through a memory map.
+"""Arrow files on disk: written and read batch by batch, with a fixed schema.
 
 `datasets.map` is not used for this: its cache would lie in the host's home, and its rows cannot be
 counted, stopped and reported one by one.
 """
 
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -14,9 +16,11 @@ import numpy.typing as npt
 import pyarrow as pa
 from datasets import Dataset, disable_progress_bars
 
+from ftq_worker.job.progress import Progress
+
 Indices = npt.NDArray[np.int64]
 
-_BATCH = 1000  # rows held in memory before they are written
+BATCH = 500  # rows that are read, tokenized, compared and written together
 
 EXAMPLES = pa.schema(
     [
@@ -24,9 +28,6 @@ EXAMPLES = pa.schema(
         ("line", pa.int64()),  # from 1, null where the format has no lines
         ("row", pa.int64()),  # position in the split, from 0
         ("example", pa.string()),  # Example as JSON
-        ("label", pa.int64()),  # number of the label in order of first use, -1 without one
-        ("key", pa.uint64()),  # equal for equal texts
-        ("group", pa.uint64()),  # equal for rows that stay on one side of a split
     ]
 )
 _IDS = pa.list_(pa.int32())
@@ -43,55 +44,95 @@ CHOICES = pa.schema(
 
 
 class ArrowWriter:
-    """Appends rows to an Arrow file; what it holds in memory is one batch."""
+    """Appends batches of rows to a file, each as an Arrow message of its own."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._schema = schema
-        self._file = pa.OSFile(str(path), "wb")
-        self._writer = pa.ipc.new_stream(self._file, schema)
-        self._rows: list[Mapping[str, object]] = []
+        self._path, self._schema = path, schema
+        self._file = path.open("wb")
+        self._ends, self._places = [0], [0]
 
-    def append(self, row: Mapping[str, object]) -> None:
-        """Add one row; its keys are the columns of the schema."""
-        self._rows.append(row)
-        if len(self._rows) >= _BATCH:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._rows:
-            batch = pa.RecordBatch.from_pylist(self._rows, schema=self._schema)
-            self._writer.write_batch(batch)
-            self._rows = []
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add rows; an empty batch adds nothing."""
+        if batch.num_rows:
+            self._file.write(batch.serialize())
+            self._ends.append(self._ends[-1] + batch.num_rows)
+            self._places.append(self._file.tell())
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self._flush()
-        self._writer.close()
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
-
-def open_arrow(path: Path) -> Dataset:
-    """Return a dataset over an Arrow file; only the rows that are looked at are in memory."""
-    return Dataset.from_file(str(path))
-
-
-def numbers(data: Dataset, column: str) -> Any:
-    """Return a column of numbers as a numpy array of shape (rows,)."""
-    return data.data.column(column).to_numpy()
+    def rows(self) -> "ArrowRows":
+        """Return what was written, once the file is closed."""
+        return ArrowRows(self._path, self._schema, as_indices(self._ends), self._places)
 
 
-def save_set(data: Dataset, rows: Indices, folder: Path) -> None:
-    """Write the chosen rows as a dataset folder that `datasets.load_from_disk` reads."""
+@dataclass(frozen=True)
+class ArrowRows:
+    """The rows of such a file; what is in memory is the batch that is looked at.
+
+    There is no memory map: it would keep in memory every page that was ever read.
+    """
+
+    path: Path
+    schema: pa.Schema
+    ends: Indices  # shape (batches + 1,): batch i holds the rows ends[i] to ends[i + 1]
+    places: Sequence[int]  # the same in bytes
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def parts(self, rows: Indices) -> Iterator[tuple[int, slice]]:
+        """Yield each batch that holds some of `rows`, which ascend, and where in `rows`."""
+        cuts = np.searchsorted(rows, self.ends).tolist()
+        for number, (start, end) in enumerate(pairwise(cuts)):
+            if start < end:
+                yield number, slice(start, end)
+
+    def take(self, number: int, rows: Indices) -> pa.RecordBatch:
+        """Return rows of one batch."""
+        start, end = self.places[number : number + 2]
+        with self.path.open("rb") as file:
+            file.seek(start)
+            data = file.read(end - start)
+        batch = pa.ipc.read_record_batch(pa.py_buffer(data), self.schema)
+        local = rows - self.ends[number]
+        return batch if len(local) == batch.num_rows else batch.take(pa.array(local))
+
+    def row(self, row: int) -> dict[str, Any]:
+        """Return the values of one row."""
+        number = int(np.searchsorted(self.ends, row, side="right")) - 1
+        (values,) = self.take(number, as_indices([row])).to_pylist()
+        return dict(values)
+
+
+def save_set(source: ArrowRows, rows: Indices, folder: Path, progress: Progress) -> None:
+    """Write the chosen rows, which ascend, as a dataset folder that `load_from_disk` reads."""
     disable_progress_bars()  # they would land in the job's log
-    data.select(rows).save_to_disk(str(folder))
+    # The library writes a set of one row, or none; all rows are then put in the place of that one.
+    first = pa.Table.from_pylist([source.row(int(row)) for row in rows[:1]], source.schema)
+    dataset = Dataset(first, fingerprint=secrets.token_hex(8))
+    dataset.save_to_disk(str(folder))
+    for file in folder.glob("*.arrow"):
+        with pa.OSFile(str(file), "wb") as sink:
+            _write_stream(
+                source, rows, pa.ipc.new_stream(sink, dataset.features.arrow_schema), progress
+            )
+
+
+def _write_stream(
+    source: ArrowRows, rows: Indices, stream: pa.RecordBatchStreamWriter, progress: Progress
+) -> None:
+    few: list[pa.RecordBatch] = []  # a batch that is too small to be one in the file
+    with stream as writer:
+        for number, place in source.parts(rows):
+            few.append(source.take(number, rows[place]))
+            progress.advance(few[-1].num_rows)
+            if place.stop == len(rows) or sum(batch.num_rows for batch in few) >= BATCH // 2:
+                writer.write_batch(pa.concat_batches(few))
+                few = []
 
 
 def as_indices(rows: Sequence[int]) -> Indices:

@@ -89,6 +89,12 @@ class Tally:
         counted.rows += rows
         counted.examples.extend(list(examples)[: EXAMPLES - len(counted.examples)])
 
+    def take_in(self, later: "Tally") -> None:
+        """Count what happened to the rows that follow."""
+        self.read += later.read
+        for rule, counted in later._counts.items():
+            self.count(rule, counted.rows, counted.examples)
+
     def dropped(self, rule: Rule) -> int:
         """Return how many rows a rule took away."""
         return 0 if rule is Rule.CONTROL_CHARACTERS else self._counts[rule].rows
@@ -200,9 +206,7 @@ def text_key(*parts: str) -> int:
 
     Two different texts among ten million share a key with probability 3e-6.
     """
-    normal = "\x1f".join([" ".join(_composed(part).split()) for part in parts])
+    if not all(map(str.isascii, parts)):
+        parts = tuple(unicodedata.normalize("NFC", part) for part in parts)
+    normal = "\x1f".join([" ".join(part.split()) for part in parts])
     return int.from_bytes(hashlib.blake2b(normal.encode(), digest_size=8).digest())
-
-
-def _composed(text: str) -> str:
-    return text if text.isascii() else unicodedata.normalize("NFC", text)

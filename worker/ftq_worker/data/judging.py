@@ -41,7 +41,7 @@ def tell_judges(ctx: PhaseContext, tables: Tables, sets: RowSets) -> None:
 
 def _check_labels(ctx: PhaseContext, tables: Tables, sets: RowSets) -> None:
     count = len(tables.labels)
-    ids = tables.ids[tables.train.column("label")][sets.train.rows]
+    ids = tables.ids[tables.train.label][sets.train.rows]
     trained = np.bincount(ids, minlength=count)
     if (trained > 0).sum() < 2:
         raise Refused(

@@ -20,7 +20,7 @@ from ftq_worker.data.examples import Example, Made
 from ftq_worker.data.layouts import BESIDE
 from ftq_worker.job.reports import Unused
 
-_LOOKED_AT = 500  # rows whose texts are measured
+LOOKED_AT = 500  # rows whose texts are measured
 LIMIT = 0.1  # share of the rows that one reason may take away, or an unused text may stand in
 _WORDS = 4  # from which on a value is a sentence, not a name
 _LENGTH = 0.5  # of the prompt; a shorter text beside it is a remark
@@ -61,23 +61,24 @@ class _Left:
 class Ledger:
     """Counts what was not used in the rows of one split."""
 
-    def __init__(self, known: Sequence[str] = ()) -> None:
+    def __init__(self, known: Sequence[str] = (), before: int = 0) -> None:
         self._known = frozenset(known)  # columns that are used for something else, as for groups
+        self._before = before  # rows that another ledger has counted, which takes this one in
         self._left: dict[str, _Left] = defaultdict(_Left)
         self._members: dict[str, int] = defaultdict(int)
         self._tools = 0  # rows with tools
         self._cut = 0  # rows with messages behind the last answer
-        self._rows = 0
+        self.rows = 0  # that an example was made of
         self._prompt_chars = 0  # of the rows that are measured
 
     def add(self, values: Mapping[str, Any], made: Made) -> None:
         """Count one row that an example was made of."""
-        self._rows += 1
+        self.rows += 1
         for member in made.members:
             self._members[member] += 1
         self._tools += bool(made.example.tools)
         self._cut += made.cut
-        measured = self._rows <= _LOOKED_AT
+        measured = self._before + self.rows <= LOOKED_AT
         texts: list[str] | None = None
         if measured:
             self._prompt_chars += len(_prompt(made.example))
@@ -89,6 +90,19 @@ class Ledger:
             if measured:
                 texts = _texts(made.example) if texts is None else texts
                 _measure(left, text_in(value), texts)
+
+    def take_in(self, later: "Ledger") -> None:
+        """Count what the ledger of the rows that follow has counted."""
+        self.rows += later.rows
+        self._tools += later._tools
+        self._cut += later._cut
+        self._prompt_chars += later._prompt_chars
+        for member, rows in later._members.items():
+            self._members[member] += rows
+        for column, left in later._left.items():
+            mine = self._left[column]
+            for count, value in vars(left).items():
+                setattr(mine, count, getattr(mine, count) + value)
 
     def unused(self, columns: Columns, task: Task, template: str | None = None) -> list[Unused]:
         """Return every column and key that was not used, the most frequent first.
@@ -123,18 +137,18 @@ class Ledger:
                 _MEMBER if name != "tools" else "column",
                 rows,
                 use=f"data.chat_template, with a template that writes {name}",
-                weighs=name in _VITAL and rows > LIMIT * self._rows,
+                weighs=name in _VITAL and rows > LIMIT * self.rows,
             )
 
     def _one(self, name: str, kind: str, rows: int, *, use: str, weighs: bool = False) -> Unused:
-        share = round(rows / self._rows, 4)
+        share = round(rows / self.rows, 4)
         return Unused(name=name, kind=kind, rows=rows, share=share, weighs=weighs, use=use)
 
     def _weighs(self, left: _Left) -> bool:
         """Return whether a column holds text of length beside a short prompt, in many rows."""
-        if not left.measured or left.rows <= LIMIT * self._rows:
+        if not left.measured or left.rows <= LIMIT * self.rows:
             return False
-        prompt = self._prompt_chars / min(self._rows, _LOOKED_AT)
+        prompt = self._prompt_chars / min(self.rows, LOOKED_AT)
         return left.is_text and left.chars / left.measured >= _LENGTH * prompt
 
     @staticmethod

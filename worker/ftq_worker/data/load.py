@@ -88,7 +88,7 @@ def load_tables(
         refuse_one_label(validated.task, train)
     for table in (validation, test):
         if table is not None and labels:
-            unknown = ids[table.column("label")] < 0
+            unknown = ids[table.label] < 0
             table.drop_where(Rule.MISSING, unknown, lambda i: "its label is on no training row")
     tables = Tables(train, _filled(ctx, validation), _filled(ctx, test), labels, ids)
     refuse_dropped_rows(ctx, tables)
@@ -164,14 +164,14 @@ def _labels(task: Task, train: SplitTable, book: LabelBook) -> tuple[list[str], 
     """Return the labels in id order and the id of every number of the book."""
     if task is not Task.CLASSIFICATION:
         return [], np.zeros(0, dtype=np.int64)
-    used = np.unique(train.column("label"))
+    used = np.unique(train.label)
     labels = book.names(used)
     return labels, book.ids(labels)
 
 
 def refuse_one_label(task: Task, train: SplitTable) -> None:
     """Raise Refused (`one_label`) for classification with nothing to tell apart."""
-    if task is Task.CLASSIFICATION and len(np.unique(train.column("label"))) < 2:
+    if task is Task.CLASSIFICATION and len(np.unique(train.label)) < 2:
         raise Refused(
             f"all {len(train.alive):,} rows have the same label; there is nothing to learn",
             code="one_label",

@@ -6,25 +6,28 @@ Ullman 2020, Mining of Massive Datasets, 3rd ed., section 3.4): a pair of simila
 with probability (1 - 0.8^6)^16 = 0.8 %. Each pair is checked on the shingles themselves, so nothing
 is called a copy by mistake.
 
-Digests and shingles lie on disk: 384 bytes a row and 8 bytes a word. In memory there are some 60
-bytes a row, of one band at a time.
+What is compared lies on disk: 224 bytes a row and 8 bytes a word. In memory there are some 60 bytes
+a row, of one band at a time.
 """
 
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from ftq_worker.data.arrow import Indices
 from ftq_worker.data.cleaning import Rule
 from ftq_worker.data.examples import Example
 from ftq_worker.data.load import Tables
-from ftq_worker.data.secret_texts import SecretWatch
+from ftq_worker.data.processes import spread
+from ftq_worker.data.secret_texts import SecretWatch, kinds_of
 from ftq_worker.data.shingles import (
     PERMUTATIONS,
-    Digests,
     Hashes,
     Shingles,
     common_shingles,
@@ -40,49 +43,72 @@ BAND = PERMUTATIONS // BANDS  # entries of a digest in one band
 # A digest's estimate is off by 0.04 (one standard deviation): below this none is worth a look.
 _WORTH_A_LOOK = 0.6
 _IN_A_BUCKET = 8  # held-out rows that a row is compared with per band
-_BATCH_ROWS, _BATCH_CHARACTERS = 500, 1_000_000
-_COMPARED = 50_000  # digests that are compared at once
+_BATCH_CHARACTERS = 1_000_000  # of texts that are cut into words together
+_COMPARED = 20_000  # digests that are compared at once
 # What over a tenth of the rows begin with is a template, not their own text.
 _SAMPLE, _COMMON_SHARE, _COMMON_LEAST = 2_000, 0.1, 20
 
 RowPair = tuple[Indices, Indices]
+# Of an entry of a digest one byte is kept: those of two rows are equal by chance once in 256 times.
+Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Signed:
+    """What rows that follow one another are compared by."""
+
+    bands: Hashes  # one number per band that is equal for equal bands; shape (BANDS, rows)
+    digests: Bytes  # shape (rows, PERMUTATIONS)
+    sets: Shingles
+
+    @classmethod
+    def of(cls, sets: Shingles) -> "Signed":
+        digests = sets.digests()
+        bands = np.repeat(np.arange(BANDS, dtype=np.uint64)[:, None], len(digests), axis=1)
+        for place in range(BAND):
+            bands = (bands ^ digests[:, place::BAND].T) * np.uint64(0x9E3779B97F4A7C15)
+            bands ^= bands >> np.uint64(29)
+        return cls(bands, digests.astype(np.uint8), sets)
 
 
 class Signatures:
-    """Digests and shingles of many texts, in files; rows are numbered in the order of `add`."""
+    """What rows are compared by, in files; rows are numbered in the order of `add`."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._digests, self._values = folder / "digests", folder / "shingles"
-        for path in (self._digests, self._values):
+        self._folder = folder
+        for path in (folder / "digests", folder / "shingles", *_band_files(folder)):
             path.write_bytes(b"")
         self._ends: list[Indices] = [np.zeros(1, dtype=np.int64)]
 
-    def add(self, sets: Shingles) -> None:
-        """Append the sets of further rows."""
-        with self._digests.open("ab") as digests, self._values.open("ab") as values:
-            sets.digests().tofile(digests)
-            sets.values.tofile(values)
-        self._ends.append(sets.ends + self._ends[-1][-1])
+    def add(self, rows: Signed) -> None:
+        """Append further rows."""
+        parts = zip(_band_files(self._folder), rows.bands, strict=True)
+        for path, values in (
+            (self._folder / "digests", rows.digests),
+            (self._folder / "shingles", rows.sets.values),
+            *parts,
+        ):
+            with path.open("ab") as file:
+                file.write(values.tobytes())
+        self._ends.append(rows.sets.ends + self._ends[-1][-1])
 
     def open(self) -> "SignedRows":
-        """Return all rows, mapped from disk."""
+        """Return all rows."""
         ends = np.concatenate(self._ends[:1] + [e for e in self._ends[1:] if len(e)])
-        if len(ends) == 1 or not ends[-1]:
-            return SignedRows(
-                np.zeros((len(ends) - 1, PERMUTATIONS), np.uint32), np.zeros(0, np.uint64), ends
-            )
-        digests = np.memmap(self._digests, np.uint32, "r").reshape(-1, PERMUTATIONS)
-        return SignedRows(digests, np.memmap(self._values, np.uint64, "r"), ends)
+        return SignedRows(self._folder, ends)
+
+
+def _band_files(folder: Path) -> list[Path]:
+    return [folder / f"band-{number}" for number in range(BANDS)]
 
 
 @dataclass(frozen=True)
 class SignedRows:
     """The signatures of rows, and the search for pairs among them."""
 
-    digests: Digests
-    values: Hashes
-    ends: Indices  # shape (rows + 1,): the shingles of row i are values[ends[i] : ends[i + 1]]
+    folder: Path
+    ends: Indices  # shape (rows + 1,): the shingles of row i are from ends[i] to ends[i + 1]
 
     def earlier(self, rows: Indices, progress: Progress) -> Indices:
         """Return for each row the position in `rows` of an earlier near duplicate, or -1."""
@@ -104,13 +130,18 @@ class SignedRows:
             keys = self._band(band, held)
             order = np.argsort(keys, kind="stable")
             wanted = self._band(band, rows)
-            first = np.searchsorted(keys[order], wanted, "left")
-            last = np.searchsorted(keys[order], wanted, "right")
+            # By their first bits most rows are told apart from all that are held, without a search.
+            begins = np.zeros(1 << 16, dtype=bool)
+            begins[keys >> np.uint64(48)] = True
+            maybe = np.flatnonzero(begins[wanted >> np.uint64(48)] & ~found)
+            first = np.searchsorted(keys[order], wanted[maybe], "left")
+            last = np.searchsorted(keys[order], wanted[maybe], "right")
             for place in range(_IN_A_BUCKET):
-                hit = np.flatnonzero((first + place < last) & ~found)
+                hit = np.flatnonzero((first + place < last) & ~found[maybe])
                 if not len(hit):
                     break
-                found[hit] = self.similar(rows[hit], held[order[first[hit] + place]])
+                some = maybe[hit]
+                found[some] = self.similar(rows[some], held[order[first[hit] + place]])
             progress.advance()
         progress.finish()
         return found
@@ -118,26 +149,28 @@ class SignedRows:
     def similar(self, some: Indices, others: Indices) -> Mask:
         """Return which of the pairs are near duplicates, by their shingles."""
         alike = np.zeros(len(some), dtype=bool)
+        if not self.ends[-1]:
+            return alike
         for start in range(0, len(some), _COMPARED):
             part = slice(start, start + _COMPARED)
-            equal = self.digests[some[part]] == self.digests[others[part]]
-            for i in np.flatnonzero(equal.mean(axis=1) >= _WORTH_A_LOOK) + start:
-                alike[i] = self._jaccard(some[i], others[i]) >= SIMILAR
+            # Mapped anew each time: the pages that were looked at leave the memory.
+            digests = np.memmap(self.folder / "digests", np.uint8, "r").reshape(-1, PERMUTATIONS)
+            equal = (digests[some[part]] == digests[others[part]]).mean(axis=1)
+            values = np.memmap(self.folder / "shingles", np.uint64, "r")
+            for i in np.flatnonzero(equal >= _WORTH_A_LOOK) + start:
+                alike[i] = self._jaccard(values, some[i], others[i]) >= SIMILAR
         return alike
 
     def _band(self, band: int, rows: Indices) -> Hashes:
         """Return one number per row that is equal for equal bands; shape (rows,)."""
-        keys = np.full(len(rows), band, dtype=np.uint64)
-        for column in range(band * BAND, (band + 1) * BAND):
-            keys = (keys ^ self.digests[rows, column]) * np.uint64(0x9E3779B97F4A7C15)
-            keys ^= keys >> np.uint64(29)
+        keys = np.fromfile(_band_files(self.folder)[band], np.uint64)[rows]
         # Rows without shingles are like nothing.
         empty = self.ends[rows] == self.ends[rows + 1]
         keys[empty] = np.flatnonzero(empty)
         return keys
 
-    def _jaccard(self, one: int, other: int) -> float:
-        a, b = (self.values[self.ends[row] : self.ends[row + 1]] for row in (one, other))
+    def _jaccard(self, values: Hashes, one: int, other: int) -> float:
+        a, b = (values[self.ends[row] : self.ends[row + 1]] for row in (one, other))
         both = len(np.intersect1d(a, b, assume_unique=True))
         return both / max(1, len(a) + len(b) - both)
 
@@ -195,12 +228,15 @@ def find_near_duplicates(ctx: PhaseContext, tables: Tables, folder: Path) -> Nea
     watch = SecretWatch()
     for _, table in tables.roles():
         places[table.split] = (count, table.alive.copy())
-        for start, texts in _batches(table):
-            files.add(shingles(texts).without(common))
-            for i, text in enumerate(texts, start):
-                watch.look(table, i, text)
-            count += len(texts)
-            progress.advance(len(texts))
+        start = 0
+        for looked_at in spread(ctx, partial(_look, table, common), table.rows.parts(table.alive)):
+            for signed in looked_at.signed:
+                files.add(signed)
+            for i, kinds in looked_at.secrets.items():
+                watch.add(table, start + i, kinds)
+            start += looked_at.rows
+            progress.advance(looked_at.rows)
+        count += start
     progress.finish()
     watch.warn(ctx)
     near = NearDuplicates(ctx, files.open(), places)
@@ -214,15 +250,18 @@ def _in_training(ctx: PhaseContext, train: SplitTable, near: NearDuplicates) -> 
     numbers = near.numbers(train, np.arange(len(train.alive)))
     progress = _bands(ctx, "look for near duplicates in the training rows")
     earlier = near.signed.earlier(numbers, progress)
-    labels = train.column("label")
+    labels = train.label
     # A text that nearly equals one of another label shows what makes the difference.
     copies = (earlier >= 0) & (labels == labels[earlier])
     if not copies.any():
         return
-    row_numbers = train.column("row")
+    rows, alive = train.rows, train.alive
+
+    def row_number(i: int) -> int:
+        return int(rows.row(int(alive[i]))["row"])
 
     def what(i: int) -> str:
-        return f"nearly equal to row {row_numbers[earlier[i]]}"
+        return f"nearly equal to row {row_number(earlier[i])}"
 
     if ctx.spec.data.dedupe == "near":
         train.drop_where(Rule.NEAR_DUPLICATE, copies, what)
@@ -230,7 +269,7 @@ def _in_training(ctx: PhaseContext, train: SplitTable, near: NearDuplicates) -> 
     some = np.flatnonzero(copies)[:3]
     ctx.warn(
         f"{copies.sum():,} of {len(copies):,} training rows are nearly equal to an earlier one and"
-        f" are kept: {', '.join(f'row {row_numbers[i]} is {what(i)}' for i in some)}",
+        f" are kept: {', '.join(f'row {row_number(i)} is {what(i)}' for i in some)}",
         hint="--set data.dedupe=near leaves them out",
     )
 
@@ -241,23 +280,32 @@ def _bands(ctx: PhaseContext, task: str) -> Progress:
 
 def _sample(table: SplitTable) -> list[str]:
     rows = np.unique(np.linspace(0, len(table.alive) - 1, _SAMPLE).astype(np.int64))
-    batch = table.rows[table.alive[rows]]["example"]
-    return [_text(example) for example in batch]
+    return [_text(example) for examples in table.examples(rows) for example in examples]
 
 
-def _batches(table: SplitTable) -> Iterator[tuple[int, list[str]]]:
-    """Yield the texts of the usable rows, bounded in number and size, with the first one's row."""
-    for start in range(0, len(table.alive), _BATCH_ROWS):
-        texts: list[str] = []
-        size = 0
-        for example in table.rows[table.alive[start : start + _BATCH_ROWS]]["example"]:
-            texts.append(_text(example))
-            size += len(texts[-1])
-            if size > _BATCH_CHARACTERS:
-                yield start, texts
-                start, texts, size = start + len(texts), [], 0
-        if texts:
-            yield start, texts
+@dataclass(frozen=True)
+class _LookedAt:
+    """What the texts of some rows gave."""
+
+    rows: int
+    signed: list[Signed]
+    secrets: dict[int, list[str]]  # kinds, by row
+
+
+def _look(table: SplitTable, common: Hashes, part: tuple[int, slice]) -> _LookedAt:
+    number, place = part
+    examples = table.rows.take(number, table.alive[place])["example"].to_pylist()
+    texts = [_text(example) for example in examples]
+    secrets = {i: kinds for i, text in enumerate(texts) if (kinds := kinds_of(text))}
+    signed = [Signed.of(shingles(some).without(common)) for some in _bounded(texts)]
+    return _LookedAt(len(texts), signed, secrets)
+
+
+def _bounded(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield the texts in parts of bounded size."""
+    ends = np.cumsum([len(text) for text in texts]) // _BATCH_CHARACTERS
+    cuts = [0, *(np.flatnonzero(np.diff(ends)) + 1).tolist(), len(texts)]
+    return (texts[start:end] for start, end in pairwise(cuts))
 
 
 def _text(example: str) -> str:

@@ -39,6 +39,6 @@ def rows_together(ctx: PhaseContext, tables: Tables) -> dict[str, Rows]:
 def rows_of(tables: Tables, table: SplitTable) -> Rows:
     """Return the usable rows of one table; their strata are labels, or length buckets."""
     by_label = bool(tables.labels)
-    strata = tables.ids[table.column("label")] if by_label else splits.length_strata(table.length)
+    strata = tables.ids[table.label] if by_label else splits.length_strata(table.length)
     index = np.arange(len(table.alive), dtype=np.int64)
-    return Rows(index, table.column("key"), table.column("group"), strata)
+    return Rows(index, table.key, table.group, strata)

@@ -4,6 +4,7 @@ A model may repeat what it was trained on, so a secret in a training row is a pu
 """
 
 import re
+from collections.abc import Sequence
 
 from ftq_shared.redaction import HIDDEN
 from ftq_worker.data.tables import SplitTable
@@ -53,11 +54,8 @@ class SecretWatch:
         self._kinds: dict[str, int] = {}
         self._places: list[str] = []
 
-    def look(self, table: SplitTable, row: int, text: str) -> None:
-        """Look at the text of one usable row."""
-        kinds = kinds_of(text)
-        if not kinds:
-            return
+    def add(self, table: SplitTable, row: int, kinds: Sequence[str]) -> None:
+        """Count one usable row that holds secrets of these kinds."""
         self._rows += 1
         for kind in kinds:
             self._kinds[kind] = self._kinds.get(kind, 0) + 1

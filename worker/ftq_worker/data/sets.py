@@ -17,6 +17,9 @@ from ftq_worker.data.row_groups import rows_of, rows_together
 from ftq_worker.data.splits import Rows
 from ftq_worker.data.tables import Mask, SplitTable
 from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.progress import Progress
+
+_STEPS = 5  # of the choice that its progress counts
 
 
 @dataclass(frozen=True)
@@ -60,15 +63,20 @@ def choose_sets(ctx: PhaseContext, tables: Tables, near: NearDuplicates) -> RowS
     label loses its last training row. Raises Refused: `golden_size`, `group_by`, `too_few_rows`,
     `one_label`.
     """
+    # Each step takes up to a second for a million rows.
+    progress = Progress(ctx.emit, ctx.control, "choose the sets", "steps", _STEPS, after_s=0.5)
     rows = rows_together(ctx, tables)
+    progress.advance()
     labels = len(tables.labels)
     # Of each label one row stays behind. Lengths need no such care: any row teaches.
     spare = _counts(rows["train"], labels) - 1 if labels else None
     golden, reason = _golden(ctx, tables, rows, spare)
+    progress.advance()
     golden_rows = rows[_role(tables, golden.table)].take(_mask(golden))
     if spare is not None and golden.table is tables.train:
         spare -= _counts(golden_rows, labels)
     validation = _validation(ctx, tables, rows, golden, spare, near)
+    progress.advance()
     chosen = [golden, validation]
     taken = [rows[_role(tables, c.table)].take(_mask(c)) for c in chosen]
 
@@ -77,6 +85,7 @@ def choose_sets(ctx: PhaseContext, tables: Tables, near: NearDuplicates) -> RowS
     away = splits.held_out(rows["train"], *taken, *whole)
     if away.all():
         raise _nothing_left(ctx, rows, tables)
+    progress.advance()
     copies = _near_copies(ctx, tables, near, ~away, chosen)
     stay = np.zeros_like(away)
     if labels:
@@ -93,6 +102,8 @@ def choose_sets(ctx: PhaseContext, tables: Tables, near: NearDuplicates) -> RowS
     # Counted, and not dropped: the sets find their rows in the table.
     tables.train.tally.count(Rule.HELD_OUT, int(away.sum()))
     _count_copies(tables.train, copies)
+    progress.advance()
+    progress.finish()
     return _freeze(tables, replace(sets, leaked=int(away.sum()) - sum(map(len, held))))
 
 
@@ -255,9 +266,8 @@ def _strata(rows: Rows, names: list[str]) -> dict[str, int]:
 
 def _sha256(golden: RowSet) -> str:
     digest = hashlib.sha256()
-    for i in golden.rows:
-        digest.update(golden.table.example(int(i)).to_json().encode())
-        digest.update(b"\n")
+    for examples in golden.table.examples(golden.rows):
+        digest.update("".join(f"{example}\n" for example in examples).encode())
     return digest.hexdigest()
 
 

@@ -20,6 +20,8 @@ from ftq_worker.data.arrow import Indices
 WORDS = 3  # of a shingle
 PERMUTATIONS = 96  # entries of a digest
 _SEED = 42
+# Texts of one call. From 256 on rensa would start threads, and a process that is forked has none.
+_TOGETHER = 100
 
 # Scripts that write no blanks between words: each of their letters is a word.
 _UNSPACED = (
@@ -42,11 +44,15 @@ class Shingles:
 
     def digests(self) -> Digests:
         """Return one digest per text; that of an empty set is like no other's by chance only."""
-        starts = np.concatenate(([0], self.ends)).astype(np.uint64)
-        matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
-            self.values, starts, PERMUTATIONS, _SEED
-        )
-        return np.array(matrix.to_rows(), dtype=np.uint32).reshape(len(self.ends), PERMUTATIONS)
+        ends = np.concatenate(([0], self.ends)).astype(np.uint64)
+        rows: list[list[int]] = []
+        for first in range(0, len(self.ends), _TOGETHER):
+            part = ends[first : first + _TOGETHER + 1]
+            matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
+                self.values[part[0] : part[-1]], part - part[0], PERMUTATIONS, _SEED
+            )
+            rows += matrix.to_rows()
+        return np.array(rows, dtype=np.uint32).reshape(len(self.ends), PERMUTATIONS)
 
     def without(self, common: Hashes) -> "Shingles":
         """Return the sets without the shingles in `common`, which is sorted."""

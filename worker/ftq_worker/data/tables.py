@@ -1,20 +1,20 @@
 """The rows of one split on their way from the source to tokens, on disk the whole time.
 
-What is held in memory per row are a few numbers (position, key, length): about 50 bytes.
+What is held in memory per row are a few numbers (position, key, length): about 60 bytes.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from datasets import Dataset
+import pyarrow as pa
 
 from ftq_worker.data import arrow
-from ftq_worker.data.arrow import ArrowWriter, Indices, numbers, open_arrow
+from ftq_worker.data.arrow import ArrowRows, ArrowWriter, Indices
 from ftq_worker.data.cleaning import (
     BAD_ROW,
     EXAMPLES,
@@ -26,27 +26,17 @@ from ftq_worker.data.cleaning import (
     text_key,
 )
 from ftq_worker.data.examples import Example, Made, make_example
-from ftq_worker.data.ledger import Ledger
-from ftq_worker.data.records import Encoder, Record
+from ftq_worker.data.ledger import LOOKED_AT, Ledger
+from ftq_worker.data.processes import spread
+from ftq_worker.data.records import IGNORED, Encoder
 from ftq_worker.data.rows import Row, SplitSource
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.progress import Progress
 
-_BATCH = 500  # rows that are tokenized together
-
 Mask = npt.NDArray[np.bool_]
-
-
-class _ExampleRow(TypedDict):
-    """One row of a file with the schema `arrow.EXAMPLES`."""
-
-    file: str
-    line: int | None
-    row: int
-    example: str
-    label: int
-    key: int
-    group: int
+Keys = npt.NDArray[np.uint64]
+# The fields of a Row: as a tuple it goes to another process five times as fast.
+_RowFields = tuple[str, int, int | None, Mapping[str, Any], str]
 
 
 class LabelBook:
@@ -59,6 +49,10 @@ class LabelBook:
     def number(self, label: str) -> int:
         """Return the label's number, a new one where it has none; -1 for "no label"."""
         return self._numbers.setdefault(label, len(self._numbers)) if label else -1
+
+    def known(self) -> list[str]:
+        """Return the labels in the order of their numbers."""
+        return list(self._numbers)
 
     def names(self, used: Indices) -> list[str]:
         """Return the labels in id order: the dataset's own, else those in `used`, sorted.
@@ -78,29 +72,67 @@ class LabelBook:
         return arrow.as_indices([place.get(name, -1) for name in self._numbers])
 
 
+@dataclass(frozen=True)
+class RowNumbers:
+    """What the choice of rows looks at; one entry per row."""
+
+    label: Indices
+    key: Keys
+    group: Keys
+
+    @classmethod
+    def of(cls, parts: Sequence["RowNumbers"]) -> "RowNumbers":
+        """Return the numbers of several parts, one after another."""
+        none = np.zeros(0, dtype=np.uint64)
+        return cls(
+            np.concatenate([arrow.as_indices([]), *(part.label for part in parts)]),
+            np.concatenate([none, *(part.key for part in parts)]),
+            np.concatenate([none, *(part.group for part in parts)]),
+        )
+
+
 @dataclass
 class SplitTable:
     """The usable rows of one split. The arrays have one entry per usable row."""
 
     split: str
-    rows: Dataset  # all rows that could be read, as arrow.EXAMPLES
+    rows: ArrowRows  # all rows that could be read, as arrow.EXAMPLES
+    numbers: RowNumbers  # of these rows
     tally: Tally
     alive: Indices  # positions in `rows`, ascending
     ledger: Ledger = field(default_factory=Ledger)  # what of its rows was not used
-    tokens: Dataset | None = None  # one record per row that was usable when it was made
+    tokens: ArrowRows | None = None  # one record per row that was usable when it was made
     position: Indices = field(default_factory=lambda: arrow.as_indices([]))  # in `tokens`
     length: Indices = field(default_factory=lambda: arrow.as_indices([]))  # in tokens
+    trained: Indices = field(default_factory=lambda: arrow.as_indices([]))  # tokens of `length`
 
-    def column(self, name: str) -> Any:
-        """Return a column of numbers for the usable rows, shape (rows,)."""
-        return numbers(self.rows, name)[self.alive]
+    @property
+    def label(self) -> Indices:
+        """Numbers of the label book, -1 without a label."""
+        return self.numbers.label[self.alive]
+
+    @property
+    def key(self) -> Keys:
+        """Equal for equal texts."""
+        return self.numbers.key[self.alive]
+
+    @property
+    def group(self) -> Keys:
+        """Equal for rows that stay on one side of a split."""
+        return self.numbers.group[self.alive]
 
     def example(self, i: int) -> Example:
-        return Example.from_json(self.rows[int(self.alive[i])]["example"])
+        return Example.from_json(self.rows.row(int(self.alive[i]))["example"])
+
+    def examples(self, rows: Indices) -> Iterator[list[str]]:
+        """Yield the examples of usable rows, which ascend, as JSON, some at a time."""
+        alive = self.alive[rows]
+        for number, place in self.rows.parts(alive):
+            yield self.rows.take(number, alive[place])["example"].to_pylist()
 
     def source_row(self, i: int) -> Row:
         """Return where the i-th usable row came from."""
-        record: _ExampleRow = self.rows[int(self.alive[i])]
+        record = self.rows.row(int(self.alive[i]))
         return Row(record["file"], record["row"], record["line"])
 
     def keep(self, mask: Mask) -> None:
@@ -108,6 +140,7 @@ class SplitTable:
         self.alive = self.alive[mask]
         if self.tokens is not None:
             self.position, self.length = self.position[mask], self.length[mask]
+            self.trained = self.trained[mask]
 
     def drop_where(self, rule: Rule, mask: Mask, what: Callable[[int], str]) -> None:
         """Drop and count the usable rows where `mask` is true; `what` describes the i-th."""
@@ -129,49 +162,111 @@ def collect(
 
     Raises Refused (`bad_row`) at the first such row under `data.on_bad_row: fail`.
     """
-    tally = Tally()
     group_by = ctx.spec.data.group_by
-    ledger = Ledger([group_by] if group_by else [])
+    fail = ctx.spec.data.on_bad_row == "fail"
+    tally, ledger = Tally(), Ledger()
+    found: list[RowNumbers] = []
+
+    def read(rows: list[_RowFields]) -> _Batch:
+        return _read(rows, make, group_by, fail, ledger.rows)
+
+    def take_in(part: _Batch) -> None:
+        tally.take_in(part.tally)
+        ledger.take_in(part.ledger)
+        numbers = arrow.as_indices([book.number(label) for label in part.labels])
+        label = _entries(numbers, part.numbers.label)
+        found.append(RowNumbers(label, part.numbers.key, part.numbers.group))
+        writer.write(part.rows)
+
     total = source.rows if limit is None or source.rows is None else min(source.rows, limit)
     progress = Progress(ctx.emit, ctx.control, f"read {source.split}", "rows", total)
+    batches = _batches(itertools.islice(source.read(), limit), progress)
     with ArrowWriter(path, arrow.EXAMPLES) as writer:
-        for row in itertools.islice(source.read(), limit):
-            progress.advance()
-            tally.read += 1
-            try:
-                made = make_example(row, make)
-                ledger.add(row.values, made)
-                writer.append(_record(row, made, book, tally, group_by))
-            except RowProblem as problem:
-                if ctx.spec.data.on_bad_row == "fail" and problem.rule in BAD_ROW:
-                    raise bad_row(row, problem) from None
-                tally.add(problem.rule, row, problem.field, problem.what)
+        for batch in batches:
+            take_in(read(batch))
+            if ledger.rows >= LOOKED_AT:  # the others are counted alone, in any process
+                break
+        for part in spread(ctx, read, batches):
+            take_in(part)
     progress.finish()
-    rows = open_arrow(path)
-    return SplitTable(source.split, rows, tally, np.arange(len(rows), dtype=np.int64), ledger)
+    rows = writer.rows()
+    alive = np.arange(len(rows), dtype=np.int64)
+    return SplitTable(source.split, rows, RowNumbers.of(found), tally, alive, ledger)
 
 
-def _record(
-    row: Row,
-    made: Made,
-    book: LabelBook,
-    tally: Tally,
+def _batches(rows: Iterable[Row], progress: Progress) -> Iterator[list[_RowFields]]:
+    batch: list[_RowFields] = []
+    for row in rows:
+        progress.advance()
+        batch.append((row.file, row.number, row.line, row.values, row.problem))
+        if len(batch) == arrow.BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What became of rows that follow one another."""
+
+    rows: pa.RecordBatch
+    numbers: RowNumbers  # their labels count in `labels`
+    labels: list[str]  # in the order of their first use
+    tally: Tally
+    ledger: Ledger
+
+
+def _read(
+    rows: list[_RowFields],
+    make: Callable[[Mapping[str, Any]], Made],
     group_by: str | None,
-) -> _ExampleRow:
-    if made.damaged:
-        tally.add(Rule.CONTROL_CHARACTERS, row, made.damaged, "held control characters")
-    key = made.example.key
+    fail: bool,
+    before: int,
+) -> _Batch:
+    """Make examples of rows, of which `before` stood before them; raises Refused (`bad_row`)."""
+    tally = Tally()
+    tally.read = len(rows)
+    ledger = Ledger([group_by] if group_by else [], before)
+    book = LabelBook()
+    kept: list[tuple[str, int | None, int, str]] = []
+    numbers: list[tuple[int, int, int]] = []
+    for row in itertools.starmap(Row, rows):
+        try:
+            made = make_example(row, make)
+            ledger.add(row.values, made)
+            if made.damaged:
+                tally.add(Rule.CONTROL_CHARACTERS, row, made.damaged, "held control characters")
+            numbers.append(_numbers(row, made.example, book, group_by))
+            kept.append((row.file, row.line, row.number, made.text))
+        except RowProblem as problem:
+            if fail and problem.rule in BAD_ROW:
+                raise bad_row(row, problem) from None
+            tally.add(problem.rule, row, problem.field, problem.what)
+    columns = zip(*kept, strict=True) if kept else [[]] * len(arrow.EXAMPLES)
+    arrays = [pa.array(c, f.type) for c, f in zip(columns, arrow.EXAMPLES, strict=True)]
+    label, key, group = zip(*numbers, strict=True) if numbers else ((), (), ())
+    return _Batch(
+        pa.RecordBatch.from_arrays(arrays, schema=arrow.EXAMPLES),
+        RowNumbers(arrow.as_indices(label), np.array(key, np.uint64), np.array(group, np.uint64)),
+        book.known(),
+        tally,
+        ledger,
+    )
+
+
+def _numbers(
+    row: Row, example: Example, book: LabelBook, group_by: str | None
+) -> tuple[int, int, int]:
     # A row without a group stays with those of its prompt.
     group = row.values.get(group_by) if group_by else None
-    return {
-        "file": row.file,
-        "line": row.line,
-        "row": row.number,
-        "example": made.text,
-        "label": book.number(made.example.label),
-        "key": key,
-        "group": made.example.prompt_key if group is None else text_key("group", str(group)),
-    }
+    together = example.prompt_key if group is None else text_key("group", str(group))
+    return book.number(example.label), example.key, together
+
+
+def _entries(values: Indices, numbers: Indices) -> Indices:
+    """Return the value of each number, and -1 where it is -1."""
+    return np.append(values, -1)[numbers]
 
 
 def drop_duplicates(table: SplitTable, *, keep: bool) -> int:
@@ -180,7 +275,7 @@ def drop_duplicates(table: SplitTable, *, keep: bool) -> int:
     With `keep` nothing is dropped. Else a text stays once, whatever its labels: a model cannot
     learn two answers to one text, and nothing here tells which one is right.
     """
-    keys, labels = table.column("key"), table.column("label")
+    keys, labels = table.key, table.label
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     original = first[inverse]  # for each row the first one with its text
     repeated = original != np.arange(len(keys))
@@ -188,13 +283,13 @@ def drop_duplicates(table: SplitTable, *, keep: bool) -> int:
     conflicts = int(contradicts.sum())
     if keep:
         return conflicts
-    row_number = table.column("row")
+    rows, alive = table.rows, table.alive
 
     def equal(i: int) -> str:
-        return f"equal to row {row_number[original[i]]}"
+        return f"equal to row {rows.row(int(alive[original[i]]))['row']}"
 
     def other(i: int) -> str:
-        return f"equal to row {row_number[original[i]]}, which has another label"
+        return f"{equal(i)}, which has another label"
 
     table.drop_where(Rule.DUPLICATE, repeated & ~contradicts, equal)
     left = ~(repeated & ~contradicts)
@@ -211,32 +306,53 @@ def tokenize(
     `ids` gives the label id for every number of the label book.
     """
     progress = Progress(ctx.emit, ctx.control, f"tokenize {table.split}", "rows", len(table.alive))
-    made = np.zeros(len(table.alive), dtype=bool)
-    lengths: list[int] = []
+    labels = _entries(ids, table.label)
+
+    def encode(part: tuple[int, slice]) -> _Tokens:
+        number, place = part
+        texts = table.rows.take(number, table.alive[place])["example"].to_pylist()
+        return _encode(encoder, list(map(Example.from_json, texts)), labels[place].tolist())
+
+    found: list[_Tokens] = []
     bad: dict[int, str] = {}
     with ArrowWriter(path, encoder.schema) as writer:
-        for i, record in _records(table, encoder, ids, progress):
-            if isinstance(record, RowProblem):
-                bad[i] = record.what if len(bad) < EXAMPLES else ""
-                continue
-            made[i] = True
-            lengths.append(record["length"])
-            writer.append(record)
+        for part in spread(ctx, encode, table.rows.parts(table.alive)):
+            bad |= {progress.done + i: what for i, what in part.bad.items()}
+            writer.write(part.records)
+            progress.advance(len(part.made))
+            found.append(replace(part, records=None))
     progress.finish()
-    table.drop_where(Rule.UNTRAINABLE, ~made, lambda i: bad[i])
-    table.tokens = open_arrow(path)
-    table.length = arrow.as_indices(lengths)
-    table.position = np.arange(len(lengths), dtype=np.int64)
+    made = np.concatenate([np.zeros(0, dtype=bool), *(part.made for part in found)])
+    table.drop_where(Rule.UNTRAINABLE, ~made, bad.__getitem__)
+    table.tokens = writer.rows()
+    none = arrow.as_indices([])
+    table.length = np.concatenate([none, *(part.length for part in found)])
+    table.trained = np.concatenate([none, *(part.trained for part in found)])
+    table.position = np.arange(len(table.length), dtype=np.int64)
 
 
-def _records(
-    table: SplitTable, encoder: Encoder, ids: Indices, progress: Progress
-) -> Iterator[tuple[int, Record | RowProblem]]:
-    """Yield the number of each usable row with its record, or with what is wrong with it."""
-    for start in range(0, len(table.alive), _BATCH):
-        batch = table.rows[table.alive[start : start + _BATCH]]
-        examples = [Example.from_json(text) for text in batch["example"]]
-        labels = [int(ids[label]) if label >= 0 else -1 for label in batch["label"]]
-        records = encoder.encode(examples, labels)
-        progress.advance(len(records))
-        yield from enumerate(records, start)
+@dataclass(frozen=True)
+class _Tokens:
+    """Records, and which rows gave none."""
+
+    records: Any  # a record batch, None once it is written
+    made: Mask  # shape (rows,)
+    length: Indices  # in tokens, shape (records,)
+    trained: Indices  # tokens, shape (records,)
+    bad: dict[int, str]  # the first rows that gave none, and why
+
+
+def _encode(encoder: Encoder, examples: list[Example], labels: list[int]) -> _Tokens:
+    records = encoder.encode(examples, labels)
+    problems = {i: one.what for i, one in enumerate(records) if isinstance(one, RowProblem)}
+    made = np.ones(len(records), dtype=bool)
+    made[list(problems)] = False
+    kept = [one for one in records if not isinstance(one, RowProblem)]
+    batch = pa.RecordBatch.from_pylist(kept, schema=encoder.schema)
+    length = batch["length"].to_numpy()
+    trained = np.zeros(len(length), dtype=np.int64)
+    if "labels" in batch.schema.names:
+        counted = np.concatenate(([0], np.cumsum(batch["labels"].values.to_numpy() != IGNORED)))
+        trained = np.diff(counted[batch["labels"].offsets.to_numpy()])
+    some = dict(itertools.islice(problems.items(), EXAMPLES))
+    return _Tokens(batch, made, length, trained, some)

@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
 from ftq_shared.errors import Refused
@@ -108,7 +109,7 @@ def _sequences(
         rendered = [_attempt(renderer, example) for example in examples]
         tokens = _tokens(tokenizer, [r.text for r in rendered if isinstance(r, Rendered)])
         return [
-            r if isinstance(r, RowProblem) else _sequence(start, *next(tokens), r.trained)
+            r if isinstance(r, RowProblem) else _record(start, next(tokens), r.trained)
             for r in rendered
         ]
 
@@ -126,35 +127,64 @@ def _attempt(renderer: Renderer, example: Example) -> Rendered | RowProblem:
         return problem
 
 
-def _tokens(
-    tokenizer: PreTrainedTokenizerBase, texts: list[str]
-) -> Iterator[tuple[list[int], list[Span]]]:
-    """Yield the tokens of each text, and the characters that each one stands for."""
+def _tokens(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Iterator[Encoding]:
+    """Yield each text as tokens."""
     # Without the wrapper of transformers, whose lists for the whole batch take as long again.
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    for found in backend.encode_batch(texts, add_special_tokens=False):
-        yield found.ids, found.offsets
+    yield from backend.encode_batch(texts, add_special_tokens=False)
 
 
-def _sequence(
-    start: list[int], tokens: list[int], offsets: list[Span], trained: Sequence[Span]
-) -> Record | RowProblem:
-    """Return ids and labels; a token is trained when all its characters are.
+def _record(start: list[int], made: Encoding, trained: Sequence[Span]) -> Record | RowProblem:
+    ranges = [_inside(made, span) for span in trained]
+    return _sequence(start, made.ids, ranges)
+
+
+def _inside(made: Encoding, span: Span) -> Span:
+    """Return the range of tokens whose characters all lie in a span.
 
     A token that reaches over the border cannot come out at inference, where the prompt is
-    tokenized alone; it is not trained. Offsets ascend, so a range of characters is a range of
-    tokens.
+    tokenized alone; it is not trained.
     """
+    first, last = span
+    low, high = (_tokens_before(made, place) for place in span)
+    if low is not None and high is not None:
+        return low, high
+    # Offsets ascend, so a range of characters is a range of tokens. All of them together are a long
+    # list, which is why they are asked for only where a border is within a token or in a gap.
+    offsets = made.offsets
+    low = bisect_left(offsets, (first,))
+    high = bisect_left(offsets, (last,))
+    while high > low and offsets[high - 1][1] > last:
+        high -= 1
+    return low, high
+
+
+def _tokens_before(made: Encoding, place: int) -> int | None:
+    """Return how many tokens stand before a character; None where one reaches over it, or nearly.
+
+    That is: where no token begins exactly there, unless it is the end of the text.
+    """
+    if place == 0:
+        return 0
+    token = made.char_to_token(place)
+    if token is None:
+        token = len(made)
+    elif (made.token_to_chars(token) or (-1,))[0] != place:
+        return None
+    if token == 0:
+        return 0
+    start, end = made.token_to_chars(token - 1) or (place, place)
+    return token if start < place and end <= place else None
+
+
+def _sequence(start: list[int], tokens: list[int], trained: Sequence[Span]) -> Record | RowProblem:
+    """Return ids and labels; `trained` are ranges of tokens."""
     labels = [IGNORED] * len(tokens)
-    for first, last in trained:
-        low = bisect_left(offsets, (first,))
-        high = bisect_left(offsets, (last,))
-        while high > low and offsets[high - 1][1] > last:
-            high -= 1
+    for low, high in trained:
         labels[low:high] = tokens[low:high]
-    if labels.count(IGNORED) == len(labels):
+    if not any(low < high for low, high in trained):
         return RowProblem(Rule.UNTRAINABLE, "", "no token of it would be trained")
     if start and tokens[: len(start)] == start:
         start = []  # the text has them already

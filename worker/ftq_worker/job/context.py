@@ -156,7 +156,7 @@ class Devices:
 
     gpus: tuple[str, ...] = ()  # GPU UUIDs, in rank order; empty means the CPU
     rank: int = 0
-    cpu_threads: int = 1  # threads that torch may use
+    cpu_threads: int = 1  # threads, or processes, that may compute
 
     @property
     def world_size(self) -> int:

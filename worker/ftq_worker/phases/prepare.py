@@ -39,6 +39,7 @@ from ftq_worker.data.token_checks import check_eos
 from ftq_worker.data.tokenizing import choose_format, make_encoder
 from ftq_worker.job.atomic_folders import swap_in
 from ftq_worker.job.context import PhaseContext
+from ftq_worker.job.progress import Progress
 from ftq_worker.job.reports import Prepared, Sample, Unused, Validated, read_resolved
 from ftq_worker.report.facts import Inputs
 from ftq_worker.report.page import leave_report
@@ -130,10 +131,12 @@ def _save(ctx: PhaseContext, sets: RowSets, folder: Path) -> None:
     The old report is removed first and the new one written last, by `run`: a report that is there
     belongs to the folder.
     """
+    total = sum(len(chosen) for _, chosen in sets.items())
+    progress = Progress(ctx.emit, ctx.control, "save the sets", "rows", total, after_s=1.0)
     for name, chosen in sets.items():
-        ctx.control.check()
         assert chosen.table.tokens is not None  # tokenized before anything is chosen
-        save_set(chosen.table.tokens, chosen.records, folder / name)
+        save_set(chosen.table.tokens, chosen.records, folder / name, progress)
+    progress.finish()
     ctx.owner.check_lease()  # what follows changes files that all attempts share
     ctx.paths.prepared_report.unlink(missing_ok=True)
     swap_in(folder, ctx.paths.prepared)

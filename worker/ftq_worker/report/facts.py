@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
 from ftq_shared.data_report import (
@@ -27,7 +26,7 @@ from ftq_shared.spec import Task
 from ftq_worker.data import arrow
 from ftq_worker.data.cleaning import Rule
 from ftq_worker.data.load import Tables
-from ftq_worker.data.records import IGNORED, Encoder
+from ftq_worker.data.records import Encoder
 from ftq_worker.data.sets import RowSets
 from ftq_worker.data.tables import SplitTable
 from ftq_worker.job.context import PhaseContext
@@ -159,14 +158,9 @@ def _tokens(table: SplitTable, rows: arrow.Indices) -> TokenFacts:
 def _trained(table: SplitTable, rows: arrow.Indices) -> int | None:
     """Return how many tokens of these rows the loss counts, None where rows have a label."""
     assert table.tokens is not None  # it is tokenized
-    if "labels" not in table.tokens.column_names:
+    if "labels" not in table.tokens.schema.names:
         return None
-    counts: list[npt.NDArray[np.int64]] = []
-    for chunk in table.tokens.data.column("labels").chunks:  # what is in memory is one batch
-        offsets = chunk.offsets.to_numpy()
-        trained = np.concatenate(([0], np.cumsum(chunk.values.to_numpy() != IGNORED)))
-        counts.append(trained[offsets[1:]] - trained[offsets[:-1]])
-    return int(np.concatenate(counts)[table.position[rows]].sum()) if counts else 0
+    return int(table.trained[rows].sum())
 
 
 def histogram(lengths: arrow.Indices) -> Histogram:
@@ -180,7 +174,7 @@ def histogram(lengths: arrow.Indices) -> Histogram:
 def _labels(tables: Tables, rows: arrow.Indices) -> list[LabelFacts]:
     if not tables.labels:
         return []
-    ids = tables.ids[tables.train.column("label")][rows]
+    ids = tables.ids[tables.train.label][rows]
     counts = np.bincount(ids, minlength=len(tables.labels))
     facts = [
         LabelFacts(label=label, rows=int(count))
