@@ -104,13 +104,11 @@ def test_a_run_that_has_converged_ends() -> None:
 )
 def test_rows_known_by_heart_teach_no_more(trained, validated, over) -> None:
     """`trained` are the training losses before the second and before the third evaluation."""
-    state = state_of([])
-    for n, (before, loss) in enumerate(zip([2.0, *trained], validated, strict=True), 1):
-        for step in range(10 * n - 9, 10 * n + 1):
-            state.log_history.append({"loss": before, "step": step})
-        gain = {"eval_gain": validated[n - 2] - loss} if n > 1 else {}
-        state.log_history.append({"eval_loss": loss, **gain, "step": 10 * n})
-        state.global_step = 10 * n
+    entries = [
+        {"eval_train_loss": before, "eval_loss": loss, "eval_gain": last - loss}
+        for before, loss, last in zip([2.0, *trained], validated, [9.0, *validated], strict=False)
+    ]
+    state = state_of(entries)
     assert is_over(state, SETTINGS) is over
 
 

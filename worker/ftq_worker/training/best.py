@@ -69,13 +69,13 @@ def is_over(state: TrainerState, settings: TrainSettings) -> bool:
     done, best = evaluations(state), best_step(state)
     if best is None:
         return False
-    if len(done) > 1 and _has_converged(state, done, best):
+    if len(done) > 1 and _has_converged(done, best):
         return True
     later = sum(int(entry["step"]) > best for entry in done)
     return later >= PATIENCE and len(done) >= FEWEST_EVALS
 
 
-def _has_converged(state: TrainerState, done: list[dict[str, float]], best: int) -> bool:
+def _has_converged(done: list[dict[str, float]], best: int) -> bool:
     """Return whether next to nothing is left to gain.
 
     That is so where the best loss itself is less than the smallest gain, and where the training
@@ -83,7 +83,5 @@ def _has_converged(state: TrainerState, done: list[dict[str, float]], best: int)
     """
     if any(int(e["step"]) == best and e["eval_loss"] <= SMALLEST_GAIN for e in done):
         return True
-    before = int(done[-2]["step"])
-    lately = [e["loss"] for e in state.log_history if "loss" in e and int(e["step"]) > before]
-    known = bool(lately) and sum(lately) / len(lately) <= KNOWN_BY_HEART
+    known = done[-1].get("eval_train_loss", math.inf) <= KNOWN_BY_HEART
     return known and done[-1].get("eval_gain", 0.0) <= KNOWN_BY_HEART

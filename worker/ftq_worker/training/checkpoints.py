@@ -45,6 +45,7 @@ class RunFigures(TypedDict, total=False):
     seconds: float  # of training, over all attempts
     train_loss: float | None  # of the last step
     best_rows: list[float]  # summed loss of each validation row at the best evaluation
+    losses: list[float]  # of the steps since the last evaluation
 
 
 class Pointer(TypedDict):

@@ -48,6 +48,7 @@ class Session:
             "seconds": self.seconds(),
             "train_loss": self.train_loss(),
             "best_rows": self.trainer.best_rows,
+            "losses": self.trainer.losses,
         }
 
     def seconds(self) -> float:
@@ -139,6 +140,7 @@ def train(session: Session, resume: Checkpoint | None) -> None:
     take too long on the CPU. Where all steps are done already, the checkpoint is only loaded.
     """
     session.trainer.best_rows = session.known.get("best_rows", [])
+    session.trainer.losses = session.known.get("losses", [])
     if resume is None:
         session.trainer.train()
     else:

@@ -21,17 +21,25 @@ class FtqParts:
     order: LengthGroupedOrder
     scorer: Scorer
     best_rows: list[float]  # summed loss of each validation row at the best evaluation so far
+    losses: list[float]  # of the steps since the last evaluation
     # Set by the session: given the rows to score, what is told of each batch.
     watch_scoring: Callable[[int], OnRows] = staticmethod(lambda rows: lambda count: None)
 
     def add_parts(self, order: LengthGroupedOrder, scorer: Scorer) -> None:
         """Set the order of rows and the scorer; to be called before `train`."""
-        self.order, self.scorer, self.best_rows = order, scorer, []
+        self.order, self.scorer = order, scorer
+        self.best_rows, self.losses = [], []
         # It prints every log to stdout, which belongs to the events.
         self.remove_callback(PrinterCallback)  # type: ignore[attr-defined]
 
     def _get_train_sampler(self, *_: Any, **__: Any) -> LengthGroupedOrder:
         return self.order
+
+    def log(self, logs: dict[str, float], *args: Any, **options: Any) -> None:
+        """Log as the trainer does, and note the loss of a step."""
+        if "loss" in logs and "learning_rate" in logs:
+            self.losses.append(float(logs["loss"]))
+        super().log(logs, *args, **options)  # type: ignore[misc]
 
     def evaluate(self, eval_dataset: Dataset | None = None, *_: Any, **__: Any) -> dict[str, float]:
         """Score the validation set with the same code that scores the golden set.
@@ -48,6 +56,9 @@ class FtqParts:
         losses = [score.loss for score in scores]
         metrics = {f"eval_{name}": value for name, value in figures.items()}
         metrics |= gain_figures(self.best_rows, losses, [score.count for score in scores])
+        if self.losses:
+            metrics["eval_train_loss"] = sum(self.losses) / len(self.losses)
+            self.losses = []
         me.log(metrics)
         if best_step(me.state) == me.state.global_step:
             self.best_rows = losses
