@@ -91,7 +91,8 @@ def numbers(data: Dataset, column: str) -> Any:
 def save_set(data: Dataset, rows: Indices, folder: Path) -> None:
     """Write the chosen rows as a dataset folder that `datasets.load_from_disk` reads."""
     disable_progress_bars()  # they would land in the job's log
-    data.select(rows).save_to_disk(str(folder))
+    # Without a row it would write no file, and such a folder cannot be read.
+    data.select(rows).save_to_disk(str(folder), num_shards=None if len(rows) else 1)
 
 
 def as_indices(rows: Sequence[int]) -> Indices:
