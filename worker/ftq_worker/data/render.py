@@ -1,6 +1,7 @@
 """Examples become text, with the character ranges that are trained.
 
-`plain` is prompt, newline, completion, eos, and nothing else; in a conversation that repeats.
+`plain` is prompt, newline, completion, eos, and nothing else; in a conversation that repeats. A
+newline or an eos that a text ends with is not written twice.
 `chat` is the tokenizer's own template; trained are the assistant's turns with their end-of-turn
 token: by the template's `{% generation %}` marks where it has them, else by comparing the text
 with and without each turn, else the last turn alone.
@@ -55,8 +56,11 @@ Renderer = Callable[[Example], Rendered]
 def plain_renderer(task: Task, eos: str) -> Renderer:
     """Return the renderer of format plain; `eos` may be empty, which the sample check finds."""
 
+    def ended(text: str) -> str:
+        return text.rstrip() if eos and text.rstrip().endswith(eos) else text + eos
+
     def text(example: Example) -> Rendered:
-        whole = example.text if eos and example.text.rstrip().endswith(eos) else example.text + eos
+        whole = ended(example.text)
         return Rendered(whole, ((0, len(whole)),))
 
     def conversation(example: Example) -> Rendered:
@@ -65,7 +69,8 @@ def plain_renderer(task: Task, eos: str) -> Renderer:
         position = 0
         for message in example.messages:
             answer = message["role"] == "assistant"
-            part = message["content"] + (eos if answer else "\n")
+            said = message["content"]
+            part = ended(said) if answer else said + "\n" * (not said.endswith("\n"))
             if answer and message.get("learned", True):
                 spans.append((position, position + len(part)))
             parts.append(part)
@@ -85,7 +90,11 @@ class ChatRenderer:
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, template: str | None, date: str = ""
     ) -> None:
-        self.template: str = chosen_template(tokenizer.chat_template, template) or ""
+        known = tokenizer.chat_template
+        self.template: str = chosen_template(known, template) or ""
+        # With tools, transformers itself takes the template of this name, at inference as well.
+        named = known if isinstance(known, dict) and template is None else {}
+        self._for_tools: str = named.get("tool_use", self.template)
         self._variables: dict[str, Any] = dict(tokenizer.special_tokens_map)
         if date:
             # Some templates write today's date; a job that is prepared again must not change.
@@ -119,6 +128,8 @@ class ChatRenderer:
         """Return a renderer that gives the template these tools as well."""
         given = copy.copy(self)
         given._variables = self._variables | {"tools": tools}
+        given.template = self._for_tools
+        given._marks = bool(_GENERATION.search(given.template))
         return given
 
     def prompt(self, messages: list[Message], tools: list[Any] | None = None) -> str:
@@ -263,7 +274,8 @@ def _thoughts(message: Message) -> tuple[str, str]:
 
 def plain_choice(example: Example) -> tuple[str, str, str]:
     """Return prompt, chosen and rejected of format plain; the trainer adds the eos."""
-    prompt = "".join(f"{message['content']}\n" for message in example.messages)
+    said = [str(message["content"]) for message in example.messages]
+    prompt = "".join(text + "\n" * (not text.endswith("\n")) for text in said)
     return prompt, example.chosen, example.rejected
 
 
