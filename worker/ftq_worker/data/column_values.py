@@ -4,10 +4,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ftq_worker.data.chat_messages import as_rows
+
 Rows = Sequence[Mapping[str, Any]]
 
 _MANY = 10  # values from which on it means something that all of them differ
 _WORDS = 4  # words from which on a value is a sentence, not a name
+_FLAGS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 _MEDIA_COLUMNS = ("image", "images", "audio", "audios", "video", "videos", "pixel_values")
 _MEDIA_PARTS = ("image", "image_url", "input_image", "audio", "input_audio", "video", "video_url")
 
@@ -22,6 +25,16 @@ def are_flags(values: Sequence[Any]) -> bool:
     return bool(values) and all(isinstance(value, bool) for value in values)
 
 
+def flag_of(value: Any) -> bool | None:
+    """Return whether a value says yes or no, also as text or number; None where it says neither."""
+    return _FLAGS.get(str(value).strip().lower())
+
+
+def are_yes_or_no(values: Sequence[Any]) -> bool:
+    """Return whether there are values, and all of them say yes or no."""
+    return bool(values) and all(flag_of(value) is not None for value in values)
+
+
 def are_zero_or_one(values: Sequence[Any]) -> bool:
     """Return whether there are values, and all of them are 0 or 1, also as text."""
     return bool(values) and all(str(value) in ("0", "1", "0.0", "1.0") for value in values)
@@ -31,6 +44,7 @@ def may_be_messages(values: Sequence[Any]) -> bool:
     """Return whether values may be lists of messages, also as JSON text."""
     return not values or any(
         isinstance(value, list | tuple)
+        or isinstance(as_rows(value), list)
         or (isinstance(value, str) and value.lstrip().startswith("["))
         for value in values
     )

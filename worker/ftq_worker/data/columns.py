@@ -14,8 +14,15 @@ from dataclasses import dataclass
 from ftq_shared.errors import Refused
 from ftq_shared.spec import Columns, JobSpec, Task
 from ftq_worker.data import task_doubts
-from ftq_worker.data.column_values import Rows, are_flags, may_be_messages, values_of
-from ftq_worker.data.layouts import PATTERNS, Pattern
+from ftq_worker.data.column_values import (
+    Rows,
+    are_flags,
+    are_yes_or_no,
+    flag_of,
+    may_be_messages,
+    values_of,
+)
+from ftq_worker.data.layouts import LABEL, PATTERNS, TRUE_OR_FALSE, VERDICTS, Pattern
 from ftq_worker.job.auto import auto_rule
 
 _ALIKE = 0.6  # of two names, by difflib; below that a guess is worse than none
@@ -42,6 +49,8 @@ def detect_layout(columns: Sequence[str], rows: Rows, spec: JobSpec) -> ColumnLa
     """
     task_doubts.refuse_media(rows)
     mapped = mapped_parts(spec)
+    if not mapped and spec.task in (Task.AUTO, Task.SFT):
+        task_doubts.refuse_single_messages(columns, rows)
     for part, column in mapped.items():
         require_column(f"data.columns.{part}", column, columns)
     if spec.data.group_by:
@@ -52,12 +61,19 @@ def detect_layout(columns: Sequence[str], rows: Rows, spec: JobSpec) -> ColumnLa
             continue
         task_doubts.refuse_doubt(pattern, found, columns, rows, spec)
         return _layout(pattern, found | _verdict(pattern, found, columns, rows), mapped, spec)
+    if spec.task is Task.SFT or mapped.keys() & {"prompt", "completion", "messages"}:
+        _refuse_unclear_verdict(mapped, rows)
     raise _unknown_layout(columns, mapped, spec)
 
 
 def mapped_parts(spec: JobSpec) -> dict[str, str]:
     """Return the columns that the spec maps, by part."""
     return {part: column for part, column in spec.data.columns if column is not None}
+
+
+def has_label(columns: Sequence[str], spec: JobSpec) -> bool:
+    """Return whether some column is a label, by its name or the spec."""
+    return spec.data.columns.label is not None or _by_name(columns, LABEL) is not None
 
 
 def require_column(field: str, column: str, columns: Sequence[str], template: str = "") -> None:
@@ -91,7 +107,7 @@ def _match(
     templated: bool,
 ) -> dict[str, str] | None:
     """Return the column of every part of `pattern`, or None when it does not fit."""
-    if mapped.keys() - pattern.parts.keys() - _allowed_beside(pattern):
+    if mapped.keys() - pattern.parts.keys() - _allowed_beside(pattern, mapped, rows):
         return None
     found: dict[str, str] = {}
     for part, names in pattern.parts.items():
@@ -109,24 +125,47 @@ def _match(
     return found | {part: mapped[part] for part in mapped.keys() - found.keys()}
 
 
-def _allowed_beside(pattern: Pattern) -> set[str]:
+def _allowed_beside(pattern: Pattern, mapped: Mapping[str, str], rows: Rows) -> set[str]:
     """Return the parts that a mapping may add to a layout's own."""
-    pair = {"text_pair"} if pattern.task is Task.CLASSIFICATION else set[str]()
-    return {"system", *pattern.optional, *pair}
+    allowed = {"system", *pattern.optional}
+    if pattern.task is Task.CLASSIFICATION:
+        allowed.add("text_pair")
+    # Beside an answer a label says yes or no of it.
+    said = values_of(rows, mapped["label"]) if "label" in mapped else []
+    return allowed | {"label"} if pattern.task is Task.SFT and are_yes_or_no(said) else allowed
 
 
 def _verdict(
     pattern: Pattern, found: Mapping[str, str], columns: Sequence[str], rows: Rows
 ) -> dict[str, str]:
-    """Return the column that says of each answer whether it is a good one (KTO), if there is one.
+    """Return the column that says of each answer whether it is to be learned, if there is one.
 
-    Ethayarajh et al. 2024, https://arxiv.org/abs/2402.01306
+    KTO has such a label: Ethayarajh et al. 2024, https://arxiv.org/abs/2402.01306
     """
-    if pattern.task is not Task.SFT:
+    if pattern.task is not Task.SFT or "label" in found:
         return {}
     free = [column for column in columns if column not in found.values()]
-    column = _by_name(free, ("label", "kto_tag"))
-    return {"label": column} if column and are_flags(values_of(rows, column)) else {}
+    column = _by_name(free, TRUE_OR_FALSE)
+    if column and are_flags(values_of(rows, column)):
+        return {"label": column}
+    column = _by_name(free, VERDICTS)
+    return {"label": column} if column and are_yes_or_no(values_of(rows, column)) else {}
+
+
+def _refuse_unclear_verdict(mapped: Mapping[str, str], rows: Rows) -> None:
+    """Raise Refused (`wrong_column`) for a label beside an answer that says neither yes nor no."""
+    values = values_of(rows, mapped.get("label", ""))
+    other = next((value for value in values if flag_of(value) is None), None)
+    if other is None:
+        return
+    raise Refused(
+        f"column {mapped['label']} is to say which answers are learned, but holds"
+        f" {str(other)[:60]!r}",
+        code="wrong_column",
+        hint="it may hold true and false, or 1 and 0; --set data.columns.label=null learns every"
+        " answer",
+        field="data.columns.label",
+    )
 
 
 def _by_name(columns: Sequence[str], names: Sequence[str]) -> str | None:

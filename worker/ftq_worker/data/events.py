@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from ftq_shared.events import EventType
 from ftq_worker.data.cleaning import Rule
 from ftq_worker.data.examples import Example
-from ftq_worker.data.ledger import refuse_unused, unused_words
+from ftq_worker.data.formatted_text import marked_words, mend, refuse_marked
+from ftq_worker.data.ledger import Ledger, refuse_unused, unused_words
 from ftq_worker.data.load import Tables
 from ftq_worker.data.records import Encoder
 from ftq_worker.data.secret_texts import hide
@@ -47,6 +48,18 @@ def tell_unused(ctx: PhaseContext, unused: Sequence[Unused]) -> None:
         usable = next((one for one in unused if one["use"]), None)
         hint = f"to use {usable['name']}: {usable['use']}" if usable else ""
         ctx.warn(f"not used: {unused_words(unused)}", hint=hint)
+
+
+def tell_marked(ctx: PhaseContext, ledger: Ledger) -> None:
+    """Warn of rows that are formatted already; raises Refused (`formatted_text`) for most of them.
+
+    For rows that a chat template writes.
+    """
+    found = (ledger.marked, ledger.rows, ledger.mark)
+    if "formatted_text" not in ctx.spec.data.allow:
+        refuse_marked(*found)
+    if ledger.marked:
+        ctx.warn(marked_words(*found), hint=mend(ledger.marked, ledger.rows))
 
 
 def emit_held_out_cleaning(ctx: PhaseContext, tables: Tables) -> None:

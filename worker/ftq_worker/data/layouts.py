@@ -16,6 +16,7 @@ LABEL: Names = (
     "rating", "stars", "score", "similarity_score",
 )  # fmt: skip
 _SYSTEM: Names = ("system", "system_prompt")
+_TOOLS: Names = ("tools", "functions")
 _CONVERSATION: Names = ("messages", "conversations", "conversation")
 
 # What may stand beside a prompt, or beside a conversation.
@@ -23,9 +24,17 @@ BESIDE: dict[str, Names] = {
     "system": _SYSTEM,
     "context": ("context", "passage"),
     "history": ("history",),
-    "tools": ("tools",),
+    "tools": _TOOLS,
 }
-_BESIDE_CONVERSATION: dict[str, Names] = {"system": _SYSTEM, "tools": ("tools",)}
+_BESIDE_CONVERSATION: dict[str, Names] = {"system": _SYSTEM, "tools": _TOOLS}
+
+# Columns that say of a row's answer whether it is to be learned, where all their values are yes or
+# no: some of them as true and false alone, because 0 and 1 may be a label to find.
+ROW_WEIGHTS: Names = ("weight", "loss_weight", "sample_weight")
+VERDICTS: Names = (
+    *ROW_WEIGHTS, "is_correct", "correct", "is_good", "is_accepted", "accepted",
+)  # fmt: skip
+TRUE_OR_FALSE: Names = ("label", "kto_tag")
 
 # Two texts that are classified together: the first and the second.
 _PAIRS = (
@@ -107,6 +116,12 @@ PATTERNS = (
         ("instruction",),
         ("output", "response", "answer"),
         context=("input", "context"),
+    ),
+    Pattern(
+        "query/tools/answers",
+        Task.SFT,
+        {"prompt": ("query", "question"), "tools": _TOOLS, "completion": ("answers",)},
+        optional={"system": _SYSTEM},
     ),
     _sft("input/output", ("input", "query", "problem"), ("output", "response", "solution")),
     _sft(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ftq_shared.errors import Refused
 from ftq_shared.spec import JobSpec, Task
+from ftq_worker.data.chat_messages import CONTENT_KEYS, ROLE_KEYS, ROLES, key_of
 from ftq_worker.data.column_values import (
     Rows,
     all_differ,
@@ -45,6 +46,29 @@ def _media_in(row: Mapping[str, object]) -> str:
     return ""
 
 
+def refuse_single_messages(columns: Sequence[str], rows: Rows) -> None:
+    """Raise Refused (`single_messages`) where each row is a message, or a tree of them."""
+    by_name = {column.lower(): column for column in columns}
+    role, content = key_of(by_name, ROLE_KEYS), key_of(by_name, (*CONTENT_KEYS, "message"))
+    said = [str(value).lower() for value in values_of(rows, by_name[role])] if role else []
+    single = bool(content and said) and all(value in ROLES for value in said)
+    trees = [column for column in columns if any(map(_is_tree, values_of(rows, column)))]
+    if not single and not trees:
+        return
+    what = f"column {trees[0]} holds trees of messages" if trees else "each row is one message"
+    raise Refused(
+        f"{what}, and no conversation: it would be torn from what it answers",
+        code="single_messages",
+        hint="write one row for each conversation, with a list of its messages in column messages;"
+        " of a tree, one row for each path from its question to a last answer",
+        field="dataset",
+    )
+
+
+def _is_tree(value: object) -> bool:
+    return isinstance(value, Mapping) and isinstance(value.get("replies"), list | tuple)
+
+
 def is_other_task(pattern: Pattern, found: Mapping[str, str], rows: Rows, asked: Task) -> bool:
     """Return whether what goes by the name of a label is a text that somebody wrote."""
     if pattern.task is not Task.CLASSIFICATION or asked is Task.CLASSIFICATION:
@@ -62,7 +86,7 @@ def refuse_doubt(
         _refuse_label(found["label"], rows, asked=spec.task is not Task.AUTO)
     elif pattern.task is Task.TEXT and spec.task is Task.AUTO:
         _refuse_flags(found.get("text"), free, rows)
-    elif pattern.task is Task.SFT and spec.task is Task.AUTO and "prompt" in found:
+    elif pattern.task is Task.SFT and spec.task is Task.AUTO:
         _refuse_verdict(found, free, rows)
 
 
@@ -115,16 +139,15 @@ def _refuse_verdict(found: Mapping[str, str], free: Sequence[str], rows: Rows) -
     values = values_of(rows, named[0]) if named else []
     if not are_zero_or_one(values) or any(isinstance(value, bool) for value in values):
         return
-    first, second = found["prompt"], found["completion"]
+    texts = [found[part] for part in ("prompt", "completion", "messages") if part in found]
+    answers = [["task=sft"], ["task=sft", f"data.columns.label={named[0]}"]]
+    if len(texts) == 2:
+        pair = [f"data.columns.text={texts[0]}", f"data.columns.text_pair={texts[1]}"]
+        answers.append([*pair, f"data.columns.label={named[0]}"])
     raise _which_task(
-        f"column {named[0]} holds 0 and 1 beside {first} and {second}: is it a label to find, or"
-        " are all answers to be learned, whatever it says?",
-        ["task=sft"],
-        [
-            f"data.columns.text={first}",
-            f"data.columns.text_pair={second}",
-            f"data.columns.label={named[0]}",
-        ],
+        f"column {named[0]} holds 0 and 1 beside {' and '.join(texts)}: are all answers to be"
+        " learned, or only those with 1, or is it a label to find?",
+        *answers,
     )
 
 
@@ -139,11 +162,11 @@ def _multi_label(what: str, column: str, text: str = "") -> Refused:
     )
 
 
-def _which_task(question: str, first: Sequence[str], second: Sequence[str]) -> Refused:
+def _which_task(question: str, *answers: Sequence[str]) -> Refused:
     return Refused(
         question,
         code="which_task",
-        hint=f"say which: {_flags(first)}, or {_flags(second)}",
+        hint=f"say which: {', or '.join(map(_flags, answers))}",
         field="task",
     )
 

@@ -15,6 +15,7 @@ from ftq_worker.data.cleaning import RowProblem, Rule
 from ftq_worker.data.columns import ColumnLayout
 from ftq_worker.data.examples import Example, example_maker
 from ftq_worker.data.fields import Message
+from ftq_worker.data.formatted_text import refuse_marked
 from ftq_worker.data.ledger import LIMIT, Ledger, refuse_unused
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import ModelFacts
@@ -150,7 +151,9 @@ def rehearse_rows(
         raise _untrainable(problems[0], len(problems), tokenizer, format_)
     check_eos(tokenizer, encoder, examples)
     if "unused_columns" not in spec.data.allow and spec.data.row_template is None:
-        refuse_unused(ledger.unused(sample.layout.columns, task, encoder.template))
+        refuse_unused(ledger.unused(sample.layout.columns, task, encoder.render))
+    if format_ == "chat" and "formatted_text" not in spec.data.allow:
+        refuse_marked(ledger.marked, ledger.rows, ledger.mark)
     if format_ == "chat" and task is Task.SFT:
         _warn_of_template(ctx, tokenizer, examples)
     return True, f"{len(examples)} rows in format {format_}"
