@@ -57,6 +57,7 @@ class Columns(Section):
     system: str | None = Field(None, description="column with the system prompt")
     context: str | None = Field(None, description="column with text that follows the prompt")
     history: str | None = Field(None, description="column with earlier turns, as pairs")
+    reasoning: str | None = Field(None, description="column with the thoughts before the answer")
     tools: str | None = Field(None, description="column with the tools that the chat template gets")
     text_pair: str | None = Field(None, description="column with the second text to classify")
     chosen: str | None = Field(None, description="column with the preferred answer")

@@ -21,6 +21,7 @@ ROLES = {
     "bot": "assistant",
     "model": "assistant",
     "chatgpt": "assistant",
+    "ai": "assistant",
     "tool": "tool",
     "function": "tool",
     "observation": "tool",
@@ -59,9 +60,14 @@ def key_of(item: Mapping[str, Any], names: Sequence[str]) -> str | None:
 
 
 def as_rows(value: Any) -> Any:
-    """Return an object of lists, as `datasets` keeps a list of objects, as that list."""
+    """Return an object of lists, as `datasets` keeps a list of objects, as that list.
+
+    The messages of an object that holds nothing else are taken out of it.
+    """
     if not isinstance(value, Mapping) or not value:
         return value
+    if len(value) == 1 and (inner := value.get("messages", value.get("conversations"))):
+        return inner
     columns = list(value.values())
     if not all(isinstance(column, list | tuple) for column in columns):
         return value

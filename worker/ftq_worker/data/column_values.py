@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
-from ftq_worker.data.chat_messages import as_rows
+from ftq_worker.data.chat_messages import as_rows, is_message
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -48,6 +48,21 @@ def may_be_messages(values: Sequence[Any]) -> bool:
         or (isinstance(value, str) and value.lstrip().startswith("["))
         for value in values
     )
+
+
+def nested_kind(values: Sequence[Any]) -> str:
+    """Return what the values are, in words, where they are objects or lists; '' for others."""
+    first = next(iter(values), None)
+    if isinstance(first, Mapping):
+        return f"objects with {', '.join(map(str, first))}"
+    if isinstance(first, list | tuple) and not any(map(is_message, first)):
+        return f"lists of {'texts' if all(isinstance(i, str) for i in first) else 'numbers'}"
+    return ""
+
+
+def is_list_of_one(value: Any) -> TypeGuard[Sequence[Any]]:
+    """Return whether a value is a list that holds one, which is taken for it."""
+    return isinstance(value, list | tuple) and len(value) == 1
 
 
 def are_lists(values: Sequence[Any]) -> bool:

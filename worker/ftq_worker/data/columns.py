@@ -20,13 +20,21 @@ from ftq_worker.data.column_values import (
     are_yes_or_no,
     flag_of,
     may_be_messages,
+    nested_kind,
     values_of,
 )
 from ftq_worker.data.layouts import LABEL, PATTERNS, TRUE_OR_FALSE, VERDICTS, Pattern
 from ftq_worker.job.auto import auto_rule
 
 _ALIKE = 0.6  # of two names, by difflib; below that a guess is worse than none
-_BESIDE = {"system", "context", "history", "tools", "text_pair"}  # parts that complete no layout
+_BESIDE = {
+    "system",
+    "context",
+    "history",
+    "reasoning",
+    "tools",
+    "text_pair",
+}  # parts that complete no layout
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ def detect_layout(columns: Sequence[str], rows: Rows, spec: JobSpec) -> ColumnLa
         return _layout(pattern, found | _verdict(pattern, found, columns, rows), mapped, spec)
     if spec.task is Task.SFT or mapped.keys() & {"prompt", "completion", "messages"}:
         _refuse_unclear_verdict(mapped, rows)
-    raise _unknown_layout(columns, mapped, spec)
+    raise _unknown_layout(columns, rows, mapped, spec)
 
 
 def mapped_parts(spec: JobSpec) -> dict[str, str]:
@@ -169,8 +177,8 @@ def _refuse_unclear_verdict(mapped: Mapping[str, str], rows: Rows) -> None:
 
 
 def _by_name(columns: Sequence[str], names: Sequence[str]) -> str | None:
-    """Return the first column that has one of `names`, upper and lower case alike."""
-    lower = {column.lower(): column for column in reversed(columns)}
+    """Return the first column that has one of `names`, whatever its case and blanks around it."""
+    lower = {column.strip().lower(): column for column in reversed(columns)}
     return next((lower[name] for name in names if name in lower), None)
 
 
@@ -189,18 +197,31 @@ def _layout(
     return ColumnLayout(pattern.name, pattern.task, Columns(**found), f"columns {where}: {listed}")
 
 
-def _unknown_layout(columns: Sequence[str], mapped: Mapping[str, str], spec: JobSpec) -> Refused:
+def _unknown_layout(
+    columns: Sequence[str], rows: Rows, mapped: Mapping[str, str], spec: JobSpec
+) -> Refused:
     """Say what is missing: the rest of a mapping, or a mapping at all."""
     parts = _nearest_pattern(spec.task, mapped)
     missing = [part for part in parts if part not in mapped]
-    free = [column for column in columns if column not in mapped.values()]
+    nested = {column: kind for column in columns if (kind := nested_kind(values_of(rows, column)))}
+    plain = [column for column in columns if column not in nested]
+    free = [column for column in plain if column not in mapped.values()]
     guesses = {f"data.columns.{part}": _guess(_all_names(part), free) for part in missing}
     task = "" if spec.task is Task.AUTO else f" for task {spec.task}"
     given = f" together with {_names(list(mapped))}" if mapped else ""
+    inside = "".join(f"; {column} holds {kind}" for column, kind in nested.items())
+    hint = f"say which column plays which part, for example {_mapping(guesses)}"
+    if len(plain) == 1 and len(missing) > 1 and not mapped and spec.task is Task.AUTO:
+        text = shlex.quote(plain[0])
+        hint = f"--set data.columns.text={text} trains it as plain text; to learn answers alone,"
+        hint += " write what is asked and what is answered into two columns"
+    elif nested and "COLUMN" in guesses.values():
+        hint = "write the texts that are needed of it into columns of their own, such as prompt and"
+        hint += " completion" if spec.task is not Task.CLASSIFICATION else " label"
     return Refused(
-        f"the columns {_names(columns)} fit no known shape{task}{given}",
+        f"the columns {_names(columns)} fit no known shape{task}{given}{inside}",
         code="unknown_shape",
-        hint=f"say which column plays which part, for example {_mapping(guesses)}",
+        hint=hint,
         field="data.columns",
     )
 

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 
 from ftq_shared.events import EventType
+from ftq_shared.spec import Task
 from ftq_worker.data.cleaning import Rule
 from ftq_worker.data.examples import Example
-from ftq_worker.data.formatted_text import marked_words, mend, refuse_marked
-from ftq_worker.data.ledger import Ledger, refuse_unused, unused_words
+from ftq_worker.data.formatted_text import refuse_marked
+from ftq_worker.data.ledger import refuse_unused, unused_words
 from ftq_worker.data.load import Tables
+from ftq_worker.data.odd_texts import OddTexts
 from ftq_worker.data.records import Encoder
 from ftq_worker.data.secret_texts import hide
 from ftq_worker.data.sets import RowSet, RowSets
@@ -50,16 +52,15 @@ def tell_unused(ctx: PhaseContext, unused: Sequence[Unused]) -> None:
         ctx.warn(f"not used: {unused_words(unused)}", hint=hint)
 
 
-def tell_marked(ctx: PhaseContext, ledger: Ledger) -> None:
-    """Warn of rows that are formatted already; raises Refused (`formatted_text`) for most of them.
+def tell_odd_texts(ctx: PhaseContext, odd: OddTexts, task: Task, format_: str) -> None:
+    """Warn of texts that are hardly what they seem.
 
-    For rows that a chat template writes.
+    Raises Refused (`formatted_text`) where a chat template would write most of the rows again.
     """
-    found = (ledger.marked, ledger.rows, ledger.mark)
-    if "formatted_text" not in ctx.spec.data.allow:
-        refuse_marked(*found)
-    if ledger.marked:
-        ctx.warn(marked_words(*found), hint=mend(ledger.marked, ledger.rows))
+    if format_ == "chat" and "formatted_text" not in ctx.spec.data.allow:
+        refuse_marked(odd.marked, odd.rows, odd.mark)
+    for message, hint in odd.warnings(task, format_):
+        ctx.warn(message, hint=hint)
 
 
 def emit_held_out_cleaning(ctx: PhaseContext, tables: Tables) -> None:

@@ -15,7 +15,7 @@ from ftq_worker.data.cleaning import RowProblem, Rule, text_key
 from ftq_worker.data.column_values import flag_of
 from ftq_worker.data.columns import ColumnLayout, require_column
 from ftq_worker.data.fields import Fields, Message, Template
-from ftq_worker.data.layouts import ROW_WEIGHTS
+from ftq_worker.data.layouts import COMPLETIONS, ROW_WEIGHTS
 from ftq_worker.data.rows import Row
 
 # What to do where the order of roles is broken, by the role that stands in the wrong place.
@@ -181,6 +181,13 @@ def _conversation(fields: Fields, messages: list[Message], column: str) -> list[
     answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
     if not answers:
         mend = "write the assistant's answer as its last message"
+        others = [name for name in COMPLETIONS if isinstance(fields.values.get(name), str)]
+        if others and column not in (
+            fields.layout.columns.prompt,
+            fields.layout.columns.completion,
+        ):
+            mend += f"; where it stands in {others[0]}: --set data.columns.prompt={column}"
+            mend += f" --set data.columns.completion={others[0]}"
         raise RowProblem(Rule.CONVERSATION, column, "has no message of the assistant", mend)
     learned = [i for i in answers if messages[i].get("learned", True)]
     if not learned:
@@ -210,7 +217,10 @@ def _sft(fields: Fields, columns: Columns) -> Example:
         asked = [_unlearned(message) for message in fields.messages(columns.prompt)]
     else:
         asked = [_question(fields, columns)]
-    whole = opening + asked + _answers(fields, columns.completion, called=bool(tools))
+    answers = _answers(fields, columns.completion, called=bool(tools))
+    if thoughts := fields.optional(columns.reasoning):
+        answers[0] = answers[0] | {"reasoning_content": thoughts}
+    whole = opening + asked + answers
     return Example(_conversation(fields, whole, columns.completion), tools)
 
 

@@ -25,7 +25,7 @@ from ftq_worker.data.chat_messages import (
     with_object_arguments,
 )
 from ftq_worker.data.cleaning import RowProblem, Rule, scrub
-from ftq_worker.data.column_values import media_part
+from ftq_worker.data.column_values import is_list_of_one, media_part
 from ftq_worker.data.columns import ColumnLayout
 
 # role, content; tool_calls and the like for the chat template; `learned` false for some answers
@@ -74,10 +74,10 @@ class Fields:
             what = "is null" if column in self.values else "is absent"
             raise RowProblem(Rule.MISSING, column, what)
         value = self.values[column]
-        if isinstance(value, list | tuple) and len(value) == 1:
+        if is_list_of_one(value):
             value = value[0]
         if not isinstance(value, _WRITTEN):
-            mend = "write the text that is meant into the column"
+            mend = "write the text that is meant into the column, of an object with json.dumps"
             if isinstance(value, list | tuple):
                 mend = "write one text into the column, or one row for each"
             raise RowProblem(Rule.WRONG_TYPE, column, f"is {_kind(value)}, text is needed", mend)
@@ -110,6 +110,8 @@ class Fields:
             if not 0 <= value < len(names):
                 raise RowProblem(Rule.WRONG_TYPE, column, f"{value} is none of {len(names)} labels")
             return names[value]
+        if is_list_of_one(value):
+            value = value[0]
         if isinstance(value, float | Decimal) and value == int(value):
             value = int(value)
         if not isinstance(value, str | int | date):
@@ -194,7 +196,7 @@ class Fields:
             what = "is no message with role and content"
             raise RowProblem(Rule.CONVERSATION, name, what, _LIKE_A_MESSAGE)
         role_key, content_key = key_of(item, ROLE_KEYS), key_of(item, CONTENT_KEYS)
-        given = str(item.get(role_key or "")).lower()
+        given = str(item.get(role_key or "")).strip(" :").lower()
         role = ROLES.get(given)
         if role is None:
             what = f"is {given!r}" if role_key else f"is absent; there are {', '.join(item)}"

@@ -6,36 +6,43 @@ from ftq_shared.errors import Refused
 from ftq_worker.data.examples import Example
 
 MOST = 0.5  # share of the rows from which on it is the format of the dataset, and no chance
-# As chat templates and prompt formats write them: ChatML, Llama 2 and 3, Gemma, Phi and Zephyr,
-# DeepSeek, Alpaca and Guanaco, Vicuna; and the ends of texts.
-_MARK = re.compile(
-    r"<\|im_(?:start|end)\|>(?:system|user|assistant)?"
-    r"|\[/?INST\]|<</?SYS>>"
-    r"|<\|(?:begin_of_text|start_header_id|eot_id|end_of_text|endoftext)\|>"
-    r"|<(?:start|end)_of_turn>"
-    r"|<\|(?:system|user|assistant|end)\|>"
-    r"|<｜(?:User|Assistant|end▁of▁sentence)｜>"  # noqa: RUF001 - as DeepSeek writes them
-    r"|^###+ ?(?:Instruction|Response|Human|Assistant|User):"
-    r"|\A\s*(?:Human|USER): |(?:Assistant|ASSISTANT):\s*\Z"
-    r"|\A\s*(?:<s>|<bos>)|(?:</s>|<eos>)\s*\Z",
-    re.MULTILINE,
-)
-# One of these stands in every mark; looking for them is quick.
-_PARTS = (
-    "<|", "INST]", "SYS>>", "_of_turn>", "<｜", "###", "Human:", "USER:",  # noqa: RUF001
-    "ssistant:", "SSISTANT:", "<s>", "</s>", "<bos>", "<eos>",
-)  # fmt: skip
+# As chat templates and prompt formats write their turns: ChatML, Llama 2 and 3, Gemma, Phi and
+# Zephyr, DeepSeek, Alpaca and Guanaco. Each pattern begins with what is looked for first.
+_TURNS = {
+    part: re.compile(pattern)
+    for part, pattern in {
+        "<|": r"<\|(?:im_start\|>(?:system|user|assistant)?|im_end\|>|start_header_id\|>|eot_id\|>"
+        r"|(?:system|user|assistant|end)\|>)",
+        "[INST]": r"\[INST\]",
+        "_of_turn>": r"<(?:start|end)_of_turn>",
+        "<\uff5c": "<\uff5c(?:User|Assistant)\uff5c>",
+        "###": r"###+ ?(?:Instruction|Response|Human|Assistant|User):",
+    }.items()
+}
+# With what a text begins or ends that somebody has put together for a model.
+_STARTS = ("<s>", "<bos>", "<|begin_of_text|>", "Human: ", "USER: ")
+_ENDS = ("</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "Assistant:", "ASSISTANT:", "\n###")
+
+
+def turn_in(text: str) -> str:
+    """Return the first mark of a turn of a chat, '' for none."""
+    found = (pattern.search(text) for part, pattern in _TURNS.items() if part in text)
+    return next((match[0] for match in found if match), "")
 
 
 def mark_in(example: Example) -> str:
     """Return the first mark of a chat format in what people and model say, '' for none."""
     for message in example.messages:
-        text = message.get("content") or ""
-        if message["role"] == "tool" or not any(part in text for part in _PARTS):
+        text = (message.get("content") or "").strip()
+        if message["role"] == "tool":
             continue
-        if found := _MARK.search(text):
-            return found[0].strip()
-    return ""
+        edges = [part for part in _STARTS if text.startswith(part)]
+        edges += [part for part in _ENDS if text.endswith(part)]
+        if edges:
+            return edges[0].strip()
+        if found := turn_in(text):
+            return found
+    return turn_in(example.text)
 
 
 def marked_words(marked: int, rows: int, mark: str) -> str:

@@ -16,6 +16,9 @@ LABEL: Names = (
     "rating", "stars", "score", "similarity_score",
 )  # fmt: skip
 _SYSTEM: Names = ("system", "system_prompt")
+_REASONING: Names = (
+    "reasoning", "reasoning_content", "thinking", "complex_cot", "cot", "chain_of_thought",
+)  # fmt: skip
 _TOOLS: Names = ("tools", "functions")
 _CONVERSATION: Names = ("messages", "conversations", "conversation")
 
@@ -24,6 +27,7 @@ BESIDE: dict[str, Names] = {
     "system": _SYSTEM,
     "context": ("context", "passage"),
     "history": ("history",),
+    "reasoning": _REASONING,
     "tools": _TOOLS,
 }
 _BESIDE_CONVERSATION: dict[str, Names] = {"system": _SYSTEM, "tools": _TOOLS}
@@ -78,6 +82,9 @@ _CHOICE: dict[str, Names] = {
     "chosen": ("chosen", "chosen_messages"),
     "rejected": ("rejected", "rejected_messages"),
 }
+
+# In which an answer stands that a list of messages lacks.
+COMPLETIONS: Names = ("completion", "response", "answer", "output", "solution")
 
 # The order decides where a dataset fits several.
 PATTERNS = (

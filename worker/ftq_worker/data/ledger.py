@@ -17,8 +17,8 @@ from ftq_shared.spec import Columns, Task
 from ftq_worker.data.cleaning import REASONS, RowProblem, Rule, Tally
 from ftq_worker.data.column_values import text_in
 from ftq_worker.data.examples import Example, Made
-from ftq_worker.data.formatted_text import mark_in
 from ftq_worker.data.layouts import BESIDE
+from ftq_worker.data.odd_texts import OddTexts
 from ftq_worker.job.reports import Unused
 
 _LOOKED_AT = 500  # rows whose texts are measured
@@ -27,6 +27,7 @@ _WORDS = 4  # from which on a value is a sentence, not a name
 _LENGTH = 0.5  # of the prompt; a shorter text beside it is a remark
 _REPEATS = 0.9  # share of the rows in which a value must stand in the used text as well
 _CHANCE = 20  # characters from which on a text stands in another one by no chance
+_SOME = 50  # characters by which values are told apart
 _TRIED = 5  # rows that are rendered with and without a key
 _COPY = 0.2  # share of a rendered copy that is the text itself; the rest is its template
 # Rules that take no text from training that is not there once more, or that judges the model.
@@ -34,6 +35,7 @@ _HARMLESS = frozenset(
     {Rule.BLANK, Rule.CONTROL_CHARACTERS, Rule.DUPLICATE, Rule.NEAR_DUPLICATE, Rule.HELD_OUT}
 )
 _MAP = "say in data.columns which part it plays"
+_NESTED = "write its texts into a column of their own, and map that"
 _JUDGED = "leave out the rows that should not be learned, or write 0 into a column weight"
 _MEMBER = "key of messages"
 _ANSWERED = "write an answer behind them; a question alone teaches nothing"
@@ -61,6 +63,7 @@ class _Left:
     chars: int = 0
     words: int = 0
     repeats: int = 0  # its text stands in the used text as well
+    nested: bool = False  # it holds lists or objects
     some: set[str] = field(default_factory=set)  # two of its values, where they differ
 
     @property
@@ -89,23 +92,22 @@ class Ledger:
         self._known = frozenset(known)  # columns that are used for something else, as for groups
         self._left: dict[str, _Left] = defaultdict(_Left)
         self._keys: dict[tuple[str, str], _Key] = defaultdict(_Key)  # by role and key
-        self.marked, self.mark = 0, ""  # rows with marks of a chat format, and the first of them
+        self.odd = OddTexts()
         self._cut = 0  # rows with messages behind the last answer
-        self.rows = 0
+        self._rows = 0
         self._prompt_chars = 0  # of the rows that are measured
 
     def add(self, values: Mapping[str, Any], made: Made) -> None:
         """Count one row that an example was made of."""
-        self.rows += 1
+        self._rows += 1
         for role_and_key in _keys(made.example):
             key = self._keys[role_and_key]
             key.rows += 1
             if len(key.examples) < _TRIED:
                 key.examples.append(made.example)
-        if mark := mark_in(made.example):
-            self.marked, self.mark = self.marked + 1, self.mark or mark
+        self.odd.add(values, made)
         self._cut += made.cut
-        measured = self.rows <= _LOOKED_AT
+        measured = self._rows <= _LOOKED_AT
         texts: list[str] | None = None
         if measured:
             self._prompt_chars += len(_prompt(made.example))
@@ -117,8 +119,9 @@ class Ledger:
             if measured:
                 texts = _texts(made.example) if texts is None else texts
                 _measure(left, text_in(value), texts)
-            if len(left.some) < 2 and isinstance(value, str | int | float):
-                left.some.add(str(value))
+            if len(left.some) < 2:
+                left.some.add(str(value)[:_SOME])
+            left.nested = left.nested or isinstance(value, list | tuple | Mapping)
 
     def unused(
         self, columns: Columns, task: Task, render: Callable[[Example], object] | None = None
@@ -134,9 +137,13 @@ class Ledger:
             if judges or not self._repeats(left):
                 kind = _VERDICT if judges else "column"
                 use = _use(column, columns, task) if left.is_text else ""
+                if use and left.nested:
+                    use = _NESTED
                 if judges and left.some == {"True", "False"}:
                     use = _set("columns.label", column)
-                weighs = self._weighs(left) or (judges and left.rows > LIMIT * self.rows)
+                if columns.label and column in (f"{columns.label}_text", f"{columns.label}_name"):
+                    use = _set("columns.label", column)
+                weighs = self._weighs(left) or (judges and left.rows > LIMIT * self._rows)
                 found.append(self._one(column, kind, left.rows, use=use, weighs=weighs))
         found += self._unread(render) if render is not None else ()
         if self._cut:
@@ -154,18 +161,18 @@ class Ledger:
                 _MEMBER if role else "column",
                 key.rows,
                 use=f"data.chat_template, with a template that writes {name}",
-                weighs=name in _VITAL and key.rows > LIMIT * self.rows,
+                weighs=name in _VITAL and key.rows > LIMIT * self._rows,
             )
 
     def _one(self, name: str, kind: str, rows: int, *, use: str, weighs: bool = False) -> Unused:
-        share = round(rows / self.rows, 4)
+        share = round(rows / self._rows, 4)
         return Unused(name=name, kind=kind, rows=rows, share=share, weighs=weighs, use=use)
 
     def _weighs(self, left: _Left) -> bool:
         """Return whether a column holds text of length beside a short prompt, in many rows."""
-        if not left.measured or left.rows <= LIMIT * self.rows:
+        if not left.measured or left.rows <= LIMIT * self._rows:
             return False
-        prompt = self._prompt_chars / min(self.rows, _LOOKED_AT)
+        prompt = self._prompt_chars / min(self._rows, _LOOKED_AT)
         return left.is_text and left.chars / left.measured >= _LENGTH * prompt
 
     @staticmethod
@@ -304,16 +311,18 @@ def refuse_dropped(tally: Tally, split: str, at_least: float | None = None) -> N
             f" ({dropped / tally.read:.0%}) would be left out: {rule}: {REASONS[rule]}"
             f"; for example {tally.example_words(rule)}",
             code="dropped_rows",
-            hint=f"{_MENDS.get(rule, 'mend the rows')}; to go on without them:"
+            hint=f"{MENDS.get(rule, 'mend the rows')}; to go on without them:"
             " --set data.allow=dropped_rows",
         )
 
 
-_MENDS = {
+MENDS = {
     Rule.TOO_LONG: "raise train.max_length where the model takes more, or cut the texts yourself",
     Rule.BAD_ANSWER: "only the good answers can be trained on",
-    Rule.UNTRAINABLE: "look at data.chat_template and data.format",
+    Rule.UNTRAINABLE: "change the rows as the template wants them, or give another one with"
+    " data.chat_template",
     Rule.MISSING: "look at data.columns, or fill the column",
+    Rule.EMPTY: "look at data.columns, or fill the column",
     Rule.CONFLICT: "decide which label is right",
 }
 

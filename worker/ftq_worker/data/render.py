@@ -35,6 +35,12 @@ from ftq_worker.job.chat_templates import chosen_template
 Span = tuple[int, int]  # character range, end not included
 _THOUGHT, _THOUGHT_END = "<think>", "</think>"
 _THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")  # of a message, by different tools
+# What to do about what templates refuse, by a word of the reasons that they give.
+_MENDS = {
+    "system": "write the words of the system into the first message of the user",
+    "alternate": "join messages of one role that follow each other; for a conversation with tools,"
+    " choose a model whose template takes them",
+}
 _GENERATION = re.compile(r"\{%-?\s*generation\b")
 
 
@@ -120,8 +126,10 @@ class ChatRenderer:
         except Exception as error:  # a template is a program of the model's author
             if isinstance(error, MemoryError):
                 raise
-            what = f"the chat template refuses it: {str(error)[:200] or type(error).__name__}"
-            raise RowProblem(Rule.UNTRAINABLE, "messages", what) from error
+            said = str(error)[:200] or type(error).__name__
+            what = f"the chat template refuses it: {said}"
+            mend = next((mend for word, mend in _MENDS.items() if word in said.lower()), "")
+            raise RowProblem(Rule.UNTRAINABLE, "messages", what, mend) from error
         return Rendered(text, tuple(self._trim(text, span) for span in spans), left)
 
     def _with_tools(self, tools: list[Any]) -> Self:

@@ -14,12 +14,15 @@ from ftq_worker.data.column_values import (
     are_lists,
     are_sentences,
     are_zero_or_one,
+    is_list_of_one,
     media_column,
     media_part,
     values_of,
 )
 from ftq_worker.data.layouts import Pattern
 
+_CHOICE = re.compile(r"[A-H]|\d")  # what names a choice
+_CHOICES = re.compile(r"choices|options|endings|[a-h]|(?:option|choice|ending)[_ ]?(?:[a-h]|\d)")
 _ID = re.compile(r"(^|_)(id|idx|index)$")
 
 
@@ -86,13 +89,16 @@ def refuse_doubt(
         _refuse_label(found["label"], rows, asked=spec.task is not Task.AUTO)
     elif pattern.task is Task.TEXT and spec.task is Task.AUTO:
         _refuse_flags(found.get("text"), free, rows)
-    elif pattern.task is Task.SFT and spec.task is Task.AUTO:
-        _refuse_verdict(found, free, rows)
+    elif pattern.task is Task.SFT:
+        if spec.task is Task.AUTO:
+            _refuse_verdict(found, free, rows)
+        if "unused_columns" not in spec.data.allow and spec.data.row_template is None:
+            _refuse_choices(found, free, rows)
 
 
 def _refuse_label(column: str, rows: Rows, *, asked: bool) -> None:
     values = values_of(rows, column)
-    if are_lists(values):
+    if are_lists([value for value in values if not is_list_of_one(value)]):
         raise _multi_label(f"the values of column {column} hold several labels each", column)
     if are_fractions(values):
         raise Refused(
@@ -148,6 +154,32 @@ def _refuse_verdict(found: Mapping[str, str], free: Sequence[str], rows: Rows) -
         f"column {named[0]} holds 0 and 1 beside {' and '.join(texts)}: are all answers to be"
         " learned, or only those with 1, or is it a label to find?",
         *answers,
+    )
+
+
+def _refuse_choices(found: Mapping[str, str], free: Sequence[str], rows: Rows) -> None:
+    """Refuse (`unused_columns`) an answer that names a choice which the prompt does not show."""
+    answer, prompt = found.get("completion", ""), found.get("prompt", "")
+    said = {str(value).strip().strip("()").upper() for value in values_of(rows, answer)}
+    if not said or not all(_CHOICE.fullmatch(value) for value in said):
+        return
+    choices = [column for column in free if _CHOICES.fullmatch(column.strip().lower())]
+    listed = any(are_lists(values_of(rows, column)) for column in choices)
+    if len(choices) < 2 and not listed:
+        return
+    shown = " ".join(f"{column}: {{{column}}}" for column in choices)
+    template = shlex.quote(f"data.row_template={{{prompt}}} {shown}")
+    raise Refused(
+        f"column {answer} names one of the choices in {', '.join(choices)}, which the prompt does"
+        " not show",
+        code="unused_columns",
+        hint=(
+            "write the choices into the prompt, and into the answer the text of the right one"
+            if listed
+            else f"to show them: --set {template}"
+        )
+        + "; to leave them out: --set data.allow=unused_columns",
+        field="data.columns",
     )
 
 

@@ -14,7 +14,7 @@ from ftq_shared.paths import JobPaths
 from ftq_shared.preview_messages import FIRST_ROWS, PreviewRequest
 from ftq_shared.spec import Allowed, JobSpec, Task
 from ftq_shared.states import Phase
-from ftq_worker.data.events import emit_damage, tell_marked
+from ftq_worker.data.events import emit_damage, tell_odd_texts
 from ftq_worker.data.hub import fetch_tokenizer
 from ftq_worker.data.judging import tell_judges
 from ftq_worker.data.ledger import refuse_dropped, refuse_unused
@@ -171,8 +171,8 @@ def _prepare(
     )
     if "unused_columns" not in ctx.spec.data.allow and ctx.spec.data.row_template is None:
         refusals.check(lambda: refuse_unused(unused))
-    if encoder.format == "chat":
-        refusals.check(lambda: tell_marked(ctx, tables.train.ledger))
+    odd, task = tables.train.ledger.odd, validated.task
+    refusals.check(lambda: tell_odd_texts(ctx, odd, task, encoder.format))
     whole = _judge_rows(ctx, inputs, refusals)
     return replace(inputs, sets=_sets(lenient, tables, folder, refusals) if whole else None)
 

@@ -8,7 +8,7 @@ from ftq_worker.data.cleaning import RowProblem, Rule, Tally, empty_dataset
 from ftq_worker.data.columns import ColumnLayout
 from ftq_worker.data.examples import example_maker, make_example
 from ftq_worker.data.formatted_text import MOST
-from ftq_worker.data.ledger import LIMIT, Ledger, refuse_dropped, refuse_unused, unused_words
+from ftq_worker.data.ledger import LIMIT, MENDS, Ledger, refuse_dropped, refuse_unused, unused_words
 from ftq_worker.data.rows import Row
 from ftq_worker.validation.rows import Head
 
@@ -32,7 +32,7 @@ def look_at_examples(
             ledger.add(values, make_example(row, make))
         except RowProblem as problem:
             tally.add(problem.rule, row, problem.field, problem.bare)
-            mends.setdefault(problem.mend, problem.field)
+            mends.setdefault(problem.mend or MENDS.get(problem.rule, ""), problem.field)
     if tally.read and not tally.left():
         raise _none_usable(split, tally, [f"{at}: {mend}" for mend, at in mends.items() if mend])
     if "dropped_rows" not in spec.data.allow:

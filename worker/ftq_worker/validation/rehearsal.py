@@ -153,7 +153,7 @@ def rehearse_rows(
     if "unused_columns" not in spec.data.allow and spec.data.row_template is None:
         refuse_unused(ledger.unused(sample.layout.columns, task, encoder.render))
     if format_ == "chat" and "formatted_text" not in spec.data.allow:
-        refuse_marked(ledger.marked, ledger.rows, ledger.mark)
+        refuse_marked(ledger.odd.marked, ledger.odd.rows, ledger.odd.mark)
     if format_ == "chat" and task is Task.SFT:
         _warn_of_template(ctx, tokenizer, examples)
     return True, f"{len(examples)} rows in format {format_}"
@@ -227,7 +227,8 @@ def _untrainable(
     return Refused(
         f"none of the first {rows} rows can be trained: {problem.what}",
         code="untrainable",
-        hint="--set data.format=plain, or give a template with data.chat_template"
+        hint="change the rows as the template wants them, give another one with data.chat_template,"
+        " or --set data.format=plain"
         if format_ == "chat"
         else "look at the rows: nothing of them is left to learn",
         field="data.format",

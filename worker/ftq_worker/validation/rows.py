@@ -315,6 +315,8 @@ def _refuse_broken(row: Row | None) -> None:
         return
     at = "" if row.line is None else f", line {row.line}"
     hint = _MEND.get(data_suffix(row.file), "mend the file")
+    if row.problem.startswith("is a list"):
+        hint = 'write each row as an object; a conversation as {"messages": [...]}'
     if row.problem.startswith("not UTF-8"):
         hint = "save the file as UTF-8: `iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW`, with the"
         hint += " encoding that it has"
