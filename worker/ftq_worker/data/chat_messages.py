@@ -55,8 +55,10 @@ def is_message(value: Any) -> bool:
 
 def key_of(item: Mapping[str, Any], names: Sequence[str]) -> str | None:
     """Return the first of `names` that an object has, one with a value before one without."""
-    there = [name for name in names if name in item]
-    return next((name for name in there if item[name] is not None), there[0] if there else None)
+    for name in names:
+        if item.get(name) is not None:
+            return name
+    return next((name for name in names if name in item), None)
 
 
 def as_rows(value: Any) -> Any:
@@ -79,13 +81,15 @@ def as_rows(value: Any) -> Any:
 def single_messages(items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
     """Yield the place and the value of every message; a turn of question and answer is two."""
     for at, item in enumerate(items):
+        if is_message(item):  # nearly all are
+            yield at, item
+            continue
         if isinstance(item, list | tuple) and len(item) == 2:
             yield at, {"role": "user", "content": item[0]}
             yield at, {"role": "assistant", "content": item[1]}
             continue
-        pair = isinstance(item, Mapping) and key_of(item, ROLE_KEYS) is None
-        said = key_of(item, _SAID) if pair else None
-        answered = key_of(item, _ANSWERED) if pair else None
+        said = key_of(item, _SAID) if isinstance(item, Mapping) else None
+        answered = key_of(item, _ANSWERED) if isinstance(item, Mapping) else None
         if said is None or answered is None:
             yield at, item
             continue

@@ -148,7 +148,10 @@ class Fields:
 
     def holds_messages(self, column: str) -> bool:
         """Return whether a column holds messages, and no text."""
-        value = as_rows(self.parsed(column))
+        value = self.parsed(column)
+        if isinstance(value, str | int | float | None):  # nearly all are
+            return False
+        value = as_rows(value)
         items = value if isinstance(value, list | tuple) else [value]
         return bool(items) and all(map(is_message, items))
 
@@ -207,14 +210,18 @@ class Fields:
             what = f"holds a part of type {kind}; only text is trained on"
             raise RowProblem(Rule.WRONG_TYPE, f"{name}.content", what)
         content, parts = taken_apart(content)
-        own = OWN_KEYS | {role_key, content_key}
-        rest = {k: v for k, v in item.items() if k not in own and v not in (None, [], {})}
+        rest = {
+            k: v
+            for k, v in item.items()
+            if k not in (role_key, content_key) and k not in OWN_KEYS and v not in (None, [], {})
+        }
         message: Message = {"role": role, **self._tidy(rest | parts, name)}
         if role == "system" and "tools" in message:
             self.message_tools = self._as_tools(message.pop("tools"), f"{name}.tools")
         if given in CALLS and (calls := calls_in(content)):
             message["tool_calls"], content = calls, ""
-        if calls := calls_in(message.get("function_call")):  # as OpenAI wrote them at first
+        # As OpenAI wrote calls at first.
+        if "function_call" in message and (calls := calls_in(message["function_call"])):
             message["tool_calls"] = calls
             del message["function_call"]
         if "tool_calls" in message:

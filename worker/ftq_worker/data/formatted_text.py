@@ -26,8 +26,10 @@ _ENDS = ("</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "Assistant:", "ASS
 
 def turn_in(text: str) -> str:
     """Return the first mark of a turn of a chat, '' for none."""
-    found = (pattern.search(text) for part, pattern in _TURNS.items() if part in text)
-    return next((match[0] for match in found if match), "")
+    for part, pattern in _TURNS.items():
+        if part in text and (match := pattern.search(text)):
+            return match[0]
+    return ""
 
 
 def mark_in(example: Example) -> str:
@@ -36,10 +38,10 @@ def mark_in(example: Example) -> str:
         text = (message.get("content") or "").strip()
         if message["role"] == "tool":
             continue
-        edges = [part for part in _STARTS if text.startswith(part)]
-        edges += [part for part in _ENDS if text.endswith(part)]
-        if edges:
-            return edges[0].strip()
+        if text.startswith(_STARTS):
+            return next(part for part in _STARTS if text.startswith(part)).strip()
+        if text.endswith(_ENDS):
+            return next(part for part in _ENDS if text.endswith(part)).strip()
         if found := turn_in(text):
             return found
     return turn_in(example.text)

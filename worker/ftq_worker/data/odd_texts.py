@@ -32,19 +32,24 @@ class OddTexts:
             self.marked, self.mark = self.marked + 1, self.mark or mark
         for column in made.taken:
             value = values.get(column)
-            if isinstance(value, str) and value.strip().lower() in _NO_VALUES:
+            if (
+                isinstance(value, str)
+                and len(value) < _ECHO
+                and value.strip().lower() in _NO_VALUES
+            ):
                 word, rows = self._no_values.get(column, (value.strip(), 0))
                 self._no_values[column] = (word, rows + 1)
         messages = made.example.messages
-        texts = (made.example.text, *(message["content"] for message in messages))
-        self._broken += any(map(_is_broken, texts))
+        self._broken += _is_broken(made.example.text) or any(
+            _is_broken(message["content"]) for message in messages
+        )
         if not messages:
             return
         answer = messages[-1]["content"] or str(messages[-1].get("tool_calls"))
         if len(self._answers) < 2:
             self._answers.add(answer)
-        asked = messages[-2]["content"].strip() if len(messages) > 1 else ""
-        self._echoes += len(asked) >= _ECHO and answer.lstrip().startswith(asked)
+        asked = messages[-2]["content"] if len(messages) > 1 else ""
+        self._echoes += len(asked) >= _ECHO and answer.lstrip().startswith(asked.strip())
 
     def warnings(self, task: Task, format_: str) -> Iterator[tuple[str, str]]:
         """Yield what is odd, and what to do about it."""
@@ -84,5 +89,7 @@ class OddTexts:
 
 
 def _is_broken(text: str) -> bool:
-    some = any(letter in text for letter in "\u00c3\u00c2\u00e2")  # quicker than a pattern
+    if text.isascii():
+        return False
+    some = "\u00c3" in text or "\u00c2" in text or "\u00e2\u20ac" in text  # before the pattern
     return some and _BROKEN.search(text) is not None
