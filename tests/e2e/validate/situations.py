@@ -463,6 +463,12 @@ SHAPES += [
         words="which answers are wrong",
     ),
     Situation(
+        "scores of answers in a conversation",
+        {"messages": [user(), gpt(score=1), user(), gpt(score=5)]},
+        code="unused_columns",
+        words='"weight": 0',
+    ),
+    Situation(
         "a verdict by another name, said",
         [{"question": f"q {n}", "answer": f"a {n}", "checked": n % 20 != 7} for n in range(ROWS)],
         spec={"data": {"columns": {"label": "checked"}}},
@@ -724,6 +730,36 @@ SHAPES += [
         chat=NO_SYSTEM + CHAT,
         code="untrainable",
         words="into the first message of the user",
+    ),
+    Situation(
+        "reasoning that is a switch",
+        {"input": [user()], "output": "a @", "reasoning": "on"},
+        chat=THINKS,
+        trained=("a 3",),
+        unseen=("<think>",),
+        told="not used: reasoning",
+    ),
+    Situation(
+        "the history of a patient",
+        {
+            "question": "q @",
+            "answer": "a @",
+            "history": "The patient had a cold last year, number @",
+        },
+        code="unused_columns",
+        words="--set data.columns.context=history",
+    ),
+    Situation(
+        "a context beside a conversation",
+        {"messages": [user(), gpt()], "context": LONG},
+        code="unused_columns",
+        words="--set data.columns.system=context",
+    ),
+    Situation(
+        "texts with a score",
+        [{"text": f"some words {n}", "score": n / 8, "url": "u"} for n in range(ROWS)],
+        code="regression",
+        words="--set task=text",
     ),
     Situation(
         "messages inside an object",

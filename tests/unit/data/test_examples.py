@@ -114,7 +114,7 @@ def test_preference_takes_strings_or_conversations() -> None:
         ({"messages": "[{'role': 'user'}]"}, Rule.WRONG_TYPE, "messages"),
         ({"prompt": "a", "completion": "b", "label": False}, Rule.BAD_ANSWER, "label"),
         (ALPACA | {"history": ["a"]}, Rule.CONVERSATION, "history[0]"),
-        (ALPACA | {"tools": "none"}, Rule.WRONG_TYPE, "tools"),
+        (ALPACA | {"tools": "[none"}, Rule.WRONG_TYPE, "tools"),
         ({"conversations": [USER, {"from": "gpt"}]}, Rule.CONVERSATION, "conversations[1].content"),
         ({"conversations": [USER, {"value": "x"}]}, Rule.CONVERSATION, "conversations[1].role"),
         ({"conversations": [USER, GPT | {"value": ""}]}, Rule.EMPTY, "conversations[1].content"),

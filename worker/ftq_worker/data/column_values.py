@@ -65,6 +65,14 @@ def is_list_of_one(value: Any) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, list | tuple) and len(value) == 1
 
 
+def may_be_nested(values: Sequence[Any]) -> bool:
+    """Return whether values may be lists or objects, also as JSON text; an empty text may be."""
+    return not values or any(
+        value.lstrip()[:1] in "[{" if isinstance(value, str) else are_lists([value])
+        for value in values
+    )
+
+
 def are_lists(values: Sequence[Any]) -> bool:
     """Return whether some values hold several."""
     return any(isinstance(value, list | tuple | dict) for value in values)

@@ -17,9 +17,11 @@ from ftq_worker.data import task_doubts
 from ftq_worker.data.column_values import (
     Rows,
     are_flags,
+    are_sentences,
     are_yes_or_no,
     flag_of,
     may_be_messages,
+    may_be_nested,
     nested_kind,
     values_of,
 )
@@ -126,11 +128,22 @@ def _match(
             return None
         found[part] = column
     for part, names in pattern.optional.items():
-        column = mapped.get(part) or _by_name(columns, names)
+        column = mapped.get(part) or _beside(part, _by_name(columns, names), rows)
         # A template is the whole prompt; what it leaves out was left out on purpose.
         if column and column not in found.values() and not (templated and part == "context"):
             found[part] = column
     return found | {part: mapped[part] for part in mapped.keys() - found.keys()}
+
+
+def _beside(part: str, column: str | None, rows: Rows) -> str | None:
+    """Return a column found by its name, None where its values are not what that part holds.
+
+    `history` may be the history of a patient, and `reasoning` whether there is some.
+    """
+    values = values_of(rows, column) if column else []
+    if part in ("history", "tools") and not may_be_nested(values):
+        return None
+    return None if part == "reasoning" and values and not are_sentences(values) else column
 
 
 def _allowed_beside(pattern: Pattern, mapped: Mapping[str, str], rows: Rows) -> set[str]:

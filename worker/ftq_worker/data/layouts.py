@@ -136,7 +136,7 @@ PATTERNS = (
         ("document", "article", "dialogue", "text", "source"),
         ("summary", "highlights", "abstract"),
     ),
-    _sft("source/target", ("source", "input"), ("target",)),
+    _sft("source/target", ("source", "input", "inputs"), ("target", "targets")),
     *(_pair(first, second) for first, second in _PAIRS),
     Pattern("text/label", Task.CLASSIFICATION, {"text": _TEXT, "label": LABEL}),
     _sft("text/target", ("text", "sentence", "query"), ("target", "label")),

@@ -37,11 +37,12 @@ _HARMLESS = frozenset(
 _MAP = "say in data.columns which part it plays"
 _NESTED = "write its texts into a column of their own, and map that"
 _JUDGED = "leave out the rows that should not be learned, or write 0 into a column weight"
+_WEIGHT = 'write "weight": 0 into the answers that should not be learned'
 _MEMBER = "key of messages"
 _ANSWERED = "write an answer behind them; a question alone teaches nothing"
 # Columns by whose names an answer, a label or a way to it stands in them.
 _ANSWERS = re.compile(
-    "answer|response|reject|chosen|label|solution|output|completion|target|distract|reason|cot|text"
+    "answer|response|reject|chosen|label|solution|output|completion|target|distract|reason|cot|(?<!con)text"
 )
 _READ_BY_FTQ = frozenset({"role", "content", "learned"})
 # Columns by whose names a verdict on the answer stands in them.
@@ -156,12 +157,18 @@ class Ledger:
         for (role, name), key in self._keys.items():
             if any(_is_read(render, example, role, name) for example in key.examples):
                 continue
+            shown = name if names.count(name) == 1 else f"{name} of the {role}"
+            many = key.rows > LIMIT * self._rows
+            if role == "assistant" and _JUDGES.search(name.lower()):
+                shown = f"{name} of messages"
+                yield self._one(shown, _VERDICT, key.rows, use=_WEIGHT, weighs=many)
+                continue
             yield self._one(
-                name if names.count(name) == 1 else f"{name} of the {role}",
+                shown,
                 _MEMBER if role else "column",
                 key.rows,
                 use=f"data.chat_template, with a template that writes {name}",
-                weighs=name in _VITAL and key.rows > LIMIT * self._rows,
+                weighs=name in _VITAL and many,
             )
 
     def _one(self, name: str, kind: str, rows: int, *, use: str, weighs: bool = False) -> Unused:
@@ -250,13 +257,12 @@ def _use(column: str, columns: Columns, task: Task) -> str:
     """Return the setting that would use a column, '' where it may give the answer away."""
     if _ANSWERS.search(column.lower()):
         return ""
-    own = next((part for part, names in BESIDE.items() if column.lower() in names), "")
-    if task is Task.SFT and own and getattr(columns, own) is None:
-        return _set(f"columns.{own}", column)
+    if task is Task.SFT and columns.system is None and column.lower() in BESIDE["system"]:
+        return _set("columns.system", column)
     if task is Task.CLASSIFICATION and columns.text_pair is None:
         return _set("columns.text_pair", column)
     if columns.messages:
-        return _set("columns.system", column)
+        return "" if columns.system else _set("columns.system", column)
     if task is Task.SFT and columns.context is None:
         return _set("columns.context", column)
     main = columns.prompt or columns.text or "COLUMN"

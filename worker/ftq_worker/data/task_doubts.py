@@ -105,7 +105,8 @@ def _refuse_label(column: str, rows: Rows, *, asked: bool) -> None:
             f"the values of column {column} are numbers with fractions, for example"
             f" {_example(values)}: that is regression, which this version does not train",
             code="regression",
-            hint="write whole numbers or names into the column to train classes",
+            hint="write whole numbers or names into the column to train classes"
+            + "; to train the texts alone: --set task=text" * (not asked),
             field="data.columns.label",
         )
     if all_differ(values) and not asked:
