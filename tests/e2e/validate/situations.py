@@ -457,6 +457,15 @@ SHAPES += [
         unseen=("no 7",),
     ),
     Situation(
+        "verdicts in words",
+        [
+            {"question": f"q {n}", "answer": f"a {n}", "is_correct": "no" if n == 7 else "yes"}
+            for n in range(ROWS)
+        ],
+        trained=("a 3",),
+        unseen=("a 7",),
+    ),
+    Situation(
         "scores beside a conversation",
         [{"messages": [user(f"q {n}"), gpt(f"a {n}")], "score": n % 5} for n in range(ROWS)],
         code="unused_columns",
@@ -888,6 +897,18 @@ LABELS += [
         files={f"label={k}/part-0.jsonl": lines(json.dumps({"text": f"a {k}"})) for k in "xy"},
         code="folder_labels",
         words="--set task=text",
+    ),
+    Situation(
+        "folders by number",
+        files={f"part{n}/x.jsonl": lines(json.dumps({"text": f"a {n}"})) * 9 for n in range(9)},
+        used=("a 3",),
+    ),
+    Situation(
+        "labels beside a speaker",
+        labelled(lambda n: n % 2, speaker="user"),
+        encoder=True,
+        used=("alpha 3",),
+        told="not used: speaker",
     ),
     Situation(
         "partitions that are none",

@@ -191,8 +191,7 @@ def test_validate_looks_at_the_first_rows() -> None:
     rows = [{"question": "", "answer": "b"}] * 3
     with pytest.raises(Refused, match="none of 3 rows") as caught:
         look()
-    assert "row 0 question: is empty" in caught.value.message
-    assert "fill the column" in caught.value.hint
+    assert "fill the column; for example train row 0 question: is empty" in caught.value.hint
 
 
 def test_one_reason_may_not_take_many_rows() -> None:

@@ -10,7 +10,16 @@ Rows = Sequence[Mapping[str, Any]]
 
 _MANY = 10  # values from which on it means something that all of them differ
 _WORDS = 4  # words from which on a value is a sentence, not a name
-_FLAGS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+_FLAGS = {
+    "yes": True,
+    "no": False,
+    "true": True,
+    "1": True,
+    "1.0": True,
+    "false": False,
+    "0": False,
+    "0.0": False,
+}
 _MEDIA_COLUMNS = ("image", "images", "audio", "audios", "video", "videos", "pixel_values")
 _MEDIA_PARTS = ("image", "image_url", "input_image", "audio", "input_audio", "video", "video_url")
 

@@ -59,7 +59,10 @@ def detect_layout(columns: Sequence[str], rows: Rows, spec: JobSpec) -> ColumnLa
     """
     task_doubts.refuse_media(rows)
     mapped = mapped_parts(spec)
-    if not mapped and spec.task in (Task.AUTO, Task.SFT):
+    label = _by_name(columns, LABEL)
+    labels = values_of(rows, label) if label else []
+    labelled = bool(labels) and not nested_kind(labels)
+    if not (mapped or labelled) and spec.task in (Task.AUTO, Task.SFT):
         task_doubts.refuse_single_messages(columns, rows)
     for part, column in mapped.items():
         require_column(f"data.columns.{part}", column, columns)

@@ -297,7 +297,8 @@ def refuse_folder_labels(found: FoundDataset, split: str) -> None:
     """
     paths = [PurePosixPath(path) for path in found.splits[split]]
     names = sorted({path.parent.name for path in paths})
-    if len(names) < 2 or len({len(path.parts) for path in paths}) > 1:
+    kinds = {re.sub(r"\d+", "", name) for name in names}  # part1 and part2 are of one kind
+    if len(kinds) < 2 or len({len(path.parts) for path in paths}) > 1:
         return
     raise Refused(
         f"the files lie in folders named {_some(names)}: are these the labels of their texts? Names"

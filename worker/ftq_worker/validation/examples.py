@@ -32,7 +32,7 @@ def look_at_examples(
             ledger.add(values, make_example(row, make))
         except RowProblem as problem:
             tally.add(problem.rule, row, problem.field, problem.bare)
-            mends.setdefault(problem.mend or MENDS.get(problem.rule, ""), problem.field)
+            mends.setdefault(problem.mend, problem.field)
     if tally.read and not tally.left():
         raise _none_usable(split, tally, [f"{at}: {mend}" for mend, at in mends.items() if mend])
     if "dropped_rows" not in spec.data.allow:
@@ -54,6 +54,7 @@ def _none_usable(split: str, tally: Tally, mends: Sequence[str]) -> Refused:
     found = f"none of {tally.read:,} rows of split {split} that were looked at can be used:"
     found += f" {tally.summary()}"
     if not mends:
-        return Refused(found, code=whole.code, hint=whole.hint)
+        usual = dict.fromkeys(MENDS[rule] for rule in MENDS if tally.dropped(rule))
+        return Refused(found, code=whole.code, hint="; ".join([*usual, whole.hint]))
     words = filter(None, map(tally.example_words, Rule))
     return Refused(f"{found}; {'; '.join(words)}", code=whole.code, hint="; ".join(mends[:2]))
