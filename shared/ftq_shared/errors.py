@@ -196,12 +196,12 @@ def target_taken(repo: str) -> Refused:
     )
 
 
-def task_unsupported(task: str) -> Refused:
-    """Return the refusal of a task that this version does not train."""
+def task_unsupported(task: str, instead: str = "") -> Refused:
+    """Return the refusal of a task that this version does not train; `instead` is what to do."""
     return Refused(
         f"the task {task} is not trained by this version",
         code="task_unsupported",
-        hint="map the columns to prompt and completion, and write task: sft",
+        hint=instead or "map the columns to prompt and completion, and write task: sft",
         field="task",
     )
 

@@ -50,11 +50,14 @@ class Columns(Section):
     prompt: str | None = Field(None, description="column with the prompt")
     completion: str | None = Field(None, description="column with the answer that is trained")
     text: str | None = Field(None, description="column with plain text, or the text to classify")
-    label: str | None = Field(None, description="column with the label")
+    label: str | None = Field(
+        None, description="column with the label; beside an answer, whether it is learned"
+    )
     messages: str | None = Field(None, description="column with a list of chat messages")
     system: str | None = Field(None, description="column with the system prompt")
     context: str | None = Field(None, description="column with text that follows the prompt")
     history: str | None = Field(None, description="column with earlier turns, as pairs")
+    reasoning: str | None = Field(None, description="column with the thoughts before the answer")
     tools: str | None = Field(None, description="column with the tools that the chat template gets")
     text_pair: str | None = Field(None, description="column with the second text to classify")
     chosen: str | None = Field(None, description="column with the preferred answer")
@@ -69,7 +72,7 @@ class Golden(Section):
     )
 
 
-Allowed = Literal["unused_columns", "dropped_rows", "unread_files"]
+Allowed = Literal["unused_columns", "dropped_rows", "unread_files", "formatted_text"]
 
 
 def _listed(value: Any) -> Any:

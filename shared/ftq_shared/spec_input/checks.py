@@ -116,7 +116,7 @@ def _columns(spec: JobSpec) -> Iterator[Problem]:
     for name in sorted(given):
         if not getattr(columns, name).strip():
             yield f"data.columns.{name}", "is empty; write the name of a column, or null"
-    if clash := given & {"prompt", "completion", "text", "label"} if "messages" in given else set():
+    if clash := given & {"prompt", "completion", "text"} if "messages" in given else set():
         yield "data.columns.messages", f"cannot stand beside {_and(clash)}: choose one shape"
     if len(given & {"chosen", "rejected"}) == 1:
         yield (
@@ -129,7 +129,7 @@ def _columns(spec: JobSpec) -> Iterator[Problem]:
 
 _FOREIGN = {
     Task.CLASSIFICATION: {"completion", "messages", "chosen", "rejected"},
-    Task.SFT: {"label", "chosen", "rejected"},
+    Task.SFT: {"chosen", "rejected"},  # a label says which answers are learned
     Task.TEXT: {"label", "completion", "messages", "chosen", "rejected"},
 }
 

@@ -33,6 +33,7 @@ class Situation:
     files: dict[str, Any] = field(default_factory=dict)  # instead of rows
     spec: dict[str, Any] = field(default_factory=dict)
     encoder: bool = False
+    chat: Any = None  # the decoder's chat template where it is not CHAT
     used: tuple[str, ...] = ()
     trained: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()  # in no text that the model sees
@@ -362,6 +363,420 @@ SHAPES = [
     ),
 ]
 
+FUNCTION = {"name": "weather", "parameters": {"type": "object"}}
+CHOICE = {"prompt": "q @", "chosen": [user(), gpt()], "rejected": [user(), gpt("b")]}
+SHAPES += [
+    Situation(
+        "thoughts that the template names in a comment alone",
+        {"messages": [user(), gpt(reasoning_content="I think that @ is right")]},
+        chat="{# reasoning_content, tools #}" + CHAT,
+        code="unused_columns",
+        words="reasoning_content",
+    ),
+    Situation(
+        "a key that is read beside tools alone",
+        {"messages": [user() | {"name": "Ann"}, gpt()]},
+        chat=CHAT.replace("TOOLS", "FOR {{ messages[0].name }} TOOLS"),
+        told="not used: key of messages name",
+    ),
+    Situation(
+        "tools for which the model has a template",
+        {"messages": [user(), gpt()], "tools": [TOOL]},
+        chat={"default": CHAT.replace("TOOLS", "NONE"), "tool_use": CHAT},
+        used=("TOOLS",),
+    ),
+    *(
+        Situation(
+            f"formatted already: {name}",
+            {"prompt": prompt, "completion": answer},
+            code="formatted_text",
+            words="--set data.format=plain",
+        )
+        for name, prompt, answer in (
+            ("ChatML", "<|im_start|>user\nq @<|im_end|>\n<|im_start|>assistant\n", "a @"),
+            ("Llama 2", "[INST] q @ [/INST]", "a @"),
+            ("Alpaca", "Below is a task.\n\n### Instruction:\nq @\n\n### Response:\n", "a @"),
+            ("Gemma", "<start_of_turn>user\nq @<end_of_turn>\n", "a @"),
+            ("Vicuna", "A chat. USER: q @ ASSISTANT:", "a @"),
+            ("an end of text", "q @", "a @</s>"),
+        )
+    ),
+    Situation(
+        "messages that are formatted already",
+        {"messages": [user("<|start_header_id|>user<|end_header_id|>\n\nq @<|eot_id|>"), gpt()]},
+        code="formatted_text",
+        words="20 of 20 rows",
+    ),
+    Situation(
+        "formatted already, trained as it is",
+        {
+            "prompt": "<|im_start|>user\nq @<|im_end|>\n<|im_start|>assistant\n",
+            "completion": "a @<|im_end|></s>",
+        },
+        spec={"data": {"format": "plain"}},
+        used=("<|im_start|>assistant\na 3<|im_end|></s>",),
+        unseen=("</s></s>", "assistant\n\n"),
+    ),
+    Situation(
+        "a few rows about formats",
+        [
+            {"prompt": f"q {n}" if n % 10 else f"what is [INST] {n}", "completion": f"a {n}"}
+            for n in range(ROWS)
+        ],
+        told="4 of 40 rows hold marks of a chat format",
+        trained=("a 3",),
+    ),
+    Situation(
+        "weights of rows",
+        [
+            {
+                "messages": [user(f"q {n}"), gpt(f"{'no' if n == 7 else 'a'} {n}")],
+                "weight": +(n != 7),
+            }
+            for n in range(ROWS)
+        ],
+        trained=("a 3",),
+        unseen=("no 7",),
+        told="bad_answer",
+    ),
+    Situation(
+        "answers marked as wrong",
+        [{"problem": f"q {n}", "solution": f"a {n}", "is_correct": n % 2 > 0} for n in range(ROWS)],
+        code="dropped_rows",
+        words="is_correct",
+    ),
+    Situation(
+        "verdicts in a CSV",
+        files={
+            "rows.csv": lines(
+                "question,answer,correct",
+                *(f"q {n},{'no' if n % 20 == 7 else 'a'} {n},{n % 20 != 7}" for n in range(ROWS)),
+            )
+        },
+        trained=("a 3",),
+        unseen=("no 7",),
+    ),
+    Situation(
+        "verdicts in words",
+        [
+            {"question": f"q {n}", "answer": f"a {n}", "is_correct": "no" if n == 7 else "yes"}
+            for n in range(ROWS)
+        ],
+        trained=("a 3",),
+        unseen=("a 7",),
+    ),
+    Situation(
+        "scores beside a conversation",
+        [{"messages": [user(f"q {n}"), gpt(f"a {n}")], "score": n % 5} for n in range(ROWS)],
+        code="unused_columns",
+        words="which answers are wrong",
+    ),
+    Situation(
+        "scores of answers in a conversation",
+        {"messages": [user(), gpt(score=1), user(), gpt(score=5)]},
+        code="unused_columns",
+        words='"weight": 0',
+    ),
+    Situation(
+        "a verdict by another name, said",
+        [{"question": f"q {n}", "answer": f"a {n}", "checked": n % 20 != 7} for n in range(ROWS)],
+        spec={"data": {"columns": {"label": "checked"}}},
+        unseen=("a 7",),
+    ),
+    Situation(
+        "0 and 1 beside an answer, said",
+        [
+            {"prompt": f"q {n}", "completion": f"a {n}", "label": +(n % 20 != 7)}
+            for n in range(ROWS)
+        ],
+        spec={"task": "sft", "data": {"columns": {"label": "label"}}},
+        unseen=("a 7",),
+    ),
+    Situation(
+        "a verdict that is none",
+        [{"question": f"q {n}", "answer": f"a {n}", "stars": n % 5} for n in range(ROWS)],
+        spec={"task": "sft", "data": {"columns": {"label": "stars"}}},
+        code="wrong_column",
+        words="--set data.columns.label=null",
+    ),
+    Situation(
+        "a tree of messages by rows",
+        [
+            {
+                "message_id": f"m{n}",
+                "parent_id": f"m{n - 1}" if n % 2 else None,
+                "text": f"t {n}",
+                "role": "assistant" if n % 2 else "prompter",
+            }
+            for n in range(ROWS)
+        ],
+        code="single_messages",
+        words="one row for each conversation",
+    ),
+    Situation(
+        "trees of messages",
+        {"tree": {"role": "prompter", "text": "q @", "replies": [{"text": "a @", "replies": []}]}},
+        code="single_messages",
+        words="column tree holds trees",
+    ),
+    Situation(
+        "function_call and functions",
+        {
+            "messages": [
+                user(),
+                gpt(None, function_call={"name": "weather", "arguments": '{"at": "@"}'}),
+                {"role": "function", "name": "weather", "content": "sun @"},
+                gpt(),
+            ],
+            "functions": [FUNCTION],
+        },
+        used=('TOOLS [{"type": "function"', "sun 3"),
+        trained=('CALL weather {"at": "3"}', "a 3"),
+    ),
+    Situation(
+        "query, tools and answers",
+        {
+            "query": "q @",
+            "tools": json.dumps([FUNCTION]),
+            "answers": json.dumps([{"name": "weather", "arguments": {"at": "@"}}]),
+        },
+        used=("TOOLS",),
+        trained=('CALL weather {"at": "3"}',),
+        unlearned=("q 3",),
+    ),
+    Situation(
+        "speakers",
+        {"conversation": [{"speaker": "user", "text": "q @"}, {"speaker": "bot", "text": "a @"}]},
+        trained=("a 3",),
+    ),
+    Situation(
+        "turns of input and output",
+        {"conversation": [{"system": "s @", "input": "q @", "output": "a @"}]},
+        used=("s 3", "q 3"),
+        trained=("a 3",),
+        unlearned=("q 3",),
+    ),
+    Situation(
+        "history of objects",
+        {"instruction": "q @", "output": "a @", "history": [{"user": "old @", "assistant": "b @"}]},
+        used=("old 3",),
+        trained=("b 3", "a 3"),
+    ),
+    Situation(
+        "a conversation as an object of lists",
+        {"conversations": {"from": ["human", "gpt"], "value": ["q @", "a @"]}},
+        trained=("a 3",),
+        unlearned=("q 3",),
+    ),
+    Situation(
+        "several answers in a list",
+        {"question": "q @", "answer": ["a @", "b @"]},
+        code="empty_dataset",
+        words="answer: write one text into the column, or one row for each",
+    ),
+    Situation(
+        "two answers in a row",
+        {"messages": [user(), gpt("a @"), gpt("b @")]},
+        code="empty_dataset",
+        words="join the two answers",
+    ),
+    Situation(
+        "the user has the last word",
+        {"messages": [user(), gpt(), user("bye @")]},
+        told="write an answer behind them",
+        unseen=("bye",),
+    ),
+    Situation(
+        "tools by name",
+        {"messages": [user(), gpt()], "tools": ["weather"]},
+        code="empty_dataset",
+        words='{"type": "function"',
+    ),
+    Situation(
+        "one tool without a list",
+        {"messages": [user(), gpt()], "tools": FUNCTION},
+        used=('TOOLS [{"type": "function"',),
+    ),
+    Situation(
+        "pairs of conversations",
+        CHOICE,
+        code="task_unsupported",
+        words="--set task=sft --set data.columns.messages=chosen",
+    ),
+    Situation(
+        "the better of two conversations",
+        CHOICE,
+        spec={
+            "task": "sft",
+            "data": {"columns": {"messages": "chosen"}, "allow": "unused_columns"},
+        },
+        trained=("a 3",),
+        unseen=("b",),
+    ),
+]
+
+THINKS = CHAT.replace(
+    "{{ m['content'] }}",
+    "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}"
+    "{{ m['content'] }}",
+)
+THOUGHT = "First I look at what is asked in @, and then at what may be meant"
+NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+CHOICES = [
+    {"question": f"q {n}", "A": "red", "B": "blue", "C": "old", "answer": "ABC"[n % 3]}
+    for n in range(ROWS)
+]
+SHAPES += [
+    Situation(
+        "conversations without objects",
+        files={"rows.json": json.dumps([[user(f"q {n}"), gpt()] for n in range(ROWS)])},
+        code="bad_row",
+        words='{"messages": [...]}',
+    ),
+    Situation(
+        "an answer beside its messages",
+        {"messages": [user()], "reasoning": THOUGHT, "answer": "a @"},
+        code="empty_dataset",
+        words="--set data.columns.prompt=messages --set data.columns.completion=answer",
+    ),
+    Situation(
+        "an answer and thoughts beside messages, said",
+        {"messages": [user()], "reasoning": THOUGHT, "answer": "a @"},
+        spec={"data": {"columns": {"prompt": "messages", "completion": "answer"}}},
+        chat=THINKS,
+        trained=("asked in 3, and then at what may be meant</think>a 3",),
+        unlearned=("q 3",),
+    ),
+    Situation(
+        "thoughts for a template that writes none",
+        {"Question": "q @", "Complex_CoT": THOUGHT, "Response": "a @"},
+        code="unused_columns",
+        words="reasoning_content",
+    ),
+    Situation(
+        "an answer that is an object",
+        {"instruction": "q @", "output": {"name": "n @"}},
+        code="empty_dataset",
+        words="json.dumps",
+    ),
+    Situation(
+        "roles as people write them",
+        {"messages": [{"role": "User: ", "content": "q @"}, {"role": "AI", "content": "a @"}]},
+        trained=("a 3",),
+        unlearned=("q 3",),
+    ),
+    Situation(
+        "names of columns with blanks", {" Prompt": "q @", "completion ": "a @"}, trained=("a 3",)
+    ),
+    Situation(
+        "a chat as one text",
+        {"text": "### Human: q @### Assistant: a @"},
+        told="40 of 40 texts hold turns of a chat",
+        used=("a 3",),
+    ),
+    Situation(
+        "a word for nothing",
+        {"instruction": "q @", "input": "nan", "output": "a @"},
+        told="column input holds the word 'nan' in 40 rows",
+    ),
+    Situation(
+        "letters that were read wrong",
+        {"question": "\u00c3\u00bcber @", "answer": "a @"},
+        told="40 of 40 rows hold letters",
+    ),
+    Situation(
+        "answers that repeat the question",
+        {"prompt": "what is the name of @", "completion": "what is the name of @ is a @"},
+        told="40 of 40 answers begin with their whole question",
+    ),
+    Situation(
+        "one answer for all",
+        {"question": "q @", "answer": "yes"},
+        told="all 40 answers are the same",
+    ),
+    Situation(
+        "the number of a choice in a list",
+        [
+            {"question": f"q {n}", "choices": ["red", "blue", "old"], "answer": n % 3}
+            for n in range(ROWS)
+        ],
+        code="unused_columns",
+        words="names one of the choices in choices",
+    ),
+    Situation(
+        "the letter of a choice in a column",
+        CHOICES,
+        code="unused_columns",
+        words="data.row_template={question} A: {A} B: {B} C: {C}",
+    ),
+    Situation(
+        "choices that are shown",
+        CHOICES,
+        spec={"data": {"row_template": "{question} A: {A} B: {B} C: {C}"}},
+        used=("q 3 A: red B: blue C: old",),
+    ),
+    *(
+        Situation(f"nested: {next(iter(row))}", row, code="unknown_shape", words=words)
+        for row, words in (
+            ({"translation": {"en": "q @", "fr": "a @"}}, "objects with en, fr"),
+            ({"input_ids": [1, 2], "labels": [1, 2]}, "input_ids holds lists of numbers"),
+            ({"tokens": ["a", "b"], "ner_tags": [0, 1]}, "tokens holds lists of texts"),
+            (
+                {"question": "q @", "answers": {"text": ["a @"], "answer_start": [0]}},
+                "objects with text, answer_start",
+            ),
+        )
+    ),
+    Situation(
+        "a chat in one column that nobody knows",
+        {"log": "User: q @"},
+        code="unknown_shape",
+        words="--set data.columns.text=log",
+    ),
+    Situation(
+        "a system message for a template that takes none",
+        {"messages": [{"role": "system", "content": "s"}, user(), gpt()]},
+        chat=NO_SYSTEM + CHAT,
+        code="untrainable",
+        words="into the first message of the user",
+    ),
+    Situation(
+        "reasoning that is a switch",
+        {"input": [user()], "output": "a @", "reasoning": "on"},
+        chat=THINKS,
+        trained=("a 3",),
+        unseen=("<think>",),
+        told="not used: reasoning",
+    ),
+    Situation(
+        "the history of a patient",
+        {
+            "question": "q @",
+            "answer": "a @",
+            "history": "The patient had a cold last year, number @",
+        },
+        code="unused_columns",
+        words="--set data.columns.context=history",
+    ),
+    Situation(
+        "a context beside a conversation",
+        {"messages": [user(), gpt()], "context": LONG},
+        code="unused_columns",
+        words="--set data.columns.system=context",
+    ),
+    Situation(
+        "texts with a score",
+        [{"text": f"some words {n}", "score": n / 8, "url": "u"} for n in range(ROWS)],
+        code="regression",
+        words="--set task=text",
+    ),
+    Situation(
+        "messages inside an object",
+        {"conversation": {"messages": [user(), gpt()]}},
+        trained=("a 3",),
+    ),
+]
+
 LABELS = [
     Situation(
         "labels that mean none",
@@ -452,6 +867,80 @@ LABELS = [
     ),
 ]
 
+CLASSES = {
+    f"{name}/{n}.txt": f"this is a {name} review of thing {n}\n"
+    for name in ("neg", "pos")
+    for n in range(ROWS)
+}
+LABELS += [
+    Situation(
+        "folders that are labels",
+        files=CLASSES,
+        encoder=True,
+        code="folder_labels",
+        words="neg, pos",
+    ),
+    Situation(
+        "folders that are labels, beside a test split",
+        files={
+            f"{part}/{k}": f"{part} {v}" for k, v in CLASSES.items() for part in ("train", "test")
+        },
+        spec={"task": "classification"},
+        encoder=True,
+        code="folder_labels",
+    ),
+    Situation(
+        "folders that are none", files=CLASSES, spec={"task": "text"}, used=("neg review", "pos")
+    ),
+    Situation(
+        "partitions that are labels",
+        files={f"label={k}/part-0.jsonl": lines(json.dumps({"text": f"a {k}"})) for k in "xy"},
+        code="folder_labels",
+        words="--set task=text",
+    ),
+    Situation(
+        "folders by number",
+        files={f"part{n}/x.jsonl": lines(json.dumps({"text": f"a {n}"})) * 9 for n in range(9)},
+        used=("a 3",),
+    ),
+    Situation(
+        "labels beside a speaker",
+        labelled(lambda n: n % 2, speaker="user"),
+        encoder=True,
+        used=("alpha 3",),
+        told="not used: speaker",
+    ),
+    Situation(
+        "partitions that are none",
+        files={f"lang={k}/part-0.jsonl": JSONL.replace("q ", f"{k} ") for k in "xy"},
+        told="not used: lang",
+        trained=("a 3",),
+    ),
+    Situation(
+        "as many labels as rows",
+        labelled(lambda n: f"l{n}"),
+        spec={"task": "classification"},
+        encoder=True,
+        told="there is no golden set",
+        used=("alpha 3",),
+    ),
+]
+
+LABELS += [
+    Situation(
+        "labels in lists of one",
+        [{"text": f"alpha {n}", "labels": [n % 3]} for n in range(ROWS)],
+        encoder=True,
+        used=("alpha 3",),
+    ),
+    Situation(
+        "names of labels beside their numbers",
+        [{"text": f"alpha {n}", "label": n % 2, "label_text": "np"[n % 2]} for n in range(ROWS)],
+        encoder=True,
+        told="--set data.columns.label=label_text",
+    ),
+]
+
 FILES = [
     Situation(
         "a part of a split that is not there",
@@ -530,6 +1019,18 @@ FILES = [
     ),
     Situation("lines by the name of json", files={"rows.json": JSONL}, trained=("a 3",)),
     Situation("upper case", files={"ROWS.JSONL": JSONL}, trained=("a 3",)),
+    Situation(
+        "one key twice",
+        files={"rows.jsonl": JSONL.replace('{"question"', '{"question": "lost", "question"')},
+        code="bad_row",
+        words="line 1: names the key 'question' more than once",
+    ),
+    Situation(
+        "one key twice in one row",
+        files={"rows.jsonl": JSONL.replace('"q 7"', '"lost", "question": "q 7"')},
+        told="'question' more than once",
+        unseen=("q 7",),
+    ),
     Situation("an empty file", files={"rows.jsonl": ""}, code="empty_dataset"),
     Situation("no JSON", files={"rows.jsonl": "not json\n" * 5}, code="bad_row", words="line 1"),
     Situation("a list that breaks off", files={"rows.json": '[{"question": "q"'}, code="bad_row"),

@@ -167,6 +167,32 @@ def test_every_file_of_an_own_folder_is_used_or_asked_about(start, tmp_path):
     assert run.checks["files"]["message"] == "all are used"
 
 
+def test_what_the_first_rows_of_a_hub_dataset_prove_is_refused_before_the_queue(
+    start, hub, tmp_path
+):
+    gaps = [{"question": f"q{n}?", "answer": None if n % 4 == 0 else f"a{n}"} for n in range(100)]
+    parts = {f"train-0000{n}-of-00003.jsonl": jsonl(ROWS) for n in (0, 2)}
+    most = [row | {"answer": None} if n % 3 else row for n, row in enumerate(gaps)]
+    cases = [
+        (parts, "missing_files", "only 2 of 3 parts", "unread_files"),
+        ({"train.jsonl": jsonl(gaps[:12])}, "dropped_rows", "3 of the first 12", "dropped_rows"),
+        ({"train.parquet": parquet(tmp_path / "a", gaps[:25])}, "dropped_rows", "5 of the", ""),
+        ({"train.jsonl": jsonl(most)}, "dropped_rows", "of the first 20 rows", "dropped_rows"),
+        ({"train.jsonl": jsonl(gaps)}, "", "15 of 20", ""),  # it may be the first rows alone
+    ]
+    for n, (files, code, words, allow) in enumerate(cases):
+        hub.add("dataset", f"org/first{n}", files)
+        run = start({"dataset": f"org/first{n}"})
+        if not code:
+            run.go()
+            assert words in run.checks["examples"]["message"]
+            continue
+        error = refused(run)
+        assert (error.code, words in error.message) == (code, True), error.message
+        if allow:
+            start({"dataset": f"org/first{n}", "data": {"allow": allow}}).go()
+
+
 def test_splits_of_a_hub_dataset_that_are_not_used_are_named(start, hub):
     card = "---\nconfigs:\n- config_name: default\n  data_files:\n"
     for name in ("train", "test", "unsupervised"):

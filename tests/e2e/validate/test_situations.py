@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -50,15 +51,26 @@ def through(run: Run) -> tuple[list[str], list[str]]:
     return seen, learned
 
 
+def with_template(model: Path, folder: Path, template: str | dict[str, str]) -> Path:
+    """Return a copy of a model with another chat template, or several by name."""
+    shutil.copytree(model, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 @pytest.mark.parametrize("at", EVERY, ids=lambda at: at.name)
 def test_it_is_used_or_told_or_refused(tmp_path: Path, models: Path, at: Situation) -> None:
     rows = at.rows if isinstance(at.rows, list) else [numbered(at.rows, n) for n in range(ROWS)]
     files = at.files or {"rows.jsonl": lines(*map(json.dumps, rows))}
     folder = write_files(tmp_path / "data", files)
     model = models / ("encoder" if at.encoder else "decoder")
+    if at.chat:
+        model = with_template(model, tmp_path / "model", at.chat)
     raw = merge({"model": f"worker:{model}", "dataset": f"worker:{folder}"}, at.spec)
     run = Run(tmp_path / "storage", None, raw, "")
-    run.open_to(tmp_path.parent, models)
+    run.open_to(tmp_path.parent, tmp_path, models)
     if at.code:
         with pytest.raises(Refused) as caught:
             through(run)
@@ -83,7 +95,7 @@ def test_it_is_used_or_told_or_refused(tmp_path: Path, models: Path, at: Situati
 def test_there_are_enough_bad_ones() -> None:
     """What is promised for the table; one that goes is noticed."""
     assert len({at.name for at in EVERY}) == len(EVERY)
-    assert len(EVERY) >= 75
+    assert len(EVERY) >= 167
     refused = [at.name for at in EVERY if at.code] + list(FOLDERS)
     assert len(refused) >= 60
 

@@ -1,6 +1,8 @@
 """Rows of every layout become examples, and every fault of a row is named."""
 
 import json
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -112,7 +114,7 @@ def test_preference_takes_strings_or_conversations() -> None:
         ({"messages": "[{'role': 'user'}]"}, Rule.WRONG_TYPE, "messages"),
         ({"prompt": "a", "completion": "b", "label": False}, Rule.BAD_ANSWER, "label"),
         (ALPACA | {"history": ["a"]}, Rule.CONVERSATION, "history[0]"),
-        (ALPACA | {"tools": "none"}, Rule.WRONG_TYPE, "tools"),
+        (ALPACA | {"tools": "[none"}, Rule.WRONG_TYPE, "tools"),
         ({"conversations": [USER, {"from": "gpt"}]}, Rule.CONVERSATION, "conversations[1].content"),
         ({"conversations": [USER, {"value": "x"}]}, Rule.CONVERSATION, "conversations[1].role"),
         ({"conversations": [USER, GPT | {"value": ""}]}, Rule.EMPTY, "conversations[1].content"),
@@ -273,5 +275,108 @@ def test_two_texts_are_classified_together() -> None:
 def test_a_made_row_says_what_it_was_made_of() -> None:
     result = made(ALPACA | {"input": "x", "id": 7})
     assert result.taken == {"instruction", "input", "output"}
-    named = made({"messages": [USER | {"name": "Ann"}, GPT]})
-    assert "name" in named.members
+
+
+@pytest.mark.parametrize(
+    ("turns_", "expected"),
+    [
+        ([{"speaker": "human", "text": "a"}, {"speaker": "bot", "text": "b"}], "ab"),
+        ([{"input": "a", "output": "b"}], "ab"),
+        ([{"system": "s", "question": "a", "answer": "b"}], "sab"),
+        ([["a", "b"], ["c", "d"]], "abcd"),
+        ({"role": ["user", "assistant"], "content": ["a", "b"]}, "ab"),
+        ({"from": ["human", "gpt"], "value": ["a", "b"]}, "ab"),
+    ],
+)
+def test_turns_are_read_as_people_write_them(turns_: Any, expected: str) -> None:
+    example = made({"conversations": turns_}).example
+    assert "".join(text for _, text in turns(example)) == expected
+    assert example.messages[-1]["role"] == "assistant"
+    assert made({"instruction": "x", "output": "y", "history": turns_}).example.messages[:-2] == (
+        example.messages
+    )
+
+
+def test_a_key_of_a_turn_that_no_message_has_stays_for_the_template() -> None:
+    turn = {"input": "a", "output": "b", "mood": "calm"}
+    assert made({"conversation": [turn]}).example.messages[0]["mood"] == "calm"
+
+
+@pytest.mark.parametrize(
+    "call", ['{"name": "f", "arguments": "{}"}', {"name": "f", "arguments": {}}]
+)
+def test_the_first_form_of_calls_is_that_of_today(call: Any) -> None:
+    turn = [USER, {"role": "assistant", "content": None, "function_call": call}]
+    function = {"name": "add", "parameters": {"type": "object"}}
+    example = made({"messages": turn, "functions": [function]}).example
+    assert example.messages[1]["tool_calls"] == [
+        {"type": "function", "function": {"name": "f", "arguments": {}}}
+    ]
+    assert "function_call" not in example.messages[1]
+    assert example.tools == [TOOL]
+
+
+def test_an_answer_of_calls_beside_tools_calls_them() -> None:
+    calls = json.dumps([{"name": "add", "arguments": {"x": 1}}])
+    example = made({"query": "q", "tools": json.dumps([TOOL]), "answers": calls}).example
+    assert example.messages[1]["tool_calls"][0]["function"] == json.loads(calls)[0]
+    none = made({"query": "q", "tools": json.dumps([TOOL]), "answers": "[]"}).example
+    assert none.messages[1] == {"role": "assistant", "content": "[]"}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Decimal("1.50"), "1.50"),
+        (date(2020, 1, 2), "2020-01-02"),
+        (["only"], "only"),
+    ],
+)
+def test_values_that_are_text_once_written_are_written(value: Any, text: str) -> None:
+    assert turns(made({"question": "q", "answer": value}).example)[1] == ("assistant", text)
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "words"),
+    [
+        ({"question": "q", "answer": ["a", "b"]}, "answer", "one row for each"),
+        ({"question": "q", "answer": {"text": ["a"]}}, "answer", "write the text that is meant"),
+        ({"messages": [USER, GPT, GPT]}, "messages[2].role", "join the two answers"),
+        (
+            {"messages": [USER, {"role": "system", "content": "s"}, GPT]},
+            "messages[1].role",
+            "first",
+        ),
+        ({"messages": [USER]}, "messages", "as its last message"),
+        (
+            {"messages": [{"who": "a", "content": "b"}]},
+            "messages[0].role",
+            "there are who, content",
+        ),
+        ({"messages": [USER, GPT], "tools": ["add"]}, "tools[0]", '"parameters"'),
+        ({"messages": [USER, GPT], "tools": {"add": {}}}, "tools", '"parameters"'),
+    ],
+)
+def test_what_cannot_be_used_blames_its_column_and_says_what_to_do(
+    row: dict[str, Any], field: str, words: str
+) -> None:
+    with pytest.raises(RowProblem) as caught:
+        made(row)
+    assert caught.value.field == field
+    assert words in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("value", "good"), [(1, True), ("True", True), ("0", False), (0.0, False), (None, True)]
+)
+def test_a_weight_of_a_row_says_whether_it_is_learned(value: Any, good: bool) -> None:
+    rows = [{"question": "q", "answer": "a", "weight": flag} for flag in (1, 0)]
+    layout = detect_layout(list(rows[0]), rows, make_spec())
+    make = example_maker(layout, None, list(rows[0]), {})
+    row = rows[0] | {"weight": value}
+    if good:
+        assert "weight" in make(row).taken
+        return
+    with pytest.raises(RowProblem) as caught:
+        make(row)
+    assert caught.value.rule is Rule.BAD_ANSWER

@@ -20,6 +20,7 @@ from ftq_worker.data.cleaning import Rule, Tally
 from ftq_worker.data.columns import detect_layout
 from ftq_worker.data.examples import example_maker
 from ftq_worker.data.ledger import Ledger, assert_balance, refuse_dropped, refuse_unused
+from ftq_worker.data.render import ChatRenderer, Renderer, plain_renderer
 from ftq_worker.job.reports import Unused
 from ftq_worker.validation.examples import look_at_examples
 from ftq_worker.validation.rows import Head
@@ -37,7 +38,11 @@ def unused_of(
     ledger = Ledger()
     for row in rows:
         ledger.add(row, make(row))
-    return ledger.unused(layout.columns, layout.task, template)
+    render: Renderer | None = None
+    if template is not None:
+        chat = ChatRenderer(make_tokenizer(chat=template), None) if template else None
+        render = chat or plain_renderer(layout.task, "</s>")
+    return ledger.unused(layout.columns, layout.task, render)
 
 
 def with_column(count: int = 20, **columns: Any) -> list[dict[str, Any]]:
@@ -71,7 +76,10 @@ def test_every_column_that_nothing_was_made_of_is_named_with_its_share() -> None
 def test_text_of_length_beside_a_short_prompt_weighs(value: Any, weighs: bool) -> None:
     (found,) = unused_of(with_column(page=value))
     assert found["weighs"] is weighs
-    assert found["use"] == ("--set data.columns.context=page" if weighs else "")
+    # Of lists and objects no setting makes a text.
+    plain = "--set data.columns.context=page" if isinstance(value, str) else "write its texts"
+    assert found["use"].startswith(plain if weighs else "")
+    assert bool(found["use"]) is weighs
 
 
 def test_a_long_text_in_few_rows_or_beside_a_longer_prompt_does_not_weigh() -> None:
@@ -104,21 +112,50 @@ def test_the_setting_that_is_named_uses_the_column() -> None:
         assert unused_of(rows, data={"columns": columns}) == []
 
 
-def test_keys_of_messages_are_used_where_the_template_names_them() -> None:
-    call = {"name": "add", "arguments": {}}
+def test_keys_of_messages_are_used_where_the_text_differs_without_them() -> None:
+    call = {"function": {"name": "add", "arguments": {}}}
     turns = [
         {"role": "user", "content": "hi", "name": "Ann"},
         {"role": "assistant", "tool_calls": [call]},
     ]
     rows = [{"messages": turns, "tools": [call]}] * 20
     assert unused_of(rows) == []  # no template is known yet
-    found = {one["name"]: one for one in unused_of(rows, "")}
-    assert found.keys() == {"name", "tool_calls", "tools"}
-    assert found["tool_calls"]["weighs"]
-    assert found["tools"]["weighs"]
-    assert not found["name"]["weighs"]
-    template = "{{ m.name }} {% if tools %}{{ m['tool_calls'] | tojson }}{% endif %}"
+    for template in ("", "{# name, tools, tool_calls #}" + CHAT_TEMPLATE):
+        found = {one["name"]: one for one in unused_of(rows, template)}
+        assert found.keys() == {"name", "tool_calls", "tools"}
+        assert found["tool_calls"]["weighs"]
+        assert found["tools"]["weighs"]
+        assert not found["name"]["weighs"]
+    reads = "{{ tools | tojson }}{% for m in messages %}{{ m.name }}{{ m['tool_calls'] | tojson }}"
+    template = reads + "{% endfor %}" + CHAT_TEMPLATE
     assert unused_of(rows, template) == []
+
+
+def test_a_key_that_is_read_of_one_role_alone_is_named_with_the_other() -> None:
+    turns = [{"role": role, "content": "hi", "name": "Ann"} for role in ("user", "assistant")]
+    template = "{{ messages[0].name }}" + CHAT_TEMPLATE
+    (found,) = unused_of([{"messages": turns}] * 20, template)
+    assert found["name"] == "name of the assistant"
+
+
+@pytest.mark.parametrize(
+    ("columns", "use"),
+    [
+        ({"score": lambda n: n % 5}, ""),
+        ({"overall_rating": lambda n: f"{n / 10}"}, ""),
+        ({"verified": lambda n: n % 9 > 0}, "--set data.columns.label=verified"),
+    ],
+)
+def test_a_verdict_that_varies_is_asked_for(columns: dict[str, Any], use: str) -> None:
+    rows = [row | {name: of(n) for name, of in columns.items()} for n, row in enumerate(qa(20))]
+    found = unused_of(rows)
+    assert [one["use"] for one in found] == [use]
+    with pytest.raises(Refused, match="which answers are wrong") as caught:
+        refuse_unused(found)
+    assert use in caught.value.hint
+    for row in rows:
+        row.update(dict.fromkeys(columns, 1))
+    assert not unused_of(rows)[0]["weighs"]
 
 
 def test_messages_behind_the_last_answer_are_named() -> None:
@@ -154,7 +191,7 @@ def test_validate_looks_at_the_first_rows() -> None:
     rows = [{"question": "", "answer": "b"}] * 3
     with pytest.raises(Refused, match="none of 3 rows") as caught:
         look()
-    assert "question: is empty" in caught.value.hint
+    assert "fill the column; for example train row 0 question: is empty" in caught.value.hint
 
 
 def test_one_reason_may_not_take_many_rows() -> None:

@@ -186,7 +186,7 @@ def test_every_rule_counts_what_it_drops(
     [
         ('{"question": "broken', "", "not JSON"),
         ({"question": "q", "answer": None}, "answer", "is null"),
-        ({"question": "q", "answer": {"a": 1}}, "answer", "is a dict"),
+        ({"question": "q", "answer": {"a": 1}}, "answer", "is an object with a"),
     ],
 )
 def test_fail_names_file_line_and_field(

@@ -114,7 +114,7 @@ def save_set(source: ArrowRows, rows: Indices, folder: Path, progress: Progress)
     # The library writes a set of one row, or none; all rows are then put in the place of that one.
     first = pa.Table.from_pylist([source.row(int(row)) for row in rows[:1]], source.schema)
     dataset = Dataset(first, fingerprint=secrets.token_hex(8))
-    dataset.save_to_disk(str(folder))
+    dataset.save_to_disk(str(folder), num_shards=1)
     for file in folder.glob("*.arrow"):
         with pa.OSFile(str(file), "wb") as sink:
             _write_stream(

@@ -1,8 +1,14 @@
 """Chat messages as people write them: names of roles, content in parts, calls of tools as JSON."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+ROLE_KEYS = ("role", "from", "speaker")
+CONTENT_KEYS = ("content", "value", "text", "utterance")
+# The keys of a turn that holds what was said and what was answered.
+_SAID = ("user", "human", "input", "question", "prompt", "instruction", "query")
+_ANSWERED = ("assistant", "gpt", "bot", "model", "output", "answer", "response", "completion")
 
 ROLES = {
     "system": "system",
@@ -15,6 +21,7 @@ ROLES = {
     "bot": "assistant",
     "model": "assistant",
     "chatgpt": "assistant",
+    "ai": "assistant",
     "tool": "tool",
     "function": "tool",
     "observation": "tool",
@@ -28,7 +35,7 @@ _THOUGHTS = ("reasoning", "thinking")  # kinds of parts of a content
 # Keys of a message that say whether an answer is learned, and those that ftq reads itself.
 WEIGHTS = ("weight", "loss_weight", "train", "training", "loss", "train_on_turn")
 MASK = "mask"  # the other way round: true is not learned
-OWN_KEYS = frozenset({"role", "from", "content", "value", MASK, *WEIGHTS})
+OWN_KEYS = frozenset({MASK, *WEIGHTS})
 
 
 def from_json(text: str) -> Any:
@@ -39,6 +46,58 @@ def from_json(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
+
+
+def is_message(value: Any) -> bool:
+    """Return whether a value is an object with a role."""
+    return isinstance(value, Mapping) and key_of(value, ROLE_KEYS) is not None
+
+
+def key_of(item: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    """Return the first of `names` that an object has, one with a value before one without."""
+    for name in names:
+        if item.get(name) is not None:
+            return name
+    return next((name for name in names if name in item), None)
+
+
+def as_rows(value: Any) -> Any:
+    """Return an object of lists, as `datasets` keeps a list of objects, as that list.
+
+    The messages of an object that holds nothing else are taken out of it.
+    """
+    if not isinstance(value, Mapping) or not value:
+        return value
+    if len(value) == 1 and (inner := value.get("messages", value.get("conversations"))):
+        return inner
+    columns = list(value.values())
+    if not all(isinstance(column, list | tuple) for column in columns):
+        return value
+    if len({len(column) for column in columns}) > 1:
+        return value
+    return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def single_messages(items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    """Yield the place and the value of every message; a turn of question and answer is two."""
+    for at, item in enumerate(items):
+        if is_message(item):  # nearly all are
+            yield at, item
+            continue
+        if isinstance(item, list | tuple) and len(item) == 2:
+            yield at, {"role": "user", "content": item[0]}
+            yield at, {"role": "assistant", "content": item[1]}
+            continue
+        said = key_of(item, _SAID) if isinstance(item, Mapping) else None
+        answered = key_of(item, _ANSWERED) if isinstance(item, Mapping) else None
+        if said is None or answered is None:
+            yield at, item
+            continue
+        more = {key: value for key, value in item.items() if key not in (said, answered, "system")}
+        if item.get("system"):
+            yield at, {"role": "system", "content": item["system"]}
+        yield at, {"role": "user", "content": item[said], **more}
+        yield at, {"role": "assistant", "content": item[answered]}
 
 
 def taken_apart(content: Any) -> tuple[Any, dict[str, Any]]:
@@ -66,6 +125,13 @@ def calls_in(content: Any) -> list[Any]:
     calls = value if isinstance(value, list) else [value]
     named = all(isinstance(call, Mapping) and call.get("name") for call in calls)
     return [{"type": "function", "function": dict(call)} for call in calls] if named else []
+
+
+def as_tool(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a tool as templates take it; OpenAI's older `functions` stand without their type."""
+    bare = "name" in tool and "function" not in tool and tool.get("type") in (None, "function")
+    inner = {key: value for key, value in tool.items() if key != "type"}
+    return {"type": "function", "function": inner} if bare else tool
 
 
 def with_object_arguments(call: Any) -> Any:

@@ -45,7 +45,7 @@ REASONS = {
     Rule.EMPTY: "a text that is needed has nothing but white space",
     Rule.WRONG_TYPE: "a value is neither text nor a number, or not the kind that is needed",
     Rule.CONVERSATION: "a message lacks role or content, nobody answers, or roles do not alternate",
-    Rule.BAD_ANSWER: "the row itself says that its answer is a bad one (label false)",
+    Rule.BAD_ANSWER: "the row itself says that its answer is a bad one (label false, weight 0)",
     Rule.CONTROL_CHARACTERS: "control characters and broken code points are taken out of the text",
     Rule.DUPLICATE: "equal rows, but for white space and Unicode form; the first one stays",
     Rule.CONFLICT: "equal texts with another label; the first one stays",
@@ -63,9 +63,11 @@ BAD_ROW = frozenset({Rule.UNREADABLE, Rule.MISSING, Rule.EMPTY, Rule.WRONG_TYPE,
 class RowProblem(Exception):
     """Raised while a row is read: it breaks a rule."""
 
-    def __init__(self, rule: Rule, field_name: str, what: str) -> None:
-        super().__init__(what)
-        self.rule, self.field, self.what = rule, field_name, what
+    def __init__(self, rule: Rule, field_name: str, what: str, mend: str = "") -> None:
+        whole = f"{what}; {mend}" if mend else what
+        super().__init__(whole)
+        self.rule, self.field, self.what = rule, field_name, whole
+        self.bare, self.mend = what, mend  # the parts of `what`: the trouble, and what to do
 
 
 @dataclass

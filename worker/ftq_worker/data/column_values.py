@@ -2,12 +2,24 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
+
+from ftq_worker.data.chat_messages import as_rows, is_message
 
 Rows = Sequence[Mapping[str, Any]]
 
 _MANY = 10  # values from which on it means something that all of them differ
 _WORDS = 4  # words from which on a value is a sentence, not a name
+_FLAGS = {
+    "yes": True,
+    "no": False,
+    "true": True,
+    "1": True,
+    "1.0": True,
+    "false": False,
+    "0": False,
+    "0.0": False,
+}
 _MEDIA_COLUMNS = ("image", "images", "audio", "audios", "video", "videos", "pixel_values")
 _MEDIA_PARTS = ("image", "image_url", "input_image", "audio", "input_audio", "video", "video_url")
 
@@ -22,6 +34,16 @@ def are_flags(values: Sequence[Any]) -> bool:
     return bool(values) and all(isinstance(value, bool) for value in values)
 
 
+def flag_of(value: Any) -> bool | None:
+    """Return whether a value says yes or no, also as text or number; None where it says neither."""
+    return _FLAGS.get(str(value).strip().lower())
+
+
+def are_yes_or_no(values: Sequence[Any]) -> bool:
+    """Return whether there are values, and all of them say yes or no."""
+    return bool(values) and all(flag_of(value) is not None for value in values)
+
+
 def are_zero_or_one(values: Sequence[Any]) -> bool:
     """Return whether there are values, and all of them are 0 or 1, also as text."""
     return bool(values) and all(str(value) in ("0", "1", "0.0", "1.0") for value in values)
@@ -31,7 +53,31 @@ def may_be_messages(values: Sequence[Any]) -> bool:
     """Return whether values may be lists of messages, also as JSON text."""
     return not values or any(
         isinstance(value, list | tuple)
+        or isinstance(as_rows(value), list)
         or (isinstance(value, str) and value.lstrip().startswith("["))
+        for value in values
+    )
+
+
+def nested_kind(values: Sequence[Any]) -> str:
+    """Return what the values are, in words, where they are objects or lists; '' for others."""
+    first = next(iter(values), None)
+    if isinstance(first, Mapping):
+        return f"objects with {', '.join(map(str, first))}"
+    if isinstance(first, list | tuple) and not any(map(is_message, first)):
+        return f"lists of {'texts' if all(isinstance(i, str) for i in first) else 'numbers'}"
+    return ""
+
+
+def is_list_of_one(value: Any) -> TypeGuard[Sequence[Any]]:
+    """Return whether a value is a list that holds one, which is taken for it."""
+    return isinstance(value, list | tuple) and len(value) == 1
+
+
+def may_be_nested(values: Sequence[Any]) -> bool:
+    """Return whether values may be lists or objects, also as JSON text; an empty text may be."""
+    return not values or any(
+        value.lstrip()[:1] in "[{" if isinstance(value, str) else are_lists([value])
         for value in values
     )
 

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 
 from ftq_shared.events import EventType
+from ftq_shared.spec import Task
 from ftq_worker.data.cleaning import Rule
 from ftq_worker.data.examples import Example
+from ftq_worker.data.formatted_text import refuse_marked
 from ftq_worker.data.ledger import refuse_unused, unused_words
 from ftq_worker.data.load import Tables
+from ftq_worker.data.odd_texts import OddTexts
 from ftq_worker.data.records import Encoder
 from ftq_worker.data.secret_texts import hide
 from ftq_worker.data.sets import RowSet, RowSets
@@ -47,6 +50,17 @@ def tell_unused(ctx: PhaseContext, unused: Sequence[Unused]) -> None:
         usable = next((one for one in unused if one["use"]), None)
         hint = f"to use {usable['name']}: {usable['use']}" if usable else ""
         ctx.warn(f"not used: {unused_words(unused)}", hint=hint)
+
+
+def tell_odd_texts(ctx: PhaseContext, odd: OddTexts, task: Task, format_: str) -> None:
+    """Warn of texts that are hardly what they seem.
+
+    Raises Refused (`formatted_text`) where a chat template would write most of the rows again.
+    """
+    if format_ == "chat" and "formatted_text" not in ctx.spec.data.allow:
+        refuse_marked(odd.marked, odd.rows, odd.mark)
+    for message, hint in odd.warnings(task, format_):
+        ctx.warn(message, hint=hint)
 
 
 def emit_held_out_cleaning(ctx: PhaseContext, tables: Tables) -> None:

@@ -12,10 +12,18 @@ from typing import Any
 from ftq_shared.errors import Refused
 from ftq_shared.spec import Columns, Task
 from ftq_worker.data.cleaning import RowProblem, Rule, text_key
+from ftq_worker.data.column_values import flag_of
 from ftq_worker.data.columns import ColumnLayout, require_column
 from ftq_worker.data.fields import Fields, Message, Template
+from ftq_worker.data.layouts import COMPLETIONS, ROW_WEIGHTS
 from ftq_worker.data.rows import Row
 
+# What to do where the order of roles is broken, by the role that stands in the wrong place.
+_ORDER = {
+    "system": "a system message stands first; join it to that, or to the message behind it",
+    "assistant": "join the two answers, or write what the user said between them",
+    "tool": "a tool answers a call: write the assistant's message with tool_calls before it",
+}
 # Which role may stand behind which; None is the start. A chat template may be stricter.
 _FOLLOWS = {
     None: {"system", "user", "assistant"},
@@ -87,7 +95,6 @@ class Made:
     text: str = ""  # the example as JSON
     damaged: str = ""  # the field that control characters were taken from
     taken: Set[str] = frozenset()  # columns that it was made of
-    members: Set[str] = frozenset()  # keys of messages that only the chat template may read
     cut: bool = False  # messages stood behind the last answer
 
 
@@ -109,7 +116,7 @@ def example_maker(
         fields = Fields(values, layout, template, label_names)
         example = build(fields, layout.columns)
         text = example.to_json()
-        return Made(example, text, fields.damaged, fields.taken, fields.members, fields.cut)
+        return Made(example, text, fields.damaged, fields.taken, fields.cut)
 
     return make
 
@@ -168,11 +175,20 @@ def _conversation(fields: Fields, messages: list[Message], column: str) -> list[
     for i, message in enumerate(messages):
         if message["role"] not in _FOLLOWS[previous]:
             where = f"follows {previous}" if previous else "comes first"
-            raise RowProblem(Rule.CONVERSATION, f"{column}[{i}].role", f"{message['role']} {where}")
+            what, mend = f"{message['role']} {where}", _ORDER.get(message["role"], "")
+            raise RowProblem(Rule.CONVERSATION, f"{column}[{i}].role", what, mend)
         previous = message["role"]
     answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
     if not answers:
-        raise RowProblem(Rule.CONVERSATION, column, "has no message of the assistant")
+        mend = "write the assistant's answer as its last message"
+        others = [name for name in COMPLETIONS if isinstance(fields.values.get(name), str)]
+        if others and column not in (
+            fields.layout.columns.prompt,
+            fields.layout.columns.completion,
+        ):
+            mend += f"; where it stands in {others[0]}: --set data.columns.prompt={column}"
+            mend += f" --set data.columns.completion={others[0]}"
+        raise RowProblem(Rule.CONVERSATION, column, "has no message of the assistant", mend)
     learned = [i for i in answers if messages[i].get("learned", True)]
     if not learned:
         what = "all its answers are marked as not to be learned"
@@ -184,7 +200,8 @@ def _conversation(fields: Fields, messages: list[Message], column: str) -> list[
 
 def _sft(fields: Fields, columns: Columns) -> Example:
     if columns.label and not _is_good(fields, columns.label):
-        raise RowProblem(Rule.BAD_ANSWER, columns.label, "is false: its answer is a bad one")
+        what = f"is {fields.values[columns.label]!r}: its answer is not to be learned"
+        raise RowProblem(Rule.BAD_ANSWER, columns.label, what)
     system = fields.optional(columns.system)
     opening = [{"role": "system", "content": system}] if system else []
     tools = fields.tools(columns.tools)
@@ -196,14 +213,24 @@ def _sft(fields: Fields, columns: Columns) -> Example:
         return Example(whole, tools or fields.message_tools)
     assert columns.completion is not None  # detect_layout fills it
     opening += fields.history(columns.history)
-    if _holds_messages(fields, columns.completion):
-        turns = fields.messages(columns.prompt) if columns.prompt else []
-        asked = [*opening, *map(_unlearned, turns)]
-        answered = fields.messages(columns.completion)
-        return Example(_conversation(fields, asked + answered, columns.completion), tools)
-    question = _question(fields, columns)
-    answer = {"role": "assistant", "content": fields.text(columns.completion)}
-    return Example([*opening, question, answer], tools)
+    if columns.prompt and fields.holds_messages(columns.prompt):
+        asked = [_unlearned(message) for message in fields.messages(columns.prompt)]
+    else:
+        asked = [_question(fields, columns)]
+    answers = _answers(fields, columns.completion, called=bool(tools))
+    if thoughts := fields.optional(columns.reasoning):
+        answers[0] = answers[0] | {"reasoning_content": thoughts}
+    whole = opening + asked + answers
+    return Example(_conversation(fields, whole, columns.completion), tools)
+
+
+def _answers(fields: Fields, column: str, *, called: bool) -> list[Message]:
+    """Return what is answered: calls of tools where there are some, messages, or a text."""
+    if called and (calls := fields.calls(column)):
+        return [{"role": "assistant", "content": "", "tool_calls": calls}]
+    if fields.holds_messages(column):
+        return fields.messages(column)
+    return [{"role": "assistant", "content": fields.text(column)}]
 
 
 def _question(fields: Fields, columns: Columns) -> Message:
@@ -217,19 +244,22 @@ def _unlearned(message: Message) -> Message:
 
 
 def _is_good(fields: Fields, column: str) -> bool:
+    """Return what a row says of its answer; no weight is a weight of one."""
     if not fields.given(column):
+        if column.lower() in ROW_WEIGHTS:
+            return True
         raise RowProblem(Rule.MISSING, column, "does not say whether the answer is a good one")
-    return bool(fields.values[column])
-
-
-def _holds_messages(fields: Fields, column: str) -> bool:
-    return isinstance(fields.values.get(column), list | tuple)
+    value = flag_of(fields.values[column])
+    if value is None:
+        what = f"is {str(fields.values[column])!r}; an answer is learned (1) or not (0)"
+        raise RowProblem(Rule.WRONG_TYPE, column, what)
+    return value
 
 
 def _preference(fields: Fields, columns: Columns) -> Example:
     assert columns.chosen is not None  # detect_layout fills both
     assert columns.rejected is not None
-    if not _holds_messages(fields, columns.chosen):
+    if not fields.holds_messages(columns.chosen):
         context = fields.messages(columns.messages) if columns.messages else []
         if columns.prompt or fields.template:
             context = [{"role": "user", "content": fields.prompt(columns.prompt)}]

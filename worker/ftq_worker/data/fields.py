@@ -2,27 +2,40 @@
 
 import math
 from collections.abc import Mapping
+from datetime import date, time
+from decimal import Decimal
 from typing import Any
 
 from ftq_worker.data.chat_messages import (
     CALLS,
+    CONTENT_KEYS,
     MASK,
     OWN_KEYS,
+    ROLE_KEYS,
     ROLES,
     WEIGHTS,
+    as_rows,
+    as_tool,
     calls_in,
     from_json,
+    is_message,
+    key_of,
+    single_messages,
     taken_apart,
     with_object_arguments,
 )
 from ftq_worker.data.cleaning import RowProblem, Rule, scrub
-from ftq_worker.data.column_values import media_part
+from ftq_worker.data.column_values import is_list_of_one, media_part
 from ftq_worker.data.columns import ColumnLayout
 
 # role, content; tool_calls and the like for the chat template; `learned` false for some answers
 Message = dict[str, Any]
 
 Template = list[tuple[str, str | None]]  # a text, and the column that follows it
+
+_WRITTEN = (str, int, float, Decimal, date, time)  # values that are text once they are written
+_LIKE_A_MESSAGE = 'write messages like {"role": "user", "content": "..."}'
+_LIKE_A_TOOL = 'write tools like {"type": "function", "function": {"name": ..., "parameters": ...}}'
 
 
 class Fields:
@@ -39,7 +52,6 @@ class Fields:
         self.label_names = label_names
         self.damaged = ""
         self.taken: set[str] = set()  # columns that something was made of
-        self.members: set[str] = set()  # keys of messages that only the chat template may read
         self.message_tools: list[Any] = []  # that stood in the system message
         self.cut = False  # messages stood behind the last answer, and are gone
 
@@ -57,15 +69,18 @@ class Fields:
         return value is not None and not (isinstance(value, float) and math.isnan(value))
 
     def text(self, column: str) -> str:
-        """Return a text that is needed; a number becomes its digits."""
+        """Return a text that is needed; a number and a date are written, a list of one is taken."""
         if not self.given(column):
             what = "is null" if column in self.values else "is absent"
             raise RowProblem(Rule.MISSING, column, what)
         value = self.values[column]
-        if not isinstance(value, str | int | float):
-            raise RowProblem(
-                Rule.WRONG_TYPE, column, f"is a {type(value).__name__}, text is needed"
-            )
+        if is_list_of_one(value):
+            value = value[0]
+        if not isinstance(value, _WRITTEN):
+            mend = "write the text that is meant into the column, of an object with json.dumps"
+            if isinstance(value, list | tuple):
+                mend = "write one text into the column, or one row for each"
+            raise RowProblem(Rule.WRONG_TYPE, column, f"is {_kind(value)}, text is needed", mend)
         text = self.clean(str(value), column)
         if not text.strip():
             raise RowProblem(Rule.EMPTY, column, "is empty")
@@ -95,12 +110,13 @@ class Fields:
             if not 0 <= value < len(names):
                 raise RowProblem(Rule.WRONG_TYPE, column, f"{value} is none of {len(names)} labels")
             return names[value]
-        if isinstance(value, float) and value.is_integer():
+        if is_list_of_one(value):
+            value = value[0]
+        if isinstance(value, float | Decimal) and value == int(value):
             value = int(value)
-        if not isinstance(value, str | int):
-            raise RowProblem(
-                Rule.WRONG_TYPE, column, f"is a {type(value).__name__}, a label is text or a number"
-            )
+        if not isinstance(value, str | int | date):
+            what = f"is {_kind(value)}, a label is text or a whole number"
+            raise RowProblem(Rule.WRONG_TYPE, column, what, "write one label into each row")
         return self.clean(str(value), column).strip()
 
     def messages(self, column: str) -> list[Message]:
@@ -108,15 +124,17 @@ class Fields:
 
         An answer that is marked as one not to learn has `learned` false; others lack the key.
         """
-        value = self.parsed(column)
+        value = as_rows(self.parsed(column))
         if value is None:
             raise RowProblem(Rule.MISSING, column, "is null")
+        if is_message(value):
+            value = [value]
         if not isinstance(value, list | tuple):
-            what = f"is a {type(value).__name__}, a list of messages is needed"
+            what, mend = f"is {_kind(value)}, a list of messages is needed", _LIKE_A_MESSAGE
             if isinstance(value, str) and value.lstrip().startswith("["):
-                what = "is text that is not JSON; write the list with json.dumps"
-            raise RowProblem(Rule.WRONG_TYPE, column, what)
-        return [self._message(item, f"{column}[{i}]") for i, item in enumerate(value)]
+                what, mend = "is text that is not JSON", "write the list with json.dumps"
+            raise RowProblem(Rule.WRONG_TYPE, column, what, mend)
+        return [self._message(item, f"{column}[{i}]") for i, item in single_messages(value)]
 
     def parsed(self, column: str) -> Any:
         """Return a value, its JSON taken apart where it is such text."""
@@ -124,15 +142,23 @@ class Fields:
         return from_json(value) if isinstance(value, str) else value
 
     def history(self, column: str | None) -> list[Message]:
-        """Return earlier turns, which come as pairs of what was said and what was answered."""
-        turns: list[Message] = []
-        for i, pair in enumerate((self.parsed(column) if column else None) or ()):
-            if not (isinstance(pair, list | tuple) and len(pair) == 2):
-                what = "is no pair of what was said and what was answered"
-                raise RowProblem(Rule.CONVERSATION, f"{column}[{i}]", what)
-            for role, text in zip(("user", "assistant"), pair, strict=True):
-                turns.append({"role": role, "content": self.clean(str(text), f"{column}[{i}]")})
-        return turns
+        """Return earlier turns; they often come as pairs of what was said and what was answered."""
+        value = self.parsed(column) if column else None
+        return self.messages(column) if column and value not in (None, "") else []
+
+    def holds_messages(self, column: str) -> bool:
+        """Return whether a column holds messages, and no text."""
+        value = self.parsed(column)
+        if isinstance(value, str | int | float | None):  # nearly all are
+            return False
+        value = as_rows(value)
+        items = value if isinstance(value, list | tuple) else [value]
+        return bool(items) and all(map(is_message, items))
+
+    def calls(self, column: str) -> list[Any]:
+        """Return the calls of tools that an answer consists of; none where it is something else."""
+        value = self.parsed(column)
+        return [] if isinstance(value, str) else [*map(with_object_arguments, calls_in(value))]
 
     def tools(self, column: str | None) -> list[Any]:
         """Return the tools that the model may call, as chat templates take them."""
@@ -141,11 +167,17 @@ class Fields:
 
     def _as_tools(self, value: Any, name: str) -> list[Any]:
         value = from_json(value) if isinstance(value, str) else value
+        if isinstance(value, Mapping) and ("name" in value or "function" in value):
+            value = [value]
         if not isinstance(value, list | tuple):
-            what = f"is a {type(value).__name__}, a list of tools is needed"
-            raise RowProblem(Rule.WRONG_TYPE, name, what)
+            what = f"is {_kind(value)}, a list of tools is needed"
+            raise RowProblem(Rule.WRONG_TYPE, name, what, _LIKE_A_TOOL)
         tools = [from_json(tool) if isinstance(tool, str) else tool for tool in value]
-        cleaned: list[Any] = self._tidy(tools, name)
+        for i, tool in enumerate(tools):
+            if not isinstance(tool, Mapping):
+                what = f"is {_kind(tool)}, not what the model may call"
+                raise RowProblem(Rule.WRONG_TYPE, f"{name}[{i}]", what, _LIKE_A_TOOL)
+        cleaned: list[Any] = self._tidy([*map(as_tool, tools)], name)
         return cleaned
 
     def _tidy(self, value: Any, name: str) -> Any:
@@ -164,26 +196,37 @@ class Fields:
 
     def _message(self, item: Any, name: str) -> Message:
         if not isinstance(item, Mapping):
-            raise RowProblem(Rule.CONVERSATION, name, "is no message with role and content")
-        given = str(item.get("role", item.get("from"))).lower()
+            what = "is no message with role and content"
+            raise RowProblem(Rule.CONVERSATION, name, what, _LIKE_A_MESSAGE)
+        role_key, content_key = key_of(item, ROLE_KEYS), key_of(item, CONTENT_KEYS)
+        given = str(item.get(role_key or "")).strip(" :").lower()
         role = ROLES.get(given)
         if role is None:
-            raise RowProblem(Rule.CONVERSATION, f"{name}.role", f"is {given!r}")
-        content = item.get("content", item.get("value"))
+            what = f"is {given!r}" if role_key else f"is absent; there are {', '.join(item)}"
+            known = f"the roles that are known are {', '.join(ROLES)}"
+            raise RowProblem(Rule.CONVERSATION, f"{name}.role", what, known)
+        content = item.get(content_key or "")
         if kind := media_part(content):
             what = f"holds a part of type {kind}; only text is trained on"
             raise RowProblem(Rule.WRONG_TYPE, f"{name}.content", what)
         content, parts = taken_apart(content)
-        rest = {k: v for k, v in item.items() if k not in OWN_KEYS and v not in (None, [], {})}
+        rest = {
+            k: v
+            for k, v in item.items()
+            if k not in (role_key, content_key) and k not in OWN_KEYS and v not in (None, [], {})
+        }
         message: Message = {"role": role, **self._tidy(rest | parts, name)}
         if role == "system" and "tools" in message:
             self.message_tools = self._as_tools(message.pop("tools"), f"{name}.tools")
         if given in CALLS and (calls := calls_in(content)):
             message["tool_calls"], content = calls, ""
+        # As OpenAI wrote calls at first.
+        if "function_call" in message and (calls := calls_in(message["function_call"])):
+            message["tool_calls"] = calls
+            del message["function_call"]
         if "tool_calls" in message:
             message["tool_calls"] = [with_object_arguments(call) for call in message["tool_calls"]]
             content = content or ""
-        self.members.update(message.keys() - {"role"})
         message["content"] = self._content(content, message, name)
         if not self._learned(item, role, name) and role == "assistant":
             message["learned"] = False
@@ -191,8 +234,8 @@ class Fields:
 
     def _content(self, content: Any, message: Message, name: str) -> str:
         if not isinstance(content, str):
-            what = "is null" if content is None else f"is a {type(content).__name__}, not text"
-            raise RowProblem(Rule.CONVERSATION, f"{name}.content", what)
+            what = "is null" if content is None else f"is {_kind(content)}, not text"
+            raise RowProblem(Rule.CONVERSATION, f"{name}.content", what, _LIKE_A_MESSAGE)
         text = self.clean(content, f"{name}.content")
         if not text.strip() and "tool_calls" not in message and message["role"] != "tool":
             raise RowProblem(Rule.EMPTY, f"{name}.content", "is empty")
@@ -215,3 +258,12 @@ class Fields:
             if not weight:
                 return False
         return True
+
+
+def _kind(value: Any) -> str:
+    """Return what a value is, in words of JSON."""
+    if isinstance(value, Mapping):
+        return f"an object with {', '.join(map(str, value)) or 'no keys'}"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value):,}"
+    return "a text" if isinstance(value, str) else f"a {type(value).__name__}"

@@ -16,7 +16,7 @@ class Decoder:
     """Reads a JSON value, and says what is wrong with it although it is JSON."""
 
     def __init__(self) -> None:
-        self._json = json.JSONDecoder(parse_int=self._whole)
+        self._json = json.JSONDecoder(parse_int=self._whole, object_pairs_hook=self._object)
         self._problem = ""
 
     def _whole(self, digits: str) -> int:
@@ -24,6 +24,14 @@ class Decoder:
             self._problem = _DIGITS
             return 0
         return int(digits)
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):  # all but the last value would be lost
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            self._problem = f"names the key {twice!r} more than once; give each key one value"
+        return found
 
     def decode(self, text: str, at: int) -> tuple[Any, int, str]:
         """Return value, end and problem. Raises JSONDecodeError, RecursionError."""

@@ -16,6 +16,10 @@ LABEL: Names = (
     "rating", "stars", "score", "similarity_score",
 )  # fmt: skip
 _SYSTEM: Names = ("system", "system_prompt")
+_REASONING: Names = (
+    "reasoning", "reasoning_content", "thinking", "complex_cot", "cot", "chain_of_thought",
+)  # fmt: skip
+_TOOLS: Names = ("tools", "functions")
 _CONVERSATION: Names = ("messages", "conversations", "conversation")
 
 # What may stand beside a prompt, or beside a conversation.
@@ -23,9 +27,18 @@ BESIDE: dict[str, Names] = {
     "system": _SYSTEM,
     "context": ("context", "passage"),
     "history": ("history",),
-    "tools": ("tools",),
+    "reasoning": _REASONING,
+    "tools": _TOOLS,
 }
-_BESIDE_CONVERSATION: dict[str, Names] = {"system": _SYSTEM, "tools": ("tools",)}
+_BESIDE_CONVERSATION: dict[str, Names] = {"system": _SYSTEM, "tools": _TOOLS}
+
+# Columns that say of a row's answer whether it is to be learned, where all their values are yes or
+# no: some of them as true and false alone, because 0 and 1 may be a label to find.
+ROW_WEIGHTS: Names = ("weight", "loss_weight", "sample_weight")
+VERDICTS: Names = (
+    *ROW_WEIGHTS, "is_correct", "correct", "is_good", "is_accepted", "accepted",
+)  # fmt: skip
+TRUE_OR_FALSE: Names = ("label", "kto_tag")
 
 # Two texts that are classified together: the first and the second.
 _PAIRS = (
@@ -70,6 +83,9 @@ _CHOICE: dict[str, Names] = {
     "rejected": ("rejected", "rejected_messages"),
 }
 
+# In which an answer stands that a list of messages lacks.
+COMPLETIONS: Names = ("completion", "response", "answer", "output", "solution")
+
 # The order decides where a dataset fits several.
 PATTERNS = (
     Pattern(
@@ -108,13 +124,19 @@ PATTERNS = (
         ("output", "response", "answer"),
         context=("input", "context"),
     ),
+    Pattern(
+        "query/tools/answers",
+        Task.SFT,
+        {"prompt": ("query", "question"), "tools": _TOOLS, "completion": ("answers",)},
+        optional={"system": _SYSTEM},
+    ),
     _sft("input/output", ("input", "query", "problem"), ("output", "response", "solution")),
     _sft(
         "document/summary",
         ("document", "article", "dialogue", "text", "source"),
         ("summary", "highlights", "abstract"),
     ),
-    _sft("source/target", ("source", "input"), ("target",)),
+    _sft("source/target", ("source", "input", "inputs"), ("target", "targets")),
     *(_pair(first, second) for first, second in _PAIRS),
     Pattern("text/label", Task.CLASSIFICATION, {"text": _TEXT, "label": LABEL}),
     _sft("text/target", ("text", "sentence", "query"), ("target", "label")),

@@ -8,16 +8,17 @@ hold something. Every row of a split is kept, or counted under the rule that too
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ftq_shared.errors import Refused
 from ftq_shared.spec import Columns, Task
-from ftq_worker.data.cleaning import REASONS, Rule, Tally
+from ftq_worker.data.cleaning import REASONS, RowProblem, Rule, Tally
 from ftq_worker.data.column_values import text_in
 from ftq_worker.data.examples import Example, Made
 from ftq_worker.data.layouts import BESIDE
+from ftq_worker.data.odd_texts import OddTexts
 from ftq_worker.job.reports import Unused
 
 LOOKED_AT = 500  # rows whose texts are measured
@@ -26,18 +27,30 @@ _WORDS = 4  # from which on a value is a sentence, not a name
 _LENGTH = 0.5  # of the prompt; a shorter text beside it is a remark
 _REPEATS = 0.9  # share of the rows in which a value must stand in the used text as well
 _CHANCE = 20  # characters from which on a text stands in another one by no chance
+_SOME = 50  # characters by which values are told apart
+_TRIED = 5  # rows that are rendered with and without a key
 _COPY = 0.2  # share of a rendered copy that is the text itself; the rest is its template
 # Rules that take no text from training that is not there once more, or that judges the model.
 _HARMLESS = frozenset(
     {Rule.BLANK, Rule.CONTROL_CHARACTERS, Rule.DUPLICATE, Rule.NEAR_DUPLICATE, Rule.HELD_OUT}
 )
 _MAP = "say in data.columns which part it plays"
+_NESTED = "write its texts into a column of their own, and map that"
+_JUDGED = "leave out the rows that should not be learned, or write 0 into a column weight"
+_WEIGHT = 'write "weight": 0 into the answers that should not be learned'
 _MEMBER = "key of messages"
-_ANSWERED = "an answer behind them: there is nothing to learn from a question alone"
+_ANSWERED = "write an answer behind them; a question alone teaches nothing"
 # Columns by whose names an answer, a label or a way to it stands in them.
 _ANSWERS = re.compile(
-    "answer|response|reject|chosen|label|solution|output|completion|target|distract|reason|cot|text"
+    "answer|response|reject|chosen|label|solution|output|completion|target|distract|reason|cot|(?<!con)text"
 )
+_READ_BY_FTQ = frozenset({"role", "content", "learned"})
+# Columns by whose names a verdict on the answer stands in them.
+_JUDGES = re.compile(
+    r"(?:^|_)(?:score|rating|reward|quality|grade|verdict|correct|correctness|verified|valid"
+    r"|accepted|passed|helpfulness|weight)s?(?:$|_)"
+)
+_VERDICT = "verdict column"
 # What an answer would lack without them.
 _VITAL = ("tool_calls", "tools", "reasoning_content", "reasoning", "thinking")
 
@@ -51,11 +64,41 @@ class _Left:
     chars: int = 0
     words: int = 0
     repeats: int = 0  # its text stands in the used text as well
+    nested: bool = False  # it holds lists or objects
+    some: list[str] = field(default_factory=list)  # the first two values that differ
+
+    def take_in(self, later: "_Left") -> None:
+        """Count what was counted in the rows that follow."""
+        self.rows += later.rows
+        self.measured += later.measured
+        self.chars += later.chars
+        self.words += later.words
+        self.repeats += later.repeats
+        self.nested = self.nested or later.nested
+        for value in later.some:
+            self.meet(value)
+
+    def meet(self, value: str) -> None:
+        if len(self.some) < 2 and value not in self.some:
+            self.some.append(value)
 
     @property
     def is_text(self) -> bool:
         """Whether it holds sentences, and not ids, names or figures."""
         return self.measured > 0 and self.words >= _WORDS * self.measured
+
+    def judges(self, column: str) -> bool:
+        """Return whether it may say which answers are good: by its name, and as it varies."""
+        named = bool(_JUDGES.search(column.lower()))
+        return named and len(self.some) > 1 and not self.is_text
+
+
+@dataclass
+class _Key:
+    """One key of the messages of a role, or the tools beside them, that only a template reads."""
+
+    rows: int = 0
+    examples: list[Example] = field(default_factory=list)  # the first _TRIED of them
 
 
 class Ledger:
@@ -65,8 +108,8 @@ class Ledger:
         self._known = frozenset(known)  # columns that are used for something else, as for groups
         self._before = before  # rows that another ledger has counted, which takes this one in
         self._left: dict[str, _Left] = defaultdict(_Left)
-        self._members: dict[str, int] = defaultdict(int)
-        self._tools = 0  # rows with tools
+        self._keys: dict[tuple[str, str], _Key] = defaultdict(_Key)  # by role and key
+        self.odd = OddTexts()
         self._cut = 0  # rows with messages behind the last answer
         self.rows = 0  # that an example was made of
         self._prompt_chars = 0  # of the rows that are measured
@@ -74,9 +117,12 @@ class Ledger:
     def add(self, values: Mapping[str, Any], made: Made) -> None:
         """Count one row that an example was made of."""
         self.rows += 1
-        for member in made.members:
-            self._members[member] += 1
-        self._tools += bool(made.example.tools)
+        for role_and_key in _keys(made.example):
+            key = self._keys[role_and_key]
+            key.rows += 1
+            if len(key.examples) < _TRIED:
+                key.examples.append(made.example)
+        self.odd.add(values, made)
         self._cut += made.cut
         measured = self._before + self.rows <= LOOKED_AT
         texts: list[str] | None = None
@@ -90,54 +136,68 @@ class Ledger:
             if measured:
                 texts = _texts(made.example) if texts is None else texts
                 _measure(left, text_in(value), texts)
+            if len(left.some) < 2:
+                left.meet(str(value)[:_SOME])
+            left.nested = left.nested or isinstance(value, list | tuple | Mapping)
 
     def take_in(self, later: "Ledger") -> None:
         """Count what the ledger of the rows that follow has counted."""
         self.rows += later.rows
-        self._tools += later._tools
         self._cut += later._cut
         self._prompt_chars += later._prompt_chars
-        for member, rows in later._members.items():
-            self._members[member] += rows
+        self.odd.take_in(later.odd)
+        for role_and_key, key in later._keys.items():
+            mine = self._keys[role_and_key]
+            mine.rows += key.rows
+            mine.examples += key.examples[: _TRIED - len(mine.examples)]
         for column, left in later._left.items():
-            mine = self._left[column]
-            for count, value in vars(left).items():
-                setattr(mine, count, getattr(mine, count) + value)
+            self._left[column].take_in(left)
 
-    def unused(self, columns: Columns, task: Task, template: str | None = None) -> list[Unused]:
+    def unused(
+        self, columns: Columns, task: Task, render: Callable[[Example], object] | None = None
+    ) -> list[Unused]:
         """Return every column and key that was not used, the most frequent first.
 
-        `template` is the chat template that reads the messages, '' where none does; None while
-        that is not known: the keys of messages are not judged then.
+        `render` writes an example as the model sees it; None while that is not known: the keys of
+        messages are not judged then.
         """
-        found = [
-            self._one(
-                column,
-                "column",
-                left.rows,
-                use=_use(column, columns, task) if left.is_text else "",
-                weighs=self._weighs(left),
-            )
-            for column, left in self._left.items()
-            if not self._repeats(left)
-        ]
-        found += self._unread(template) if template is not None else ()
+        found = []
+        for column, left in self._left.items():
+            judges = task is Task.SFT and left.judges(column)
+            if judges or not self._repeats(left):
+                kind = _VERDICT if judges else "column"
+                use = _use(column, columns, task) if left.is_text else ""
+                if use and left.nested:
+                    use = _NESTED
+                if judges and set(left.some) == {"True", "False"}:
+                    use = _set("columns.label", column)
+                if columns.label and column in (f"{columns.label}_text", f"{columns.label}_name"):
+                    use = _set("columns.label", column)
+                weighs = self._weighs(left) or (judges and left.rows > LIMIT * self.rows)
+                found.append(self._one(column, kind, left.rows, use=use, weighs=weighs))
+        found += self._unread(render) if render is not None else ()
         if self._cut:
             found.append(self._one("messages behind the last answer", "", self._cut, use=_ANSWERED))
         return sorted(found, key=lambda one: (-one["rows"], one["name"]))
 
-    def _unread(self, template: str) -> Iterator[Unused]:
-        members = {**self._members, "tools": self._tools}
-        for name, rows in members.items():
-            read = re.search(rf"\b{re.escape(name)}\b", template)
-            if not rows or read or name == "content":
+    def _unread(self, render: Callable[[Example], object]) -> Iterator[Unused]:
+        """Yield the keys without which each row that was tried reads the same."""
+        names = [name for _, name in self._keys]
+        for (role, name), key in self._keys.items():
+            if any(_is_read(render, example, role, name) for example in key.examples):
+                continue
+            shown = name if names.count(name) == 1 else f"{name} of the {role}"
+            many = key.rows > LIMIT * self.rows
+            if role == "assistant" and _JUDGES.search(name.lower()):
+                shown = f"{name} of messages"
+                yield self._one(shown, _VERDICT, key.rows, use=_WEIGHT, weighs=many)
                 continue
             yield self._one(
-                name,
-                _MEMBER if name != "tools" else "column",
-                rows,
+                shown,
+                _MEMBER if role else "column",
+                key.rows,
                 use=f"data.chat_template, with a template that writes {name}",
-                weighs=name in _VITAL and rows > LIMIT * self.rows,
+                weighs=name in _VITAL and many,
             )
 
     def _one(self, name: str, kind: str, rows: int, *, use: str, weighs: bool = False) -> Unused:
@@ -154,6 +214,41 @@ class Ledger:
     @staticmethod
     def _repeats(left: _Left) -> bool:
         return left.measured > 0 and left.repeats >= _REPEATS * left.measured
+
+
+def _keys(example: Example) -> set[tuple[str, str]]:
+    """Return the keys of each role's messages that only a template reads; tools have no role."""
+    keys = {
+        (message["role"], key)
+        for message in example.messages
+        if len(message) > 2
+        for key in message
+        if key not in _READ_BY_FTQ
+    }
+    return keys | {("", "tools")} if example.tools else keys
+
+
+def _is_read(render: Callable[[Example], object], example: Example, role: str, key: str) -> bool:
+    """Return whether a row reads differently without a key; of a row that is refused, nobody knows.
+
+    A template that holds the word need not write it: it may stand in a comment, or under an if.
+    """
+    if role:
+        messages = [
+            {k: v for k, v in message.items() if k != key or message["role"] != role}
+            for message in example.messages
+        ]
+        bare = replace(example, messages=messages)
+    else:
+        bare = replace(example, tools=[])
+    try:
+        whole = render(example)
+    except RowProblem:
+        return True
+    try:
+        return render(bare) != whole
+    except RowProblem:
+        return True
 
 
 def _measure(left: _Left, text: str, used: Sequence[str]) -> None:
@@ -191,13 +286,12 @@ def _use(column: str, columns: Columns, task: Task) -> str:
     """Return the setting that would use a column, '' where it may give the answer away."""
     if _ANSWERS.search(column.lower()):
         return ""
-    own = next((part for part, names in BESIDE.items() if column.lower() in names), "")
-    if task is Task.SFT and own and getattr(columns, own) is None:
-        return _set(f"columns.{own}", column)
+    if task is Task.SFT and columns.system is None and column.lower() in BESIDE["system"]:
+        return _set("columns.system", column)
     if task is Task.CLASSIFICATION and columns.text_pair is None:
         return _set("columns.text_pair", column)
     if columns.messages:
-        return _set("columns.system", column)
+        return "" if columns.system else _set("columns.system", column)
     if task is Task.SFT and columns.context is None:
         return _set("columns.context", column)
     main = columns.prompt or columns.text or "COLUMN"
@@ -222,36 +316,48 @@ def refuse_unused(unused: Sequence[Unused]) -> None:
     heavy = [one for one in unused if one["weighs"]]
     if not heavy:
         return
+    verdicts = [one for one in heavy if one["kind"] == _VERDICT]
+    if len(verdicts) == len(heavy):
+        found = "not used, though it may say which answers are wrong, and all are trained alike"
+        use = verdicts[0]["use"] or _JUDGED
+    else:
+        found = "not used, though it holds text for most of what a row says"
+        use = next(one for one in heavy if one["kind"] != _VERDICT)["use"] or _MAP
     raise Refused(
-        f"not used, though it holds text for most of what a row says: {unused_words(heavy)}",
+        f"{found}: {unused_words(heavy)}",
         code="unused_columns",
-        hint=f"to use it: {heavy[0]['use'] or _MAP}; to leave it out:"
-        " --set data.allow=unused_columns",
+        hint=f"to use it: {use}; to leave it out: --set data.allow=unused_columns",
         field="data.columns",
     )
 
 
-def refuse_dropped(tally: Tally, split: str) -> None:
-    """Raise Refused (`dropped_rows`) where one rule takes away more than LIMIT of the rows."""
+def refuse_dropped(tally: Tally, split: str, at_least: float | None = None) -> None:
+    """Raise Refused (`dropped_rows`) where one rule takes away more than LIMIT of the rows.
+
+    `at_least` is the limit for a tally of the first rows, in rows.
+    """
+    first = "" if at_least is None else "first "
     for rule in Rule:
         dropped = 0 if rule in _HARMLESS else tally.dropped(rule)
-        if dropped <= LIMIT * tally.read:
+        if dropped <= (LIMIT * tally.read if at_least is None else at_least):
             continue
         raise Refused(
-            f"{dropped:,} of the {tally.read:,} rows of split {split}"
+            f"{dropped:,} of the {first}{tally.read:,} rows of split {split}"
             f" ({dropped / tally.read:.0%}) would be left out: {rule}: {REASONS[rule]}"
             f"; for example {tally.example_words(rule)}",
             code="dropped_rows",
-            hint=f"{_MENDS.get(rule, 'mend the rows')}; to go on without them:"
+            hint=f"{MENDS.get(rule, 'mend the rows')}; to go on without them:"
             " --set data.allow=dropped_rows",
         )
 
 
-_MENDS = {
+MENDS = {
     Rule.TOO_LONG: "raise train.max_length where the model takes more, or cut the texts yourself",
     Rule.BAD_ANSWER: "only the good answers can be trained on",
-    Rule.UNTRAINABLE: "look at data.chat_template and data.format",
+    Rule.UNTRAINABLE: "change the rows as the template wants them, or give another one with"
+    " data.chat_template",
     Rule.MISSING: "look at data.columns, or fill the column",
+    Rule.EMPTY: "look at data.columns, or fill the column",
     Rule.CONFLICT: "decide which label is right",
 }
 

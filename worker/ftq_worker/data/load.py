@@ -176,7 +176,7 @@ def refuse_one_label(task: Task, train: SplitTable) -> None:
             f"all {len(train.alive):,} rows have the same label; there is nothing to learn",
             code="one_label",
             hint="check data.columns.label; data.max_rows reads the first rows, which may be"
-            " sorted by label",
+            " sorted by label; for a model that writes, --set task=text learns the texts alone",
             field="data.columns.label",
         )
 

@@ -52,5 +52,4 @@ class Encoder:
     encode: Callable[[Sequence[Example], Sequence[int]], list[Record | RowProblem]]
     show: Callable[[Example], Shown]
     format: str  # chat or plain
-    template: str = ""  # of the chat, '' where none reads the messages
     render: Renderer | None = None  # of texts that are trained in part: which characters are

@@ -1,6 +1,7 @@
 """Examples become text, with the character ranges that are trained.
 
-`plain` is prompt, newline, completion, eos, and nothing else; in a conversation that repeats.
+`plain` is prompt, newline, completion, eos, and nothing else; in a conversation that repeats. A
+newline or an eos that a text ends with is not written twice.
 `chat` is the tokenizer's own template; trained are the assistant's turns with their end-of-turn
 token: by the template's `{% generation %}` marks where it has them, else by comparing the text
 with and without each turn, else the last turn alone.
@@ -37,6 +38,12 @@ Span = tuple[int, int]  # character range, end not included
 Found = tuple[str, list[Span], int]  # a text, what is trained, how many answers are not
 _THOUGHT, _THOUGHT_END = "<think>", "</think>"
 _THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")  # of a message, by different tools
+# What to do about what templates refuse, by a word of the reasons that they give.
+_MENDS = {
+    "system": "write the words of the system into the first message of the user",
+    "alternate": "join messages of one role that follow each other; for a conversation with tools,"
+    " choose a model whose template takes them",
+}
 _GENERATION = re.compile(r"\{%-?\s*generation\b")
 
 
@@ -59,8 +66,11 @@ Renderer = Callable[[Example], Rendered]
 def plain_renderer(task: Task, eos: str) -> Renderer:
     """Return the renderer of format plain; `eos` may be empty, which the sample check finds."""
 
+    def ended(text: str) -> str:
+        return text.rstrip() if eos and text.rstrip().endswith(eos) else text + eos
+
     def text(example: Example) -> Rendered:
-        whole = example.text if eos and example.text.rstrip().endswith(eos) else example.text + eos
+        whole = ended(example.text)
         return Rendered(whole, ((0, len(whole)),))
 
     def conversation(example: Example) -> Rendered:
@@ -69,7 +79,8 @@ def plain_renderer(task: Task, eos: str) -> Renderer:
         position = 0
         for message in example.messages:
             answer = message["role"] == "assistant"
-            part = message["content"] + (eos if answer else "\n")
+            said = message["content"]
+            part = ended(said) if answer else said + "\n" * (not said.endswith("\n"))
             if answer and message.get("learned", True):
                 spans.append((position, position + len(part)))
             parts.append(part)
@@ -89,7 +100,11 @@ class ChatRenderer:
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, template: str | None, date: str = ""
     ) -> None:
-        self.template: str = chosen_template(tokenizer.chat_template, template) or ""
+        known = tokenizer.chat_template
+        self.template: str = chosen_template(known, template) or ""
+        # With tools, transformers itself takes the template of this name, at inference as well.
+        named = known if isinstance(known, dict) and template is None else {}
+        self._for_tools: str = named.get("tool_use", self.template)
         self._variables: dict[str, Any] = dict(tokenizer.special_tokens_map)
         if date:
             # Some templates write today's date; a job that is prepared again must not change.
@@ -114,14 +129,18 @@ class ChatRenderer:
         except Exception as error:  # a template is a program of the model's author
             if isinstance(error, MemoryError):
                 raise
-            what = f"the chat template refuses it: {str(error)[:200] or type(error).__name__}"
-            raise RowProblem(Rule.UNTRAINABLE, "messages", what) from error
+            said = str(error)[:200] or type(error).__name__
+            what = f"the chat template refuses it: {said}"
+            mend = next((mend for word, mend in _MENDS.items() if word in said.lower()), "")
+            raise RowProblem(Rule.UNTRAINABLE, "messages", what, mend) from error
         return Rendered(text, tuple(self._trim(text, span) for span in spans), left, len(lost))
 
     def _with_tools(self, tools: list[Any]) -> Self:
         """Return a renderer that gives the template these tools as well."""
         given = copy.copy(self)
         given._variables = self._variables | {"tools": tools}
+        given.template = self._for_tools
+        given._marks = bool(_GENERATION.search(given.template))
         return given
 
     def prompt(self, messages: list[Message], tools: list[Any] | None = None) -> str:
@@ -348,7 +367,8 @@ def _said(message: Message) -> str:
 
 def plain_choice(example: Example) -> tuple[str, str, str]:
     """Return prompt, chosen and rejected of format plain; the trainer adds the eos."""
-    prompt = "".join(f"{message['content']}\n" for message in example.messages)
+    said = [str(message["content"]) for message in example.messages]
+    prompt = "".join(text + "\n" * (not text.endswith("\n")) for text in said)
     return prompt, example.chosen, example.rejected
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ftq_shared.errors import Refused
 from ftq_shared.spec import JobSpec, Task
+from ftq_worker.data.chat_messages import CONTENT_KEYS, ROLE_KEYS, ROLES, key_of
 from ftq_worker.data.column_values import (
     Rows,
     all_differ,
@@ -13,12 +14,15 @@ from ftq_worker.data.column_values import (
     are_lists,
     are_sentences,
     are_zero_or_one,
+    is_list_of_one,
     media_column,
     media_part,
     values_of,
 )
 from ftq_worker.data.layouts import Pattern
 
+_CHOICE = re.compile(r"[A-H]|\d")  # what names a choice
+_CHOICES = re.compile(r"choices|options|endings|[a-h]|(?:option|choice|ending)[_ ]?(?:[a-h]|\d)")
 _ID = re.compile(r"(^|_)(id|idx|index)$")
 
 
@@ -45,6 +49,29 @@ def _media_in(row: Mapping[str, object]) -> str:
     return ""
 
 
+def refuse_single_messages(columns: Sequence[str], rows: Rows) -> None:
+    """Raise Refused (`single_messages`) where each row is a message, or a tree of them."""
+    by_name = {column.lower(): column for column in columns}
+    role, content = key_of(by_name, ROLE_KEYS), key_of(by_name, (*CONTENT_KEYS, "message"))
+    said = [str(value).lower() for value in values_of(rows, by_name[role])] if role else []
+    single = bool(content and said) and all(value in ROLES for value in said)
+    trees = [column for column in columns if any(map(_is_tree, values_of(rows, column)))]
+    if not single and not trees:
+        return
+    what = f"column {trees[0]} holds trees of messages" if trees else "each row is one message"
+    raise Refused(
+        f"{what}, and no conversation: it would be torn from what it answers",
+        code="single_messages",
+        hint="write one row for each conversation, with a list of its messages in column messages;"
+        " of a tree, one row for each path from its question to a last answer",
+        field="dataset",
+    )
+
+
+def _is_tree(value: object) -> bool:
+    return isinstance(value, Mapping) and isinstance(value.get("replies"), list | tuple)
+
+
 def is_other_task(pattern: Pattern, found: Mapping[str, str], rows: Rows, asked: Task) -> bool:
     """Return whether what goes by the name of a label is a text that somebody wrote."""
     if pattern.task is not Task.CLASSIFICATION or asked is Task.CLASSIFICATION:
@@ -62,20 +89,24 @@ def refuse_doubt(
         _refuse_label(found["label"], rows, asked=spec.task is not Task.AUTO)
     elif pattern.task is Task.TEXT and spec.task is Task.AUTO:
         _refuse_flags(found.get("text"), free, rows)
-    elif pattern.task is Task.SFT and spec.task is Task.AUTO and "prompt" in found:
-        _refuse_verdict(found, free, rows)
+    elif pattern.task is Task.SFT:
+        if spec.task is Task.AUTO:
+            _refuse_verdict(found, free, rows)
+        if "unused_columns" not in spec.data.allow and spec.data.row_template is None:
+            _refuse_choices(found, free, rows)
 
 
 def _refuse_label(column: str, rows: Rows, *, asked: bool) -> None:
     values = values_of(rows, column)
-    if are_lists(values):
+    if are_lists([value for value in values if not is_list_of_one(value)]):
         raise _multi_label(f"the values of column {column} hold several labels each", column)
     if are_fractions(values):
         raise Refused(
             f"the values of column {column} are numbers with fractions, for example"
             f" {_example(values)}: that is regression, which this version does not train",
             code="regression",
-            hint="write whole numbers or names into the column to train classes",
+            hint="write whole numbers or names into the column to train classes"
+            + "; to train the texts alone: --set task=text" * (not asked),
             field="data.columns.label",
         )
     if all_differ(values) and not asked:
@@ -115,16 +146,41 @@ def _refuse_verdict(found: Mapping[str, str], free: Sequence[str], rows: Rows) -
     values = values_of(rows, named[0]) if named else []
     if not are_zero_or_one(values) or any(isinstance(value, bool) for value in values):
         return
-    first, second = found["prompt"], found["completion"]
+    texts = [found[part] for part in ("prompt", "completion", "messages") if part in found]
+    answers = [["task=sft"], ["task=sft", f"data.columns.label={named[0]}"]]
+    if len(texts) == 2:
+        pair = [f"data.columns.text={texts[0]}", f"data.columns.text_pair={texts[1]}"]
+        answers.append([*pair, f"data.columns.label={named[0]}"])
     raise _which_task(
-        f"column {named[0]} holds 0 and 1 beside {first} and {second}: is it a label to find, or"
-        " are all answers to be learned, whatever it says?",
-        ["task=sft"],
-        [
-            f"data.columns.text={first}",
-            f"data.columns.text_pair={second}",
-            f"data.columns.label={named[0]}",
-        ],
+        f"column {named[0]} holds 0 and 1 beside {' and '.join(texts)}: are all answers to be"
+        " learned, or only those with 1, or is it a label to find?",
+        *answers,
+    )
+
+
+def _refuse_choices(found: Mapping[str, str], free: Sequence[str], rows: Rows) -> None:
+    """Refuse (`unused_columns`) an answer that names a choice which the prompt does not show."""
+    answer, prompt = found.get("completion", ""), found.get("prompt", "")
+    said = {str(value).strip().strip("()").upper() for value in values_of(rows, answer)}
+    if not said or not all(_CHOICE.fullmatch(value) for value in said):
+        return
+    choices = [column for column in free if _CHOICES.fullmatch(column.strip().lower())]
+    listed = any(are_lists(values_of(rows, column)) for column in choices)
+    if len(choices) < 2 and not listed:
+        return
+    shown = " ".join(f"{column}: {{{column}}}" for column in choices)
+    template = shlex.quote(f"data.row_template={{{prompt}}} {shown}")
+    raise Refused(
+        f"column {answer} names one of the choices in {', '.join(choices)}, which the prompt does"
+        " not show",
+        code="unused_columns",
+        hint=(
+            "write the choices into the prompt, and into the answer the text of the right one"
+            if listed
+            else f"to show them: --set {template}"
+        )
+        + "; to leave them out: --set data.allow=unused_columns",
+        field="data.columns",
     )
 
 
@@ -139,11 +195,11 @@ def _multi_label(what: str, column: str, text: str = "") -> Refused:
     )
 
 
-def _which_task(question: str, first: Sequence[str], second: Sequence[str]) -> Refused:
+def _which_task(question: str, *answers: Sequence[str]) -> Refused:
     return Refused(
         question,
         code="which_task",
-        hint=f"say which: {_flags(first)}, or {_flags(second)}",
+        hint=f"say which: {', or '.join(map(_flags, answers))}",
         field="task",
     )
 

@@ -79,8 +79,7 @@ def _encoder(
     renderer: Renderer = chat or plain_renderer(task, eos)
     # A chat template writes its own first token.
     start = [] if chat else leading_tokens(tokenizer)
-    encoder = _sequences(tokenizer, renderer, start, format_)
-    return replace(encoder, template=chat.template) if chat else encoder
+    return _sequences(tokenizer, renderer, start, format_)
 
 
 def leading_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -187,7 +187,7 @@ class Unused(TypedDict):
     """A column, or a key of messages, that nothing was made of."""
 
     name: str
-    kind: str  # column, key of messages, or '' for a part of conversations
+    kind: str  # column, verdict column, key of messages, or '' for a part of conversations
     rows: int  # in which it holds something
     share: float  # of the rows that were read, 0 to 1
     weighs: bool  # too much to be left out unasked

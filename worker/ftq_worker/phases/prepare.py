@@ -25,6 +25,7 @@ from ftq_worker.data.events import (
     emit_dataset,
     emit_held_out_cleaning,
     emit_sets,
+    tell_odd_texts,
     tell_unused,
 )
 from ftq_worker.data.hub import fetch_tokenizer
@@ -64,8 +65,9 @@ def run(ctx: PhaseContext) -> None:
         emit_damage(ctx, tables)
 
         encoder = choose_encoder(ctx, validated, tokenizer, tables)
-        unused = tables.train.ledger.unused(validated.columns, validated.task, encoder.template)
+        unused = tables.train.ledger.unused(validated.columns, validated.task, encoder.render)
         tell_unused(ctx, unused)
+        tell_odd_texts(ctx, tables.train.ledger.odd, validated.task, encoder.format)
         for role, table in tables.roles():
             tokenize(ctx, table, encoder, tables.ids, folder / f"{role}.tokens.arrow")
         drop_long(ctx, tables, model_limit(validated.model, tokenizer))

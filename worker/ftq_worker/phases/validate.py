@@ -11,7 +11,7 @@ from ftq_shared.events import EventType
 from ftq_shared.hub import HubClient
 from ftq_shared.sources import Place, Source, parse_source
 from ftq_shared.spec import Task
-from ftq_worker.data.columns import ColumnLayout, detect_layout
+from ftq_worker.data.columns import ColumnLayout, detect_layout, has_label
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.hub import hub_of
 from ftq_worker.job.reports import DatasetFacts, ModelFacts, Validated
@@ -126,10 +126,14 @@ def check_data(ctx: PhaseContext, checks: Checks, hub: HubClient) -> CheckedData
         return rows
     for warning in head.warnings:
         ctx.warn(warning)
-    rows.layout = layout = checks.run("columns", lambda: _layout(ctx, head))
+    rows.layout = layout = checks.run("columns", lambda: _layout(ctx, found, splits.train, head))
     if layout:
-        rows.task = checks.run("task", lambda: fit.check_task(ctx.spec, layout))
-        checks.run("examples", lambda: look_at_examples(ctx.spec, head, layout, splits.train))
+        rows.task = checks.run("task", lambda: fit.check_task(ctx.spec, layout, head.values))
+    if layout and rows.task:
+        known = data.total_rows(found, splits.train, head)[splits.train]
+        checks.run(
+            "examples", lambda: look_at_examples(ctx.spec, head, layout, splits.train, known)
+        )
     return rows
 
 
@@ -162,8 +166,20 @@ def _template(files: ModelFiles, ctx: PhaseContext) -> tuple[bool, str]:
     return has, "with a chat template" if has else "without a chat template"
 
 
-def _layout(ctx: PhaseContext, head: Head) -> tuple[ColumnLayout, str]:
-    layout = detect_layout(head.columns, head.values, ctx.spec)
+def _layout(
+    ctx: PhaseContext, found: data.FoundDataset, split: str, head: Head
+) -> tuple[ColumnLayout, str]:
+    spec = ctx.spec
+    if spec.task is Task.CLASSIFICATION and not has_label(head.columns, spec):
+        data.refuse_folder_labels(found, split)
+    layout = detect_layout(head.columns, head.values, spec)
+    if layout.task is Task.TEXT and spec.task is Task.AUTO:
+        data.refuse_folder_labels(found, split)
+    if lost := data.unread_folder_columns(found, split, head.columns):
+        ctx.warn(
+            f"not used: {', '.join(lost)}, which only the names of folders hold",
+            hint="to use it, write it into the rows as a column",
+        )
     return layout, f"{layout.name}: {layout.reason}"
 
 

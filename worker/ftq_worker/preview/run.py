@@ -14,7 +14,7 @@ from ftq_shared.paths import JobPaths
 from ftq_shared.preview_messages import FIRST_ROWS, PreviewRequest
 from ftq_shared.spec import Allowed, JobSpec, Task
 from ftq_shared.states import Phase
-from ftq_worker.data.events import emit_damage
+from ftq_worker.data.events import emit_damage, tell_odd_texts
 from ftq_worker.data.hub import fetch_tokenizer
 from ftq_worker.data.judging import tell_judges
 from ftq_worker.data.ledger import refuse_dropped, refuse_unused
@@ -156,7 +156,7 @@ def _prepare(
     tables = load_tables(lenient, validated, folder, sources, FIRST_ROWS)
     emit_damage(ctx, tables)
     encoder = choose_encoder(lenient, validated, tokenizer, tables)
-    unused = tables.train.ledger.unused(validated.columns, validated.task, encoder.template)
+    unused = tables.train.ledger.unused(validated.columns, validated.task, encoder.render)
     for role, table in tables.roles():
         tokenize(lenient, table, encoder, tables.ids, folder / f"{role}.tokens.arrow")
     drop_long(lenient, tables, model_limit(validated.model, tokenizer))
@@ -171,6 +171,8 @@ def _prepare(
     )
     if "unused_columns" not in ctx.spec.data.allow and ctx.spec.data.row_template is None:
         refusals.check(lambda: refuse_unused(unused))
+    odd, task = tables.train.ledger.odd, validated.task
+    refusals.check(lambda: tell_odd_texts(ctx, odd, task, encoder.format))
     whole = _judge_rows(ctx, inputs, refusals)
     return replace(inputs, sets=_sets(lenient, tables, folder, refusals) if whole else None)
 

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ftq_shared.dataset_files import UnreadFile, base_name, listed
 from ftq_shared.errors import Refused
@@ -23,6 +23,7 @@ from ftq_worker.validation import rows
 _VALIDATION_NAMES = ("validation", "valid", "val", "dev")
 _TEST_NAMES = ("test", "testing")
 
+_HIVE = re.compile(r"([A-Za-z_]\w*)=.*")  # a folder that holds the value of a column
 _SHARD = re.compile(r"([^/]*)-\d{5}-of-(\d{5})\b")  # as `datasets` names the parts of a split
 
 
@@ -197,9 +198,10 @@ def choose_splits(spec: JobSpec, found: FoundDataset) -> tuple[ChosenSplits, str
 
 
 def check_files(ctx: PhaseContext, found: FoundDataset, used: ChosenSplits) -> tuple[None, str]:
-    """Return what of the dataset is not used; raises Refused for own files.
+    """Return what of the dataset is not used.
 
-    Codes: `unread_files`, and `missing_files` where parts of a split are not there.
+    Raises Refused: `missing_files` where parts of a split are not there, `unread_files` for own
+    files.
 
     A person's own folder is meant as a whole. A repo on the Hub often holds more than one use, and
     so does a saved dataset; a file that became a split by its own name was meant as rows.
@@ -231,7 +233,7 @@ def check_files(ctx: PhaseContext, found: FoundDataset, used: ChosenSplits) -> t
 
 
 def _tell_missing_shards(ctx: PhaseContext, found: FoundDataset, used: ChosenSplits) -> None:
-    """Warn of, or refuse (`missing_files`) for own files, parts of a split that are not there."""
+    """Raise Refused (`missing_files`), or warn where allowed, of parts that are not there."""
     mine = [name for name in found.splits if name in (used.train, used.validation, used.test)]
     parts = [_SHARD.search(path) for split in mine for path in found.splits[split]]
     there = Counter((part[1], int(part[2])) for part in parts if part)
@@ -240,11 +242,12 @@ def _tell_missing_shards(ctx: PhaseContext, found: FoundDataset, used: ChosenSpl
     if not missing:
         return
     what = f"only {_some(missing)} are there"
-    if found.record is None and "unread_files" not in ctx.spec.data.allow:
+    if "unread_files" not in ctx.spec.data.allow:
+        how = "add the other files" if found.record is None else "choose another revision"
         raise Refused(
             f"{found.name}: {what}",
             code="missing_files",
-            hint="add the other files; to go on without them: --set data.allow=unread_files",
+            hint=f"{how}; to go on without them: --set data.allow=unread_files",
             field="dataset",
         )
     ctx.warn(what)
@@ -285,6 +288,34 @@ def look_at_rows(hub: HubClient, found: FoundDataset, split: str) -> tuple[rows.
             field="data.split",
         )
     return head, f"columns {', '.join(head.columns)}"
+
+
+def refuse_folder_labels(found: FoundDataset, split: str) -> None:
+    """Raise Refused (`folder_labels`) where the names of folders seem to be the labels of texts.
+
+    `pos/1.txt` beside `neg/2.txt`, or `label=pos/part.parquet`: no reader writes them into rows.
+    """
+    paths = [PurePosixPath(path) for path in found.splits[split]]
+    names = sorted({path.parent.name for path in paths})
+    kinds = {re.sub(r"\d+", "", name) for name in names}  # part1 and part2 are of one kind
+    if len(kinds) < 2 or len({len(path.parts) for path in paths}) > 1:
+        return
+    raise Refused(
+        f"the files lie in folders named {_some(names)}: are these the labels of their texts? Names"
+        " of folders are not read",
+        code="folder_labels",
+        hint="write them into the rows, for example as .jsonl with text and label; to train the"
+        " texts alone: --set task=text",
+        field="dataset",
+    )
+
+
+def unread_folder_columns(found: FoundDataset, split: str, columns: Sequence[str]) -> list[str]:
+    """Return the columns that only names of folders hold, as in `lang=en/part.parquet`."""
+    parts = {part for path in found.splits[split] for part in PurePosixPath(path).parent.parts}
+    named = [match for part in parts if (match := _HIVE.fullmatch(part))]
+    values = Counter(match[1] for match in named)
+    return sorted(name for name, count in values.items() if count > 1 and name not in columns)
 
 
 def total_rows(found: FoundDataset, split: str, head: rows.Head) -> dict[str, int | None]:

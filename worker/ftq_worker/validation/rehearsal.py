@@ -15,6 +15,7 @@ from ftq_worker.data.cleaning import RowProblem, Rule
 from ftq_worker.data.columns import ColumnLayout
 from ftq_worker.data.examples import Example, example_maker
 from ftq_worker.data.fields import Message
+from ftq_worker.data.formatted_text import refuse_marked
 from ftq_worker.data.ledger import LIMIT, Ledger, refuse_unused
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import ModelFacts
@@ -177,11 +178,13 @@ def rehearse_rows(
     examples = list(_examples(spec.data.row_template, sample, ledger))
     records = encoder.encode(examples, [0] * len(examples))
     if "unused_columns" not in spec.data.allow and spec.data.row_template is None:
-        refuse_unused(ledger.unused(sample.layout.columns, task, encoder.template))
+        refuse_unused(ledger.unused(sample.layout.columns, task, encoder.render))
     problems = [r for r in records if isinstance(r, RowProblem) and r.rule is Rule.UNTRAINABLE]
     if problems and len(problems) == len(records):
         raise _untrainable(problems[0], len(problems), tokenizer, format_)
     check_eos(tokenizer, encoder, examples)
+    if format_ == "chat" and "formatted_text" not in spec.data.allow:
+        refuse_marked(ledger.odd.marked, ledger.odd.rows, ledger.odd.mark)
     if format_ == "chat" and task is Task.SFT:
         _warn_of_template(ctx, tokenizer, examples)
     return True, f"{len(examples)} rows in format {format_}"
@@ -261,7 +264,8 @@ def _untrainable(
     return Refused(
         f"none of the first {rows} rows can be trained: {problem.what}",
         code="untrainable",
-        hint="--set data.format=plain, or give a template with data.chat_template"
+        hint="change the rows as the template wants them, give another one with data.chat_template,"
+        " or --set data.format=plain"
         if format_ == "chat"
         else "look at the rows: nothing of them is left to learn",
         field="data.format",

@@ -48,6 +48,7 @@ class Head:
     rows_in_split: int | None  # None while unknown
     places: Sequence[Row] = ()  # where they stand, as many; empty where only their order is known
     warnings: Sequence[str] = ()  # what is odd about the files, though they can be read
+    whole: bool = False  # these are all rows that can be read
 
 
 def count(rows: int | None) -> str:
@@ -63,7 +64,8 @@ def read_disk(split: str, paths: Sequence[Path]) -> Head:
         _refuse_broken(next(iter(table.read()), None))
     warnings = [doubt for path in paths[:_COMPARED] if (doubt := _doubts(path, path.name))]
     warnings += _differing(columns_by_file(paths[:_COMPARED]))
-    return _head(found, table.columns, table.rows if found or table.rows else 0, warnings)
+    head = _head(found, table.columns, table.rows if found or table.rows else 0, warnings)
+    return replace(head, whole=len(found) < _ROWS)
 
 
 def _doubts(path: Path, name: str) -> str:
@@ -153,7 +155,9 @@ def _text_head(hub: HubClient, split: HubSplit, suffix: str, known_columns: Sequ
     if not readable and found:
         _refuse_broken(found[0])
     warnings = [doubt] if doubt else []
-    return _head(readable, list(known_columns), None if readable or not whole else 0, warnings)
+    head = _head(readable, list(known_columns), None if readable or not whole else 0, warnings)
+    whole = whole and len(found) < _ROWS and len(split.paths) == 1
+    return replace(head, whole=whole)
 
 
 def _fetch(hub: HubClient, split: HubSplit, size_bytes: int) -> tuple[bytes, bool]:
@@ -311,6 +315,8 @@ def _refuse_broken(row: Row | None) -> None:
         return
     at = "" if row.line is None else f", line {row.line}"
     hint = _MEND.get(data_suffix(row.file), "mend the file")
+    if row.problem.startswith("is a list"):
+        hint = 'write each row as an object; a conversation as {"messages": [...]}'
     if row.problem.startswith("not UTF-8"):
         hint = "save the file as UTF-8: `iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW`, with the"
         hint += " encoding that it has"
