@@ -4,7 +4,7 @@
 counted, stopped and reported one by one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +17,7 @@ from datasets import Dataset, disable_progress_bars
 Indices = npt.NDArray[np.int64]
 
 _BATCH = 1000  # rows held in memory before they are written
+_BATCH_SIZE = 32 << 20  # characters or numbers in them
 
 EXAMPLES = pa.schema(
     [
@@ -50,18 +51,20 @@ class ArrowWriter:
         self._file = pa.OSFile(str(path), "wb")
         self._writer = pa.ipc.new_stream(self._file, schema)
         self._rows: list[Mapping[str, object]] = []
+        self._size = 0
 
     def append(self, row: Mapping[str, object]) -> None:
         """Add one row; its keys are the columns of the schema."""
         self._rows.append(row)
-        if len(self._rows) >= _BATCH:
+        self._size += sum(len(value) for value in row.values() if isinstance(value, Sized))
+        if len(self._rows) >= _BATCH or self._size >= _BATCH_SIZE:
             self._flush()
 
     def _flush(self) -> None:
         if self._rows:
             batch = pa.RecordBatch.from_pylist(self._rows, schema=self._schema)
             self._writer.write_batch(batch)
-            self._rows = []
+            self._rows, self._size = [], 0
 
     def __enter__(self) -> Self:
         return self

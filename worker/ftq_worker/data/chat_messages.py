@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ftq_worker.data.json_values import is_deep
+
 ROLES = {
     "system": "system",
     "developer": "system",
@@ -36,9 +38,10 @@ def from_json(text: str) -> Any:
     if not text.lstrip().startswith(("[", "{")):
         return text
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return text
+    return text if is_deep(text, value) else value
 
 
 def taken_apart(content: Any) -> tuple[Any, dict[str, Any]]:

@@ -126,7 +126,11 @@ class Fields:
     def history(self, column: str | None) -> list[Message]:
         """Return earlier turns, which come as pairs of what was said and what was answered."""
         turns: list[Message] = []
-        for i, pair in enumerate((self.parsed(column) if column else None) or ()):
+        pairs = (self.parsed(column) if column else None) or ()
+        if not isinstance(pairs, list | tuple):
+            what = f"is a {type(pairs).__name__}, a list of pairs is needed"
+            raise RowProblem(Rule.WRONG_TYPE, column or "", what)
+        for i, pair in enumerate(pairs):
             if not (isinstance(pair, list | tuple) and len(pair) == 2):
                 what = "is no pair of what was said and what was answered"
                 raise RowProblem(Rule.CONVERSATION, f"{column}[{i}]", what)
@@ -181,6 +185,9 @@ class Fields:
         if given in CALLS and (calls := calls_in(content)):
             message["tool_calls"], content = calls, ""
         if "tool_calls" in message:
+            if not isinstance(message["tool_calls"], list):
+                what = f"is a {type(message['tool_calls']).__name__}, a list of calls is needed"
+                raise RowProblem(Rule.WRONG_TYPE, f"{name}.tool_calls", what)
             message["tool_calls"] = [with_object_arguments(call) for call in message["tool_calls"]]
             content = content or ""
         self.members.update(message.keys() - {"role"})

@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 from datasets import Dataset
 
 from ftq_worker.data import arrow
@@ -33,6 +34,7 @@ from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.progress import Progress
 
 _BATCH = 500  # rows that are tokenized together
+_BATCH_BYTES = 16 << 20  # of their texts; a longer one is tokenized alone
 
 Mask = npt.NDArray[np.bool_]
 
@@ -233,10 +235,22 @@ def _records(
     table: SplitTable, encoder: Encoder, ids: Indices, progress: Progress
 ) -> Iterator[tuple[int, Record | RowProblem]]:
     """Yield the number of each usable row with its record, or with what is wrong with it."""
-    for start in range(0, len(table.alive), _BATCH):
-        batch = table.rows[table.alive[start : start + _BATCH]]
+    for start, end in _batches(table):
+        batch = table.rows[table.alive[start:end]]
         examples = [Example.from_json(text) for text in batch["example"]]
         labels = [int(ids[label]) if label >= 0 else -1 for label in batch["label"]]
         records = encoder.encode(examples, labels)
         progress.advance(len(records))
         yield from enumerate(records, start)
+
+
+def _batches(table: SplitTable) -> Iterator[tuple[int, int]]:
+    """Yield where batches of usable rows begin and end: of long texts few are held at a time."""
+    sizes = pc.binary_length(table.rows.data.column("example")).to_numpy()[table.alive]
+    before = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+    start = 0
+    while start < len(sizes):
+        fits = int(np.searchsorted(before, before[start] + _BATCH_BYTES, "right")) - 1
+        end = min(start + _BATCH, max(start + 1, fits), len(sizes))
+        yield start, end
+        start = end

@@ -27,6 +27,7 @@ _ROWS = 20
 _LATE = 50  # more of them, for columns that begin later
 _SCANNED = 10_000  # rows of an own file that are looked at for those
 _SCANNED_CHARACTERS = 1 << 26
+_MEMBER = 50  # characters that a member of a list or an object counts for, whatever it holds
 _HEAD_BYTES = 2**18
 # Where a first row is longer than the head (long documents), this much is fetched.
 _LONG_HEAD_BYTES = 2**23
@@ -236,19 +237,20 @@ def _until_broken(file: Path, *, whole: bool) -> Iterator[Row]:
 
 
 def _parquet_head(hub: HubClient, record: RepoRecord, path: str, *, alone: bool) -> Head:
-    """Return the head of a parquet file: its footer and the first pages, fetched by range."""
+    """Return the head of a parquet file: its footer and the pages looked at, fetched by range."""
     import pyarrow as pa
 
+    from ftq_worker.data.arrow_values import Meter
     from ftq_worker.data.parquet_rows import bad_parquet, open_parquet, rows_of
 
     def read() -> Head:
         with hub.open("dataset", record.id, path, record.sha) as raw:
-            file = open_parquet(raw, pre_buffer=False)
-            columns = list(file.schema_arrow.names)
-            rows = itertools.islice(rows_of(file, path, batch_rows=_ROWS), _ROWS)
-            values = [dict(row.values) for row in rows if not row.problem]
-            total = file.metadata.num_rows
-        return Head(columns, values, total if alone else None)
+            # Without a buffer it fetches whole columns of a row group.
+            file = open_parquet(raw, pre_buffer=False, buffer_size=_HEAD_BYTES)
+            meter = Meter(path, record.files[path])
+            found = _looked_at(raw, rows_of(file, path, meter, batch_rows=_ROWS))
+            total = file.metadata.num_rows if alone else None
+            return _head(found, file.schema_arrow.names, total, [])
 
     try:
         return hub.call(read, kind="dataset", repo=record.id, what=f"reading {path}")
@@ -258,25 +260,41 @@ def _parquet_head(hub: HubClient, record: RepoRecord, path: str, *, alone: bool)
 
 
 def _arrow_head(hub: HubClient, record: RepoRecord, path: str) -> Head:
-    """Return the head of an Arrow file: its schema and first batch, fetched by range."""
+    """Return the head of an Arrow file: its schema and first batches, fetched by range."""
     import pyarrow as pa
 
     from ftq_worker.data.arrow_rows import bad_arrow, batch_rows, open_arrow_file
+    from ftq_worker.data.arrow_values import Meter
 
     def read() -> Head:
         with (
             hub.open("dataset", record.id, path, record.sha) as raw,
             open_arrow_file(raw) as reader,
         ):
-            rows = itertools.islice(batch_rows(reader, path), _ROWS)
-            values = [dict(row.values) for row in rows if not row.problem]
-            return Head(list(reader.schema.names), values, None)
+            found = _looked_at(raw, batch_rows(reader, path, Meter(path, record.files[path])))
+            return _head(found, reader.schema.names, None, [])
 
     try:
         return hub.call(read, kind="dataset", repo=record.id, what=f"reading {path}")
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         hint = "the file is damaged; choose another revision, or tell its owner"
         raise bad_arrow(f"dataset {record.id}: {path}", error, hint) from error
+
+
+def _looked_at(raw: Any, rows: Iterator[Row]) -> list[Row]:
+    """Return the telling rows of a table on the Hub; no more of it is fetched than of a text."""
+
+    def near() -> Iterator[Row]:
+        for number in itertools.count():
+            if number >= _ROWS and raw.cache.total_requested_bytes > _LONG_HEAD_BYTES:
+                return
+            row = next(rows, None)
+            if row is None:
+                return
+            if not row.problem:
+                yield row
+
+    return telling_rows(near())
 
 
 def telling_rows(rows: Iterable[Row]) -> list[Row]:
@@ -288,7 +306,7 @@ def telling_rows(rows: Iterable[Row]) -> list[Row]:
     known: set[str] = set()
     left = _SCANNED_CHARACTERS
     for row in itertools.islice(rows, _SCANNED):
-        left -= sum(len(value) for value in row.values.values() if isinstance(value, str))
+        left -= _weight(row.values)
         held = {name for name, value in row.values.items() if value not in (None, "", [], {})}
         if len(found) < _ROWS or not held <= known:
             found.append(row)
@@ -296,6 +314,22 @@ def telling_rows(rows: Iterable[Row]) -> list[Row]:
         if len(found) >= _ROWS + _LATE or left < 0:
             break
     return found
+
+
+def _weight(values: Mapping[str, Any]) -> int:
+    """Return the characters of a row, and what its lists and objects take besides."""
+    weight, inner = 0, [values.values()]
+    while inner:
+        members = inner.pop()
+        weight += _MEMBER * len(members)
+        for value in members:
+            if isinstance(value, str | bytes):
+                weight += len(value)
+            elif isinstance(value, dict):
+                inner.append(value.values())
+            elif isinstance(value, list | tuple):
+                inner.append(value)  # type: ignore[arg-type]
+    return weight
 
 
 def _head(
