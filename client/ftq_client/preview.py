@@ -21,7 +21,7 @@ import click
 
 from ftq_client.submit.build_spec import uses_hub
 from ftq_client.submit.tokens import find_token
-from ftq_client.transfer.files import own_files_of
+from ftq_client.transfer.files import OwnFile, own_files_of
 from ftq_client.view.data_report import report_lines
 from ftq_client.view.lines import glyphs_for, text_of
 from ftq_shared.data_report import DataReport
@@ -139,10 +139,20 @@ def _request(spec: JobSpec, wanted: Look, folder: str) -> PreviewRequest:
         folder=folder,
         model_folder=model.name if model.place is Place.CLIENT else "",
         dataset_folder=dataset.name if own_folder else "",
-        files=[("" if file.name_only else str(file.source), file.path) for file in files],
+        files=[(str(_on_disk(file, Path(folder))), file.path) for file in files],
         html=str(wanted.html.absolute()) if wanted.html else "",
         token=(wanted.token or find_token() or "") if uses_hub(spec) else "",
     )
+
+
+def _on_disk(file: OwnFile, folder: Path) -> Path:
+    """Return where a file lies; what lies nowhere is written to the folder."""
+    if file.content is None:
+        return file.source
+    made = folder / "made" / file.path
+    made.parent.mkdir(parents=True, exist_ok=True)
+    made.write_bytes(file.content)
+    return made
 
 
 def _ask(request: PreviewRequest, on_note: Callable[[str], None]) -> DataReport:

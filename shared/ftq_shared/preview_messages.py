@@ -34,8 +34,7 @@ class PreviewRequest:
     folder: str  # scratch space, which whoever asks removes, whatever becomes of the answer
     model_folder: str = ""  # where the client's own model lies; '' for one that is elsewhere
     dataset_folder: str = ""  # where the client's own dataset lies, if it is a folder
-    # The client's own files otherwise: where each lies, and its place below the dataset's folder;
-    # of a file without a place on disk ('') only the name goes along.
+    # The client's own files otherwise: where each lies, and its place among the job's inputs.
     files: Sequence[tuple[str, str]] = ()
     html: str = ""  # file that gets the page; '' for none
     token: str = field(default="", repr=False)  # for the Hub

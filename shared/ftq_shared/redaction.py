@@ -74,6 +74,11 @@ def escape_control(text: str, *, keep_newlines: bool = True) -> str:
     return "".join(c if c in kept or not _steers(c) else _escaped(c) for c in text)
 
 
+def one_line(said: object, most: int = 300) -> str:
+    """Return what a library says as one line fit to print: it may quote the bytes of a file."""
+    return escape_control(" ".join(str(said).split()))[:most]
+
+
 def escape_json(text: str) -> str:
     """Return JSON text that means the same, with what could steer a terminal as JSON's escapes.
 

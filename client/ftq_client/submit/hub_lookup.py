@@ -103,7 +103,7 @@ def _on_disk(what: str, place: Place, path: str, name: str) -> Answered:
     if place is Place.WORKER:
         return Answered(name, "on the workers; checked there")
     files = files_of(what, path)  # raises UsageError when there is none
-    sent = [file for file in files if not file.name_only]
+    sent = [file for file in files if file.content is None]
     facts = f"{counted(len(sent), 'file')}, {size(size_of(files))} at {Path(path).absolute()}"
     found = look_at(files)
     words = (found.words(), facts, found.unread_words()) if found else (facts,)

@@ -14,7 +14,7 @@ from typing import Any
 
 from ftq_client.transfer.files import OwnFile
 from ftq_client.view.format import counted
-from ftq_shared.dataset_files import UnreadFile, listed, sort_files
+from ftq_shared.dataset_files import UnreadFile, listed, sort_files, unread_from_json
 
 _LIMIT = 256 * 2**20  # bytes; larger files take too long to read for a glance
 _LOOKED_AT = 100  # rows of each file whose values are looked at
@@ -66,7 +66,9 @@ def look_at(files: Sequence[OwnFile]) -> OwnData | None:
     found = sort_files(names)
     if not found.read:
         return None
-    data = OwnData(found.read, found.unread)
+    lists = [file.content for file in files if _is_data(file) and file.content is not None]
+    unread = [entry for content in lists for entry in unread_from_json(content)]
+    data = OwnData(found.read, unread or found.unread)
     if sum(names[name].size for name in found.read) > _LIMIT:
         return data
     looked, rows = list[Mapping[str, Any]](), 0

@@ -136,7 +136,7 @@ def _send_ahead(hub: HubClient, repo: str, file: OwnFile) -> "CommitOperationAdd
 def _operation(file: OwnFile) -> "CommitOperationAdd":
     from huggingface_hub import CommitOperationAdd
 
-    return CommitOperationAdd(file.path, b"" if file.name_only else file.source)
+    return CommitOperationAdd(file.path, file.source if file.content is None else file.content)
 
 
 def _commit(

@@ -5,7 +5,6 @@ private Hub repo, with consent (`hub_route`). Where none is open, the error name
 """
 
 import hashlib
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,7 +88,8 @@ def shares_storage(settings: Settings, hosts: Sequence[HostRecord]) -> bool:
 def _copy(file: OwnFile, paths: JobPaths) -> InputFile:
     target = paths.inputs / file.path
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(os.devnull if file.name_only else file.source, target)
+    with file.open() as source, target.open("wb") as copy:
+        shutil.copyfileobj(source, copy)
     with target.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return InputFile(file.path, file.size, digest)
@@ -99,7 +99,7 @@ def _send_chunks(binary: "Redis", job: str, file: OwnFile) -> InputFile:
     """Send a file to the broker, 1 MiB at a time, each under its own hash."""
     names: list[str] = []
     whole = hashlib.sha256()
-    with Path(os.devnull if file.name_only else file.source).open("rb") as stream:
+    with file.open() as stream:
         while chunk := stream.read(INPUT_CHUNK):
             whole.update(chunk)
             names.append(hashlib.sha256(chunk).hexdigest())

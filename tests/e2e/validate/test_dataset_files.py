@@ -4,12 +4,16 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from datasets import Dataset, DatasetDict
 from tests.e2e.validate.conftest import ROWS, jsonl, refused, write_files
 
+from ftq_shared.dataset_files import UNREAD_LIST, UnreadFile, unread_to_json
+from ftq_shared.errors import FtqError
 from ftq_shared.events import EventType
 
 CSV = "question,answer\n" + "".join(f"{row['question']},{row['answer']}\n" for row in ROWS)
@@ -92,6 +96,36 @@ def test_files_of_a_folder_that_are_not_read_are_named(start, hub):
     assert "2 files of org/beside not used: extra.jsonl (is in no split), notes.docx" in told
 
 
+def test_what_of_a_folder_cannot_be_read_stops_the_job_or_is_told(start, tmp_path):
+    folder = tmp_path / "rows"
+    write_files(folder, {"a.jsonl": jsonl(ROWS), ".old.jsonl": "x"})
+    run = start({"dataset": f"worker:{folder}"})
+    run.go()
+    assert ".old.jsonl (is hidden: a dot begins its name)" in warnings(run)[0]
+    (folder / "b.jsonl").symlink_to("gone.jsonl")
+    os.mkfifo(folder / "c.jsonl")
+    error = refused(start({"dataset": f"worker:{folder}"}))
+    assert error.code == "unread_files"
+    assert "b.jsonl (is a link that leads nowhere), c.jsonl (is a pipe, not a file)" in str(error)
+    error = refused(start({"dataset": f"worker:{folder}/c.jsonl"}))
+    assert (error.code, "is a pipe" in error.message) == ("data_format", True)
+
+
+def test_what_did_not_travel_is_told(start):
+    run = start({"dataset": "./rows"})
+    told = [UnreadFile(f"{n:03}.mp3", "files of kind .mp3 are not read", True) for n in range(140)]
+    files = {"a.jsonl": jsonl(ROWS), UNREAD_LIST: unread_to_json(told)}
+    write_files(run.ctx.paths.inputs / "dataset", files)
+    error = refused(run)
+    assert error.code == "unread_files"
+    assert "140 of the files of rows would not be used: 000.mp3" in error.message
+    assert "and 135 more" in warnings(run)[0]
+    write_files(run.ctx.paths.inputs / "dataset", {UNREAD_LIST: "[1"})
+    with pytest.raises(FtqError, match="is damaged") as caught:
+        run.go()
+    assert caught.value.code == "input_lost"
+
+
 def test_files_whose_columns_differ_are_told(start):
     run = start({"dataset": "./rows"})
     files = {"a.jsonl": jsonl(ROWS), "b.jsonl": jsonl(ROWS), "c.csv": "text,label\na,b\n"}
@@ -156,7 +190,7 @@ def test_a_saved_dataset_is_read_on_disk_and_on_the_hub(start, hub, tmp_path):
         ({"rows.json": json.dumps({"q": {"0": "a"}})}, "bad_file", "columns, not rows"),
         ({"rows.jsonl.gz": "no gzip"}, "bad_file", "cannot be unpacked"),
         ({"rows.arrow": "no arrow"}, "bad_file", "no Arrow file"),
-        ({"rows.docx": "x", "x.zip": "x"}, "data_format", ".docx, .zip"),
+        ({"rows.docx": "x", "x.zip": "x"}, "data_format", "x.zip (files of kind .zip"),
     ],
 )
 def test_what_cannot_be_read_is_told_in_the_words_of_its_kind(start, files, code, words):
@@ -188,3 +222,21 @@ def test_a_missing_config_is_named_as_it_is_to_be_written(start, hub):
 def test_a_slice_of_a_split_is_told_in_settings(start):
     error = refused(start({"data": {"split": "train[:5]"}}))
     assert error.hint == "--set data.split=train --set data.max_rows=5"
+
+
+@pytest.mark.parametrize("road", ["hub", "own"])
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "jsonl"])
+def test_a_column_that_begins_late_is_told_on_every_road(start, hub, road, kind):
+    rows = [{**MANY[n], "note": f"n{n}" if n > 500 else None} for n in range(1000)]
+    sink = pa.BufferOutputStream()
+    pa.parquet.write_table(pa.Table.from_pylist(rows), sink)
+    content = {"parquet": bytes(sink.getvalue()), "arrow": arrow(rows), "jsonl": jsonl(rows)}[kind]
+    if road == "hub":
+        hub.add("dataset", f"org/late-{kind}", {f"rows.{kind}": content})
+    run = start({"dataset": f"org/late-{kind}" if road == "hub" else f"./rows.{kind}"})
+    write_files(run.ctx.paths.inputs / "dataset", {f"rows.{kind}": content})
+    run.go()
+    assert (
+        "21 rows that were looked at can be used; not used: note"
+        in (run.checks["examples"]["message"])
+    )

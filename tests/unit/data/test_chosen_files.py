@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
+from ftq_shared.dataset_files import sort_files
 from ftq_shared.errors import Refused
 from ftq_worker.data.chosen_files import choose_files
 from ftq_worker.data.split_sources import (
@@ -50,6 +51,15 @@ def test_files_beside_the_rows_are_named_unless_they_are_known_company(tmp_path:
 def test_a_file_that_is_given_alone_is_read_whatever_it_is_called(tmp_path: Path) -> None:
     assert len(choose_files(fill(tmp_path, ["readme.txt"])).files) == 1
     assert len(choose_files(fill(tmp_path, ["config.json"])).files) == 1
+
+
+def test_what_is_hidden_is_named_where_it_may_hold_rows() -> None:
+    """On the Hub, where only names are known; of a folder `walk` tells it."""
+    names = [".x.jsonl", ".old/train.csv", "a/.b/c.txt", ".git/x.json", ".gitattributes", "._r.csv"]
+    found = sort_files([*names, "train.jsonl"])
+    assert found.read == ["train.jsonl"]
+    assert [file.name for file in found.unread] == [".old/train.csv", ".x.jsonl", "a/.b/c.txt"]
+    assert not any(file.is_data for file in found.unread)
 
 
 def test_an_empty_file_among_others_is_named(tmp_path: Path) -> None:

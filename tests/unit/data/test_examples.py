@@ -380,3 +380,24 @@ def test_a_weight_of_a_row_says_whether_it_is_learned(value: Any, good: bool) ->
     with pytest.raises(RowProblem) as caught:
         make(row)
     assert caught.value.rule is Rule.BAD_ANSWER
+
+
+@pytest.mark.parametrize(
+    ("row", "field"),
+    [
+        (ALPACA | {"history": {"a": "b"}}, "history"),
+        ({"conversations": [USER, GPT | {"tool_calls": 5}]}, f"{FIRST}.tool_calls"),
+        ({"conversations": [USER, GPT | {"tool_calls": {"name": "x"}}]}, f"{FIRST}.tool_calls"),
+    ],
+)
+def test_what_should_be_a_list_and_is_none_costs_its_row(row: dict[str, Any], field: str) -> None:
+    with pytest.raises(RowProblem) as caught:
+        made(row)
+    assert (caught.value.rule, caught.value.field) == (Rule.WRONG_TYPE, field)
+    assert "a list of" in caught.value.what
+
+
+def test_json_in_a_text_that_is_nested_too_deeply_stays_text() -> None:
+    tools = "[" * 400 + "]" * 400
+    with pytest.raises(RowProblem, match="a list of tools is needed"):
+        made(ALPACA | {"tools": tools})

@@ -19,7 +19,13 @@ from ftq_shared.spec import Columns, Task
 from ftq_worker.data.cleaning import Rule, Tally
 from ftq_worker.data.columns import detect_layout
 from ftq_worker.data.examples import example_maker
-from ftq_worker.data.ledger import Ledger, assert_balance, refuse_dropped, refuse_unused
+from ftq_worker.data.ledger import (
+    Ledger,
+    assert_balance,
+    refuse_dropped,
+    refuse_unused,
+    unused_words,
+)
 from ftq_worker.data.render import ChatRenderer, Renderer, plain_renderer
 from ftq_worker.job.reports import Unused
 from ftq_worker.validation.examples import look_at_examples
@@ -116,7 +122,7 @@ def test_keys_of_messages_are_used_where_the_text_differs_without_them() -> None
     call = {"function": {"name": "add", "arguments": {}}}
     turns = [
         {"role": "user", "content": "hi", "name": "Ann"},
-        {"role": "assistant", "tool_calls": [call]},
+        {"role": "assistant", "content": "I add", "tool_calls": [call]},
     ]
     rows = [{"messages": turns, "tools": [call]}] * 20
     assert unused_of(rows) == []  # no template is known yet
@@ -245,7 +251,7 @@ def test_a_whole_job_stops_where_too_much_would_be_left_out(
         {
             "messages": [
                 {"role": "user", "content": f"{i}?"},
-                {"role": "assistant", "tool_calls": call},
+                {"role": "assistant", "content": "I add", "tool_calls": call},
             ]
         }
         for i in range(50)
@@ -258,3 +264,11 @@ def test_a_whole_job_stops_where_too_much_would_be_left_out(
 
 def test_a_ledger_without_rows_has_nothing_to_tell() -> None:
     assert Ledger().unused(Columns(), Task.TEXT, "") == []
+
+
+def test_of_rows_that_each_have_a_column_of_their_own_not_all_are_named() -> None:
+    rows = [row | {f"id{n}": "x"} for n, row in enumerate(qa(1200))]
+    found = unused_of(rows)
+    assert len(found) == 1001
+    assert (found[0]["name"], found[0]["rows"]) == ("all other columns", 200)
+    assert unused_words(found).endswith("and 981 more")

@@ -3,6 +3,7 @@
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support import hostile
@@ -35,7 +36,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def found(roots: DataRoots, name: str) -> list[str]:
-    return sorted(path.name for path in roots.files(name))
+    return sorted(path.name for path in roots.files(name).files)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_what_is_outside_is_refused_and_says_nothing_of_what_is_there(
 def test_a_path_that_cannot_be_is_refused(data: Path, name: str) -> None:
     roots, codes = DataRoots(open=(str(data),)), []
     try:
-        assert roots.files(name.format(data=data)) == []
+        assert roots.files(name.format(data=data)).files == []
     except Refused as refused:
         codes.append(refused.code)
     assert set(codes) <= {"bad_path", "outside_roots"}
@@ -176,9 +177,47 @@ def test_too_many_files_are_refused(data: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_jobs_own_folder_gives_nothing_from_outside_it(data: Path) -> None:
-    assert sorted(path.name for path in inner_files(data)) == [
+    assert sorted(path.name for path in inner_files(data).files) == [
         "a.jsonl",
         "b.csv",
         "c.jsonl",
         "x[1].csv",
     ]
+
+
+def test_what_is_not_read_is_named_with_its_reason(data: Path) -> None:
+    (data / "again.jsonl").symlink_to("a.jsonl")
+    (data / "gone.csv").symlink_to("nothing.csv")
+    (data / ".git").mkdir()
+    outside = "is a link out of the folders that are open"
+    folder = "is a link to a folder, which is not followed"
+    roots = DataRoots(open=(str(data),))
+    assert {path.name: why for path, why in roots.files(str(data)).unread} == {
+        ".hidden.jsonl": "is hidden: a dot begins its name",
+        "again.jsonl": "is another name of a.jsonl",
+        "circle": folder,
+        "round": folder,
+        "gone.csv": "is a link that leads nowhere",
+        # In the same words, whether there is something outside or not.
+        "link.json": outside,
+        "linked": outside,
+        "nowhere.json": outside,
+        "pipe.jsonl": "is a pipe, not a file",
+        "socket.jsonl": "is a socket, not a file",
+    }
+    assert [path.name for path, _ in roots.files(f"{data}/*.csv").unread] == ["gone.csv"]
+
+
+def test_a_folder_that_cannot_be_opened_is_named(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def locked(path: Any) -> Any:
+        if Path(path).name == "sub":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    found = inner_files(data).unread
+    assert (data / "sub", "is a folder that cannot be read: Permission denied") in found

@@ -21,6 +21,7 @@ from ftq_worker.job.progress import Progress
 Indices = npt.NDArray[np.int64]
 
 BATCH = 500  # rows that are read, tokenized, compared and written together
+BATCH_SIZE = 16 << 20  # characters in them; a longer row is alone
 
 EXAMPLES = pa.schema(
     [
@@ -130,7 +131,9 @@ def _write_stream(
         for number, place in source.parts(rows):
             few.append(source.take(number, rows[place]))
             progress.advance(few[-1].num_rows)
-            if place.stop == len(rows) or sum(batch.num_rows for batch in few) >= BATCH // 2:
+            large = sum(batch.nbytes for batch in few) >= BATCH_SIZE
+            many = sum(batch.num_rows for batch in few) >= BATCH // 2
+            if large or many or place.stop == len(rows):
                 writer.write_batch(pa.concat_batches(few))
                 few = []
 

@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ftq_worker.data.json_values import is_deep
+
 ROLE_KEYS = ("role", "from", "speaker")
 CONTENT_KEYS = ("content", "value", "text", "utterance")
 # The keys of a turn that holds what was said and what was answered.
@@ -43,9 +45,10 @@ def from_json(text: str) -> Any:
     if not text.lstrip().startswith(("[", "{")):
         return text
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return text
+    return text if is_deep(text, value) else value
 
 
 def is_message(value: Any) -> bool:

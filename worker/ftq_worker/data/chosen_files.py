@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ftq_shared.dataset_files import UnreadFile, sort_files
+from ftq_shared.dataset_files import UnreadFile, sort_files, unread_entry
 from ftq_worker.data.saved_dataset import STATE, saved_files
 
 
@@ -17,16 +17,17 @@ class ChosenFiles:
     unread: list[UnreadFile]  # that are not, without those that need no word
 
 
-def choose_files(given: Sequence[Path]) -> ChosenFiles:
-    """Sort the files of a folder, glob or path.
+def choose_files(given: Sequence[Path], others: Sequence[tuple[Path, str]] = ()) -> ChosenFiles:
+    """Sort the files of a folder, glob or path; of `others` it is known why they are not read.
 
     Raises Refused (`bad_file`) for a folder of `save_to_disk` that is not whole.
     """
     if not given:
-        return ChosenFiles([], [])
+        return ChosenFiles([], [unread_entry(path.name, reason) for path, reason in others])
     root = Path(os.path.commonpath([path.parent for path in given]))
     found = sort_files(path.relative_to(root).as_posix() for path in given)
     files, unread = [], list(found.unread)
+    unread += [unread_entry(_below(root, path), reason) for path, reason in others]
     saved = {
         folder: set(saved_files(folder))
         for folder in {(root / name).parent for name in found.records}
@@ -41,3 +42,7 @@ def choose_files(given: Sequence[Path]) -> ChosenFiles:
         else:
             files.append(path)
     return ChosenFiles(files or [root / name for name in found.read], unread)
+
+
+def _below(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name

@@ -16,6 +16,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from ftq_shared.errors import Refused
+from ftq_shared.redaction import one_line
 from ftq_shared.sources import compression
 from ftq_worker.data.rows import BUFFER
 
@@ -47,8 +48,8 @@ def open_unpacked(path: Path) -> IO[bytes]:
     file = path.open("rb")
     if not (packed := compression(path.name)):
         return file
-    with_limit = max(_ALWAYS, path.stat().st_size * _RATIO)
-    return io.BufferedReader(_Unpacked(file, packed, path.name, with_limit), BUFFER)
+    most = max(_ALWAYS, path.stat().st_size * _RATIO)
+    return io.BufferedReader(_Unpacked(file, packed, path.name, most), BUFFER)
 
 
 def refuse_bomb(path: Path) -> None:
@@ -90,7 +91,7 @@ class _Unpacked(io.RawIOBase):
             # What is there at once: of a damaged file what comes before the damage.
             count = int(getattr(self._inner, "readinto1", self._inner.readinto)(buffer))
         except _DAMAGED as error:
-            raise self._refused(f"cannot be unpacked: {error}") from error
+            raise self._refused(f"cannot be unpacked: {one_line(error)}") from error
         self._count += count
         if self._count > self._most:
             raise self._refused(f"unpacks to more than {self._most / 1e9:.1f} GB")

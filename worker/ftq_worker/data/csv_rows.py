@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq_shared.errors import Refused
+from ftq_shared.redaction import one_line
 from ftq_shared.sources import compression, data_suffix
 from ftq_worker.data.json_values import parse_line
 from ftq_worker.data.rows import ROW_MAX, TOO_LONG, Row, has_surrogates, lines_of
@@ -28,6 +29,7 @@ _SWALLOWED = 20  # lines of one field that all look like rows
 _EXCEL = re.compile(r'"?sep=(.)"?\r?\n')  # Excel's own first line
 _NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?")
 _LONG_NAME = 100  # characters; no column is called so
+_COLUMNS_MAX = 10_000
 _QUOTES = 'within quotes a quote is written twice (""), and what opens with one ends with one'
 
 
@@ -135,7 +137,7 @@ class _Records:
             except csv.Error as error:
                 if self._ended and self._cut:
                     return
-                fields, problem = [], self._broken(line, before, str(error))
+                fields, problem = [], self._broken(line, before, one_line(error))
             if fields is None:
                 return
             width = width or len(fields)
@@ -193,6 +195,16 @@ def _names(fields: list[str], path: Path, line: int) -> list[str]:
     if any(has_surrogates(field) for field in fields):
         raw = ",".join(fields).encode("utf-8", "surrogateescape")
         raise foreign_encoding(path, raw, line)
+    if len(fields) > _COLUMNS_MAX:
+        raise Refused(
+            f"{path.name}, line {line}: the header names {len(fields):,} columns; up to"
+            f" {_COLUMNS_MAX:,} are read",
+            code="bad_file",
+            hint="look whether rows and columns changed places, or a line end is missing; give the"
+            " columns that are meant",
+            file=path.name,
+            line=line,
+        )
     # As pandas and `datasets` name them: most of them are an index that pandas has written.
     names = [field.strip() or f"Unnamed: {at}" for at, field in enumerate(fields)]
     twice = [name for name, count in Counter(names).items() if count > 1]

@@ -225,6 +225,9 @@ class Fields:
             message["tool_calls"] = calls
             del message["function_call"]
         if "tool_calls" in message:
+            if not isinstance(message["tool_calls"], list):
+                what = f"is a {type(message['tool_calls']).__name__}, a list of calls is needed"
+                raise RowProblem(Rule.WRONG_TYPE, f"{name}.tool_calls", what)
             message["tool_calls"] = [with_object_arguments(call) for call in message["tool_calls"]]
             content = content or ""
         message["content"] = self._content(content, message, name)

@@ -5,14 +5,18 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from ftq_shared.errors import Refused
 from ftq_worker.data.json_values import DEEP, Decoder
-from ftq_worker.data.rows import BUFFER
+from ftq_worker.data.rows import BUFFER, ROW_MAX, TOO_LONG
 
 _VALUE_LIMIT = 64 << 20  # characters of one value; a broken file is not read to its end
 _SPACE = re.compile(r"[ \t\r\n]*")
-# A whole text, one that is cut off, or what opens and closes.
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[][{}]', re.DOTALL)
+_STEPS = np.zeros(256, np.int64)  # what opens and what closes
+_STEPS[list(b"[{")], _STEPS[list(b"]}")] = 1, -1
+_ESCAPED = re.compile(r"\\.", re.DOTALL)
 
 
 class JsonDocument:
@@ -60,14 +64,16 @@ class JsonDocument:
     def value(self) -> tuple[Any, str]:
         """Return the next value, and what is wrong with it as a row."""
         while True:
+            held = len(self._text) - self._at
+            if held > ROW_MAX and self._text[self._at] in "[{":
+                return self._skipped(TOO_LONG)  # reading it again with each buffer takes minutes
             try:
                 value, end, problem = self._decoder.decode(self._text, self._at)
             except RecursionError:
-                value, end, problem = None, self._end_of_deep(), DEEP
+                return self._skipped(DEEP)
             except json.JSONDecodeError as error:
                 # The value may only be cut by the end of the buffer; doubling it each time
                 # keeps the repeated parsing linear.
-                held = len(self._text) - self._at
                 if held > _VALUE_LIMIT or not self._more(max(BUFFER, held)):
                     raise self._broken(error.msg, error.pos) from None
                 continue
@@ -101,17 +107,25 @@ class JsonDocument:
             raise self._broken(f"{expected!r} is missing", self._at)
         self._at += 1
 
-    def _end_of_deep(self) -> int:
-        """Return where a value ends that is nested too deeply for the decoder."""
-        while True:
-            depth = 0
-            for token in _TOKEN.finditer(self._text, self._at):
-                depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
-                if not depth:
-                    return token.end()
-            held = len(self._text) - self._at
-            if held > _VALUE_LIMIT or not self._more(max(BUFFER, held)):
-                raise self._broken("nested too deeply, and never closed", self._at)
+    def _skipped(self, problem: str) -> tuple[None, str]:
+        """Go behind a list or an object without making one of it; returns None and `problem`."""
+        depth, quoted, skipped, line = 0, False, 0, self._line
+        while skipped <= _VALUE_LIMIT:
+            part = _ESCAPED.sub("  ", self._text[self._at : self._at + BUFFER])
+            part = part.removesuffix("\\")  # the first half of an escape
+            if not part:
+                if not self._more():
+                    break
+                continue
+            depths, quoted = _depths(part, depth, quoted)
+            ends = np.flatnonzero(depths == 0)
+            used = int(ends[0]) + 1 if len(ends) else len(part)
+            self._advance(self._at + used)
+            if len(ends):
+                return None, problem
+            depth, skipped = int(depths[-1]), skipped + used
+        self._line = line
+        raise self._broken("a list or an object is opened here and never closed", self._at)
 
     def _advance(self, position: int) -> None:
         self._line += self._text.count("\n", self._at, position)
@@ -132,3 +146,10 @@ class JsonDocument:
             file=self._name,
             line=line,
         )
+
+
+def _depths(part: str, depth: int, quoted: bool) -> tuple[npt.NDArray[np.int64], bool]:
+    """Return how deep each character of a part stands, and whether a text is open at its end."""
+    raw = np.frombuffer(part.encode("ascii", "replace"), np.uint8)
+    within = (quoted + np.cumsum(raw == ord('"'))) % 2
+    return depth + np.cumsum(np.where(within, 0, _STEPS[raw])), bool(within[-1])

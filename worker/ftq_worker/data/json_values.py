@@ -7,6 +7,7 @@ from typing import Any
 from ftq_worker.data.rows import ROW_MAX, TOO_LONG, has_surrogates
 
 _DIGITS_MAX = 4300  # of a whole number; Python refuses to read more
+_DEPTH_MAX = 200  # of lists and objects within one another; what walks over a row is recursive
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")  # an escape that may stand for half a character
 DEEP = "not JSON that can be read: nested too deeply"
 _DIGITS = f"holds a number of more than {_DIGITS_MAX:,} digits"
@@ -41,9 +42,24 @@ class Decoder:
         problem = self._problem or _shape(value)
         if len(written) > ROW_MAX:
             problem = TOO_LONG
+        elif not problem and is_deep(written, value):
+            problem = DEEP
         elif not problem and (has_surrogates(written) or _HALF.search(written)):
             problem = _half(value)
         return value, end, problem
+
+
+def is_deep(written: str, value: Any) -> bool:
+    """Return whether a value, written as JSON, is nested too deeply to be walked over."""
+    if written.count("[") + written.count("{") <= _DEPTH_MAX:
+        return False
+    inner = [value]
+    for _ in range(_DEPTH_MAX):
+        members = (each.values() if isinstance(each, dict) else each for each in inner)
+        inner = [each for group in members for each in group if isinstance(each, dict | list)]
+        if not inner:
+            return False
+    return True
 
 
 def _shape(value: Any) -> str:

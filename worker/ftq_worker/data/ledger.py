@@ -23,6 +23,9 @@ from ftq_worker.job.reports import Unused
 
 LOOKED_AT = 500  # rows whose texts are measured
 LIMIT = 0.1  # share of the rows that one reason may take away, or an unused text may stand in
+_NAMED = 1000  # columns that are counted each: of rows with ids for keys each has its own
+_OTHERS = "all other columns"
+_TOLD = 20  # names in a message
 _WORDS = 4  # from which on a value is a sentence, not a name
 _LENGTH = 0.5  # of the prompt; a shorter text beside it is a remark
 _REPEATS = 0.9  # share of the rows in which a value must stand in the used text as well
@@ -131,7 +134,8 @@ class Ledger:
         for column, value in values.items():
             if column in made.taken or column in self._known or value in (None, "", [], {}):
                 continue
-            left = self._left[column]
+            many = len(self._left) >= _NAMED and column not in self._left
+            left = self._left[_OTHERS if many else column]
             left.rows += 1
             if measured:
                 texts = _texts(made.example) if texts is None else texts
@@ -303,12 +307,13 @@ def _set(field: str, value: str) -> str:
 
 
 def unused_words(unused: Sequence[Unused]) -> str:
-    """Return the names of what was not used, with their shares."""
-    return ", ".join(
+    """Return the names of what was not used, with their shares; of many the most frequent."""
+    words = ", ".join(
         f"{'key of messages ' * (one['kind'] == _MEMBER)}{one['name']}"
         f" (in {one['share']:.0%} of the rows)"
-        for one in unused
+        for one in unused[:_TOLD]
     )
+    return words + (f" and {len(unused) - _TOLD:,} more" if len(unused) > _TOLD else "")
 
 
 def refuse_unused(unused: Sequence[Unused]) -> None:

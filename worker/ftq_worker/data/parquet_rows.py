@@ -9,10 +9,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ftq_shared.errors import Refused
-from ftq_worker.data.arrow_values import ERRORS, Schema, rows_of_batch, schema_of
+from ftq_shared.redaction import one_line
+from ftq_worker.data.arrow_values import (
+    ERRORS,
+    Meter,
+    Schema,
+    capped_memory,
+    rows_of_batch,
+    schema_of,
+)
 from ftq_worker.data.rows import Row
 
 BATCH_ROWS = 1000
@@ -34,7 +43,8 @@ def read_parquet(path: Path, first: int, cut: bool = False) -> Iterator[Row]:
     try:
         with open_parquet(path) as file:
             schema_of(file.schema_arrow, path.name)
-            yield from rows_of(file, path.name, first)
+            meter = Meter(path.name, path.stat().st_size)
+            yield from rows_of(file, path.name, meter, first)
     except ERRORS as error:
         raise bad_parquet(path.name, error) from error
 
@@ -48,17 +58,32 @@ def open_parquet(source: Path | IO[bytes], **options: Any) -> pq.ParquetFile:
 
 
 def rows_of(
-    file: pq.ParquetFile, name: str, first: int = 0, *, batch_rows: int = BATCH_ROWS
+    file: pq.ParquetFile,
+    name: str,
+    meter: Meter,
+    first: int = 0,
+    *,
+    batch_rows: int = BATCH_ROWS,
 ) -> Iterator[Row]:
     """Yield the rows of a file that `open_parquet` has opened. Raises Refused, and ERRORS."""
     number = first
     for group in range(file.metadata.num_row_groups):
         # Damaged statistics end the process when they are asked for; reading one row raises first.
-        next(file.iter_batches(1, row_groups=[group], use_threads=False), None)
+        next(_batches(file, group, 1, name), None)
         rows = min(batch_rows, _batch_rows(file.metadata.row_group(group), name))
-        for batch in file.iter_batches(rows, row_groups=[group], use_threads=False):
-            yield from rows_of_batch(batch, name, number)
+        for batch in _batches(file, group, rows, name):
+            yield from rows_of_batch(batch, name, number, meter)
             number += batch.num_rows
+
+
+def _batches(file: pq.ParquetFile, group: int, rows: int, name: str) -> Iterator[pa.RecordBatch]:
+    batches = file.iter_batches(rows, row_groups=[group], use_threads=False)
+    while True:
+        with capped_memory(name):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
 
 
 def _batch_rows(group: Any, name: str) -> int:
@@ -75,4 +100,5 @@ def _batch_rows(group: Any, name: str) -> int:
 
 def bad_parquet(name: str, why: object, hint: str = "check that the file is whole") -> Refused:
     """Return the refusal of a file that cannot be read."""
-    return Refused(f"{name} is no parquet file: {why}", code="bad_file", hint=hint, file=name)
+    what = f"{name} is no parquet file: {one_line(why)}"
+    return Refused(what, code="bad_file", hint=hint, file=name)

@@ -10,6 +10,7 @@ from ftq_shared.errors import Where
 BUFFER = 1 << 20  # bytes or characters read at a time
 ROW_MAX = 16 << 20  # bytes, or characters where a file is read as text, that a row may have
 TOO_LONG = f"is longer than {ROW_MAX >> 20} MiB"
+_MEMBER = 50  # characters that a member of a list or an object counts for, whatever it holds
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -57,3 +58,19 @@ def lines_of(file: IO[AnyStr], end: AnyStr) -> Iterator[AnyStr]:
 def has_surrogates(text: str) -> bool:
     """Return whether a text holds half a character, which no encoding can write."""
     return not text.isascii() and _SURROGATE.search(text) is not None
+
+
+def size_of(values: Mapping[str, Any]) -> int:
+    """Return the characters of a row, and what its lists and objects take besides."""
+    weight, inner = 0, [values.values()]
+    while inner:
+        members = inner.pop()
+        weight += _MEMBER * len(members)
+        for value in members:
+            if isinstance(value, str | bytes):
+                weight += len(value)
+            elif isinstance(value, dict):
+                inner.append(value.values())
+            elif isinstance(value, list | tuple):
+                inner.append(value)  # type: ignore[arg-type]
+    return weight

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ftq_shared.errors import Refused
+from ftq_shared.redaction import one_line
 
 STATE, DICT = "state.json", "dataset_dict.json"
 
@@ -30,7 +31,7 @@ def saved_files(folder: Path) -> list[Path]:
         names = [str(entry["filename"]) for entry in state["_data_files"]]
         chosen = state.get("_indices_data_files")
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise _bad(folder, f"{STATE} cannot be read: {error}") from error
+        raise _bad(folder, f"{STATE} cannot be read: {one_line(error)}") from error
     if chosen:  # written by `datasets` 1: which rows are meant stands in another file
         raise _bad(folder, "it was saved by datasets 1, with its rows in another order")
     files = [folder / name for name in names]

@@ -29,7 +29,7 @@ from ftq_worker.data.examples import Example, Made, make_example
 from ftq_worker.data.ledger import LOOKED_AT, Ledger
 from ftq_worker.data.processes import spread
 from ftq_worker.data.records import IGNORED, Encoder
-from ftq_worker.data.rows import Row, SplitSource
+from ftq_worker.data.rows import Row, SplitSource, size_of
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.progress import Progress
 
@@ -196,12 +196,14 @@ def collect(
 
 def _batches(rows: Iterable[Row], progress: Progress) -> Iterator[list[_RowFields]]:
     batch: list[_RowFields] = []
+    size = 0
     for row in rows:
         progress.advance()
         batch.append((row.file, row.number, row.line, row.values, row.problem))
-        if len(batch) == arrow.BATCH:
+        size += size_of(row.values)
+        if len(batch) == arrow.BATCH or size >= arrow.BATCH_SIZE:
             yield batch
-            batch = []
+            batch, size = [], 0
     if batch:
         yield batch
 

@@ -7,11 +7,11 @@ judged after all links are followed.
 
 import fnmatch
 import os
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ftq_shared.dataset_files import walk, why_not
 from ftq_shared.errors import Refused
 from ftq_shared.settings import Settings
 
@@ -20,6 +20,17 @@ _OWN = ("broker", "workers", "fleet.key", "known_fleets.json", "up.log")  # in F
 FILES_MAX = 100_000  # that one path may name
 SEEN_MAX = 1_000_000  # that are looked at to find them
 _MAGIC = frozenset("*?[")
+
+
+_Seen = tuple[Path, str]  # what was found, and why it is not read, or ""
+
+
+@dataclass(frozen=True)
+class FoundFiles:
+    """What a path names."""
+
+    files: list[Path]  # regular files, all links followed
+    unread: list[_Seen]
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,26 @@ class DataRoots:
             for place in self.private
         )
 
+    def _sorted_out(self, found: Iterable[_Seen]) -> FoundFiles:
+        """Take out what cannot be read. Raises ValueError for too many files."""
+        files: dict[Path, Path] = {}
+        unread: list[_Seen] = []
+        for seen, (path, reason) in enumerate(found, 1):
+            real = Path(os.path.realpath(path))
+            if not self.admits(path):
+                # In the same words whether it is there or not; what no link leads to is ftq's own.
+                if path.is_symlink():
+                    unread.append((path, "is a link out of the folders that are open"))
+            elif reason:
+                unread.append((path, reason))
+            elif (same := files.setdefault(real, path)) != path:
+                unread.append((path, f"is another name of {same.name}"))
+            if len(files) > FILES_MAX:
+                raise ValueError(f"it names more than {FILES_MAX:,} files")
+            if seen > SEEN_MAX:
+                raise ValueError(f"there are more than {SEEN_MAX:,} files below it")
+        return FoundFiles(list(files), unread)
+
     def path(self, name: str, what: str, *, written: str = "") -> Path:
         """Return the path that `worker:` names, all links followed.
 
@@ -77,8 +108,8 @@ class DataRoots:
             )
         return path
 
-    def files(self, name: str) -> list[Path]:
-        """Return the regular files that a path, folder or glob names; hidden ones are left out.
+    def files(self, name: str) -> FoundFiles:
+        """Return the files that a path, folder or glob names, and what of it cannot be read.
 
         Raises Refused as `path` does, also for more than FILES_MAX files.
         """
@@ -88,37 +119,20 @@ class DataRoots:
         try:
             if os.path.lexists(whole := root.joinpath(*parts[fixed:])):  # brackets in a name
                 root = self.path(str(whole), "dataset", written=name)
-                found: Iterable[Path] = _walk(root) if root.is_dir() else [root]
+                found: Iterable[_Seen] = walk(root) if root.is_dir() else [(root, why_not(root))]
             else:
                 found = _glob(root, parts[fixed:]) if fixed < len(parts) else []
-            return _regular(path for path in found if self.admits(path))
+            return self._sorted_out(found)
         except (OSError, ValueError) as error:
             raise _no_path(name, "dataset", error) from error
 
 
-def inner_files(folder: Path) -> list[Path]:
-    """Return the regular files below a job's own folder; a link out of it is left out."""
-    inner = DataRoots(open=(os.path.realpath(folder),), closed=())
-    return _regular(path for path in _walk(folder) if inner.admits(path))
+def inner_files(folder: Path) -> FoundFiles:
+    """Return the files below a job's own folder; a link out of it is not followed."""
+    return DataRoots(open=(os.path.realpath(folder),), closed=())._sorted_out(walk(folder))
 
 
-def _walk(folder: Path, depth: int | None = None) -> Iterator[Path]:
-    """Yield the files up to `depth` levels below a folder, without what is hidden.
-
-    Links to folders are not followed: they may be circles. Raises ValueError for too large a tree.
-    """
-    seen = 0
-    for at, folders, names in os.walk(folder):
-        level = len(Path(at).relative_to(folder).parts)
-        deeper = depth is None or level + 1 < depth
-        folders[:] = [name for name in folders if deeper and not name.startswith(".")]
-        seen += len(names)
-        if seen > SEEN_MAX:
-            raise ValueError(f"there are more than {SEEN_MAX:,} files below it")
-        yield from (Path(at, name) for name in names if not name.startswith("."))
-
-
-def _glob(root: Path, parts: Sequence[str]) -> Iterator[Path]:
+def _glob(root: Path, parts: Sequence[str]) -> Iterator[_Seen]:
     """Yield what a pattern names below a folder. Raises ValueError for what is no pattern.
 
     Python's own globs follow links into circles, and cost more with each star.
@@ -128,9 +142,11 @@ def _glob(root: Path, parts: Sequence[str]) -> Iterator[Path]:
         raise ValueError("** stands alone between two slashes, at most twice")
     if parts[-1] == "**":
         parts = (*parts, "*")
-    for path in _walk(root, None if stars else len(parts)):
-        if _fits(path.relative_to(root).parts, parts):
-            yield path
+    for path, reason in walk(root, None if stars else len(parts)):
+        names = path.relative_to(root).parts
+        hidden = any(name.startswith(".") for name in names)  # a star does not mean it
+        if not hidden and _fits(names, parts):
+            yield path, reason
 
 
 def _fits(names: Sequence[str], parts: Sequence[str]) -> bool:
@@ -140,22 +156,6 @@ def _fits(names: Sequence[str], parts: Sequence[str]) -> bool:
     if parts[0] == "**":
         return any(_fits(names[n:], parts[1:]) for n in range(len(names)))
     return fnmatch.fnmatchcase(names[0], parts[0]) and _fits(names[1:], parts[1:])
-
-
-def _regular(paths: Iterable[Path]) -> list[Path]:
-    """Return the regular files of `paths`: another kind may never come to its end."""
-    found: dict[Path, None] = {}
-    for path in paths:
-        real = Path(os.path.realpath(path))
-        try:
-            regular = stat.S_ISREG(real.stat().st_mode)
-        except OSError:  # a link to nowhere, or it went away meanwhile
-            continue
-        if regular:
-            found[real] = None
-        if len(found) > FILES_MAX:
-            raise ValueError(f"it names more than {FILES_MAX:,} files")
-    return list(found)
 
 
 def _no_path(name: str, what: str, error: Exception) -> Refused:

@@ -19,9 +19,6 @@ def link_inputs(request: PreviewRequest, inputs: Path) -> None:
     for source, place in request.files:
         target = inputs / place
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not source:
-            target.touch()
-            continue
         try:
             # Phases do not follow links out of a job's folder, but a hard link is the file itself.
             os.link(os.path.realpath(source), target)

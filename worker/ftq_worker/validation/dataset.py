@@ -7,8 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ftq_shared.dataset_files import UnreadFile, base_name, listed
-from ftq_shared.errors import Refused
+from ftq_shared.dataset_files import (
+    UNREAD_LIST,
+    UnreadFile,
+    base_name,
+    count_files,
+    grouped,
+    listed,
+    unread_from_json,
+)
+from ftq_shared.errors import Refused, input_lost
 from ftq_shared.hub import HubClient, RepoRecord, layout
 from ftq_shared.hub.layout import Split, no_config
 from ftq_shared.sources import READ_KINDS, Place, Source, is_data_name
@@ -63,8 +71,9 @@ def find_dataset(ctx: PhaseContext, hub: HubClient, source: Source) -> tuple[Fou
     else:
         found, words = _on_disk(ctx, source)
     if found.unread:
+        number = count_files(found.unread)
         ctx.warn(
-            f"{len(found.unread):,} file{'s' * (len(found.unread) > 1)} of {found.name} not used: "
+            f"{number:,} file{'s' * (number > 1)} of {found.name} not used: "
             + listed(found.unread),
             hint=f"where rows are in it, convert it to one of {READ_KINDS}"
             if any(file.is_data for file in found.unread)
@@ -160,13 +169,16 @@ def find_files(ctx: PhaseContext, source: Source) -> ChosenFiles:
         given = inner_files(ctx.paths.inputs / "dataset")
     else:
         given = ctx.data_roots.files(source.name)
-    chosen = choose_files(given)
+    chosen = choose_files(given.files, given.unread)
+    if source.place is Place.CLIENT:
+        chosen.unread.extend(_left_behind(ctx.paths.inputs / "dataset" / UNREAD_LIST))
     if chosen.files:
-        return chosen
-    if given:
-        other = ", ".join(sorted({path.suffix or path.name for path in given})[:5])
+        return ChosenFiles(chosen.files, grouped(chosen.unread))
+    if given.files or chosen.unread:
+        other = ", ".join(sorted({path.suffix or path.name for path in given.files})[:5])
         raise Refused(
-            f"dataset: {source.name} holds no file of a kind that ftq reads (found {other})",
+            f"dataset: {source.name} holds no file of a kind that ftq reads"
+            f" (found {listed(chosen.unread) or other})",
             code="data_format",
             hint=f"convert it to one of {READ_KINDS}",
             field="dataset",
@@ -180,6 +192,16 @@ def find_files(ctx: PhaseContext, source: Source) -> ChosenFiles:
         else "check the path, and submit the job again",
         field="dataset",
     )
+
+
+def _left_behind(path: Path) -> list[UnreadFile]:
+    """Return what of the client's folder did not travel. Raises FtqError (`input_lost`)."""
+    try:
+        return unread_from_json(path.read_bytes())
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise input_lost(path.name, f"is damaged: {error}") from error
 
 
 @auto_rule(
@@ -213,11 +235,13 @@ def check_files(ctx: PhaseContext, found: FoundDataset, used: ChosenSplits) -> t
     }
     left = set(found.splits) - {used.train, used.validation, used.test} - declined
     files = [path for split in sorted(left) for path in found.splits[split]]
-    mine = [file.name for file in found.unread if file.is_data]
-    mine += [Path(path).name for path in files if base_name(Path(path).name) in left]
+    unread = [file for file in found.unread if file.is_data]
+    named = [Path(path).name for path in files if base_name(Path(path).name) in left]
+    mine = ", ".join(filter(None, (listed(unread), _some(named))))
     if mine and found.record is None and "unread_files" not in data.allow:
+        count = count_files(unread) + len(named)
         raise Refused(
-            f"{len(mine):,} of the files of {found.name} would not be used: {_some(mine)}",
+            f"{count:,} of the files of {found.name} would not be used: {mine}",
             code="unread_files",
             hint="name the files that are meant with --dataset, or convert what is not read; to go"
             " on without them: --set data.allow=unread_files",
@@ -229,7 +253,7 @@ def check_files(ctx: PhaseContext, found: FoundDataset, used: ChosenSplits) -> t
             f"splits that are not used: {_some(sorted(left))}",
             hint=f"to train on another one: --set data.split={min(left)}",
         )
-    return None, f"not used: {_some(mine or sorted(left))}" if mine or left else "all are used"
+    return None, f"not used: {mine or _some(sorted(left))}" if mine or left else "all are used"
 
 
 def _tell_missing_shards(ctx: PhaseContext, found: FoundDataset, used: ChosenSplits) -> None:

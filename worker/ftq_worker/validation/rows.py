@@ -19,7 +19,7 @@ from ftq_shared.sources import (
 from ftq_worker.data import csv_rows, text_rows
 from ftq_worker.data.compressed import unpacked_head
 from ftq_worker.data.file_formats import read_file
-from ftq_worker.data.rows import Row
+from ftq_worker.data.rows import Row, size_of
 from ftq_worker.data.split_sources import columns_by_file, columns_of, open_files
 from ftq_worker.data.text_encoding import head_as_utf8
 
@@ -240,19 +240,20 @@ def _until_broken(file: Path, *, whole: bool) -> Iterator[Row]:
 
 
 def _parquet_head(hub: HubClient, record: RepoRecord, path: str, *, alone: bool) -> Head:
-    """Return the head of a parquet file: its footer and the first pages, fetched by range."""
+    """Return the head of a parquet file: its footer and the pages looked at, fetched by range."""
     import pyarrow as pa
 
+    from ftq_worker.data.arrow_values import Meter
     from ftq_worker.data.parquet_rows import bad_parquet, open_parquet, rows_of
 
     def read() -> Head:
         with hub.open("dataset", record.id, path, record.sha) as raw:
-            file = open_parquet(raw, pre_buffer=False)
-            columns = list(file.schema_arrow.names)
-            rows = itertools.islice(rows_of(file, path, batch_rows=_ROWS), _ROWS)
-            values = [dict(row.values) for row in rows if not row.problem]
-            total = file.metadata.num_rows
-        return Head(columns, values, total if alone else None)
+            # Without a buffer it fetches whole columns of a row group.
+            file = open_parquet(raw, pre_buffer=False, buffer_size=_HEAD_BYTES)
+            meter = Meter(path, record.files[path])
+            found = _looked_at(raw, rows_of(file, path, meter, batch_rows=_ROWS))
+            total = file.metadata.num_rows if alone else None
+            return _head(found, file.schema_arrow.names, total, [])
 
     try:
         return hub.call(read, kind="dataset", repo=record.id, what=f"reading {path}")
@@ -262,25 +263,41 @@ def _parquet_head(hub: HubClient, record: RepoRecord, path: str, *, alone: bool)
 
 
 def _arrow_head(hub: HubClient, record: RepoRecord, path: str) -> Head:
-    """Return the head of an Arrow file: its schema and first batch, fetched by range."""
+    """Return the head of an Arrow file: its schema and first batches, fetched by range."""
     import pyarrow as pa
 
     from ftq_worker.data.arrow_rows import bad_arrow, batch_rows, open_arrow_file
+    from ftq_worker.data.arrow_values import Meter
 
     def read() -> Head:
         with (
             hub.open("dataset", record.id, path, record.sha) as raw,
             open_arrow_file(raw) as reader,
         ):
-            rows = itertools.islice(batch_rows(reader, path), _ROWS)
-            values = [dict(row.values) for row in rows if not row.problem]
-            return Head(list(reader.schema.names), values, None)
+            found = _looked_at(raw, batch_rows(reader, path, Meter(path, record.files[path])))
+            return _head(found, reader.schema.names, None, [])
 
     try:
         return hub.call(read, kind="dataset", repo=record.id, what=f"reading {path}")
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         hint = "the file is damaged; choose another revision, or tell its owner"
         raise bad_arrow(f"dataset {record.id}: {path}", error, hint) from error
+
+
+def _looked_at(raw: Any, rows: Iterator[Row]) -> list[Row]:
+    """Return the telling rows of a table on the Hub; no more of it is fetched than of a text."""
+
+    def near() -> Iterator[Row]:
+        for number in itertools.count():
+            if number >= _ROWS and raw.cache.total_requested_bytes > _LONG_HEAD_BYTES:
+                return
+            row = next(rows, None)
+            if row is None:
+                return
+            if not row.problem:
+                yield row
+
+    return telling_rows(near())
 
 
 def telling_rows(rows: Iterable[Row]) -> list[Row]:
@@ -292,7 +309,7 @@ def telling_rows(rows: Iterable[Row]) -> list[Row]:
     known: set[str] = set()
     left = _SCANNED_CHARACTERS
     for row in itertools.islice(rows, _SCANNED):
-        left -= sum(len(value) for value in row.values.values() if isinstance(value, str))
+        left -= size_of(row.values)
         held = {name for name, value in row.values.items() if value not in (None, "", [], {})}
         if len(found) < _ROWS or not held <= known:
             found.append(row)

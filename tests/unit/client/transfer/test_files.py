@@ -1,10 +1,12 @@
 """Which of the client's own files go with a job, and under which names."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from ftq_client.transfer.files import OwnFile, files_of, own_files, size_of
+from ftq_shared.dataset_files import NAMED, UNREAD_LIST, unread_from_json
 from ftq_shared.errors import UsageError
 from ftq_shared.spec import JobSpec
 
@@ -21,7 +23,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def names(what: str, name: str) -> list[str]:
-    return [file.path for file in files_of(what, name)]
+    return [file.path for file in files_of(what, name) if file.content is None]
+
+
+def told(name: str) -> dict[str, str]:
+    """Return what the worker is told of a dataset's files that do not travel."""
+    (listed,) = [file for file in files_of("dataset", name) if file.path.endswith(UNREAD_LIST)]
+    assert listed.content is not None
+    assert listed.size == len(listed.content)
+    return {file.name: file.reason for file in unread_from_json(listed.content)}
 
 
 def test_a_file_goes_by_its_own_name(folder: Path) -> None:
@@ -69,16 +79,47 @@ def test_every_kind_that_is_read_travels_whatever_the_case_of_its_name(
     assert files_of("dataset", f"./{name}") == [OwnFile(Path(name), f"dataset/{name}", 5)]
 
 
-def test_of_files_that_are_not_read_the_name_travels(folder: Path) -> None:
-    for name in ("notes.docx", "LICENSE", "README.txt", "._a.jsonl", "state.json"):
-        (folder / "rows" / name).write_text("12345")
+def test_what_is_not_read_is_told_with_its_reason(folder: Path) -> None:
+    rows = folder / "rows"
+    for name in ("notes.docx", "LICENSE", "README.txt", "._a.jsonl", "state.json", ".git/x.json"):
+        (rows / name).parent.mkdir(exist_ok=True)
+        (rows / name).write_text("12345")
+    (rows / "gone.jsonl").symlink_to("nowhere")
+    (rows / "other").symlink_to(folder)
+    (rows / ".old").mkdir()
+    os.mkfifo(rows / "pipe.csv")
     found = files_of("dataset", "./rows")
-    assert [(file.path, file.size, file.name_only) for file in found] == [
-        ("dataset/a.jsonl", 5, False),
-        ("dataset/b/a.jsonl", 5, False),
-        ("dataset/state.json", 5, False),
-        ("dataset/notes.docx", 0, True),
+    assert [file.path for file in found] == [
+        "dataset/a.jsonl",
+        "dataset/b/a.jsonl",
+        "dataset/state.json",
+        f"dataset/{UNREAD_LIST}",
     ]
+    assert told("./rows") == {
+        "notes.docx": "files of kind .docx are not read",
+        ".cache.jsonl": "is hidden: a dot begins its name",
+        ".old": "is hidden: a dot begins its name",
+        "gone.jsonl": "is a link that leads nowhere",
+        "other": "is a link to a folder, which is not followed",
+        "pipe.csv": "is a pipe, not a file",
+    }
+
+
+def test_what_cannot_be_opened_is_told_or_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "readme.md")
+    assert told("./rows")["readme.md"] == "cannot be read: permission denied"
+    with pytest.raises(UsageError, match=r"readme.md \(cannot be read: permission denied\)"):
+        files_of("model", "./rows")
+
+
+def test_of_a_folder_of_pictures_the_others_are_counted(folder: Path) -> None:
+    for number in range(NAMED + 30):
+        (folder / "rows" / f"{number:03}.png").touch()
+    found = told("./rows")
+    assert len(found) == NAMED + 2
+    assert found["30 more"] == "files of kind .png are not read"
 
 
 def test_only_paths_of_this_machine_go(folder: Path) -> None:

@@ -9,6 +9,7 @@ from redis import Redis
 from ftq_client.transfer.files import OwnFile
 from ftq_client.transfer.hub_route import HubRoute
 from ftq_client.transfer.upload_routes import Draft, make_draft, send_inputs
+from ftq_shared.dataset_files import UNREAD_LIST, unread_from_json
 from ftq_shared.errors import UsageError
 from ftq_shared.hosts import HostRecord
 from ftq_shared.job_record import InputFile
@@ -70,16 +71,14 @@ def test_files_of_a_draft_go_as_they_were_found(tmp_path: Path) -> None:
     assert [entry.path for entry in sent] == ["model/a.txt"]
 
 
-def test_of_a_file_that_is_not_read_an_empty_one_goes(settings: Settings, tmp_path: Path) -> None:
+def test_of_a_file_that_is_not_read_the_name_goes(settings: Settings, tmp_path: Path) -> None:
     for name in ("rows.jsonl", "notes.docx"):
         (tmp_path / "data" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "data" / name).write_text("hello")
     spec = JobSpec(model="a/b", dataset=str(tmp_path / "data"))
     draft = make_draft(spec, NO_BROKER, settings, [HOST])
     sent = send_inputs(draft, "ft-aaaaaaaa", NO_BROKER, hub(consents=False))
-    assert [(file.path, file.size) for file in sent] == [
-        ("dataset/rows.jsonl", 5),
-        ("dataset/notes.docx", 0),
-    ]
-    inputs = tmp_path / "jobs" / "ft-aaaaaaaa" / "inputs"
-    assert (inputs / "dataset" / "notes.docx").read_bytes() == b""
+    assert [file.path for file in sent] == ["dataset/rows.jsonl", f"dataset/{UNREAD_LIST}"]
+    told = tmp_path / "jobs" / "ft-aaaaaaaa" / "inputs" / "dataset" / UNREAD_LIST
+    assert told.stat().st_size == sent[1].size
+    assert [file.name for file in unread_from_json(told.read_bytes())] == ["notes.docx"]
