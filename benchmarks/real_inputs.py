@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +51,22 @@ def clinc150(mine: Fleet, seeds: Sequence[str]) -> None:
         lines = (json.dumps({"text": text, "label": label}) for text, label in splits[split])
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
     put(mine, "dataset", "demo/clinc150", folder)
-    found = []
-    for seed in seeds or [None]:
-        repo = f"demo/clinc150-minilm-{seed or 'default'}"
+
+    def train(seed: str | None) -> list[dict[str, Any]]:
         chosen = ["--set", f"train.seed={seed}"] if seed else []
-        tell(submit(
+        return submit(
             mine, "--model", "demo/minilm", "--dataset", "demo/clinc150",
-            "--publish-to", repo, *chosen,
-        ))  # fmt: skip
-        found.append(test_accuracy(mine, repo, splits["test"]))
-        print(f"all {len(splits['test']):,} test rows, seed {seed or 'default'}: {found[-1]:.2%}")
+            "--publish-to", f"demo/clinc150-{seed}", *chosen,
+        )  # fmt: skip
+
+    wanted = list(seeds) or [None]
+    with ThreadPoolExecutor() as pool:  # the queue lets as many train as there are slots
+        jobs = pool.map(train, wanted)
+    found = []
+    for seed, events in zip(wanted, jobs, strict=True):
+        tell(events)
+        found.append(test_accuracy(mine, f"demo/clinc150-{seed}", splits["test"]))
+        print(f"all {len(splits['test']):,} test rows, seed {seed}: {found[-1]:.2%}")
     print(f"mean of {len(found)}: {sum(found) / len(found):.2%}")
 
 
