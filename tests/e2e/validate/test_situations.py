@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from datasets import load_from_disk
 from tests.e2e.validate.conftest import DECODER, ENCODER, Run, safetensors, shapes_of, write_files
-from tests.e2e.validate.situations import CHAT, EVERY, ROWS, Situation, lines, numbered
+from tests.e2e.validate.situations import EVERY
+from tests.e2e.validate.situations.base import CHAT, ROWS, Situation, lines, numbered
 from tests.e2e.validate.test_hostile_models import FOLDERS
 from tests.support.data_jobs import make_tokenizer
 from transformers import AutoTokenizer
