@@ -6,11 +6,11 @@ Hub token in it is seen by nobody. Each line of its standard output is one JSON 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
-from ftq_shared.data_report import DataReport
+from ftq_shared.data_report import DataReport, UnusedFacts
 from ftq_shared.errors import ErrorJson
 
 FIRST_ROWS = 5000  # of each split; more would take longer than a person waits for a look
@@ -46,3 +46,17 @@ class PreviewRequest:
     def from_json(cls, text: str) -> "PreviewRequest":
         fields = json.loads(text)
         return cls(**fields | {"files": tuple(map(tuple, fields["files"]))})
+
+
+class ColumnsRequest(TypedDict):
+    """What goes to `python -m ftq_worker.preview.columns`, as JSON on its standard input."""
+
+    spec: dict[str, Any]  # a JobSpec as JSON, checked
+    rows: Sequence[Mapping[str, Any]]  # the first ones
+
+
+class ColumnsAnswer(TypedDict):
+    """What it says of these rows, as JSON on its standard output."""
+
+    unused: list[UnusedFacts]
+    refusal: ErrorJson | None  # of validate, as far as these rows tell

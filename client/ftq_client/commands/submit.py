@@ -9,11 +9,12 @@ import click
 
 from ftq_client.commands.options import dataset_option, json_option, model_option, task_option
 from ftq_client.commands.output import on_terminal, print_json, print_note
-from ftq_shared.errors import Exit
+from ftq_shared.errors import Exit, FtqError
 
 if TYPE_CHECKING:
     from ftq_client.client import Client
     from ftq_client.submit.own_rows import OwnData
+    from ftq_shared.preview_messages import ColumnsAnswer
     from ftq_shared.spec import JobSpec, Resources
 
 # Flags that are short for a field of the spec.
@@ -116,12 +117,14 @@ def submit(
     refuse_without_token(draft.spec, secrets, client.settings.hf_endpoint)
     _note_missing_gpus(client, draft.spec.resources)
     data = look_at(draft.files)
+    judged = _judged(data, draft.spec) if data and data.first else None
     if data and not confirmed:  # else it has been shown before the confirmation
-        _note_data(data, draft.spec, typed)
+        _note_data(data, judged, draft.spec, typed)
     consent = _consent if asks and not via_hub else via_hub
     job = client.submit(draft, secrets=secrets, via_hub=consent, on_progress=print_note)
     if detach:
-        return _detached(client, job, data, as_json)
+        told = data.as_json() | (judged or {}) if data else None
+        return _detached(client, job, told, as_json)
     from ftq_client.follow import Following, follow
 
     if not as_json:
@@ -156,23 +159,36 @@ def _note_missing_gpus(client: "Client", resources: "Resources") -> None:
         print_note(f"warning: {missing}; the job waits until a host with them is online")
 
 
-def _note_data(data: "OwnData", spec: "JobSpec", typed: Sequence[str]) -> None:
+def _judged(data: "OwnData", spec: "JobSpec") -> "ColumnsAnswer | None":
+    from ftq_client.submit.own_columns import judge
+
+    try:
+        return judge(data, spec)
+    except FtqError as error:  # validate tells it in a moment
+        print_note(f"warning: {error.message}; validate tells which are used")
+        return None
+
+
+def _note_data(
+    data: "OwnData", judged: "ColumnsAnswer | None", spec: "JobSpec", typed: Sequence[str]
+) -> None:
     """Say what the person's own files hold, before they leave."""
     from ftq_client.submit.confirm import preview_command
+    from ftq_client.submit.own_columns import lines
 
-    for line in data.lines():
+    for line in (*data.lines(), *(lines(judged) if judged else ())):
         print_note(line)
     if look := preview_command(spec, typed):
-        print_note(f"validate tells which columns are used; now and here: {look}")
+        print_note(f"the rows as the model sees them: {look}")
 
 
 def _consent(question: str) -> bool:
     return click.confirm(question, default=False, err=True)
 
 
-def _detached(client: "Client", job: str, data: "OwnData | None", as_json: bool) -> int:
+def _detached(client: "Client", job: str, data: Mapping[str, object] | None, as_json: bool) -> int:
     if as_json:
-        print_json({"job": job} | ({"data": data.as_json()} if data else {}))
+        print_json({"job": job} | ({"data": data} if data else {}))
         return Exit.OK
     click.echo(job)
     if not client.online():

@@ -30,6 +30,7 @@ class OwnData:
     rows: int | None = None  # None for formats, sizes and files that a glance cannot read
     looked_at: int = 0  # rows
     columns: Mapping[str, int] = field(default_factory=dict)  # with the rows that fill each
+    first: Sequence[Mapping[str, Any]] = field(default=(), repr=False)  # the rows looked at
 
     def words(self) -> str:
         """Return rows and columns in words, empty where a glance cannot tell."""
@@ -57,7 +58,8 @@ class OwnData:
     def as_json(self) -> dict[str, Any]:
         """Return all of it for programs."""
         unread = [{"name": file.name, "reason": file.reason} for file in self.unread]
-        return {**vars(self), "files": list(self.files), "unread": unread}
+        told = {name: value for name, value in vars(self).items() if name != "first"}
+        return {**told, "files": list(self.files), "unread": unread}
 
 
 def look_at(files: Sequence[OwnFile]) -> OwnData | None:
@@ -82,7 +84,10 @@ def look_at(files: Sequence[OwnFile]) -> OwnData | None:
     columns = Counter[str]()
     for row in looked:  # of CSV, fields beyond the columns have no name
         columns.update({str(k): v not in (None, "", [], {}) for k, v in row.items() if k})
-    return OwnData(data.files, data.unread, rows, len(looked), columns) if columns else data
+    if not columns:
+        return data
+    first = [{str(k): v for k, v in row.items() if k} for row in looked]
+    return OwnData(data.files, data.unread, rows, len(looked), columns, first)
 
 
 def _is_data(file: OwnFile) -> bool:
