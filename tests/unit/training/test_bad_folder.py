@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from tests.support.killing import live, zygote
 from tests.support.tiny_jobs import TinyJob, tiny_job
@@ -14,11 +15,12 @@ from tests.support.tiny_jobs import TinyJob, tiny_job
 from ftq_shared.errors import FtqError, Stale
 from ftq_shared.paths import JobPaths, read_json, write_json
 from ftq_worker.agent.child import Spawn
+from ftq_worker.data.sets import RowSet
 from ftq_worker.host.disk import disk_full
 from ftq_worker.host.messages import Ending, Outcome
 from ftq_worker.job import atomic_folders
 from ftq_worker.job.prepared_sets import load_sets
-from ftq_worker.job.reports import Prepared, Trained, Validated, read_resolved
+from ftq_worker.job.reports import GoldenScores, Prepared, Trained, Validated, read_resolved
 from ftq_worker.phases import prepare, train
 from ftq_worker.training import checkpoints
 from ftq_worker.training.trainers import Trainer
@@ -193,7 +195,8 @@ def leaving(job: TinyJob):
     base = Path(validated.model.name)
     figures = Trained.load(job.ctx.paths.train_report)
     model = load_base(base, validated.task, [])
-    return figures, model, load_tokenizer(base), validated, base, []
+    scores = GoldenScores.load(job.ctx.paths.golden_scores)
+    return figures, scores, model, load_tokenizer(base), validated, base, []
 
 
 @pytest.fixture
@@ -302,19 +305,26 @@ class TestALostClaim:
             write_json(report, "the next owner's")
         control = SimpleNamespace(check=lambda: None)
         owner = SimpleNamespace(check_lease=stale)
-        yield SimpleNamespace(paths=paths, control=control, owner=owner, claim="1-a", doing=str)
+        yield SimpleNamespace(
+            paths=paths,
+            control=control,
+            owner=owner,
+            claim="1-a",
+            doing=str,
+            emit=lambda *_, **__: 0,
+        )
         assert read_json(paths.model / "whose.json") == read_json(paths.train_report)
         assert read_json(paths.prepared / "whose.json") == read_json(paths.prepared_report)
 
     def test_leaves_no_model(self, ctx, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(train, "save_model", lambda *_: None)
         with pytest.raises(Stale):
-            train._leave(ctx, None, None, None, SimpleNamespace(model=None), None, [])
+            train._leave(ctx, None, None, None, None, SimpleNamespace(model=None), None, [])
 
     def test_leaves_no_data(self, ctx, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(prepare, "save_set", lambda *_: None)
-        table = SimpleNamespace(tokens=[])
-        chosen = SimpleNamespace(table=table, records=None)
+        one = np.zeros(1, dtype=np.int64)
+        chosen = RowSet(SimpleNamespace(tokens=[], position=one), one)
         sets = SimpleNamespace(items=lambda: [("train", chosen)])
         with pytest.raises(Stale):
             prepare._save(ctx, sets, tmp_path / "new")

@@ -60,6 +60,7 @@ def test_the_model_stops_at_the_end_of_turn(tmp_path, llama, method):
     assert said["ok"]
     assert "4 of 4 stop" in said["message"]
     if method == "lora":
+        job.ctx.paths.verified.unlink()  # so that it is put together anew, in another format
         merged = published(job, format="merged")
         assert answers(merged)["ok"]
         folder = merged.ctx.paths.release

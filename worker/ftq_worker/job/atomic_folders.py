@@ -12,7 +12,7 @@ from ftq_shared.paths import JobPaths
 
 PART = ".part"  # below `checkpoints`: where a checkpoint is written
 # Below a claim's folder: what is of use to this claim alone.
-SCRATCH = ("prepare", "model", "publish", f"checkpoints/{PART}")
+SCRATCH = ("prepare", "model", "publish", "card", f"checkpoints/{PART}")
 
 
 def sync(path: Path) -> None:

@@ -228,8 +228,8 @@ CONVERSATIONS = [
         "calls that the template leaves out",
         {"messages": [user(), gpt("", tool_calls=CALL)]},
         spec={"data": {"chat_template": CHAT.replace("tool_calls", "nothing")}},
-        code="unused_columns",
-        words="tool_calls",
+        code="untrainable",
+        words="it does not write the calls (tool_calls) of an answer",
     ),
     Situation(
         "few rows without an answer",
