@@ -49,6 +49,6 @@ def lines(answer: ColumnsAnswer) -> Iterator[str]:
         return
     for one in answer["unused"]:
         use = f"; to use it: {one['use']}" if one["use"] else ""
-        yield f"not used: {one['name']} (in {percent(one['share'])} of the first rows){use}"
+        yield f"not used: {one['name']} (in {percent(one['share'], 0)} of the first rows){use}"
     if not answer["unused"]:
         yield "every column is used"

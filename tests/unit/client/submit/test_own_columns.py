@@ -39,7 +39,7 @@ def test_every_column_is_used(tmp_path: Path) -> None:
 
 def test_what_is_not_used_is_named(tmp_path: Path) -> None:
     (line,) = told(tmp_path, {"question": "q", "answer": "a", "row_id": "x"})
-    assert line == "not used: row_id (in 100.0% of the first rows)"
+    assert line == "not used: row_id (in 100% of the first rows)"
 
 
 def test_a_text_that_weighs_is_refused_in_a_moment(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_text_that_weighs_is_refused_in_a_moment(tmp_path: Path) -> None:
     assert "data.columns.context=page" in second
     assert "data.allow=unused_columns" in second
     (line,) = told(tmp_path, row, allow=["unused_columns"])
-    assert line.startswith("not used: page (in 100.0% of the first rows); to use it: --set")
+    assert line.startswith("not used: page (in 100% of the first rows); to use it: --set")
     assert told(tmp_path, row, columns={"context": "page"}) == ["every column is used"]
 
 
