@@ -210,3 +210,8 @@ def test_nothing_heavy_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_whole_number_beyond_all_fractions_is_a_label_like_any_other() -> None:
+    rows = [{"text": f"t {n}", "label": 10**400 + n % 2} for n in range(20)]
+    assert detect_layout(list(rows[0]), rows, make_spec(task="classification")).columns.label
