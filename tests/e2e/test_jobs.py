@@ -68,7 +68,9 @@ def test_what_a_file_holds_is_said_before_it_leaves(fleet: Fleet, own_rows: Path
     sent = json.loads(done.stdout)
     assert sent["data"]["columns"] == {"prompt": 99, "completion": 99}
     assert (sent["data"]["rows"], sent["data"]["looked_at"]) == (150, 99)
-    (look,) = re.findall(r"^validate tells .*: ftq (.*)$", done.stderr, re.MULTILINE)
+    assert (sent["data"]["unused"], sent["data"]["refusal"]) == ([], None)
+    assert "every column is used" in done.stderr
+    (look,) = re.findall(r"^the rows as the model .*: ftq (.*)$", done.stderr, re.MULTILINE)
     assert not why_wrong(shlex.split(look))
     fleet.run("cancel", sent["job"])
 
@@ -189,8 +191,13 @@ def test_a_drain_says_whose_files_are_only_there(fleet: Fleet) -> None:
     long = ("--set", "train.max_steps=100000", "--gpus", "0", "--set", "train.method=full")
     jobs = [fleet.detach(*BASE, *long) for _ in range(3)]
     try:
-        wait_for(lambda: any(client.get(job).host == "second" for job in jobs))
-        there = [job for job in jobs if client.get(job).host == "second"]
+
+        def at_work() -> list[str]:
+            """Return the jobs that train there: before, one may have left nothing there."""
+            found = map(client.get, jobs)
+            return [it.id for it in found if (it.host, it.phase) == ("second", Phase.TRAIN)]
+
+        there = wait_for(at_work, timeout_s=60)
         drained = fleet.run("drain", "second", "--wait", "--timeout", "60")
         assert drained.returncode == 0, drained.stderr
         assert "with files only there" in drained.stderr

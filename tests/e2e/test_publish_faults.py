@@ -43,7 +43,7 @@ def publishing_pid(fleet: Fleet, job: str) -> int:
 def test_killed_between_the_commit_and_its_record(fleet: Fleet) -> None:
     repo = "me/killed"
     # The files are read back after the commit: that takes its time here, so that we are in time.
-    fleet.hub.app.faults.add(Fault(path=f"{repo}/tree/", stall_s=6.0, times=None))
+    fleet.hub.app.faults.add(Fault(path=f"{repo}/tree/", stall_s=4.0, times=None))
     job = fleet.detach(*BASE, *QUICK, "--publish-to", repo)
     wait_for(lambda: commits(fleet, repo), timeout_s=100, what=lambda: seen(fleet, job))
     os.kill(publishing_pid(fleet, job), signal.SIGKILL)
