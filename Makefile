@@ -30,7 +30,7 @@ demo: setup
 	$(BIN)/ftq demo
 
 test: setup
-	$(BIN)/python -m pytest -m "not gpu and not chaos" -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not gpu and not chaos" -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 check: setup
 	$(BIN)/ruff check .
