@@ -17,7 +17,7 @@ from ftq_shared.errors import Refused
 from ftq_shared.events import EventType
 from ftq_shared.spec import Columns, Task
 from ftq_worker.data.cleaning import Rule, Tally
-from ftq_worker.data.columns import detect_layout
+from ftq_worker.data.columns import ColumnLayout, detect_layout
 from ftq_worker.data.examples import example_maker
 from ftq_worker.data.ledger import (
     Ledger,
@@ -34,9 +34,7 @@ from ftq_worker.validation.rows import Head
 LONG = "The town lies on a river that is named after its founder, a man of the north."
 
 
-def unused_of(
-    rows: list[dict[str, Any]], template: str | None = None, **fields: Any
-) -> list[Unused]:
+def counted(rows: list[dict[str, Any]], **fields: Any) -> tuple[ColumnLayout, Ledger]:
     spec = make_spec(**fields)
     columns = list(dict.fromkeys(column for row in rows for column in row))
     layout = detect_layout(columns, rows, spec)
@@ -44,6 +42,13 @@ def unused_of(
     ledger = Ledger()
     for row in rows:
         ledger.add(row, make(row))
+    return layout, ledger
+
+
+def unused_of(
+    rows: list[dict[str, Any]], template: str | None = None, **fields: Any
+) -> list[Unused]:
+    layout, ledger = counted(rows, **fields)
     render: Renderer | None = None
     if template is not None:
         chat = ChatRenderer(make_tokenizer(chat=template), None) if template else None
@@ -272,3 +277,13 @@ def test_of_rows_that_each_have_a_column_of_their_own_not_all_are_named() -> Non
     assert len(found) == 1001
     assert (found[0]["name"], found[0]["rows"]) == ("all other columns", 200)
     assert unused_words(found).endswith("and 981 more")
+
+
+def test_nor_are_they_held_where_several_processes_have_counted() -> None:
+    whole = Ledger()
+    for part in range(4):
+        rows = [row | {f"id{part}-{n}": "x"} for n, row in enumerate(qa(700))]
+        whole.take_in(counted(rows)[1])
+    found = {one["name"]: one["rows"] for one in whole.unused(Columns(), Task.SFT)}
+    assert len(found) == 1001
+    assert found["all other columns"] == 4 * 700 - 1000

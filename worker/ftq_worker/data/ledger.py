@@ -134,8 +134,7 @@ class Ledger:
         for column, value in values.items():
             if column in made.taken or column in self._known or value in (None, "", [], {}):
                 continue
-            many = len(self._left) >= _NAMED and column not in self._left
-            left = self._left[_OTHERS if many else column]
+            left = self._column(column)
             left.rows += 1
             if measured:
                 texts = _texts(made.example) if texts is None else texts
@@ -155,7 +154,12 @@ class Ledger:
             mine.rows += key.rows
             mine.examples += key.examples[: _TRIED - len(mine.examples)]
         for column, left in later._left.items():
-            self._left[column].take_in(left)
+            self._column(column).take_in(left)
+
+    def _column(self, name: str) -> _Left:
+        """Return the counts of a column; beyond the first _NAMED all are counted as one."""
+        many = len(self._left) >= _NAMED and name not in self._left
+        return self._left[_OTHERS if many else name]
 
     def unused(
         self, columns: Columns, task: Task, render: Callable[[Example], object] | None = None
