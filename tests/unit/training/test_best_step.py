@@ -13,7 +13,7 @@ from ftq_shared.events import EventType
 from ftq_worker.job.context import Interrupted, StopReason
 from ftq_worker.job.reports import Trained
 from ftq_worker.phases import train
-from ftq_worker.training.best import best_step, evaluations, gain_figures, is_over
+from ftq_worker.training.best import best_step, evaluations, gain_figures, is_over, why_early
 from ftq_worker.training.trainer_args import EXAMPLE
 
 NAN = float("nan")
@@ -110,11 +110,14 @@ def test_rows_known_by_heart_teach_no_more(trained, validated, over) -> None:
     ]
     state = state_of(entries)
     assert is_over(state, SETTINGS) is over
+    assert ("next to nothing is left to gain" in why_early(state)) is over
 
 
 def test_too_few_evaluations_end_nothing() -> None:
     assert not is_over(of_losses(0.1, 0.2, 0.3, 0.4), SETTINGS)
     assert is_over(of_losses(0.1, 0.2, 0.3, 0.4, 0.5), SETTINGS)
+    words = "3 evaluations in a row were not clearly better than step 10"
+    assert why_early(of_losses(0.1, 0.2, 0.3, 0.4, 0.5)) == words
 
 
 def test_a_checkpoint_of_before_has_no_gains_and_goes_on() -> None:

@@ -64,15 +64,20 @@ def _is_better(entry: dict[str, float], best: dict[str, float]) -> bool:
 
 def is_over(state: TrainerState, settings: TrainSettings) -> bool:
     """Return whether nothing is left to train: all steps are done, or no gain came or can come."""
-    if state.global_step >= settings.steps:
-        return True
+    return state.global_step >= settings.steps or bool(why_early(state))
+
+
+def why_early(state: TrainerState) -> str:
+    """Return why a run ends before its last step, '' where it goes on."""
     done, best = evaluations(state), best_step(state)
     if best is None:
-        return False
+        return ""
     if len(done) > 1 and _has_converged(done, best):
-        return True
+        return f"next to nothing is left to gain: step {best} has the best loss"
     later = sum(int(entry["step"]) > best for entry in done)
-    return later >= PATIENCE and len(done) >= FEWEST_EVALS
+    if later < PATIENCE or len(done) < FEWEST_EVALS:
+        return ""
+    return f"{PATIENCE} evaluations in a row were not clearly better than step {best}"
 
 
 def _has_converged(done: list[dict[str, float]], best: int) -> bool:

@@ -65,8 +65,8 @@ def _out_of_memory(where: str, settings: TrainSettings | None) -> TrainingFailed
         return TrainingFailed(
             f"{where} ran out of memory while the saved model was verified",
             code="out_of_memory",
-            hint="the model is kept; give the job a larger one, or nothing else on it, and "
-            "`ftq retry` goes on from here",
+            hint="the model is kept, and a retry goes on from here: on a larger device, or with "
+            "nothing else on it",
         )
     return TrainingFailed(
         f"{where} ran out of memory with micro_batch {settings.micro_batch} "

@@ -16,7 +16,7 @@ from ftq_shared.events import EventType
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.training import checkpoints
 from ftq_worker.training.auto_rules import SAVE_EVERY_MIN_S, save_every_s
-from ftq_worker.training.best import PATIENCE, best_step, evaluations, is_over
+from ftq_worker.training.best import best_step, evaluations, is_over, why_early
 from ftq_worker.training.checkpoints import RunFigures
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.sampling import LengthGroupedOrder
@@ -93,8 +93,7 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
                 self._ctx.emit(
                     EventType.GUARD,
                     name="early_stopping",
-                    message=f"{PATIENCE} evaluations in a row were not clearly better "
-                    f"than step {best_step(state)}",
+                    message=why_early(state),
                     action="training ends here; the best model is kept",
                 )
         self.on_log(args, state, control)
