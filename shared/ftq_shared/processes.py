@@ -17,6 +17,15 @@ IS_LINUX = sys.platform == "linux"
 _PR_SET_CHILD_SUBREAPER = 36
 
 
+def own_module(module: str, *args: str) -> list[str]:
+    """Return the command that runs a module of ours.
+
+    Without the working directory on its path: a `json.py` or `queue.py` of the person's own that
+    lies there would be imported instead of Python's.
+    """
+    return [sys.executable, "-P", "-m", module, *args]
+
+
 def prctl(option: int, value: int) -> None:
     """Set one of the kernel's attributes of this process. Raises OSError; a no-op outside Linux."""
     if IS_LINUX and ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:

@@ -10,6 +10,7 @@ import click
 from ftq_client.commands.options import json_option, timeout_option
 from ftq_client.commands.output import print_json, print_note, print_text, table_width
 from ftq_shared.errors import Exit
+from ftq_shared.processes import own_module
 
 
 @click.command(short_help="List the fleet's workers.")
@@ -66,7 +67,7 @@ def worker(gpus: str, slots: int | None, name: str | None) -> NoReturn:
     options += ["--name", name] if name else []
     env = {k: v for k, v in os.environ.items() if k not in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")}
     os.execve(  # noqa: S606  the worker takes this process's place: one pid, one Ctrl-C
-        sys.executable, [sys.executable, "-m", "ftq_worker.supervisor.main", *options], env
+        sys.executable, own_module("ftq_worker.supervisor.main", *options), env
     )
 
 

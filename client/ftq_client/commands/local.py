@@ -12,6 +12,7 @@ import click
 
 from ftq_client.commands.output import print_note
 from ftq_shared.errors import FtqError, UsageError
+from ftq_shared.processes import own_module
 from ftq_shared.settings import Settings, load_settings
 from ftq_shared.states import JobState
 
@@ -153,7 +154,7 @@ def hub(
         scheme = "https" if tls_cert else "http"
         print_note(f"for clients and workers: export HF_ENDPOINT={scheme}://{host}:{port}")
     folder = directory or load_settings().home / "hub"
-    command = [sys.executable, "-m", "ftq_hub", "--port", str(port)]
+    command = own_module("ftq_hub", "--port", str(port))
     command += ["--dir", str(folder), "--host", host, "--content-port", str(content_port)]
     command += ["--tls-cert", tls_cert] if tls_cert else []
     command += ["--tls-key", tls_key] if tls_key else []

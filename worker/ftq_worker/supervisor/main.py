@@ -32,7 +32,13 @@ from ftq_shared.broker_check import look_at_broker
 from ftq_shared.errors import FtqError, UsageError
 from ftq_shared.hosts import HostStore
 from ftq_shared.paths import open_storage
-from ftq_shared.processes import IS_LINUX, become_subreaper, children_of, kill_descendants
+from ftq_shared.processes import (
+    IS_LINUX,
+    become_subreaper,
+    children_of,
+    kill_descendants,
+    own_module,
+)
 from ftq_shared.settings import Settings, load_settings
 from ftq_shared.signals import Wakeup
 from ftq_worker.host.config import UNCLEAN, HostConfig
@@ -63,19 +69,18 @@ class Supervisor:
         self._config = config
         env = clean_environment(os.environ) | {HostConfig.ENV: config.dumps()}
         me = str(os.getpid())
-        python = [sys.executable, "-m"]
-        zygote = [*python, "ftq_worker.child.zygote", str(config.socket("zygote")), me]
+        zygote = own_module("ftq_worker.child.zygote", str(config.socket("zygote")), me)
         # The children get GPUs by CUDA_VISIBLE_DEVICES; the zygote itself must not see any.
         blind = child_environment(env) | {"CUDA_VISIBLE_DEVICES": ""}
         self._zygote = Process("zygote", zygote, blind, HeartbeatWatch(config.heartbeat("zygote")))
         self._agent = Process(
             "agent",
-            [*python, "ftq_worker.agent.main", me],
+            own_module("ftq_worker.agent.main", me),
             env,
             HeartbeatWatch(config.heartbeat("agent")),
             self._end_phases,
         )
-        celery = [*python, "ftq_worker.dispatch.celery_app", me]
+        celery = own_module("ftq_worker.dispatch.celery_app", me)
         self._celery = Process("celery", celery, env, HeartbeatWatch(config.heartbeat("celery")))
         others = [] if config.cold else [self._zygote]
         self._all = [*others, self._agent, self._celery]
