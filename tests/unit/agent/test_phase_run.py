@@ -447,3 +447,18 @@ def test_written_means_that_all_before_it_is_in_the_outbox(run: PhaseRun) -> Non
     child.send = outbox.bodies.append
     run._read(child, outbox)
     assert outbox.bodies == [early, Answer("ok"), late]
+
+
+@pytest.mark.parametrize(
+    ("asked", "left"), [(StopReason.DEADLINE, None), (StopReason.DRAIN, StopReason.DRAIN)]
+)
+def test_a_deadline_that_was_met_ends_no_verification(
+    handle: RunHandle, asked: StopReason, left: StopReason | None
+) -> None:
+    handle.stop(asked)
+    handle.forget_children()
+    assert handle.stop_reason is left
+    child = FakeChild(1)
+    handle.add(child, Secrets({}))
+    assert (Stop(asked) in child.told) is (left is not None)
+    handle.enforce_stop()

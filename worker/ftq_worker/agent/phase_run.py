@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from ftq_shared.broker import is_damage, translated
 from ftq_shared.errors import BrokerUnreachable, FtqError, Stale
-from ftq_shared.events import EventType, rfc3339
+from ftq_shared.events import EventType
 from ftq_shared.job_record import JobRecord
 from ftq_shared.paths import JobPaths, write_atomic
 from ftq_shared.redaction import Redactor
@@ -24,6 +24,7 @@ from ftq_worker.agent.leases import ask_broker
 from ftq_worker.agent.outbox import Outbox
 from ftq_worker.agent.outcome import died, not_run, report_outcome, report_until_heard
 from ftq_worker.agent.phase_watch import PhaseWatch
+from ftq_worker.agent.requests import request_for
 from ftq_worker.agent.run_handle import SAVE_GRACE_S, RunHandle
 from ftq_worker.agent.services import Services
 from ftq_worker.agent.stacks import stacks_of
@@ -33,7 +34,6 @@ from ftq_worker.host.messages import (
     GPU_FAILED,
     GPU_FAULT,
     Answer,
-    ChildRequest,
     Ending,
     Outcome,
     Part,
@@ -159,6 +159,7 @@ class PhaseRun:
                 return outcome
             self._end_children()  # the cards are free again
             self.handle.forget_children()
+            self._said.clear()  # by pid, which the next may have again
             self._start(part, secrets)
             outcome = self._end_of_part(outbox, None)
         if outcome.ending is Ending.DONE:
@@ -368,43 +369,3 @@ def answer(store: JobStore, handle: RunHandle, child: Child, question: Question)
         if said.status == "stale":
             handle.abandon()
         return
-
-
-def request_for(
-    record: JobRecord, part: str, gpus: tuple[str, ...], rank: int, services: Services
-) -> ChildRequest:
-    """Describe a part of a claimed phase to one rank of those that run on `gpus`."""
-    return ChildRequest(
-        job=record.id,
-        phase=record.phase,
-        part=part,
-        attempt=record.attempt,
-        token_number=record.token_number,
-        claim=record.claim,
-        fresh_after=record.fresh_after,
-        spec=record.spec_json,
-        storage=str(services.storage),
-        endpoint=record.endpoint or None,
-        created=rfc3339(record.created_ms / 1000),
-        gpus=gpus,
-        rank=rank,
-        cpu_threads=services.cpu_threads if record.phase in (Phase.PREPARE, Phase.TRAIN) else 1,
-        env=_rank_environment(record, gpus, rank),
-        data_roots=vars(services.data_roots),
-    )
-
-
-def _rank_environment(record: JobRecord, gpus: tuple[str, ...], rank: int) -> dict[str, str]:
-    """Return what torch and accelerate read; ids are UUIDs, so a reboot changes nothing."""
-    env = {"CUDA_VISIBLE_DEVICES": ",".join(gpus), "FTQ_JOB_ID": record.id}
-    if len(gpus) > 1:
-        port = 20_000 + (record.token_number * 1009 + sum(record.id.encode())) % 20_000
-        env |= {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": str(len(gpus)),
-            "LOCAL_WORLD_SIZE": str(len(gpus)),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-        }
-    return env

@@ -51,9 +51,14 @@ class RunHandle:
             return list(self._children)
 
     def forget_children(self) -> None:
-        """Let go of the children, which have ended: others follow under the same lease."""
+        """Let go of the children, which have ended well: others follow under the same lease.
+
+        A deadline that was over while they ended is met: only they had one.
+        """
         with self._lock:
             ended, self._children = self._children, []
+            if self.stop_reason is StopReason.DEADLINE:
+                self.stop_reason = self._term_at = None
         for child in ended:
             child.close()
 
