@@ -7,10 +7,22 @@ from benchmarks import (
     masks,
     near_duplicates,
     silence,
+    style,
+    validating,
     warm_start,
 )
 
-PARTS = (client_weight, masks, near_duplicates, warm_start, cost_of_watching, silence, cancelling)
+PARTS = (
+    client_weight,
+    masks,
+    near_duplicates,
+    warm_start,
+    validating,
+    cost_of_watching,
+    silence,
+    style,
+    cancelling,
+)
 
 for part in PARTS:
     print(f"== {part.__name__.rpartition('.')[2]}")

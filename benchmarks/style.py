@@ -75,7 +75,7 @@ def rows() -> Iterator[tuple[str, str]]:
 
 
 def main() -> None:
-    """Train, then ask both copies; exits 1 where an answer lacks the style or does not stop."""
+    """Train, then ask both copies; raises SystemExit for an answer without style or end."""
     with fleet() as mine:
         put(mine, "model", "demo/smollm2", smollm.make_folder(mine.root / "smollm2"))
         source = mine.root / "rows.jsonl"
@@ -89,7 +89,8 @@ def main() -> None:
             asked(mine, "published", code_of(mine, job, folder)),
             asked(mine, "fetched", code_of(mine, job, folder).replace(REPO, str(folder))),
         ]
-    sys.exit(0 if right == [len(UNSEEN)] * 2 else 1)
+    if right != [len(UNSEEN)] * 2:
+        raise SystemExit(f"{right} of {len(UNSEEN)} answers are in style and stop")
 
 
 def line(question: str, answer: str) -> str:
