@@ -36,6 +36,7 @@ from ftq_shared.errors import (
     UsageError,
 )
 from ftq_shared.preview_messages import Answer, PreviewRequest
+from ftq_shared.processes import own_module
 from ftq_shared.sources import Place, parse_source
 from ftq_shared.spec import JobSpec
 from ftq_shared.spec_input import parse_spec
@@ -161,7 +162,7 @@ def _ask(request: PreviewRequest, on_note: Callable[[str], None]) -> DataReport:
         errors = stack.enter_context(tempfile.TemporaryFile())
         process = stack.enter_context(
             subprocess.Popen(
-                [sys.executable, "-m", "ftq_worker.preview"],
+                own_module("ftq_worker.preview"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -9,7 +9,7 @@ import click
 
 from ftq_client.commands.options import dataset_option, json_option, model_option, task_option
 from ftq_client.commands.output import on_terminal, print_json, print_note
-from ftq_shared.errors import Exit, FtqError
+from ftq_shared.errors import Exit
 
 if TYPE_CHECKING:
     from ftq_client.client import Client
@@ -86,7 +86,6 @@ def submit(
       ftq submit --model Qwen/Qwen3-0.6B --dataset ./rows.jsonl
     """  # noqa: D301
     from ftq_client.client import Client
-    from ftq_client.preview import can_preview, show_rows
     from ftq_client.submit.build_spec import (
         collect_secrets,
         complete,
@@ -94,6 +93,7 @@ def submit(
         refuse_bad,
         refuse_without_token,
     )
+    from ftq_client.submit.own_columns import judged
     from ftq_client.submit.own_rows import look_at
 
     asks = on_terminal() and not yes and not token_stdin
@@ -109,6 +109,8 @@ def submit(
     typed = _typed(spec, from_job, flags, sets, secret_names, via_hub, detach)
     confirmed = asks and not (raw.get("model") and raw.get("dataset"))
     if asks:
+        from ftq_client.preview import can_preview, show_rows
+
         rows = partial(show_rows, client.settings.hf_endpoint) if can_preview() else None
         raw, token = complete(raw, client.settings, typed, rows)
     draft = client.draft(raw)
@@ -117,13 +119,14 @@ def submit(
     refuse_without_token(draft.spec, secrets, client.settings.hf_endpoint)
     _note_missing_gpus(client, draft.spec.resources)
     data = look_at(draft.files)
-    judged = _judged(data, draft.spec) if data and data.first else None
-    if data and not confirmed:  # else it has been shown before the confirmation
-        _note_data(data, judged, draft.spec, typed)
+    # Else it has been shown before the confirmation.
+    answer = judged(data, draft.spec) if as_json or not confirmed else None
+    if data and not confirmed:
+        _note_data(data, answer, draft.spec, typed)
     consent = _consent if asks and not via_hub else via_hub
     job = client.submit(draft, secrets=secrets, via_hub=consent, on_progress=print_note)
     if detach:
-        told = data.as_json() | (judged or {}) if data else None
+        told = data.as_json() | (answer or {}) if data else None
         return _detached(client, job, told, as_json)
     from ftq_client.follow import Following, follow
 
@@ -159,24 +162,14 @@ def _note_missing_gpus(client: "Client", resources: "Resources") -> None:
         print_note(f"warning: {missing}; the job waits until a host with them is online")
 
 
-def _judged(data: "OwnData", spec: "JobSpec") -> "ColumnsAnswer | None":
-    from ftq_client.submit.own_columns import judge
-
-    try:
-        return judge(data, spec)
-    except FtqError as error:  # validate tells it in a moment
-        print_note(f"warning: {error.message}; validate tells which are used")
-        return None
-
-
 def _note_data(
-    data: "OwnData", judged: "ColumnsAnswer | None", spec: "JobSpec", typed: Sequence[str]
+    data: "OwnData", answer: "ColumnsAnswer | None", spec: "JobSpec", typed: Sequence[str]
 ) -> None:
     """Say what the person's own files hold, before they leave."""
     from ftq_client.submit.confirm import preview_command
     from ftq_client.submit.own_columns import lines
 
-    for line in (*data.lines(), *(lines(judged) if judged else ())):
+    for line in (*data.lines(), *lines(answer)):
         print_note(line)
     if look := preview_command(spec, typed):
         print_note(f"the rows as the model sees them: {look}")

@@ -63,6 +63,8 @@ def complete(
 
     from ftq_client.submit.confirm import confirm
     from ftq_client.submit.hub_lookup import HubLookup
+    from ftq_client.submit.own_columns import judged, lines
+    from ftq_client.submit.own_rows import look_at
 
     console = Console(stderr=True)
     given = _essentials(raw)
@@ -71,8 +73,10 @@ def complete(
     answers = {"model": asked.model, "dataset": asked.dataset, "publish.repo": asked.target}
     whole = merge(raw, *(nested(n, v) for n, v in answers.items() if v))
     if asked.model or asked.dataset:
+        spec = parse_spec(whole)
         preview = partial(show_rows, whole, lookup.token) if show_rows else None
-        confirm(parse_spec(whole), lookup.facts, asked, typed, console, preview)
+        notes = lines(judged(look_at(own_files_of("dataset", spec.dataset)), spec))
+        confirm(spec, lookup.facts, asked, typed, console, list(notes), preview)
     return whole, lookup.token
 
 

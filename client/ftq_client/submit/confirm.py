@@ -27,13 +27,14 @@ def confirm(
     asked: Essentials,
     typed: Sequence[str],
     console: "Console",
+    notes: Sequence[str] = (),
     preview: Callable[[], None] | None = None,
 ) -> None:
     """Show what will be submitted, and the command that does the same; ask for a yes.
 
-    `facts` is what the questions found out, `typed` are the arguments of the command that
-    was typed. `preview` shows what the job would train on, where that can be told here. Raises
-    click.Abort when it is not confirmed.
+    `facts` is what the questions found out, `typed` are the arguments of the command that was
+    typed, `notes` say what is not used of the person's own rows. `preview` shows what the job would
+    train on, where that can be told here. Raises click.Abort when it is not confirmed.
     """
     method, task = spec.train.method, str(spec.task)
     rows = {
@@ -49,6 +50,9 @@ def confirm(
     for label, text in rows.items():
         start = f"  {label:<{_LABEL}}"
         for line in wrap(((f"{start}{shown(text)}", Style.PLAIN),), console.width, len(start)):
+            console.print(text_of(line), markup=False, highlight=False, emoji=False)
+    for note in notes:
+        for line in wrap(((f"  {shown(note)}", Style.PLAIN),), console.width, 4):
             console.print(text_of(line), markup=False, highlight=False, emoji=False)
     console.print("  the same without questions:")
     # Not wrapped: people copy it.

@@ -7,13 +7,15 @@ and needs no training stack.
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
+
+import click
 
 from ftq_client.submit.own_rows import OwnData
 from ftq_client.view.format import percent
 from ftq_shared.errors import Unexpected
 from ftq_shared.preview_messages import ColumnsAnswer, ColumnsRequest
+from ftq_shared.processes import own_module
 from ftq_shared.spec import JobSpec
 
 _PATIENCE_S = 20.0
@@ -22,7 +24,7 @@ _PATIENCE_S = 20.0
 def judge(data: OwnData, spec: JobSpec) -> ColumnsAnswer:
     """Return what is not used of the first rows. Raises Unexpected where that cannot be told."""
     request = ColumnsRequest(spec=spec.model_dump(mode="json"), rows=data.first)
-    command = [sys.executable, "-m", "ftq_worker.preview.columns"]
+    command = own_module("ftq_worker.preview.columns")
     try:
         done = subprocess.run(
             command,
@@ -41,8 +43,21 @@ def judge(data: OwnData, spec: JobSpec) -> ColumnsAnswer:
     return answer
 
 
-def lines(answer: ColumnsAnswer) -> Iterator[str]:
+def judged(data: OwnData | None, spec: JobSpec) -> ColumnsAnswer | None:
+    """Return the same; None, with a word where it fails, for what a glance cannot tell."""
+    if not data or not data.first:
+        return None
+    try:
+        return judge(data, spec)
+    except Unexpected as error:  # validate tells it in a moment
+        click.echo(f"warning: {error.message}; validate tells which are used", err=True)
+        return None
+
+
+def lines(answer: ColumnsAnswer | None) -> Iterator[str]:
     """Yield what a person should know of the columns."""
+    if answer is None:
+        return
     if refusal := answer["refusal"]:
         yield f"warning: validate will refuse these rows: {refusal['message']}"
         yield f"  {refusal['hint']}"

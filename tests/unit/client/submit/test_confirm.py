@@ -42,10 +42,12 @@ def test_the_rows_can_be_looked_at_before_the_answer(typed, looks, submitted) ->
     def ask() -> None:
         console = Console(stderr=True)
         asked = Essentials("./my model", "org/rows:main", "")
-        confirm(SPEC, {}, asked, [], console, lambda: seen.append("rows"))
+        notes = ["not used: page (in 40% of the first rows)"]
+        confirm(SPEC, {}, asked, [], console, notes, lambda: seen.append("rows"))
 
     done = CliRunner().invoke(ask, input=typed)
     assert len(seen) == looks
+    assert "  not used: page (in 40% of the first rows)\n" in done.output
     assert (done.exit_code == 0) is submitted
     assert ("nothing was submitted" in done.output) is not submitted
 
@@ -57,7 +59,7 @@ def test_rows_that_would_be_refused_end_no_question() -> None:
     @click.command()
     def ask() -> None:
         asked = Essentials("./my model", "org/rows:main", "")
-        confirm(SPEC, {}, asked, [], Console(stderr=True), refused)
+        confirm(SPEC, {}, asked, [], Console(stderr=True), [], refused)
 
     done = CliRunner().invoke(ask, input="p\nn\n")
     assert "row 3 is no conversation\n  mend it" in done.output

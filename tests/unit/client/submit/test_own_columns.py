@@ -60,7 +60,7 @@ def test_rows_that_mean_nothing_are_told_with_the_way_out(tmp_path: Path) -> Non
 
 
 def test_code_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own_columns.sys, "executable", "/bin/false")
+    monkeypatch.setattr(own_columns, "own_module", lambda _: ["/bin/false"])
     with pytest.raises(Unexpected, match="could not be judged"):
         told(tmp_path, {"question": "q", "answer": "a"})
 
@@ -70,3 +70,12 @@ def test_it_needs_no_training_stack() -> None:
     found = f"any(name in sys.modules for name in {heavy.split()})"
     code = f"import sys, ftq_worker.preview.columns; sys.exit({found})"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_module_of_the_persons_own_is_not_taken_for_pythons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("json", "queue", "ftq_worker"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not meant')")
+    assert told(tmp_path, {"question": "q", "answer": "a"}) == ["every column is used"]
