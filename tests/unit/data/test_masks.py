@@ -1,6 +1,5 @@
 """What is trained: decode the labels of every format and look."""
 
-import random
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ from ftq_worker.data.examples import Example
 from ftq_worker.data.records import IGNORED, Encoder
 from ftq_worker.data.token_checks import check_eos
 from ftq_worker.data.tokenizing import (
-    _inside,
     _sequence,
     choose_format,
     leading_tokens,
@@ -140,30 +138,6 @@ def test_only_tokens_inside_a_range_are_trained() -> None:
     nothing = _sequence([7], [10, 11], [(1, 1)])
     assert isinstance(nothing, RowProblem)
     assert nothing.rule is Rule.UNTRAINABLE
-
-
-def test_a_token_is_in_a_range_when_all_its_characters_are() -> None:
-    """By the list of all offsets, which is what the short way to a border must agree with."""
-    pick = random.Random(4)
-    backend = make_tokenizer().backend_tokenizer
-    pieces = [
-        "a",
-        " ",
-        "\n",
-        "\u00e9",
-        "\u4eca",
-        "\U0001f600",
-        "apples",
-        " left",
-        "<|im_end|>",
-        "12",
-    ]
-    for _ in range(2000):
-        text = "".join(pick.choices(pieces, k=pick.randrange(1, 20)))
-        first, last = sorted(pick.randrange(len(text) + 1) for _ in range(2))
-        made = backend.encode(text, add_special_tokens=False)
-        inside = [i for i, (a, b) in enumerate(made.offsets) if first <= a < last and b <= last]
-        assert list(range(*_inside(made, (first, last)))) == inside, (text, first, last)
 
 
 def test_no_end_of_turn_in_the_trained_part_is_refused() -> None:

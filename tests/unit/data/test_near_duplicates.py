@@ -231,10 +231,10 @@ def test_secrets_are_counted_and_never_shown(
 
 def test_a_second_text_and_the_calls_of_tools_tell_rows_apart() -> None:
     pair = Example(text="one text", text_pair="a")
-    assert _text(pair.to_json()) != _text(Example(text="one text", text_pair="b").to_json())
+    assert _text(pair) != _text(Example(text="one text", text_pair="b"))
 
-    def calling(city: str) -> str:
+    def calling(city: str) -> Example:
         call = {"function": {"name": "weather", "arguments": {"city": city}}}
-        return Example([{"role": "assistant", "content": "", "tool_calls": [call]}]).to_json()
+        return Example([{"role": "assistant", "content": "", "tool_calls": [call]}])
 
     assert _text(calling("Rome")) != _text(calling("Oslo"))

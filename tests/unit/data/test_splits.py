@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from ftq_shared.errors import Refused
 from ftq_worker.data import splits
-from ftq_worker.data.cleaning import text_key
+from ftq_worker.data.cleaning import key_of
 from ftq_worker.data.limits import max_length
 from ftq_worker.data.splits import Rows, choose, held_out
 
 
 def rows_of(strata: list[int], groups: list[int] | None = None, start: int = 0) -> Rows:
-    keys = np.array([text_key(str(i + start)) for i in range(len(strata))], dtype=np.uint64)
+    keys = np.array([key_of([str(i + start)]) for i in range(len(strata))], dtype=np.uint64)
     return Rows(
         np.arange(len(strata)),
         keys,

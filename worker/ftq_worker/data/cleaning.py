@@ -203,12 +203,15 @@ def scrub(text: str) -> str:
     return _SURROGATE.sub("\ufffd", _CONTROL.sub("", text))
 
 
-def text_key(*parts: str) -> int:
-    """Return 64 bits that are equal for texts equal but for white space and Unicode form.
+def normal(text: str) -> str:
+    """Return a text that is the same for texts equal but for white space and Unicode form."""
+    composed = text if text.isascii() else unicodedata.normalize("NFC", text)
+    return " ".join(composed.split())
+
+
+def key_of(texts: Iterable[str]) -> int:
+    """Return 64 bits that are equal for equal texts, which are `normal`.
 
     Two different texts among ten million share a key with probability 3e-6.
     """
-    if not all(map(str.isascii, parts)):
-        parts = tuple(unicodedata.normalize("NFC", part) for part in parts)
-    normal = "\x1f".join([" ".join(part.split()) for part in parts])
-    return int.from_bytes(hashlib.blake2b(normal.encode(), digest_size=8).digest())
+    return int.from_bytes(hashlib.blake2b("\x1f".join(texts).encode(), digest_size=8).digest())

@@ -7,11 +7,12 @@ import json
 import string
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from ftq_shared.errors import Refused
 from ftq_shared.spec import Columns, Task
-from ftq_worker.data.cleaning import RowProblem, Rule, text_key
+from ftq_worker.data.cleaning import RowProblem, Rule, key_of, normal
 from ftq_worker.data.column_values import flag_of
 from ftq_worker.data.columns import ColumnLayout, require_column
 from ftq_worker.data.fields import Fields, Message, Template
@@ -55,26 +56,21 @@ class Example:
     def from_json(cls, text: str) -> "Example":
         return cls(**json.loads(text))
 
-    @property
-    def key(self) -> int:
-        """Equal for examples with equal texts; the label does not count."""
-        return self._key(self.messages, self.chosen, self.rejected)
+    def keys(self) -> tuple[int, int]:
+        """Return the key of its texts, and the key of its prompt: of all that precedes the answer.
 
-    def _key(self, messages: Sequence[Message], *answers: str) -> int:
-        turns = [part for message in messages for part in _texts(message)]
+        Equal for examples with equal texts; the label does not count. A text without an answer is
+        its own prompt.
+        """
+        turns = [[*map(normal, _texts(message))] for message in self.messages]
         tools = [json.dumps(self.tools, default=str)] if self.tools else []
         pair = [self.text_pair] if self.text_pair else []
-        return text_key(*turns, *tools, self.text, *pair, *answers)
-
-    @property
-    def prompt_key(self) -> int:
-        """Equal for examples that differ in their answer alone: the key of all that precedes it.
-
-        A text without an answer is its own prompt.
-        """
-        answered = self.messages and self.messages[-1]["role"] == "assistant"
-        before = self.messages[:-1] if answered and not self.chosen else self.messages
-        return self._key(before)
+        rest = [*map(normal, (*tools, self.text, *pair))]
+        answered = self.messages and self.messages[-1]["role"] == "assistant" and not self.chosen
+        asked = turns[:-1] if answered else turns
+        answers = map(normal, (self.chosen, self.rejected))
+        whole = key_of([*chain.from_iterable(turns), *rest, *answers])
+        return whole, key_of([*chain.from_iterable(asked), *rest])
 
 
 def _texts(message: Message) -> Iterator[str]:

@@ -15,12 +15,12 @@ from ftq_worker.data.arrow_rows import arrow_schema, read_arrow
 from ftq_worker.data.arrow_values import Schema
 from ftq_worker.data.content_kind import HEAD, refuse_pointer
 from ftq_worker.data.csv_rows import read_csv
-from ftq_worker.data.json_rows import read_json
+from ftq_worker.data.json_rows import read_json, read_row
 from ftq_worker.data.parquet_rows import parquet_schema, read_parquet
-from ftq_worker.data.rows import Row
+from ftq_worker.data.rows import Row, UnreadRow
 from ftq_worker.data.text_rows import read_text
 
-_READERS: dict[str, Callable[[Path, int, bool], Iterator[Row]]] = {
+_READERS: dict[str, Callable[[Path, int, bool], Iterator[Row | UnreadRow]]] = {
     ".jsonl": read_json,
     ".ndjson": read_json,
     ".json": read_json,
@@ -36,7 +36,12 @@ _SCHEMAS = {".parquet": parquet_schema, ".arrow": arrow_schema, ".feather": arro
 
 
 def read_file(path: Path, first: int = 0, *, cut: bool = False) -> Iterator[Row]:
-    """Yield the rows of a file, numbered from `first`.
+    """Yield the rows of a file, as `read_later` does, each with its values."""
+    return map(read_row, read_later(path, first, cut=cut))
+
+
+def read_later(path: Path, first: int = 0, *, cut: bool = False) -> Iterator[Row | UnreadRow]:
+    """Yield the rows of a file, numbered from `first`; JSON lines are not taken apart.
 
     `cut`: the file is the beginning of a longer one, and may end anywhere. Raises Refused:
     `bad_file` when nothing of it can be read, `bad_encoding` when it is not UTF-8, `bad_row` when

@@ -14,17 +14,18 @@ from ftq_shared.errors import Refused
 from ftq_shared.sources import data_suffix
 from ftq_worker.data.json_document import JsonDocument
 from ftq_worker.data.json_values import is_cut, parse_line
-from ftq_worker.data.rows import ROW_MAX, Row, lines_of
+from ftq_worker.data.rows import ROW_MAX, Row, UnreadRow, lines_of
 from ftq_worker.data.text_encoding import open_text
 
 _TURNS = ({"role"}, {"from", "value"})  # keys of the turns of a conversation: no rows of their own
 _LISTED = 5  # names in a message
 
 
-def read_json(path: Path, first: int, cut: bool = False) -> Iterator[Row]:
-    """Yield the rows of a JSON text. Raises Refused (`bad_file`, `bad_row`, `bad_encoding`).
+def read_json(path: Path, first: int, cut: bool = False) -> Iterator[Row | UnreadRow]:
+    """Yield the rows of a JSON text; lines are not taken apart.
 
-    `cut`: the file is the beginning of a longer one.
+    `cut`: the file is the beginning of a longer one. Raises Refused (`bad_file`, `bad_row`,
+    `bad_encoding`).
     """
     by_lines = data_suffix(path.name) in (".jsonl", ".ndjson")
     match _shape_of(path, by_lines, cut):
@@ -55,16 +56,22 @@ def _shape_of(path: Path, by_lines: bool, cut: bool) -> Literal["lines", "list",
     return "lines" if not is_cut(start) or (by_lines and follows) else "objects"
 
 
-def read_lines(path: Path, first: int) -> Iterator[Row]:
+def read_lines(path: Path, first: int) -> Iterator[UnreadRow]:
     """Yield one row for each line that is not blank."""
     number = first
     with open_text(path) as file:
         for line, raw in enumerate(lines_of(file, b"\n"), start=1):
-            if not raw.strip():
-                continue
-            values, problem = parse_line(raw)
-            yield Row(path.name, number, line, values, problem)
-            number += 1
+            if not raw.isspace():
+                yield UnreadRow(path.name, number, line, raw)
+                number += 1
+
+
+def read_row(row: Row | UnreadRow) -> Row:
+    """Return a row with its values, or with what is wrong with its line."""
+    if isinstance(row, Row):
+        return row
+    values, problem = parse_line(row.json)
+    return Row(row.file, row.number, row.line, values, problem)
 
 
 def read_array(path: Path, first: int) -> Iterator[Row]:

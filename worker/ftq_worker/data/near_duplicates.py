@@ -13,7 +13,6 @@ a row, of one band at a time.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from ftq_worker.data.arrow import Indices
 from ftq_worker.data.cleaning import Rule
 from ftq_worker.data.examples import Example
 from ftq_worker.data.load import Tables
-from ftq_worker.data.processes import spread
 from ftq_worker.data.secret_texts import SecretWatch, kinds_of
 from ftq_worker.data.shingles import (
     PERMUTATIONS,
@@ -213,36 +211,53 @@ class NearDuplicates:
         return found
 
 
-def find_near_duplicates(ctx: PhaseContext, tables: Tables, folder: Path) -> NearDuplicates:
-    """Sign the rows of all tables, tell what is nearly equal in training, or drop it.
+@dataclass(frozen=True)
+class LookedAt:
+    """What the texts of some rows gave."""
 
-    `folder` is for files that are no longer needed after the sets are chosen. Warns of secrets in
-    the texts on the way: each text is read once. The tables are tokenized.
+    rows: int
+    signed: list[Signed]
+    secrets: dict[int, list[str]]  # kinds, by row
+
+
+class RowSigner:
+    """Signs the rows of all tables while they are tokenized, so that each text is read once.
+
+    Looks for secrets in them on the way. `folder` is for files that are no longer needed after the
+    sets are chosen.
     """
-    common = common_shingles(_sample(tables.train), _COMMON_SHARE, _COMMON_LEAST)
-    files, places, count = Signatures(folder), dict[str, tuple[int, Indices]](), 0
-    total = sum(len(table.alive) for _, table in tables.roles())
-    progress = Progress(
-        ctx.emit, ctx.control, "compare rows with one another", "rows", total, after_s=1.0
-    )
-    watch = SecretWatch()
-    for _, table in tables.roles():
-        places[table.split] = (count, table.alive.copy())
-        start = 0
-        for looked_at in spread(ctx, partial(_look, table, common), table.rows.parts(table.alive)):
-            for signed in looked_at.signed:
-                files.add(signed)
-            for i, kinds in looked_at.secrets.items():
-                watch.add(table, start + i, kinds)
-            start += looked_at.rows
-            progress.advance(looked_at.rows)
-        count += start
-    progress.finish()
-    watch.warn(ctx)
-    near = NearDuplicates(ctx, files.open(), places)
-    if ctx.spec.data.dedupe != "none":
-        _in_training(ctx, tables.train, near)
-    return near
+
+    def __init__(self, ctx: PhaseContext, tables: Tables, folder: Path) -> None:
+        self._ctx, self._tables = ctx, tables
+        self._common = common_shingles(_sample(tables.train), _COMMON_SHARE, _COMMON_LEAST)
+        self._files = Signatures(folder)
+        self._places: dict[str, tuple[int, Indices]] = {}
+        self._rows = 0
+        self._secrets = SecretWatch()
+
+    def look(self, examples: Sequence[Example]) -> LookedAt:
+        """Return what rows that follow one another are compared by; in any process."""
+        texts = list(map(_text, examples))
+        secrets = {i: kinds for i, text in enumerate(texts) if (kinds := kinds_of(text))}
+        signed = [Signed.of(shingles(some).without(self._common)) for some in _bounded(texts)]
+        return LookedAt(len(texts), signed, secrets)
+
+    def add(self, table: SplitTable, found: LookedAt) -> None:
+        """Keep what was found of the next usable rows of a table; none is dropped in between."""
+        first, _ = self._places.setdefault(table.split, (self._rows, table.alive))
+        for signed in found.signed:
+            self._files.add(signed)
+        for i, kinds in found.secrets.items():
+            self._secrets.add(table, self._rows - first + i, kinds)
+        self._rows += found.rows
+
+    def near_duplicates(self) -> NearDuplicates:
+        """Tell what is nearly equal in training, or drop it; warn of secrets."""
+        self._secrets.warn(self._ctx)
+        near = NearDuplicates(self._ctx, self._files.open(), self._places)
+        if self._ctx.spec.data.dedupe != "none":
+            _in_training(self._ctx, self._tables.train, near)
+        return near
 
 
 def _in_training(ctx: PhaseContext, train: SplitTable, near: NearDuplicates) -> None:
@@ -280,25 +295,8 @@ def _bands(ctx: PhaseContext, task: str) -> Progress:
 
 def _sample(table: SplitTable) -> list[str]:
     rows = np.unique(np.linspace(0, len(table.alive) - 1, _SAMPLE).astype(np.int64))
-    return [_text(example) for examples in table.examples(rows) for example in examples]
-
-
-@dataclass(frozen=True)
-class _LookedAt:
-    """What the texts of some rows gave."""
-
-    rows: int
-    signed: list[Signed]
-    secrets: dict[int, list[str]]  # kinds, by row
-
-
-def _look(table: SplitTable, common: Hashes, part: tuple[int, slice]) -> _LookedAt:
-    number, place = part
-    examples = table.rows.take(number, table.alive[place])["example"].to_pylist()
-    texts = [_text(example) for example in examples]
-    secrets = {i: kinds for i, text in enumerate(texts) if (kinds := kinds_of(text))}
-    signed = [Signed.of(shingles(some).without(common)) for some in _bounded(texts)]
-    return _LookedAt(len(texts), signed, secrets)
+    texts = [text for part in table.examples(rows) for text in part]
+    return [_text(Example.from_json(text)) for text in texts]
 
 
 def _bounded(texts: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -308,8 +306,7 @@ def _bounded(texts: Sequence[str]) -> Iterator[Sequence[str]]:
     return (texts[start:end] for start, end in pairwise(cuts))
 
 
-def _text(example: str) -> str:
-    made = Example.from_json(example)
+def _text(made: Example) -> str:
     turns = [str(message.get("content") or "") for message in made.messages]
     calls = [json.dumps(m["tool_calls"], default=str) for m in made.messages if "tool_calls" in m]
     return "\n".join([*turns, *calls, made.text, made.text_pair, made.chosen, made.rejected])

@@ -31,6 +31,16 @@ class Row:
         return where
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadRow:
+    """A row that is a line of JSON: it is taken apart where it is used, in any process."""
+
+    file: str
+    number: int
+    line: int
+    json: bytes
+
+
 @dataclass(frozen=True)
 class SplitSource:
     """One split of a dataset. Reading it again starts at its first row."""
@@ -40,6 +50,8 @@ class SplitSource:
     read: Callable[[], Iterator[Row]]
     rows: int | None = None  # None while unknown
     label_names: Mapping[str, list[str]] = field(default_factory=dict)  # ClassLabel columns
+    # The same rows, some of them unread; None where `read` is the only way.
+    read_later: Callable[[], Iterator[Row | UnreadRow]] | None = None
 
 
 SplitSources = dict[str, Callable[[], SplitSource]]  # by split: what opens it

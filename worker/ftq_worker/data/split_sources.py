@@ -13,8 +13,9 @@ from pathlib import Path
 from ftq_shared.dataset_files import base_name
 from ftq_shared.errors import Refused
 from ftq_worker.data.arrow_values import Schema
-from ftq_worker.data.file_formats import read_file, schema_of_file
-from ftq_worker.data.rows import Row, SplitSource, SplitSources
+from ftq_worker.data.file_formats import read_file, read_later, schema_of_file
+from ftq_worker.data.json_rows import read_row
+from ftq_worker.data.rows import Row, SplitSource, SplitSources, UnreadRow
 from ftq_worker.data.saved_dataset import saved_split
 
 _FIRST_ROWS = 20  # that tell the columns of a text file
@@ -66,11 +67,18 @@ def open_files(split: str, paths: Sequence[Path]) -> SplitSource:
     schemas = [schema_of_file(path) for path in paths]
     known = [schema for schema in schemas if schema is not None]
     if len(known) < len(paths):  # text tells its columns row by row
-        return SplitSource(split, [], lambda: _chain(paths), None, _labels(known))
+        return SplitSource(
+            split,
+            [],
+            lambda: map(read_row, _chain(paths)),
+            None,
+            _labels(known),
+            lambda: _chain(paths),
+        )
     counts = [schema.rows for schema in known]
     rows = None if None in counts else sum(count or 0 for count in counts)
     columns = list(dict.fromkeys(column for schema in known for column in schema.columns))
-    return SplitSource(split, columns, lambda: _chain(paths), rows, _labels(known))
+    return SplitSource(split, columns, lambda: map(read_row, _chain(paths)), rows, _labels(known))
 
 
 def _labels(schemas: Sequence[Schema]) -> dict[str, list[str]]:
@@ -104,10 +112,10 @@ def columns_by_file(paths: Sequence[Path]) -> dict[str, list[str]]:
     return found
 
 
-def _chain(paths: Sequence[Path]) -> Iterator[Row]:
+def _chain(paths: Sequence[Path]) -> Iterator[Row | UnreadRow]:
     number = 0
     for path in paths:
-        for row in read_file(path, number):
+        for row in read_later(path, number):
             yield row
             number = row.number + 1
 

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,21 +22,23 @@ from ftq_worker.data.cleaning import (
     Rule,
     Tally,
     bad_row,
+    key_of,
+    normal,
     row_example,
-    text_key,
 )
 from ftq_worker.data.examples import Example, Made, make_example
+from ftq_worker.data.json_rows import read_row
 from ftq_worker.data.ledger import LOOKED_AT, Ledger
 from ftq_worker.data.processes import spread
 from ftq_worker.data.records import IGNORED, Encoder
-from ftq_worker.data.rows import Row, SplitSource, size_of
+from ftq_worker.data.rows import Row, SplitSource, UnreadRow, size_of
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.progress import Progress
 
 Mask = npt.NDArray[np.bool_]
 Keys = npt.NDArray[np.uint64]
-# The fields of a Row: as a tuple it goes to another process five times as fast.
-_RowFields = tuple[str, int, int | None, Mapping[str, Any], str]
+# The fields of a row: as a tuple it goes to another process five times as fast.
+_RowFields = tuple[str, int, int | None, Mapping[str, Any], str] | tuple[str, int, int, bytes]
 
 
 class LabelBook:
@@ -180,7 +182,8 @@ def collect(
 
     total = source.rows if limit is None or source.rows is None else min(source.rows, limit)
     progress = Progress(ctx.emit, ctx.control, f"read {source.split}", "rows", total)
-    batches = _batches(itertools.islice(source.read(), limit), progress)
+    coming = (source.read_later or source.read)()
+    batches = _batches(itertools.islice(coming, limit), progress)
     with ArrowWriter(path, arrow.EXAMPLES) as writer:
         for batch in batches:
             take_in(read(batch))
@@ -194,13 +197,17 @@ def collect(
     return SplitTable(source.split, rows, RowNumbers.of(found), tally, alive, ledger)
 
 
-def _batches(rows: Iterable[Row], progress: Progress) -> Iterator[list[_RowFields]]:
+def _batches(rows: Iterable[Row | UnreadRow], progress: Progress) -> Iterator[list[_RowFields]]:
     batch: list[_RowFields] = []
     size = 0
     for row in rows:
         progress.advance()
-        batch.append((row.file, row.number, row.line, row.values, row.problem))
-        size += size_of(row.values)
+        if isinstance(row, UnreadRow):
+            batch.append((row.file, row.number, row.line, row.json))
+            size += len(row.json)
+        else:
+            batch.append((row.file, row.number, row.line, row.values, row.problem))
+            size += size_of(row.values)
         if len(batch) == arrow.BATCH or size >= arrow.BATCH_SIZE:
             yield batch
             batch, size = [], 0
@@ -233,7 +240,8 @@ def _read(
     book = LabelBook()
     kept: list[tuple[str, int | None, int, str]] = []
     numbers: list[tuple[int, int, int]] = []
-    for row in itertools.starmap(Row, rows):
+    for fields in rows:
+        row = read_row(UnreadRow(*fields) if len(fields) == 4 else Row(*fields))
         try:
             made = make_example(row, make)
             ledger.add(row.values, made)
@@ -262,8 +270,10 @@ def _numbers(
 ) -> tuple[int, int, int]:
     # A row without a group stays with those of its prompt.
     group = row.values.get(group_by) if group_by else None
-    together = example.prompt_key if group is None else text_key("group", str(group))
-    return book.number(example.label), example.key, together
+    whole, together = example.keys()
+    if group is not None:
+        together = key_of(("group", normal(str(group))))
+    return book.number(example.label), whole, together
 
 
 def _entries(values: Indices, numbers: Indices) -> Indices:
@@ -300,8 +310,18 @@ def drop_duplicates(table: SplitTable, *, keep: bool) -> int:
     return conflicts
 
 
+class Beside(Protocol):
+    """What else is done with the rows of a table while they are tokenized."""
+
+    def look(self, examples: Sequence[Example]) -> Any:
+        """Return what is found of rows that follow one another; in any process."""
+
+    def add(self, table: SplitTable, found: Any) -> None:
+        """Keep what was found of the next rows."""
+
+
 def tokenize(
-    ctx: PhaseContext, table: SplitTable, encoder: Encoder, ids: Indices, path: Path
+    ctx: PhaseContext, table: SplitTable, encoder: Encoder, ids: Indices, path: Path, beside: Beside
 ) -> None:
     """Turn the usable rows into records, dropping those that nothing could be trained on.
 
@@ -310,15 +330,17 @@ def tokenize(
     progress = Progress(ctx.emit, ctx.control, f"tokenize {table.split}", "rows", len(table.alive))
     labels = _entries(ids, table.label)
 
-    def encode(part: tuple[int, slice]) -> _Tokens:
+    def encode(part: tuple[int, slice]) -> tuple[_Tokens, Any]:
         number, place = part
         texts = table.rows.take(number, table.alive[place])["example"].to_pylist()
-        return _encode(encoder, list(map(Example.from_json, texts)), labels[place].tolist())
+        examples = list(map(Example.from_json, texts))
+        return _encode(encoder, examples, labels[place].tolist()), beside.look(examples)
 
     found: list[_Tokens] = []
     bad: dict[int, str] = {}
     with ArrowWriter(path, encoder.schema) as writer:
-        for part in spread(ctx, encode, table.rows.parts(table.alive)):
+        for part, seen in spread(ctx, encode, table.rows.parts(table.alive)):
+            beside.add(table, seen)
             bad |= {progress.done + i: what for i, what in part.bad.items()}
             writer.write(part.records)
             progress.advance(len(part.made))

@@ -5,11 +5,9 @@ eos and builds no mask; it cuts rows to `max_length` (no effect here, longer row
 drops rows without any label (none here). `length` is for grouping by length.
 """
 
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
 from ftq_shared.errors import Refused
@@ -26,12 +24,12 @@ from ftq_worker.data.render import (
     ChatRenderer,
     Rendered,
     Renderer,
-    Span,
     chat_choice,
     plain_choice,
     plain_renderer,
 )
 from ftq_worker.data.token_checks import check_ids
+from ftq_worker.data.token_spans import Span, SpanTokenizer
 from ftq_worker.job.auto import auto_rule
 from ftq_worker.job.chat_templates import chosen_template
 from ftq_worker.job.reports import Shown
@@ -104,12 +102,15 @@ def _require_offsets(tokenizer: PreTrainedTokenizerBase) -> None:
 def _sequences(
     tokenizer: PreTrainedTokenizerBase, renderer: Renderer, start: list[int], format_: str
 ) -> Encoder:
+    tokenize = SpanTokenizer(tokenizer)
+
     def encode(examples: Sequence[Example], _: Sequence[int]) -> list[Record | RowProblem]:
         rendered = [_attempt(renderer, example) for example in examples]
-        tokens = _tokens(tokenizer, [r.text for r in rendered if isinstance(r, Rendered)])
+        good = [one for one in rendered if isinstance(one, Rendered)]
+        tokens = iter(tokenize([one.text for one in good], [one.trained for one in good]))
         return [
-            r if isinstance(r, RowProblem) else _record(start, next(tokens), r.trained)
-            for r in rendered
+            one if isinstance(one, RowProblem) else _sequence(start, *next(tokens))
+            for one in rendered
         ]
 
     def show(example: Example) -> Shown:
@@ -124,58 +125,6 @@ def _attempt(renderer: Renderer, example: Example) -> Rendered | RowProblem:
         return renderer(example)
     except RowProblem as problem:
         return problem
-
-
-def _tokens(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Iterator[Encoding]:
-    """Yield each text as tokens."""
-    # Without the wrapper of transformers, whose lists for the whole batch take as long again.
-    backend = tokenizer.backend_tokenizer
-    backend.no_truncation()
-    backend.no_padding()
-    yield from backend.encode_batch(texts, add_special_tokens=False)
-
-
-def _record(start: list[int], made: Encoding, trained: Sequence[Span]) -> Record | RowProblem:
-    ranges = [_inside(made, span) for span in trained]
-    return _sequence(start, made.ids, ranges)
-
-
-def _inside(made: Encoding, span: Span) -> Span:
-    """Return the range of tokens whose characters all lie in a span.
-
-    A token that reaches over the border cannot come out at inference, where the prompt is
-    tokenized alone; it is not trained.
-    """
-    first, last = span
-    low, high = (_tokens_before(made, place) for place in span)
-    if low is not None and high is not None:
-        return low, high
-    # Offsets ascend, so a range of characters is a range of tokens. All of them together are a long
-    # list, which is why they are asked for only where a border is within a token or in a gap.
-    offsets = made.offsets
-    low = bisect_left(offsets, (first,))
-    high = bisect_left(offsets, (last,))
-    while high > low and offsets[high - 1][1] > last:
-        high -= 1
-    return low, high
-
-
-def _tokens_before(made: Encoding, place: int) -> int | None:
-    """Return how many tokens stand before a character; None where one reaches over it, or nearly.
-
-    That is: where no token begins exactly there, unless it is the end of the text.
-    """
-    if place == 0:
-        return 0
-    token = made.char_to_token(place)
-    if token is None:
-        token = len(made)
-    elif (made.token_to_chars(token) or (-1,))[0] != place:
-        return None
-    if token == 0:
-        return 0
-    start, end = made.token_to_chars(token - 1) or (place, place)
-    return token if start < place and end <= place else None
 
 
 def _sequence(start: list[int], tokens: list[int], trained: Sequence[Span]) -> Record | RowProblem:

@@ -32,7 +32,7 @@ from ftq_worker.data.hub import fetch_tokenizer
 from ftq_worker.data.judging import tell_judges
 from ftq_worker.data.limits import model_limit
 from ftq_worker.data.load import Tables, drop_long, load_tables
-from ftq_worker.data.near_duplicates import find_near_duplicates
+from ftq_worker.data.near_duplicates import RowSigner
 from ftq_worker.data.records import Encoder
 from ftq_worker.data.sets import RowSets, choose_sets, lengths
 from ftq_worker.data.tables import tokenize
@@ -68,12 +68,12 @@ def run(ctx: PhaseContext) -> None:
         unused = tables.train.ledger.unused(validated.columns, validated.task, encoder.render)
         tell_unused(ctx, unused)
         tell_odd_texts(ctx, tables.train.ledger.odd, validated.task, encoder.format)
+        signer = RowSigner(ctx, tables, folder / "near")
         for role, table in tables.roles():
-            tokenize(ctx, table, encoder, tables.ids, folder / f"{role}.tokens.arrow")
+            tokenize(ctx, table, encoder, tables.ids, folder / f"{role}.tokens.arrow", signer)
         drop_long(ctx, tables, model_limit(validated.model, tokenizer))
 
-        near = find_near_duplicates(ctx, tables, folder / "near")
-        sets = choose_sets(ctx, tables, near)
+        sets = choose_sets(ctx, tables, signer.near_duplicates())
         tell_judges(ctx, tables, sets)
         tables.train.tally.emit(ctx.emit, LATE_RULES)
         emit_held_out_cleaning(ctx, tables)

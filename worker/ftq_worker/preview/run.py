@@ -20,7 +20,7 @@ from ftq_worker.data.judging import tell_judges
 from ftq_worker.data.ledger import refuse_dropped, refuse_unused
 from ftq_worker.data.limits import model_limit
 from ftq_worker.data.load import Tables, drop_long, load_tables, refuse_one_label
-from ftq_worker.data.near_duplicates import find_near_duplicates
+from ftq_worker.data.near_duplicates import RowSigner
 from ftq_worker.data.sets import RowSets, choose_sets
 from ftq_worker.data.tables import tokenize
 from ftq_worker.host.data_roots import DataRoots
@@ -157,8 +157,9 @@ def _prepare(
     emit_damage(ctx, tables)
     encoder = choose_encoder(lenient, validated, tokenizer, tables)
     unused = tables.train.ledger.unused(validated.columns, validated.task, encoder.render)
+    signer = RowSigner(lenient, tables, folder / "near")
     for role, table in tables.roles():
-        tokenize(lenient, table, encoder, tables.ids, folder / f"{role}.tokens.arrow")
+        tokenize(lenient, table, encoder, tables.ids, folder / f"{role}.tokens.arrow", signer)
     drop_long(lenient, tables, model_limit(validated.model, tokenizer))
     inputs = Inputs(
         validated,
@@ -174,7 +175,7 @@ def _prepare(
     odd, task = tables.train.ledger.odd, validated.task
     refusals.check(lambda: tell_odd_texts(ctx, odd, task, encoder.format))
     whole = _judge_rows(ctx, inputs, refusals)
-    return replace(inputs, sets=_sets(lenient, tables, folder, refusals) if whole else None)
+    return replace(inputs, sets=_sets(lenient, tables, signer, refusals) if whole else None)
 
 
 def _judge_rows(ctx: PhaseContext, inputs: Inputs, refusals: _Refusals) -> bool:
@@ -205,9 +206,11 @@ def _warn_of_part(ctx: PhaseContext, found: Sequence[Refused]) -> None:
         ctx.warn(f"so far, in the rows that were read: {error.message}", hint=error.hint)
 
 
-def _sets(ctx: PhaseContext, tables: Tables, folder: Path, refusals: _Refusals) -> RowSets | None:
+def _sets(
+    ctx: PhaseContext, tables: Tables, signer: RowSigner, refusals: _Refusals
+) -> RowSets | None:
     try:
-        sets = choose_sets(ctx, tables, find_near_duplicates(ctx, tables, folder / "near"))
+        sets = choose_sets(ctx, tables, signer.near_duplicates())
         tell_judges(ctx, tables, sets)
     except Refused as error:
         refusals.found.append(error)
