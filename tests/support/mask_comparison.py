@@ -115,7 +115,7 @@ class Comparison:
         """Return what differs between the two; nothing where all tokens and labels are equal."""
         layout = detect_layout(list(row), [row], self.spec)
         example = example_maker(layout, None, list(row), {})(row).example
-        (record,) = self._encoder.encode([example], [-1])
+        (record,) = self._encoder.records([example], [-1])
         try:
             theirs = self._of_trl([as_seen(m) for m in example.messages], example.tools)
         except TemplateError:

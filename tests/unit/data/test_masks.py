@@ -13,7 +13,6 @@ from ftq_worker.data.examples import Example
 from ftq_worker.data.records import IGNORED, Encoder
 from ftq_worker.data.token_checks import check_eos
 from ftq_worker.data.tokenizing import (
-    _sequence,
     choose_format,
     leading_tokens,
     make_encoder,
@@ -46,7 +45,7 @@ def parts(
     tokenizer: PreTrainedTokenizerFast, encoder: Encoder, example: Example
 ) -> tuple[str, list[str]]:
     """Return the whole text and each run of trained tokens, decoded."""
-    (record,) = encoder.encode([example], [-1])
+    (record,) = encoder.records([example], [-1])
     assert isinstance(record, dict)
     assert record["length"] == len(record["input_ids"]) == len(record["labels"])
     runs: list[list[int]] = [[]]
@@ -106,7 +105,7 @@ def test_the_template_of_the_spec_replaces_the_model_s() -> None:
 def test_a_row_that_the_template_refuses_is_a_problem_of_that_row() -> None:
     template = "{{ raise_exception('roles must alternate') }}"
     tokenizer = make_tokenizer(chat=template)
-    (problem,) = encoder_of(tokenizer, "chat").encode([Example(CHAT)], [-1])
+    (problem,) = encoder_of(tokenizer, "chat").records([Example(CHAT)], [-1])
     assert isinstance(problem, RowProblem)
     assert problem.rule is Rule.UNTRAINABLE
     assert "roles must alternate" in problem.what
@@ -130,14 +129,25 @@ def test_a_token_over_the_border_is_not_trained() -> None:
     assert trained == ["\nb</s>"]
 
 
-def test_only_tokens_inside_a_range_are_trained() -> None:
-    record = _sequence([7], [10, 11, 12, 13, 14], [(1, 3), (4, 5)])
-    assert isinstance(record, dict)
-    assert record["input_ids"] == [7, 10, 11, 12, 13, 14]
-    assert record["labels"] == [IGNORED, IGNORED, 11, 12, IGNORED, 14]
-    nothing = _sequence([7], [10, 11], [(1, 1)])
-    assert isinstance(nothing, RowProblem)
-    assert nothing.rule is Rule.UNTRAINABLE
+def test_a_row_without_a_trained_token_is_told_in_its_place() -> None:
+    tokenizer = make_tokenizer(eos=False)
+    nothing = Example([CHAT[0], {"role": "assistant", "content": ""}])
+    encoder = encoder_of(tokenizer, "plain")
+    first, second, third = encoder.records([Example(CHAT), nothing, Example(CHAT[:2])], [-1] * 3)
+    assert isinstance(second, RowProblem)
+    assert second.rule is Rule.UNTRAINABLE
+    assert isinstance(first, dict)
+    assert isinstance(third, dict)
+    assert tokenizer.decode(third["input_ids"]) == "<s>How many?\nThree apples."
+
+
+def test_the_first_token_is_not_written_twice() -> None:
+    tokenizer = make_tokenizer()
+    asked = [{"role": "user", "content": "<s>How many?"}, CHAT[1]]
+    for example in (Example(asked), Example(CHAT[:2])):
+        whole, trained = parts(tokenizer, encoder_of(tokenizer, "plain"), example)
+        assert whole == "<s>How many?\nThree apples.</s>"
+        assert trained == ["Three apples.</s>"]
 
 
 def test_no_end_of_turn_in_the_trained_part_is_refused() -> None:
@@ -160,7 +170,7 @@ def test_nothing_is_added_to_the_vocabulary_for_padding(
     plain_tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     before = len(plain_tokenizer)
-    encoder_of(plain_tokenizer, "plain").encode([Example(CHAT)], [-1])
+    encoder_of(plain_tokenizer, "plain").records([Example(CHAT)], [-1])
     assert plain_tokenizer.pad_token is None
     assert len(plain_tokenizer) == before
 
@@ -175,7 +185,7 @@ def test_leading_tokens_are_what_the_tokenizer_adds(
 def test_classification_keeps_the_whole_text_and_its_label() -> None:
     tokenizer = make_tokenizer()
     encoder = make_encoder(tokenizer, Task.CLASSIFICATION, "plain", make_spec())
-    (record,) = encoder.encode([Example(text="apples left", label="x")], [4])
+    (record,) = encoder.records([Example(text="apples left", label="x")], [4])
     assert record == {
         "input_ids": tokenizer("apples left")["input_ids"],
         "label": 4,
@@ -187,10 +197,10 @@ def test_preference_rows_are_rendered_as_text(chat_tokenizer: PreTrainedTokenize
     example = Example([CHAT[0]], chosen="Three.", rejected="No idea.")
     plain = make_encoder(chat_tokenizer, Task.PREFERENCE, "plain", make_spec())
     chat = make_encoder(chat_tokenizer, Task.PREFERENCE, "chat", make_spec())
-    (record,) = plain.encode([example], [-1])
+    (record,) = plain.records([example], [-1])
     assert isinstance(record, dict)
     assert (record["prompt"], record["chosen"]) == ("How many?\n", "Three.")
-    (record,) = chat.encode([example], [-1])
+    (record,) = chat.records([example], [-1])
     assert isinstance(record, dict)
     assert record["prompt"].endswith("How many?<|im_end|>\n<|im_start|>assistant\n")
     assert (record["chosen"], record["rejected"]) == ("Three.<|im_end|>", "No idea.<|im_end|>")
@@ -252,7 +262,7 @@ def test_an_answer_that_is_not_to_be_learned_is_read_alone(template: str) -> Non
 def test_two_texts_are_tokens_of_one_row() -> None:
     tokenizer = make_tokenizer()
     encoder = make_encoder(tokenizer, Task.CLASSIFICATION, "plain", make_spec())
-    (record,) = encoder.encode([Example(text="How many?", text_pair="Three.")], [1])
+    (record,) = encoder.records([Example(text="How many?", text_pair="Three.")], [1])
     assert isinstance(record, dict)
     decoded = tokenizer.decode(record["input_ids"])
     assert "How many?" in decoded

@@ -41,7 +41,7 @@ def trained(name: str, messages: list[dict[str, str]]) -> list[str]:
     tokenizer = tokenizer_of(STYLES[name])
     encoder = make_encoder(tokenizer, Task.SFT, "chat", make_spec())
     check_eos(tokenizer, encoder, [Example(messages)])
-    (record,) = encoder.encode([Example(messages)], [-1])
+    (record,) = encoder.records([Example(messages)], [-1])
     runs: list[list[int]] = [[]]
     for label in record["labels"]:
         if label == IGNORED:

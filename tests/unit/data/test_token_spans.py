@@ -3,6 +3,7 @@
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from tests.support.data_jobs import make_tokenizer
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from ftq_worker.data.token_spans import Span, SpanTokenizer, _inside, bytes_of_tokens
+from ftq_worker.data.token_spans import Span, SpanTokenizer, Tokens, _inside, bytes_of_tokens
 
 # Letters of one to four bytes, one of two code points, merges over blanks, and control tokens.
 _PIECES = ["a", "le", " ", "\n", "é", "e\u0301", "日本", "🙂", "12", "apples", "<|im_end|>", "</s>"]
@@ -45,10 +46,11 @@ def test_both_ways_find_the_same_tokens(
     assert by_bytes._bytes is not None
     by_offsets._bytes = None
     found, asked = by_bytes(*case), by_offsets(*case)
-    assert [ids for ids, _ in found] == [ids for ids, _ in asked]
-    for (_, ours), (_, theirs) in zip(found, asked, strict=True):
-        # An empty range has a place, and no tokens.
-        assert [range(*span) for span in ours] == [range(*span) for span in theirs]
+    assert found.ids.tolist() == asked.ids.tolist()
+    assert found.ends.tolist() == asked.ends.tolist()
+    # An empty range has a place, and no tokens.
+    ours, theirs = ([range(*r) for r in zip(t.low, t.high, strict=True)] for t in (found, asked))
+    assert ours == theirs
 
 
 def test_a_token_is_in_a_range_when_all_its_characters_are() -> None:
@@ -78,9 +80,19 @@ def test_a_token_is_in_a_range_when_all_its_characters_are() -> None:
 def test_a_text_whose_tokens_are_not_its_bytes_is_asked_for() -> None:
     tokenizer = _tokenizer(normalizers.NFC())
     # Two code points of three bytes become one of two.
-    ((ids, spans),) = SpanTokenizer(tokenizer)(["e\u0301a"], [[(0, 2), (2, 3)]])
-    assert "".join(tokenizer.convert_ids_to_tokens(ids)).endswith("a")
-    assert spans[1] == (len(ids) - 1, len(ids))
+    texts = ["12", "e\u0301a", "12"]
+    made = SpanTokenizer(tokenizer)(texts, [[(0, 2)], [(0, 2), (2, 3)], []])
+    start, end = made.ends[1:3].tolist()
+    assert tokenizer.convert_ids_to_tokens(int(made.ids[end - 1])) == "a"
+    assert made.low.tolist() == [0, start, end - 1]
+    assert made.high.tolist() == [start, end - 1, end]
+
+
+def test_which_tokens_lie_in_a_range() -> None:
+    ids = np.arange(5, dtype=np.int32)
+    made = Tokens(ids, np.array([0, 3, 3, 5]), np.array([0, 2, 4]), np.array([1, 3, 4]))
+    assert made.inside().tolist() == [True, False, True, False, False]
+    assert made.per_text(made.inside()).tolist() == [2, 0, 0]
 
 
 def _bytes_of(**parts: Any) -> Any:

@@ -5,9 +5,9 @@ counted, stopped and reported one by one.
 """
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -42,6 +42,27 @@ CHOICES = pa.schema(
         ("length", pa.int64()),
     ]
 )
+
+
+def batch_of(records: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
+    """Return records as a batch."""
+    return pa.RecordBatch.from_arrays(
+        [_column([record[field.name] for record in records], field.type) for field in schema],
+        schema=schema,
+    )
+
+
+def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    if kind != _IDS:
+        return pa.array(values, kind)
+    # Half of the time that Arrow takes for lists of lists.
+    ends = np.cumsum([0, *map(len, values)])
+    return list_array(ends, np.fromiter(chain.from_iterable(values), np.int32, int(ends[-1])))
+
+
+def list_array(ends: Indices, values: npt.NDArray[np.int32]) -> pa.Array:
+    """Return lists of tokens: list i has the values from ends[i] to ends[i + 1]."""
+    return pa.ListArray.from_arrays(pa.array(ends.astype(np.int32)), pa.array(values))
 
 
 class ArrowWriter:

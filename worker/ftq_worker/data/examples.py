@@ -33,6 +33,8 @@ _FOLLOWS = {
     "assistant": {"user", "tool"},
     "tool": {"assistant", "tool", "user"},
 }
+# `default`: tool calls may hold dates where they come from parquet.
+_JSON = json.JSONEncoder(default=str)
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,7 @@ class Example:
 
     def to_json(self) -> str:
         """Return the example as JSON, empty fields left out."""
-        # `default`: tool calls may hold dates where they come from parquet.
-        return json.dumps({k: v for k, v in vars(self).items() if v}, default=str)
+        return _JSON.encode({k: v for k, v in vars(self).items() if v})
 
     @classmethod
     def from_json(cls, text: str) -> "Example":
@@ -63,7 +64,7 @@ class Example:
         its own prompt.
         """
         turns = [[*map(normal, _texts(message))] for message in self.messages]
-        tools = [json.dumps(self.tools, default=str)] if self.tools else []
+        tools = [_JSON.encode(self.tools)] if self.tools else []
         pair = [self.text_pair] if self.text_pair else []
         rest = [*map(normal, (*tools, self.text, *pair))]
         answered = self.messages and self.messages[-1]["role"] == "assistant" and not self.chosen
@@ -80,7 +81,7 @@ def _texts(message: Message) -> Iterator[str]:
     if len(message) == 2:  # nearly all are
         return
     for name in sorted(message.keys() - {"role", "content"}):
-        yield f"{name} {json.dumps(message[name], default=str)}"
+        yield f"{name} {_JSON.encode(message[name])}"
 
 
 @dataclass(frozen=True)

@@ -82,13 +82,16 @@ def _half(value: Any) -> str:
     return ""
 
 
+_DECODER = Decoder()  # making one takes as long as reading a short line
+
+
 def parse_line(raw: bytes) -> tuple[Any, str]:
     """Return the object of a line, or what is wrong with it."""
     if len(raw) > ROW_MAX:
         return {}, TOO_LONG
     try:
         text = raw.decode().strip()
-        value, end, problem = Decoder().decode(text, 0)
+        value, end, problem = _DECODER.decode(text, 0)
         if end < len(text):
             problem = f"not JSON: Extra data at column {end + 1}"
     except UnicodeDecodeError as error:

@@ -11,10 +11,12 @@ a row, of one band at a time.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +25,7 @@ from ftq_worker.data.arrow import Indices
 from ftq_worker.data.cleaning import Rule
 from ftq_worker.data.examples import Example
 from ftq_worker.data.load import Tables
+from ftq_worker.data.processes import spread
 from ftq_worker.data.secret_texts import SecretWatch, kinds_of
 from ftq_worker.data.shingles import (
     PERMUTATIONS,
@@ -43,9 +46,14 @@ _WORTH_A_LOOK = 0.6
 _IN_A_BUCKET = 8  # held-out rows that a row is compared with per band
 _BATCH_CHARACTERS = 1_000_000  # of texts that are cut into words together
 _COMPARED = 20_000  # digests that are compared at once
+_WRITTEN_TOGETHER = 20  # batches of rows, as each goes to many files
 # What over a tenth of the rows begin with is a template, not their own text.
 _SAMPLE, _COMMON_SHARE, _COMMON_LEAST = 2_000, 0.1, 20
 
+_MANY = 100_000  # rows from which on the bands are looked at in several processes
+
+# Work over bands: what is found of each, in their order.
+Each = Callable[[Callable[[int], Any], Iterable[int]], Iterator[Any]]
 RowPair = tuple[Indices, Indices]
 # Of an entry of a digest one byte is kept: those of two rows are equal by chance once in 256 times.
 Bytes = npt.NDArray[np.uint8]
@@ -78,21 +86,31 @@ class Signatures:
         for path in (folder / "digests", folder / "shingles", *_band_files(folder)):
             path.write_bytes(b"")
         self._ends: list[Indices] = [np.zeros(1, dtype=np.int64)]
+        self._waiting: list[Signed] = []
 
     def add(self, rows: Signed) -> None:
         """Append further rows."""
-        parts = zip(_band_files(self._folder), rows.bands, strict=True)
-        for path, values in (
-            (self._folder / "digests", rows.digests),
-            (self._folder / "shingles", rows.sets.values),
-            *parts,
-        ):
-            with path.open("ab") as file:
-                file.write(values.tobytes())
         self._ends.append(rows.sets.ends + self._ends[-1][-1])
+        self._waiting.append(rows)
+        if len(self._waiting) == _WRITTEN_TOGETHER:
+            self._write()
+
+    def _write(self) -> None:
+        rows, self._waiting = self._waiting, []
+        bands = enumerate(_band_files(self._folder))
+        parts: list[tuple[Path, list[npt.NDArray[Any]]]] = [
+            (self._folder / "digests", [one.digests for one in rows]),
+            (self._folder / "shingles", [one.sets.values for one in rows]),
+            *((path, [one.bands[number] for one in rows]) for number, path in bands),
+        ]
+        for path, values in parts:
+            with path.open("ab") as file:
+                file.writelines(value.tobytes() for value in values)
 
     def open(self) -> "SignedRows":
         """Return all rows."""
+        if self._waiting:
+            self._write()
         ends = np.concatenate(self._ends[:1] + [e for e in self._ends[1:] if len(e)])
         return SignedRows(self._folder, ends)
 
@@ -108,15 +126,28 @@ class SignedRows:
     folder: Path
     ends: Indices  # shape (rows + 1,): the shingles of row i are from ends[i] to ends[i + 1]
 
-    def earlier(self, rows: Indices, progress: Progress) -> Indices:
-        """Return for each row the position in `rows` of an earlier near duplicate, or -1."""
-        found = np.full(len(rows), -1, dtype=np.int64)
-        for band in range(BANDS):
+    def earlier(self, rows: Indices, progress: Progress, each: Each = map) -> Indices:
+        """Return for each row the position in `rows` of an earlier near duplicate, or -1.
+
+        `each` does what `map` does, in several processes perhaps: the result is the same.
+        """
+        known = np.zeros(len(rows), dtype=bool)  # rows that this process has found one for
+
+        def look(band: int) -> list[RowPair]:
+            pairs: list[RowPair] = []
             for later, before in _neighbours(self._band(band, rows)):
-                new = found[later] < 0
+                new = ~known[later]
                 later, before = later[new], before[new]
                 alike = self.similar(rows[later], rows[before])
-                found[later[alike]] = before[alike]
+                known[later[alike]] = True
+                pairs.append((later[alike], before[alike]))
+            return pairs
+
+        found = np.full(len(rows), -1, dtype=np.int64)
+        for pairs in each(look, range(BANDS)):
+            for later, before in pairs:
+                new = found[later] < 0
+                found[later[new]] = before[new]
             progress.advance()
         progress.finish()
         return found
@@ -128,10 +159,8 @@ class SignedRows:
             keys = self._band(band, held)
             order = np.argsort(keys, kind="stable")
             wanted = self._band(band, rows)
-            # By their first bits most rows are told apart from all that are held, without a search.
-            begins = np.zeros(1 << 16, dtype=bool)
-            begins[keys >> np.uint64(48)] = True
-            maybe = np.flatnonzero(begins[wanted >> np.uint64(48)] & ~found)
+            maybe = _likely(wanted, keys)
+            maybe = maybe[~found[maybe]]
             first = np.searchsorted(keys[order], wanted[maybe], "left")
             last = np.searchsorted(keys[order], wanted[maybe], "right")
             for place in range(_IN_A_BUCKET):
@@ -154,7 +183,7 @@ class SignedRows:
             # Mapped anew each time: the pages that were looked at leave the memory.
             digests = np.memmap(self.folder / "digests", np.uint8, "r").reshape(-1, PERMUTATIONS)
             equal = (digests[some[part]] == digests[others[part]]).mean(axis=1)
-            values = np.memmap(self.folder / "shingles", np.uint64, "r")
+            values = np.asarray(np.memmap(self.folder / "shingles", np.uint64, "r"))
             for i in np.flatnonzero(equal >= _WORTH_A_LOOK) + start:
                 alike[i] = self._jaccard(values, some[i], others[i]) >= SIMILAR
         return alike
@@ -168,14 +197,27 @@ class SignedRows:
         return keys
 
     def _jaccard(self, values: Hashes, one: int, other: int) -> float:
-        a, b = (values[self.ends[row] : self.ends[row + 1]] for row in (one, other))
-        both = len(np.intersect1d(a, b, assume_unique=True))
+        # Sets of Python: numpy takes longer to begin with arrays as short as most of these.
+        a, b = (set(values[self.ends[row] : self.ends[row + 1]].tolist()) for row in (one, other))
+        both = len(a & b)
         return both / max(1, len(a) + len(b) - both)
+
+
+def _likely(keys: Hashes, among: Hashes) -> Indices:
+    """Return which keys may be one of `among`: their first bits tell most apart, unsearched."""
+    begins = np.zeros(1 << 16, dtype=bool)
+    begins[among >> np.uint64(48)] = True
+    return np.flatnonzero(begins[keys >> np.uint64(48)])
 
 
 def _neighbours(keys: Hashes) -> Iterator[RowPair]:
     """Yield pairs (later, earlier) of equal keys: with the row before, then with the first one."""
-    order = np.argsort(keys, kind="stable")
+    # Only keys that come back need an order of their rows, and sorting alone is far faster.
+    ascending = np.sort(keys)
+    twice = np.unique(ascending[1:][ascending[1:] == ascending[:-1]])
+    some = _likely(keys, twice)
+    some = some[np.isin(keys[some], twice)]
+    order = some[np.argsort(keys[some], kind="stable")]
     same = keys[order][1:] == keys[order][:-1]
     yield order[1:][same], order[:-1][same]
     places = np.arange(len(order))
@@ -264,7 +306,8 @@ def _in_training(ctx: PhaseContext, train: SplitTable, near: NearDuplicates) -> 
     """Tell of near duplicates within the training rows, or drop them where the spec says so."""
     numbers = near.numbers(train, np.arange(len(train.alive)))
     progress = _bands(ctx, "look for near duplicates in the training rows")
-    earlier = near.signed.earlier(numbers, progress)
+    each = partial(spread, ctx) if len(numbers) >= _MANY else map
+    earlier = near.signed.earlier(numbers, progress, each)
     labels = train.label
     # A text that nearly equals one of another label shows what makes the difference.
     copies = (earlier >= 0) & (labels == labels[earlier])

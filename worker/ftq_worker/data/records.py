@@ -44,12 +44,27 @@ Record = SequenceRecord | ClassRecord | ChoiceRecord
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """What became of examples that follow one another."""
+
+    batch: Any  # pyarrow record batch of those without a problem
+    problems: dict[int, RowProblem]  # by place among the examples
+
+
+@dataclass(frozen=True)
 class Encoder:
     """How the examples of one job become records for training."""
 
     schema: Any  # pyarrow schema of the records
-    # A batch of examples with their label numbers; a RowProblem in the place of a bad one.
-    encode: Callable[[Sequence[Example], Sequence[int]], list[Record | RowProblem]]
+    encode: Callable[[Sequence[Example], Sequence[int]], Encoded]  # given their label numbers
     show: Callable[[Example], Shown]
     format: str  # chat or plain
     render: Renderer | None = None  # of texts that are trained in part: which characters are
+
+    def records(
+        self, examples: Sequence[Example], labels: Sequence[int]
+    ) -> list[Record | RowProblem]:
+        """Return a record for each example, or what is wrong with it."""
+        made = self.encode(examples, labels)
+        rows = iter(made.batch.to_pylist())
+        return [made.problems.get(i) or next(rows) for i in range(len(examples))]

@@ -201,7 +201,6 @@ def _batches(rows: Iterable[Row | UnreadRow], progress: Progress) -> Iterator[li
     batch: list[_RowFields] = []
     size = 0
     for row in rows:
-        progress.advance()
         if isinstance(row, UnreadRow):
             batch.append((row.file, row.number, row.line, row.json))
             size += len(row.json)
@@ -209,8 +208,10 @@ def _batches(rows: Iterable[Row | UnreadRow], progress: Progress) -> Iterator[li
             batch.append((row.file, row.number, row.line, row.values, row.problem))
             size += size_of(row.values)
         if len(batch) == arrow.BATCH or size >= arrow.BATCH_SIZE:
+            progress.advance(len(batch))
             yield batch
             batch, size = [], 0
+    progress.advance(len(batch))
     if batch:
         yield batch
 
@@ -367,16 +368,14 @@ class _Tokens:
 
 
 def _encode(encoder: Encoder, examples: list[Example], labels: list[int]) -> _Tokens:
-    records = encoder.encode(examples, labels)
-    problems = {i: one.what for i, one in enumerate(records) if isinstance(one, RowProblem)}
-    made = np.ones(len(records), dtype=bool)
-    made[list(problems)] = False
-    kept = [one for one in records if not isinstance(one, RowProblem)]
-    batch = pa.RecordBatch.from_pylist(kept, schema=encoder.schema)
+    encoded = encoder.encode(examples, labels)
+    batch, problems = encoded.batch, sorted(encoded.problems.items())
+    made = np.ones(len(examples), dtype=bool)
+    made[list(encoded.problems)] = False
     length = batch["length"].to_numpy()
     trained = np.zeros(len(length), dtype=np.int64)
     if "labels" in batch.schema.names:
         counted = np.concatenate(([0], np.cumsum(batch["labels"].values.to_numpy() != IGNORED)))
         trained = np.diff(counted[batch["labels"].offsets.to_numpy()])
-    some = dict(itertools.islice(problems.items(), EXAMPLES))
+    some = {i: problem.what for i, problem in problems[:EXAMPLES]}
     return _Tokens(batch, made, length, trained, some)

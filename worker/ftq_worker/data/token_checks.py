@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
 from ftq_shared.errors import Refused
@@ -11,9 +13,11 @@ from ftq_worker.data.examples import Example
 from ftq_worker.data.records import IGNORED, Encoder
 
 
-def check_ids(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], vocab_size: int) -> None:
+def check_ids(
+    tokenizer: PreTrainedTokenizerBase, ids: npt.NDArray[np.int32], vocab_size: int
+) -> None:
     """Raise Refused (`token_beyond_embedding`) for a token that the model has no weights for."""
-    if (worst := max(ids, default=0)) < vocab_size:
+    if (worst := int(ids.max(initial=0))) < vocab_size:
         return
     raise Refused(
         f"a row holds the token {tokenizer.convert_ids_to_tokens(worst)!r} with the number "
@@ -37,7 +41,7 @@ def check_eos(
         return
     # Every control token may end a turn, not the eos alone.
     stops = {tokenizer.eos_token_id, *tokenizer.added_tokens_decoder}
-    for record in encoder.encode(sample, [-1] * len(sample)):
+    for record in encoder.records(sample, [-1] * len(sample)):
         if isinstance(record, RowProblem) or "labels" not in record:
             continue
         last = next(label for label in reversed(record["labels"]) if label != IGNORED)

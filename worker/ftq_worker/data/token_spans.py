@@ -10,6 +10,7 @@ import json
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -19,10 +20,32 @@ from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
 Span = tuple[int, int]  # a range, end not included
-Tokens = tuple[list[int], list[Span]]  # ids, and for each range of characters its range of tokens
+Ids = npt.NDArray[np.int32]
+Places = npt.NDArray[np.int64]
 
 # Steps before the BPE that take no byte away and put none in.
 _KEEPS_BYTES = {"ByteLevel", "Split", "Digits", "Punctuation"}
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of several texts, behind one another, and those that lie in given ranges."""
+
+    ids: Ids  # shape (tokens,)
+    ends: Places  # shape (texts + 1,): the tokens of text i are from ends[i] to ends[i + 1]
+    low: Places  # shape (ranges,): the first token of each range, among all tokens
+    high: Places  # and the one behind its last
+
+    def inside(self) -> npt.NDArray[np.bool_]:
+        """Return which tokens lie in a range."""
+        size = len(self.ids) + 1
+        opened = np.bincount(self.low, minlength=size) - np.bincount(self.high, minlength=size)
+        inside: npt.NDArray[np.bool_] = np.cumsum(opened)[:-1] > 0
+        return inside
+
+    def per_text(self, some: npt.NDArray[np.bool_]) -> Places:
+        """Return how many of some tokens each text has."""
+        return np.diff(np.concatenate(([0], np.cumsum(some)))[self.ends])
 
 
 class SpanTokenizer:
@@ -36,21 +59,31 @@ class SpanTokenizer:
         self._backend = tokenizer.backend_tokenizer
         self._bytes = bytes_of_tokens(self._backend)
 
-    def __call__(self, texts: Sequence[str], spans: Sequence[Sequence[Span]]) -> list[Tokens]:
-        """Return the tokens of each text; `spans` are its ranges of characters."""
-        if not texts:
-            return []
+    def __call__(self, texts: Sequence[str], spans: Sequence[Sequence[Span]]) -> Tokens:
+        """Return the tokens of texts; `spans` are the ranges of characters of each."""
         # Without the wrapper of transformers, whose lists for the whole batch take as long again.
         self._backend.no_truncation()
         self._backend.no_padding()
-        found: list[Tokens | None] = [None] * len(texts)
+        known = self._bytes is not None
+        encode = self._backend.encode_batch_fast if known else self._backend.encode_batch
+        made = encode(texts, add_special_tokens=False)
+        ids = [one.ids for one in made]
+        ends = np.cumsum([0, *map(len, ids)])
+        flat = np.fromiter(chain.from_iterable(ids), np.int32, int(ends[-1]))
+        firsts = np.cumsum([0, *map(len, spans)])
+        low, high = np.zeros((2, int(firsts[-1])), dtype=np.int64)
+        others = np.arange(len(texts))
         if self._bytes is not None:
-            found = _by_bytes(self._backend, self._bytes, texts, spans)
-        others = [i for i, one in enumerate(found) if one is None]
-        asked = self._backend.encode_batch([texts[i] for i in others], add_special_tokens=False)
-        for i, made in zip(others, asked, strict=True):
-            found[i] = made.ids, [_inside(made, span) for span in spans[i]]
-        return [one for one in found if one is not None]
+            places = np.concatenate(([0], np.cumsum(self._bytes[flat])))
+            low, high = _by_bytes(places, ends, texts, spans)
+            others = np.flatnonzero(~_are_bytes(places[ends], texts))
+        for i in others.tolist():
+            one = self._backend.encode(texts[i], add_special_tokens=False) if known else made[i]
+            inside = [_inside(one, span) for span in spans[i]]
+            own = slice(firsts[i], firsts[i + 1])
+            low[own] = [ends[i] + start for start, _ in inside]
+            high[own] = [ends[i] + end for _, end in inside]
+        return Tokens(flat, ends, low, high)
 
 
 def bytes_of_tokens(backend: Any) -> npt.NDArray[np.int64] | None:
@@ -81,39 +114,31 @@ def _steps(component: Any) -> list[dict[str, Any]]:
     return list(state.get("pretokenizers") or state.get("normalizers") or [state])
 
 
-def _by_bytes(
-    backend: Any,
-    counts: npt.NDArray[np.int64],
-    texts: Sequence[str],
-    spans: Sequence[Sequence[Span]],
-) -> list[Tokens | None]:
-    """Return the tokens of each text; None where they are not its bytes, one after another."""
-    ids = [made.ids for made in backend.encode_batch_fast(texts, add_special_tokens=False)]
-    flat = np.fromiter(chain.from_iterable(ids), np.int64, sum(map(len, ids)))
-    places = np.concatenate(([0], np.cumsum(counts[flat])))  # in the bytes of all texts
-    ends = np.cumsum([len(each) for each in ids])
-    starts = np.concatenate(([0], ends))[:-1]
-    at = places[starts].tolist()
+def _are_bytes(places: Places, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Return of which texts the tokens are the bytes; text i is from places[i] to places[i + 1]."""
     sizes = [len(text) if text.isascii() else len(text.encode()) for text in texts]
-    whole = (places[ends] - places[starts] == sizes).tolist()
+    # Letters that are composed first are other bytes than the text has.
+    composed = [unicodedata.is_normalized("NFC", text) for text in texts]
+    found: npt.NDArray[np.bool_] = (np.diff(places) == sizes) & np.array(composed, dtype=bool)
+    return found
+
+
+def _by_bytes(
+    places: Places, ends: Places, texts: Sequence[str], spans: Sequence[Sequence[Span]]
+) -> tuple[Places, Places]:
+    """Return for each range its first token and the one behind its last.
+
+    Token i has the bytes from places[i] to places[i + 1], counted over all texts.
+    """
     borders = [
-        start + (border if size == len(text) else len(text[:border].encode()))
-        for start, size, text, ranges in zip(at, sizes, texts, spans, strict=True)
+        start + (border if text.isascii() else len(text[:border].encode()))
+        for start, text, ranges in zip(places[ends[:-1]].tolist(), texts, spans, strict=True)
         for span in ranges
         for border in span
     ]
-    # Token i is from places[i] to places[i + 1].
-    low = iter(np.searchsorted(places, borders[::2], "left").tolist())
-    high = iter((np.searchsorted(places, borders[1::2], "right") - 1).tolist())
-    found: list[Tokens | None] = []
-    for text, each, ranges, first, is_whole in zip(
-        texts, ids, spans, starts.tolist(), whole, strict=True
-    ):
-        inside = [(next(low) - first, next(high) - first) for _ in ranges]
-        # Letters that are composed first are other bytes than the text has.
-        usable = is_whole and unicodedata.is_normalized("NFC", text)
-        found.append((each, [(a, max(a, b)) for a, b in inside]) if usable else None)
-    return found
+    low = np.searchsorted(places, borders[::2], "left")
+    high = np.searchsorted(places, borders[1::2], "right") - 1
+    return low, np.maximum(low, high)
 
 
 def _inside(made: Encoding, span: Span) -> Span:

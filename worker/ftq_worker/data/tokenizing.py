@@ -8,6 +8,8 @@ drops rows without any label (none here). `length` is for grouping by length.
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from ftq_shared.errors import Refused
@@ -17,8 +19,10 @@ from ftq_worker.data.cleaning import RowProblem, Rule
 from ftq_worker.data.examples import Example
 from ftq_worker.data.records import (
     IGNORED,
+    ChoiceRecord,
+    ClassRecord,
+    Encoded,
     Encoder,
-    Record,
 )
 from ftq_worker.data.render import (
     ChatRenderer,
@@ -29,7 +33,7 @@ from ftq_worker.data.render import (
     plain_renderer,
 )
 from ftq_worker.data.token_checks import check_ids
-from ftq_worker.data.token_spans import Span, SpanTokenizer
+from ftq_worker.data.token_spans import Ids, SpanTokenizer, Tokens
 from ftq_worker.job.auto import auto_rule
 from ftq_worker.job.chat_templates import chosen_template
 from ftq_worker.job.reports import Shown
@@ -54,12 +58,10 @@ def make_encoder(
     if vocab_size is None or task is Task.PREFERENCE:
         return encoder
 
-    def encode(examples: Sequence[Example], labels: Sequence[int]) -> list[Record | RowProblem]:
-        records = encoder.encode(examples, labels)
-        for record in records:
-            if not isinstance(record, RowProblem) and "input_ids" in record:
-                check_ids(tokenizer, record["input_ids"], vocab_size)
-        return records
+    def encode(examples: Sequence[Example], labels: Sequence[int]) -> Encoded:
+        made = encoder.encode(examples, labels)
+        check_ids(tokenizer, made.batch["input_ids"].values.to_numpy(), vocab_size)
+        return made
 
     return replace(encoder, encode=encode)
 
@@ -104,14 +106,21 @@ def _sequences(
 ) -> Encoder:
     tokenize = SpanTokenizer(tokenizer)
 
-    def encode(examples: Sequence[Example], _: Sequence[int]) -> list[Record | RowProblem]:
-        rendered = [_attempt(renderer, example) for example in examples]
-        good = [one for one in rendered if isinstance(one, Rendered)]
-        tokens = iter(tokenize([one.text for one in good], [one.trained for one in good]))
-        return [
-            one if isinstance(one, RowProblem) else _sequence(start, *next(tokens))
-            for one in rendered
-        ]
+    def encode(examples: Sequence[Example], _: Sequence[int]) -> Encoded:
+        rendered = {i: _attempt(renderer, example) for i, example in enumerate(examples)}
+        problems = {i: one for i, one in rendered.items() if isinstance(one, RowProblem)}
+        good = {i: one for i, one in rendered.items() if isinstance(one, Rendered)}
+        whole = good.values()
+        tokens = tokenize([one.text for one in whole], [one.trained for one in whole])
+        trained = tokens.inside()
+        counts = tokens.per_text(trained)
+        labels = np.where(trained, tokens.ids, IGNORED).astype(np.int32)
+        batch = _sequence_batch(tokens, labels, start)
+        for i, count in zip(good, counts.tolist(), strict=True):
+            if not count:
+                what = "no token of it would be trained"
+                problems[i] = RowProblem(Rule.UNTRAINABLE, "", what)
+        return Encoded(batch if counts.all() else batch.filter(pa.array(counts > 0)), problems)
 
     def show(example: Example) -> Shown:
         rendered = renderer(example)
@@ -127,20 +136,18 @@ def _attempt(renderer: Renderer, example: Example) -> Rendered | RowProblem:
         return problem
 
 
-def _sequence(start: list[int], tokens: list[int], trained: Sequence[Span]) -> Record | RowProblem:
-    """Return ids and labels; `trained` are ranges of tokens."""
-    labels = [IGNORED] * len(tokens)
-    for low, high in trained:
-        labels[low:high] = tokens[low:high]
-    if not any(low < high for low, high in trained):
-        return RowProblem(Rule.UNTRAINABLE, "", "no token of it would be trained")
-    if start and tokens[: len(start)] == start:
-        start = []  # the text has them already
-    return {
-        "input_ids": start + tokens,
-        "labels": [IGNORED] * len(start) + labels,
-        "length": len(start) + len(tokens),
-    }
+def _sequence_batch(tokens: Tokens, labels: Ids, start: list[int]) -> pa.RecordBatch:
+    """Return tokens and labels as records; a text that does not begin with `start` gets it."""
+    ids, ends = tokens.ids, tokens.ends
+    if start:
+        begins = ends[:-1]
+        bare = np.array([ids[at : at + len(start)].tolist() != start for at in begins], dtype=bool)
+        places = np.repeat(begins[bare], len(start))
+        ids = np.insert(ids, places, np.tile(np.array(start, np.int32), int(bare.sum())))
+        labels = np.insert(labels, places, IGNORED)
+        ends = ends + len(start) * np.concatenate(([0], np.cumsum(bare)))
+    lists = [arrow.list_array(ends, values) for values in (ids, labels)]
+    return pa.RecordBatch.from_arrays([*lists, pa.array(np.diff(ends))], schema=arrow.SEQUENCES)
 
 
 def _keeps_apart(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -154,16 +161,17 @@ def _keeps_apart(tokenizer: PreTrainedTokenizerBase) -> bool:
 def _classes(tokenizer: PreTrainedTokenizerBase) -> Encoder:
     apart = _keeps_apart(tokenizer)
 
-    def encode(examples: Sequence[Example], labels: Sequence[int]) -> list[Record | RowProblem]:
+    def encode(examples: Sequence[Example], labels: Sequence[int]) -> Encoded:
         paired = any(example.text_pair for example in examples)
         # A tokenizer that puts nothing between two texts would make one word of them.
         texts = [e.text if apart or not paired else f"{e.text}\n{e.text_pair}" for e in examples]
         pairs = [e.text_pair for e in examples] if paired and apart else None
         batch = tokenizer(texts, pairs, return_attention_mask=False, verbose=False)
-        return [
+        records: list[ClassRecord] = [
             {"input_ids": ids, "label": label, "length": len(ids)}
             for ids, label in zip(batch["input_ids"], labels, strict=True)
         ]
+        return Encoded(arrow.batch_of(records, arrow.CLASSES), {})
 
     def show(example: Example) -> Shown:
         text = "\n".join(filter(None, (example.text, example.text_pair)))
@@ -176,7 +184,7 @@ def _choices(tokenizer: PreTrainedTokenizerBase, chat: ChatRenderer | None) -> E
     def render(example: Example) -> tuple[str, str, str]:
         return chat_choice(chat, example) if chat else plain_choice(example)
 
-    def record(example: Example) -> Record | RowProblem:
+    def record(example: Example) -> ChoiceRecord | RowProblem:
         try:
             prompt, chosen, rejected = render(example)
         except RowProblem as problem:
@@ -185,8 +193,11 @@ def _choices(tokenizer: PreTrainedTokenizerBase, chat: ChatRenderer | None) -> E
         length = max(len(ids) for ids in pair)
         return {"prompt": prompt, "chosen": chosen, "rejected": rejected, "length": length}
 
-    def encode(examples: Sequence[Example], _: Sequence[int]) -> list[Record | RowProblem]:
-        return [record(example) for example in examples]
+    def encode(examples: Sequence[Example], _: Sequence[int]) -> Encoded:
+        made = dict(enumerate(map(record, examples)))
+        problems = {i: one for i, one in made.items() if isinstance(one, RowProblem)}
+        records = [one for one in made.values() if not isinstance(one, RowProblem)]
+        return Encoded(arrow.batch_of(records, arrow.CHOICES), problems)
 
     def show(example: Example) -> Shown:
         prompt, chosen, rejected = render(example)

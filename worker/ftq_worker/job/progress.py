@@ -46,9 +46,8 @@ class Progress:
         self.advance(done - self.done)
 
     def finish(self) -> None:
-        if self._total is None:
-            self._total = self.done
-        if self._sent != self.done and (self._sent is not None or not self._after_s):
+        unknown, self._total = self._total is None, self._total or self.done
+        if (unknown or self._sent != self.done) and (self._sent is not None or not self._after_s):
             self._send()
 
     def _send(self) -> None:

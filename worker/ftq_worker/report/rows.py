@@ -21,7 +21,7 @@ def report_row(
 ) -> ReportRow:
     """Return the i-th usable row of a tokenized table."""
     source, example = table.source_row(i), table.example(i)
-    (record,) = encoder.encode([example], [-1])
+    (record,) = encoder.records([example], [-1])
     assert not isinstance(record, RowProblem)  # it was tokenized before
     whole = pieces_of(example, record, encoder, tokenizer)
     kept = [Piece(text=hide(_ends(piece["text"])), trained=piece["trained"]) for piece in whole]

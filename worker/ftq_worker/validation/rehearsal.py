@@ -176,7 +176,7 @@ def rehearse_rows(
     encoder = make_encoder(tokenizer, task, format_, spec, vocab_size=facts.vocab_size)
     ledger = Ledger()
     examples = list(_examples(spec.data.row_template, sample, ledger))
-    records = encoder.encode(examples, [0] * len(examples))
+    records = encoder.records(examples, [0] * len(examples))
     if "unused_columns" not in spec.data.allow and spec.data.row_template is None:
         refuse_unused(ledger.unused(sample.layout.columns, task, encoder.render))
     problems = [r for r in records if isinstance(r, RowProblem) and r.rule is Rule.UNTRAINABLE]
