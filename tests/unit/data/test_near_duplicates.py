@@ -1,7 +1,6 @@
 """Near duplicates: planted ones are found, others are not, and none leaks into the golden set."""
 
 import random
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,6 @@ from tests.support.data_jobs import (
     Job,
     MakeJob,
     Recorder,
-    make_context,
-    make_spec,
     write_jsonl,
 )
 from tests.unit.data.test_sets import trained_labels, warnings
@@ -21,9 +18,8 @@ from transformers import PreTrainedTokenizerFast
 from ftq_shared.events import EventType
 from ftq_worker.data.examples import Example
 from ftq_worker.data.near_duplicates import BANDS, SIMILAR, Signatures, Signed, SignedRows, _text
-from ftq_worker.data.processes import spread
 from ftq_worker.data.shingles import common_shingles, shingles
-from ftq_worker.job.context import Control, Devices
+from ftq_worker.job.context import Control
 from ftq_worker.job.progress import Progress
 
 PICK = random.Random(5)
@@ -85,17 +81,6 @@ def test_planted_copies_are_found_and_no_others(tmp_path: Path) -> None:
     held = rows.copies(np.arange(1000), np.arange(1000, 1300), quiet())
     assert held[:300].mean() >= 0.95
     assert not held[300:].any()
-
-
-def test_several_processes_find_the_same(tmp_path: Path) -> None:
-    pick = random.Random(6)
-    some = [document(pick) for _ in range(150)]
-    near = [altered(text, pick, words) for text in some for words in (1, 2, 4)]
-    rows = signed(tmp_path, [*some, *near, *some[::-1]])
-    ctx = make_context(tmp_path, make_spec(), devices=Devices(cpu_threads=2))
-    alone = rows.earlier(np.arange(750), quiet())
-    assert (alone >= 0).sum() > 500
-    assert (rows.earlier(np.arange(750), quiet(), partial(spread, ctx)) == alone).all()
 
 
 def test_the_search_tells_how_far_it_is(tmp_path: Path) -> None:

@@ -11,9 +11,8 @@ a row, of one band at a time.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from ftq_worker.data.arrow import Indices
 from ftq_worker.data.cleaning import Rule
 from ftq_worker.data.examples import Example
 from ftq_worker.data.load import Tables
-from ftq_worker.data.processes import spread
 from ftq_worker.data.secret_texts import SecretWatch, kinds_of
 from ftq_worker.data.shingles import (
     PERMUTATIONS,
@@ -50,10 +48,6 @@ _WRITTEN_TOGETHER = 20  # batches of rows, as each goes to many files
 # What over a tenth of the rows begin with is a template, not their own text.
 _SAMPLE, _COMMON_SHARE, _COMMON_LEAST = 2_000, 0.1, 20
 
-_MANY = 100_000  # rows from which on the bands are looked at in several processes
-
-# Work over bands: what is found of each, in their order.
-Each = Callable[[Callable[[int], Any], Iterable[int]], Iterator[Any]]
 RowPair = tuple[Indices, Indices]
 # Of an entry of a digest one byte is kept: those of two rows are equal by chance once in 256 times.
 Bytes = npt.NDArray[np.uint8]
@@ -126,28 +120,15 @@ class SignedRows:
     folder: Path
     ends: Indices  # shape (rows + 1,): the shingles of row i are from ends[i] to ends[i + 1]
 
-    def earlier(self, rows: Indices, progress: Progress, each: Each = map) -> Indices:
-        """Return for each row the position in `rows` of an earlier near duplicate, or -1.
-
-        `each` does what `map` does, in several processes perhaps: the result is the same.
-        """
-        known = np.zeros(len(rows), dtype=bool)  # rows that this process has found one for
-
-        def look(band: int) -> list[RowPair]:
-            pairs: list[RowPair] = []
+    def earlier(self, rows: Indices, progress: Progress) -> Indices:
+        """Return for each row the position in `rows` of an earlier near duplicate, or -1."""
+        found = np.full(len(rows), -1, dtype=np.int64)
+        for band in range(BANDS):
             for later, before in _neighbours(self._band(band, rows)):
-                new = ~known[later]
+                new = found[later] < 0
                 later, before = later[new], before[new]
                 alike = self.similar(rows[later], rows[before])
-                known[later[alike]] = True
-                pairs.append((later[alike], before[alike]))
-            return pairs
-
-        found = np.full(len(rows), -1, dtype=np.int64)
-        for pairs in each(look, range(BANDS)):
-            for later, before in pairs:
-                new = found[later] < 0
-                found[later[new]] = before[new]
+                found[later[alike]] = before[alike]
             progress.advance()
         progress.finish()
         return found
@@ -306,8 +287,7 @@ def _in_training(ctx: PhaseContext, train: SplitTable, near: NearDuplicates) -> 
     """Tell of near duplicates within the training rows, or drop them where the spec says so."""
     numbers = near.numbers(train, np.arange(len(train.alive)))
     progress = _bands(ctx, "look for near duplicates in the training rows")
-    each = partial(spread, ctx) if len(numbers) >= _MANY else map
-    earlier = near.signed.earlier(numbers, progress, each)
+    earlier = near.signed.earlier(numbers, progress)
     labels = train.label
     # A text that nearly equals one of another label shows what makes the difference.
     copies = (earlier >= 0) & (labels == labels[earlier])
