@@ -4,6 +4,7 @@
 #   make check   ruff, format, mypy --strict, import contracts
 #   make bench   figures against a bare script, printed as ratios
 #   make chaos   the long chaos runs
+#   make gpu     all tests and figures of a card, on a machine that has torch and no network
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -16,7 +17,7 @@ TORCH ?= torch==2.13.0
 PYTEST_WORKERS ?= 3
 PYTEST_ARGS ?=
 
-.PHONY: setup demo test check bench chaos clean
+.PHONY: setup demo test check bench chaos gpu clean
 
 setup: $(STAMP)
 
@@ -46,6 +47,16 @@ bench: setup
 
 chaos: setup
 	$(BIN)/python -m pytest -s -m chaos tests/chaos $(PYTEST_ARGS)
+
+# No environment of its own: the machine's torch is the one that knows its card. What else it lacks
+# lies in a folder of wheels (scripts/gpu_wheels.py). ARGS="--rehearse" tries it without a card.
+WHEELS ?= build/wheels
+SITE := $(CURDIR)/build/gpu-site
+SOURCES := $(SITE):$(CURDIR):$(CURDIR)/client:$(CURDIR)/worker:$(CURDIR)/shared
+gpu:
+	test ! -d $(WHEELS) || $(PYTHON) -m pip install --quiet --no-index --no-deps --no-compile --upgrade --target $(SITE) $(WHEELS)/*.whl
+	PYTHONPATH=$(SOURCES) $(PYTHON) -m pytest -m gpu --confcutdir=tests/gpu tests/gpu $(PYTEST_ARGS)
+	PYTHONPATH=$(SOURCES) $(PYTHON) -m benchmarks.gpu $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
