@@ -5,6 +5,7 @@ from typing import Any
 
 from ftq_shared.spec import Lora, Task
 from ftq_worker.training.auto_rules import Method, Precision
+from ftq_worker.training.memory_need import Checkpointing
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class TrainSettings:
     batch_size: int  # examples per optimizer step, over all ranks
     micro_batch: int  # examples per forward pass on one rank
     accumulation: int  # forward passes per optimizer step
+    gradient_checkpointing: Checkpointing
     packing: bool
     precision: Precision
     max_length: int
