@@ -154,6 +154,9 @@ class Train(Section):
     micro_batch: Auto | Annotated[int, Field(ge=1)] = Field(
         "auto", description="examples per forward pass on one device"
     )
+    gradient_checkpointing: Literal["auto", "none", "all"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="layers computed twice to save memory: none, all, or every so many"
+    )
     max_length: Auto | Annotated[int, Field(ge=8)] = Field(
         "auto", description="tokens per row; longer rows are dropped and counted"
     )

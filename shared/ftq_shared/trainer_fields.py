@@ -45,9 +45,10 @@ _ANSWERS = (
     ("", ALWAYS, "local_rank ddp_timeout ddp_backend"),
     ("", _GPUS, "deepspeed fsdp fsdp_config parallelism_config accelerator_config"),
     (
-        "train.args.activation_checkpointing",
-        "the trainer's newer name for it",
-        "gradient_checkpointing",
+        "train.gradient_checkpointing",
+        "none, all, or every so many layers",
+        "activation_checkpointing gradient_checkpointing activation_checkpointing_kwargs"
+        " gradient_checkpointing_kwargs",
     ),
     # model and tokenizer
     ("", "ftq loads the model by itself; leave it out", "model_init_kwargs"),

@@ -18,7 +18,9 @@ from torch.utils.data import SequentialSampler
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForMaskedLM
 
 from ftq_shared.spec import Lora, Task
+from ftq_worker.training.adapters import allowed_dropout
 from ftq_worker.training.base_model import load_tokenizer
+from ftq_worker.training.blueprint import blueprint
 from ftq_worker.training.classification import build_classification
 from ftq_worker.training.live_bytes import LiveBytes
 from ftq_worker.training.memory_need import Setup
@@ -41,17 +43,17 @@ KINDS = (
     "modernbert",
     "deberta-v2",
 )
-LAYERS = 6
+LAYERS = 4
 VOCAB = 2_000
 _WIDE = {"vocab_size": VOCAB, "hidden_size": 96, "intermediate_size": 192,
          "num_hidden_layers": LAYERS, "max_position_embeddings": 512, "head_dim": 24}  # fmt: skip
 # What differs, by model type; what neither names is as in the zoo.
 _SIZES: dict[str, dict[str, Any]] = {
+    "llama": _WIDE | {"num_hidden_layers": 6},  # so deep that cuts of it are counted
     "gpt2": {"n_embd": 96, "n_layer": LAYERS, "n_positions": 512, "vocab_size": VOCAB},
     "deepseek_v3": _WIDE | {"head_dim": None, "moe_intermediate_size": 48},
     "lfm2": _WIDE | {"layer_types": ["conv", "full_attention"] * (LAYERS // 2)},
-    "qwen3_next": _WIDE
-    | {"layer_types": ["linear_attention", "full_attention"] * (LAYERS // 2)},
+    "qwen3_next": _WIDE | {"layer_types": ["linear_attention", "full_attention"] * (LAYERS // 2)},
 }
 
 
@@ -92,7 +94,7 @@ def trials(count: int, seed: int = 0) -> Iterator[Trial]:
                 method=pick.choice(("full", "lora")),
                 precision=pick.choice(("fp32", "bf16")),
                 micro_batch=pick.choice((1, 2, 4)),
-                length=pick.choice((64, 96, 128, 160)),
+                length=pick.choice((48, 64, 96, 128)),
                 lora=Lora(r=pick.choice((8, 16)), dropout=pick.choice((0.0, 0.05))),
                 checkpointing=pick.choice(("none", 2, "all")),
                 accumulates=pick.random() < 0.5,
@@ -112,7 +114,8 @@ def make_model(folder: Path, kind: str) -> Path:
     sizes = {"num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0}
     sizes |= known.get("only", known) | _SIZES.get(kind, _WIDE)
     torch.manual_seed(7)
-    config = CONFIG_MAPPING[kind](**{name: size for name, size in sizes.items() if size is not None})
+    given = {name: size for name, size in sizes.items() if size is not None}
+    config = CONFIG_MAPPING[kind](**given)
     made = AutoModelForMaskedLM if kind in ENCODERS else AutoModelForCausalLM
     made.from_config(config).save_pretrained(folder)
     return folder
@@ -122,6 +125,9 @@ def train_and_count(trial: Trial, base: Path, output: Path) -> int:
     """Train two steps as ftq does; return the most bytes of tensors that lived at once."""
     setup = trial.setup
     accumulation = 2 if setup.accumulates else 1
+    lora = setup.lora.model_copy(
+        update={"dropout": allowed_dropout(setup.lora, blueprint(base, setup.task, ["0", "1"]))}
+    )
     settings = replace(
         EXAMPLE,
         task=setup.task,
@@ -134,7 +140,7 @@ def train_and_count(trial: Trial, base: Path, output: Path) -> int:
         precision=setup.precision,
         max_length=setup.length,
         eval_every=None,
-        lora=None if setup.method == "full" else setup.lora,
+        lora=None if setup.method == "full" else lora,
     )
     rows = _rows(setup, 2 * accumulation * setup.micro_batch)
     tokenizer = load_tokenizer(base)

@@ -103,9 +103,9 @@ _ANSWERS = (
     ("train.args.neftune_noise_alpha", "", "neftune_noise_alpha"),
     ("train.args.label_smoothing_factor", "", "label_smoothing_factor"),
     (
-        "train.args.activation_checkpointing",
-        "",
-        "use_gradient_checkpointing activation_checkpointing",
+        "train.gradient_checkpointing",
+        "none, all, or every so many layers",
+        "use_gradient_checkpointing",
     ),
     ("", "the fastest attention of the host is used", "flash_attention attn_implementation"),
     ("", "not offered", "use_unsloth"),

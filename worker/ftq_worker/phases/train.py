@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ftq_shared.errors import FtqError
 from ftq_shared.events import EventType
+from ftq_worker.data.hub import fetch_text_files
 from ftq_worker.job.atomic_folders import swap_in
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.prepared_sets import load_sets
@@ -20,6 +21,9 @@ from ftq_worker.training.device_errors import device_errors
 from ftq_worker.training.end_of_turn import trained_ends
 from ftq_worker.training.facts import look_at_device, run_facts
 from ftq_worker.training.golden import note_scores, score_before
+from ftq_worker.training.memory_count import count
+from ftq_worker.training.memory_need import Need, Setup
+from ftq_worker.training.memory_plan import Count
 from ftq_worker.training.resolve import resolve_settings
 from ftq_worker.training.session import (
     build_session,
@@ -53,7 +57,8 @@ def run(ctx: PhaseContext) -> None:
     device = look_at_device(ctx.devices)
     facts = run_facts(validated.task, validated.model, prepared, device)
     sets = load_sets(ctx.paths, prepared)
-    settings = resolve_settings(ctx, facts)
+    counted = _counter(ctx, validated) if device.kind == "cuda" else None
+    settings = resolve_settings(ctx, facts, counted)
     ctx.doing("look at the base model")
     base = fetch_base(ctx, validated.model)
     settings = fit_adapter(ctx, settings, base)
@@ -79,6 +84,16 @@ def run(ctx: PhaseContext) -> None:
         figures = report(session, best)
         _leave(ctx, figures, scores, session.trainer.model, tokenizer, validated, base, ends)
     session.trainer.end()
+
+
+def _counter(ctx: PhaseContext, validated: Validated) -> Count:
+    """Return what counts the memory of a step, from the model's configuration alone."""
+
+    def counted(setup: Setup) -> Need:
+        ctx.doing("count the memory of a training step")
+        return count(fetch_text_files(ctx, validated.model), setup)
+
+    return counted
 
 
 def _is_done(ctx: PhaseContext) -> bool:

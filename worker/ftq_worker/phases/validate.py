@@ -193,7 +193,9 @@ def _rehearse(ctx: PhaseContext, checks: Checks, base: _Model, rows: CheckedData
     facts = _model_facts(base)
     sample = rehearsal.Sample(layout, head.columns, head.values)
     checks.run("build", lambda: rehearsal.rehearse_model(ctx, facts, weights, task))
-    checks.run("sample", lambda: rehearsal.rehearse_rows(ctx, facts, task, sample))
+    longest = checks.run("sample", lambda: rehearsal.rehearse_rows(ctx, facts, task, sample))
+    if longest and checks.all_passed and ctx.spec.resources.gpus not in (0, "0"):
+        checks.run("memory", lambda: fit.check_memory(ctx, facts, task, longest))
 
 
 def _trainer_args(ctx: PhaseContext, task: Task) -> tuple[None, str]:

@@ -6,16 +6,17 @@ Imports no torch: `scripts/docs.py` and the tests of the rules do without it.
 import math
 from typing import Literal
 
-from ftq_shared.spec import Lora, Task
+from ftq_shared.spec import Task
 from ftq_worker.job.auto import Resolved, auto_rule
 from ftq_worker.training.facts import RunFacts
-from ftq_worker.training.memory_estimate import USABLE, estimate, largest_micro_batch
+from ftq_worker.training.memory_need import USABLE, Checkpointing
+from ftq_worker.training.memory_plan import BUSY_TOKENS, Method, Plan
+from ftq_worker.training.memory_plan import MOST_ROWS as MAX_MICRO_BATCH
 
 # On a CPU 8 rows a pass, more where rows are short: below some 1,000 tokens a pass is bound by its
 # overhead (MiniLM, rows of 12 tokens, 2 cores: 32 rows a pass took half the time of 8).
 CPU_MICRO_BATCH = 8
 CPU_TOKENS = 2_048  # of a pass, padding counted
-MAX_MICRO_BATCH = 64  # beyond this a card is full of work anyway
 FEWEST_STEPS = 100  # batch_size is halved until a run has as many
 SMALLEST_BATCH = 4
 EVALS_PER_RUN = 10
@@ -28,23 +29,41 @@ SAVE_EVERY_MAX_S = 1_800.0  # at most 30 minutes of work are lost
 SAVE_COST = 50  # saving costs at most a fiftieth of the time
 _SAVE_BOUNDS = f"between {SAVE_EVERY_MIN_S / 60:.0f} and {SAVE_EVERY_MAX_S / 60:.0f} minutes"
 
-Method = Literal["full", "lora", "qlora"]
 Precision = Literal["bf16", "fp16", "fp32"]
 
 
 @auto_rule(
     "train.method",
-    "encoder: full; decoder: LoRA; QLoRA when LoRA does not fit the card and bitsandbytes is"
-    " installed",
+    "encoder: full; decoder: LoRA; QLoRA when LoRA fits the card in no other way and bitsandbytes"
+    " is installed",
 )
-def method(facts: RunFacts, lora: Lora) -> Resolved[Method]:
-    if facts.model.kind == "encoder":
+def method(facts: RunFacts, plan: Plan | None = None) -> Resolved[Method]:
+    if plan and plan.setup.method == "qlora":
+        price = "the base is rounded to 4 bits, and multiplied out in every pass"
+        return Resolved("qlora", f"LoRA does not fit; {price}; {plan.why}")
+    kind = methods(facts)[0]
+    if kind == "full":
         return Resolved("full", "an encoder is small enough to train whole")
-    if facts.device.kind == "cuda":
-        need = estimate(facts, "lora", lora, 1)
-        if need.total > USABLE * facts.device.memory_bytes and has_bitsandbytes():
-            return Resolved("qlora", f"LoRA would need {need.total / 1e9:.0f} GB ({need.words()})")
     return Resolved("lora", "a decoder: LoRA keeps the base frozen")
+
+
+def methods(facts: RunFacts, quantized: bool = False) -> list[Method]:
+    """Return the methods that `auto` may come to, the better first."""
+    if facts.model.kind == "encoder":
+        return ["full"]
+    return ["lora", "qlora"] if quantized else ["lora"]
+
+
+@auto_rule(
+    "train.gradient_checkpointing",
+    "none where plain training fits the card with a pass that keeps it busy"
+    f" ({BUSY_TOKENS:,} tokens); else every fourth layer, every second, all, the first that fits;"
+    " then smaller passes; none on a CPU",
+)
+def gradient_checkpointing(facts: RunFacts, plan: Plan | None = None) -> Resolved[Checkpointing]:
+    if plan is None:
+        return Resolved("none", "CPU: memory is not short, and nothing is computed twice")
+    return Resolved(plan.setup.checkpointing, f"{plan.price()}; {plan.why}")
 
 
 @auto_rule(
@@ -110,20 +129,16 @@ def batch_size(
 @auto_rule(
     "train.micro_batch",
     f"the largest divisor of a device's share of the batch, up to {MAX_MICRO_BATCH}, within"
-    f" {100 * USABLE:.0f} % of the card's memory; on a CPU up to {CPU_MICRO_BATCH} rows, or with"
-    f" short rows as many as have {CPU_TOKENS:,} tokens",
+    f" {100 * USABLE:.0f} % of the card's memory, counted; on a CPU up to {CPU_MICRO_BATCH} rows,"
+    f" or with short rows as many as have {CPU_TOKENS:,} tokens",
 )
-def micro_batch(facts: RunFacts, how: Method, lora: Lora, batch: int) -> Resolved[int]:
+def micro_batch(facts: RunFacts, batch: int, plan: Plan | None = None) -> Resolved[int]:
     share = batch // facts.device.world_size
-    if facts.device.kind == "cpu":
+    if plan is None:
         rows = max(CPU_MICRO_BATCH, min(MAX_MICRO_BATCH, CPU_TOKENS // facts.max_length))
         why = f"CPU: up to {rows} rows of at most {facts.max_length} tokens at a time"
         return Resolved(largest_divisor(share, rows), why)
-    fits = largest_micro_batch(facts, how, lora, MAX_MICRO_BATCH)
-    size = largest_divisor(share, fits)
-    parts = estimate(facts, how, lora, size)
-    of = f"{parts.total / 1e9:.1f} of {facts.device.memory_bytes / 1e9:.0f} GB"
-    return Resolved(size, f"{of} on {facts.device.name}: {parts.words()}")
+    return Resolved(plan.setup.micro_batch, f"{facts.device.name}: {plan.why}")
 
 
 @auto_rule("train.precision", "bf16 on Ampere and later, fp16 on older cards, fp32 on a CPU")

@@ -14,12 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
     """Counts while it is entered; what was there before is added with `add`."""
 
     def __init__(self, each: Callable[[], object] = lambda: None) -> None:
         """`each` is called after every operation."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = 0
         self.gradients = 0  # of these, gradients of parameters; `add_gradient` tells of them
         self.trace: list[tuple[int, int]] = []  # (now, gradients) after each operation

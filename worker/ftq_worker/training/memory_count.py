@@ -12,6 +12,7 @@ Where CUDA's kernels hold less or more than the CPU's, the count is of CUDA's (`
 import contextlib
 import itertools
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 from transformers import PreTrainedModel, masking_utils
 from transformers.integrations import moe
-from transformers.modeling_layers import GradientCheckpointingLayer
 from trl.kernels import chunked_logprob
 from trl.trainer.utils import add_fused_lm_head
 
@@ -45,7 +45,9 @@ NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 def count(folder: Path, setup: Setup) -> Need:
     """Return what one step needs at its peak; raises Uncountable where it cannot be run."""
     try:
-        return _count(folder, setup)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # training says what there is to say
+            return _count(folder, setup)
     except Uncountable:
         raise
     except Exception as error:  # whatever a library cannot do without numbers
@@ -135,9 +137,7 @@ def _adapted(model: PreTrainedModel, setup: Setup) -> Any:
         kept |= set(getattr(model, "_keep_in_fp32_modules", None) or ())
     for name, weight in itertools.chain(model.named_parameters(), model.named_buffers()):
         if weight.is_floating_point() and isinstance(weight, nn.Parameter):
-            weight.data = weight.data.to(
-                torch.float32 if kept & set(name.split(".")) else dtype
-            )
+            weight.data = weight.data.to(torch.float32 if kept & set(name.split(".")) else dtype)
     trained: Any = model
     if setup.method != "full":
         from peft import get_peft_model
@@ -189,7 +189,7 @@ def _count_cut(trained: Any, model: PreTrainedModel, layers: int, setup: Setup) 
     with live, _kernels(setup):
         loss = _loss(trained, setup)
         border = len(live.trace)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
         del loss
     for hook in hooks:
         hook.remove()
@@ -199,7 +199,8 @@ def _count_cut(trained: Any, model: PreTrainedModel, layers: int, setup: Setup) 
     linear = [
         part.weight
         for part in model.modules()
-        if isinstance(part, nn.Linear) and part is not model.get_output_embeddings()
+        if isinstance(part, nn.Linear)
+        and part is not model.get_output_embeddings()
         and not part.weight.requires_grad
     ]
     return _Cut(
@@ -260,7 +261,10 @@ def _stretched(
     found = []
     for less, more in ((short.forward, long.forward), (short.backward, long.backward)):
         half = len(less) // 2
-        ends = (*zip(less[:half], more[:half]), *zip(less[half:], more[half - len(less) :]))
+        ends = (
+            *zip(less[:half], more[:half], strict=True),
+            *zip(less[half:], more[half - len(less) :], strict=True),
+        )
         found.append(
             [(b[0] + (b[0] - a[0]) * times, b[1] + (b[1] - a[1]) * times) for a, b in ends]
         )
@@ -273,14 +277,16 @@ def _loss(trained: Any, setup: Setup) -> torch.Tensor:
     ids = torch.zeros(rows, length, dtype=torch.long)
     # One row has no padding; of several, some have.
     mask = torch.ones(rows, length, dtype=torch.long) if rows > 1 else None
+    loss: torch.Tensor
     with _autocast(setup):
         if setup.task is Task.CLASSIFICATION:
             labels = torch.zeros(rows, dtype=torch.long)
-            return trained(input_ids=ids, attention_mask=mask, labels=labels).loss  # type: ignore[no-any-return]
-        out = trained(
-            input_ids=ids, attention_mask=mask, labels=ids, use_cache=False, fused_lm_head=True
-        )
-    return -out.log_probs.sum() / 8
+            loss = trained(input_ids=ids, attention_mask=mask, labels=labels).loss
+        else:
+            inputs = {"input_ids": ids, "attention_mask": mask, "labels": ids}
+            out = trained(**inputs, use_cache=False, fused_lm_head=True)
+            loss = -out.log_probs.sum() / out.label_mask.sum()
+    return loss
 
 
 def _scoring(trained: Any, setup: Setup) -> int:
@@ -324,7 +330,7 @@ def _makes_nothing(*_: Any, **__: Any) -> None:
 
 
 def _dropout(
-    input: torch.Tensor,  # noqa: A002  # as torch names it
+    input: torch.Tensor,  # as torch names it
     p: float = 0.5,
     training: bool = True,
     inplace: bool = False,

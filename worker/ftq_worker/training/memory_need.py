@@ -73,6 +73,11 @@ class Need:
         """Return whether a card of so many bytes holds it."""
         return self.total <= USABLE * card_bytes
 
+    def weights_fit(self, card_bytes: int) -> bool:
+        """Return whether the card holds what stays from step to step."""
+        stays = self.base + self.trained + self.optimizer + self.runtime
+        return stays <= USABLE * card_bytes
+
     def words(self) -> str:
         """Return the parts for people."""
         parts = {
@@ -102,6 +107,16 @@ def smallest_card(need: Need) -> str:
         if need.fits(int(size * 1e9)):
             return f"a card of {size} GB ({names})"
     return f"more than the {CARDS[-1][0]} GB of any one card"
+
+
+def named_card(kind: str | None) -> int | None:
+    """Return the GB of the largest card whose name holds `kind` as a word, None if none is known.
+
+    >>> named_card("l4"), named_card("h100"), named_card("a100"), named_card("x")
+    (24, 80, 80, None)
+    """
+    found = [size for size, names in CARDS if kind and kind in names.lower().split()]
+    return max(found, default=None)
 
 
 def gb(size: float) -> str:

@@ -11,39 +11,51 @@ from ftq_worker.job.auto import Resolved, Value
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import read_resolved
 from ftq_worker.training import auto_rules
-from ftq_worker.training.auto_rules import Method
+from ftq_worker.training.auto_rules import Precision
 from ftq_worker.training.facts import RunFacts
+from ftq_worker.training.memory_need import Checkpointing, Setup, Uncountable
+from ftq_worker.training.memory_plan import Count, Method, Plan, make_plan
 from ftq_worker.training.settings import TrainSettings
 from ftq_worker.training.trainer_args import check_trainer_args
 
 
-def resolve_settings(ctx: PhaseContext, facts: RunFacts) -> TrainSettings:
+def resolve_settings(
+    ctx: PhaseContext, facts: RunFacts, count: Count | None = None
+) -> TrainSettings:
     """Return the settings; every `auto` is resolved once per job and sent as an event.
 
-    A later attempt uses what the first one resolved, so that it trains the same thing.
-    Raises UsageError for values that cannot work together, Refused for what this host lacks.
+    A later attempt uses what the first one resolved, so that it trains the same thing. `count` says
+    what a step needs of the card, on a card. Raises UsageError for values that cannot work
+    together, Refused for what this host lacks and for what fits its card in no way.
     """
     train = ctx.spec.train
     check_trainer_args(facts.task, train.args)
     pick = _Resolver(ctx)
-    method: Method = pick(
-        "train.method", train.method, lambda: auto_rules.method(facts, train.lora)
-    )
-    _refuse_method(method, facts)
     epochs = pick("train.epochs", train.epochs, lambda: auto_rules.epochs(facts))
-    rate = pick(
-        "train.learning_rate", train.learning_rate, lambda: auto_rules.learning_rate(facts, method)
-    )
     unit = facts.device.world_size * (1 if train.micro_batch == "auto" else train.micro_batch)
     batch = pick(
         "train.batch_size",
         train.batch_size,
         lambda: auto_rules.batch_size(facts, epochs, train.max_steps, unit),
     )
+    precision: Precision = pick(
+        "train.precision", train.precision, lambda: auto_rules.precision(facts)
+    )
+    plan = _Planner(pick.pinned(train), facts, count, precision, batch)
+    method: Method = pick("train.method", train.method, lambda: auto_rules.method(facts, plan()))
+    _refuse_method(method, facts)
+    rate = pick(
+        "train.learning_rate", train.learning_rate, lambda: auto_rules.learning_rate(facts, method)
+    )
+    checkpointing: Checkpointing = pick(
+        "train.gradient_checkpointing",
+        train.gradient_checkpointing,
+        lambda: auto_rules.gradient_checkpointing(facts, plan()),
+    )
     micro = pick(
         "train.micro_batch",
         train.micro_batch,
-        lambda: auto_rules.micro_batch(facts, method, train.lora, batch),
+        lambda: auto_rules.micro_batch(facts, batch, plan()),
     )
     accumulation = _accumulation(batch, micro, facts.device.world_size)
     per_epoch = math.ceil(facts.rows / batch)
@@ -59,8 +71,9 @@ def resolve_settings(ctx: PhaseContext, facts: RunFacts) -> TrainSettings:
         batch_size=batch,
         micro_batch=micro,
         accumulation=accumulation,
+        gradient_checkpointing=checkpointing,
         packing=pick("train.packing", train.packing, lambda: auto_rules.packing(facts)),
-        precision=pick("train.precision", train.precision, lambda: auto_rules.precision(facts)),
+        precision=precision,
         max_length=facts.max_length,
         eval_every=_eval_every(pick, train, facts, steps, steps / per_epoch),
         save_every_steps=train.save_every if isinstance(train.save_every, int) else None,
@@ -70,6 +83,7 @@ def resolve_settings(ctx: PhaseContext, facts: RunFacts) -> TrainSettings:
         on_cpu=facts.device.kind == "cpu",
         world_size=facts.device.world_size,
         args=dict(train.args),
+        predicted_bytes=plan.bytes_of(method, checkpointing, micro),
     )
 
 
@@ -79,6 +93,15 @@ class _Resolver:
     def __init__(self, ctx: PhaseContext) -> None:
         self._ctx = ctx
         self._known = read_resolved(ctx.paths)
+
+    def pinned(self, train: Train) -> Train:
+        """Return the settings with what the job has resolved before in the place of `auto`."""
+        names = ("method", "gradient_checkpointing", "micro_batch")
+        known = {name: self._known.get(f"train.{name}") for name in names}
+        resolved = {name: it["value"] for name, it in known.items() if it}
+        return train.model_copy(
+            update={name: v for name, v in resolved.items() if getattr(train, name) == "auto"}
+        )
 
     def __call__(
         self, field: str, given: Value | Auto, rule: Callable[[], Resolved[Value]]
@@ -92,6 +115,59 @@ class _Resolver:
         if self._ctx.devices.rank == 0:  # every rank works out the same; one of them says so
             self._ctx.resolve(field, resolved.value, resolved.reason)
         return resolved.value
+
+
+class _Planner:
+    """Works out once how the run fits its card; None on a CPU, where memory is not short."""
+
+    def __init__(
+        self,
+        train: Train,
+        facts: RunFacts,
+        count: Count | None,
+        precision: Precision,
+        batch: int,
+    ) -> None:
+        self._train, self._facts, self._count = train, facts, count
+        self._share = max(1, batch // facts.device.world_size)
+        self._start = Setup(
+            task=facts.task,
+            method="full",
+            precision=precision,
+            micro_batch=1,
+            length=facts.max_length,
+            lora=train.lora,
+            ranks=facts.device.world_size,
+            labels=max(facts.labels, 2),
+        )
+        self._plan: Plan | None = None
+
+    def __call__(self) -> Plan | None:
+        if self._count and self._plan is None:
+            auto = auto_rules.methods(self._facts, auto_rules.has_bitsandbytes())
+            given = self._train.method
+            methods = auto if given == "auto" else [given]
+            card = self._facts.device.memory_bytes
+            self._plan = make_plan(
+                self._count, self._start, self._train, methods, self._share, card
+            )
+        return self._plan
+
+    def bytes_of(self, method: Method, checkpointing: Checkpointing, micro: int) -> int | None:
+        """Return what a step is counted to need of a card; None on a CPU or where it cannot be."""
+        setup = replace(
+            self._start,
+            method=method,
+            checkpointing=checkpointing,
+            micro_batch=micro,
+            accumulates=micro < self._share,
+        )
+        if self._plan and self._plan.setup == setup:
+            return self._plan.need.total if self._plan.need else None
+        try:  # all was given, or an earlier attempt has chosen
+            return self._count(setup).total if self._count else None
+        except Uncountable:
+            return None
 
 
 def _refuse_method(method: str, facts: RunFacts) -> None:

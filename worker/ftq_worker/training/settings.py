@@ -4,8 +4,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ftq_shared.spec import Lora, Task
-from ftq_worker.training.auto_rules import Method, Precision
+from ftq_worker.training.auto_rules import Precision
 from ftq_worker.training.memory_need import Checkpointing
+from ftq_worker.training.memory_plan import Method
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class TrainSettings:
     on_cpu: bool
     world_size: int
     args: dict[str, Any]
+    predicted_bytes: int | None = None  # of a card's memory, counted; None on a CPU
 
     def to_json(self) -> dict[str, Any]:
         data = asdict(self) | {"task": str(self.task)}

@@ -159,8 +159,8 @@ def _adapted(ctx: PhaseContext, facts: ModelFacts, model: "PreTrainedModel", tas
 
 def rehearse_rows(
     ctx: PhaseContext, facts: ModelFacts, task: Task, sample: Sample
-) -> tuple[bool, str]:
-    """Render and tokenize a few rows as prepare will; return True and what came of them.
+) -> tuple[int, str]:
+    """Render and tokenize a few rows as prepare will; return the longest's tokens, and what came.
 
     Raises Refused: for the tokenizer and the template as prepare does, `untrainable` where the
     template takes none of the rows, `unused_columns` where it leaves out what matters of them.
@@ -187,7 +187,8 @@ def rehearse_rows(
         refuse_marked(ledger.odd.marked, ledger.odd.rows, ledger.odd.mark)
     if format_ == "chat" and task is Task.SFT:
         _warn_of_template(ctx, tokenizer, examples)
-    return True, f"{len(examples)} rows in format {format_}"
+    lengths = [record["length"] for record in records if not isinstance(record, RowProblem)]
+    return max(lengths, default=0), f"{len(examples)} rows in format {format_}"
 
 
 def _warn_of_template(
