@@ -14,17 +14,10 @@ from benchmarks.gpu.models import SHAPES, make_model, make_rows
 REHEARSE = bool(os.environ.get("FTQ_GPU_REHEARSE"))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark all of them, and skip them where no card is."""
-    for item in items:
-        item.add_marker(pytest.mark.gpu)
-        item.add_marker(pytest.mark.timeout(300))
-        if not (torch.cuda.is_available() or REHEARSE):
-            item.add_marker(pytest.mark.skip(reason="no CUDA device is here"))
-
-
 @pytest.fixture(scope="session")
 def card() -> Card:
+    if not (torch.cuda.is_available() or REHEARSE):
+        pytest.skip("no CUDA device is here")
     return find_card(REHEARSE)
 
 

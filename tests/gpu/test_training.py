@@ -10,6 +10,8 @@ import pytest
 from benchmarks.gpu import child
 from benchmarks.gpu.card import Card
 
+pytestmark = [pytest.mark.gpu, pytest.mark.timeout(300)]
+
 STEPS = 8
 ON_CPU = {("lora", "fp32"), ("full", "fp32")}
 
