@@ -41,6 +41,7 @@ class EventType(StrEnum):
     EVAL = "eval"
     CHECKPOINT = "checkpoint"
     RESUMED = "resumed"
+    MEMORY = "memory"
     GUARD = "guard"
     VERIFICATION = "verification"
     PUBLISHED = "published"
@@ -204,6 +205,18 @@ EVENTS: dict[EventType, EventSpec] = {
         "Training goes on from a checkpoint; steps after it are computed again.",
         {"step": "the step of the checkpoint"},
         {"path": "directory of the checkpoint", "reason": "why there was an interruption"},
+    ),
+    EventType.MEMORY: EventSpec(
+        "What the first steps held of a GPU's memory, beside what was counted before.",
+        {
+            "peak_bytes": "the most that tensors held at once",
+            "card_bytes": "memory of the card",
+        },
+        {
+            "counted_bytes": "what was counted of tensors, where it could be",
+            "reserved_bytes": "the most that torch's allocator took for them",
+            "step": "the step after which it was measured",
+        },
     ),
     EventType.GUARD: EventSpec(
         "A guard acted: a non-finite loss, too slow on the CPU, a deadline, a lost lease.",

@@ -252,6 +252,19 @@ def _resumed(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     return Phrase("resumed", parts_line(glyphs, *parts, first=Style.STRONG), Style.WARN)
 
 
+def _memory(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
+    return Phrase("memory", plain_line(memory_words(data)))
+
+
+def memory_words(data: Data) -> str:
+    """Word what a card held, beside what was counted for it."""
+    if not data:
+        return ""
+    counted = data.get("counted_bytes")
+    held = f"{fmt.size(data.get('peak_bytes'))} of {fmt.size(data.get('card_bytes'))} held at most"
+    return held + (f", {fmt.size(counted)} counted before" if counted is not None else "")
+
+
 def _guard(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     message = field(data, "name", after=": ") + field(data, "message")
     parts = (message, field(data, "action"))
@@ -313,6 +326,7 @@ _WORDINGS: dict[EventType, Wording] = {
     EventType.EVAL: _eval,
     EventType.CHECKPOINT: _checkpoint,
     EventType.RESUMED: _resumed,
+    EventType.MEMORY: _memory,
     EventType.GUARD: _guard,
     EventType.VERIFICATION: _verification,
     EventType.PUBLISHED: _published,

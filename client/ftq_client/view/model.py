@@ -121,6 +121,7 @@ class JobView:
     before: Data = field(default_factory=dict)  # the golden set's scores
     after: Data = field(default_factory=dict)
     checkpoint: Data = field(default_factory=dict)  # the latest
+    memory: Data = field(default_factory=dict)  # the latest measurement of a card
     published: Data = field(default_factory=dict)
     error: Data = field(default_factory=dict)
     resolved: dict[str, Data] = field(default_factory=dict)  # what `auto` came to, by field
@@ -272,6 +273,10 @@ def _eval(view: JobView, event: Event) -> None:
             view.after = data
 
 
+def _memory(view: JobView, event: Event) -> None:
+    view.memory = event.data
+
+
 def _resumed(view: JobView, event: Event) -> None:
     at = number(event.data.get("step"))
     if at is not None:
@@ -286,5 +291,6 @@ _HANDLERS: dict[EventType, Callable[[JobView, Event], None]] = {
     EventType.PROGRESS: _progress,
     EventType.STEP: _step,
     EventType.EVAL: _eval,
+    EventType.MEMORY: _memory,
     EventType.RESUMED: _resumed,
 }

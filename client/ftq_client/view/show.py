@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from ftq_client.view import format as fmt
+from ftq_client.view.event_wording import memory_words
 from ftq_client.view.fragments import field, yaml_word
 from ftq_client.view.lines import ASCII, shown, text_of
 from ftq_client.view.model import JobView
@@ -38,6 +39,7 @@ def show_rows(row: Row, view: JobView, changed: Mapping[str, object]) -> dict[st
         "eta": eta_of(row),
         "spec": changed,
         "resolved": {name: _resolved(data) for name, data in view.resolved.items()},
+        "memory": memory_words(view.memory),
         "golden": dict(score_lines(view, ASCII)),
         "times": text_of(time_line(view, ASCII)),
         "url": row.get("url"),
@@ -53,6 +55,7 @@ def result_json(view: JobView) -> dict[str, object]:
     return {
         "golden": {"before": view.before, "after": view.after},
         "resolved": {name: data.get("value") for name, data in view.resolved.items()},
+        "memory": view.memory,
         "revision": view.published.get("revision"),
         "warnings": [data.get("message") for data in view.warnings],
         "phase_seconds": {str(phase): mark.seconds for phase, mark in view.phases.items()},

@@ -155,7 +155,7 @@ def test_names_inside_a_foreign_section_are_looked_up_one_by_one():
             "train",
             {"args": {"gradient_checkpointing": True}},
             "train.args.gradient_checkpointing",
-            "here it is train.args.activation_checkpointing (the trainer's newer name for it)",
+            "here it is train.gradient_checkpointing (none, all, or every so many layers)",
         ),
         (
             "train",

@@ -41,7 +41,6 @@ def test_what_ftq_sets_is_in_the_table_or_may_be_set_over():
     source = inspect.getsource(trainer_args.common_args)
     names = {name for name in trainer_fields(Task.SFT) if f'"{name}":' in source}
     assert names - TRAINER_FIELDS.keys() == {
-        "activation_checkpointing",
         "dataloader_pin_memory",
         "lr_scheduler_type",
         "warmup_steps",
@@ -87,7 +86,6 @@ def test_all_that_the_trainer_cannot_work_with_is_refused_at_once(task, args, ba
         {"lr_scheduler_type": "reduce_lr_on_plateau"},
         {"optim": "adafactor"},
         {"neftune_noise_alpha": 5.0},
-        {"activation_checkpointing": True},
         {"optim_target_modules": "all-linear"},
     ],
 )

@@ -237,6 +237,7 @@ class Trained(Report):
     golden_before: dict[str, float]
     golden_after: dict[str, float] = {}  # of the saved model: verification adds it
     validation: list[dict[str, float]] = []  # one entry per evaluation
+    memory: dict[str, int] = {}  # on a GPU: what its first steps held, and what was counted
     settings: dict[str, Any]  # every value that was used
     versions: dict[str, str]  # libraries
 

@@ -25,6 +25,7 @@ SETTINGS = (
     "epochs",
     "steps",
     "batch_size",
+    "gradient_checkpointing",
     "learning_rate",
     "warmup_steps",
     "precision",

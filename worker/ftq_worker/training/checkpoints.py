@@ -46,6 +46,7 @@ class RunFigures(TypedDict, total=False):
     train_loss: float | None  # of the last step
     best_rows: list[float]  # summed loss of each validation row at the best evaluation
     losses: list[float]  # of the steps since the last evaluation
+    memory: dict[str, int]  # on a GPU: what its first steps held, see EventType.MEMORY
 
 
 class Pointer(TypedDict):

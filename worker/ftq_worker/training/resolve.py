@@ -83,7 +83,7 @@ def resolve_settings(
         on_cpu=facts.device.kind == "cpu",
         world_size=facts.device.world_size,
         args=dict(train.args),
-        predicted_bytes=plan.bytes_of(method, checkpointing, micro),
+        counted_bytes=plan.bytes_of(method, checkpointing, micro),
     )
 
 
@@ -154,7 +154,7 @@ class _Planner:
         return self._plan
 
     def bytes_of(self, method: Method, checkpointing: Checkpointing, micro: int) -> int | None:
-        """Return what a step is counted to need of a card; None on a CPU or where it cannot be."""
+        """Return what a step's tensors are counted to hold on a card; None on a CPU, or unknown."""
         setup = replace(
             self._start,
             method=method,
@@ -163,9 +163,9 @@ class _Planner:
             accumulates=micro < self._share,
         )
         if self._plan and self._plan.setup == setup:
-            return self._plan.need.total if self._plan.need else None
+            return self._plan.need.tensors if self._plan.need else None
         try:  # all was given, or an earlier attempt has chosen
-            return self._count(setup).total if self._count else None
+            return self._count(setup).tensors if self._count else None
         except Uncountable:
             return None
 

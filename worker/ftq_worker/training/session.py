@@ -21,6 +21,7 @@ from ftq_worker.training.clock import RunClock
 from ftq_worker.training.cpu_guard import CpuGuard
 from ftq_worker.training.events import EVAL_FIELDS, EventCallback
 from ftq_worker.training.flow import FlowCallback
+from ftq_worker.training.memory_peak import MemoryPeak
 from ftq_worker.training.resolve import with_packing
 from ftq_worker.training.scoring import scoring_progress
 from ftq_worker.training.settings import TrainSettings
@@ -37,6 +38,7 @@ class Session:
     trainer: FtqSFTTrainer | FtqTrainer
     events: EventCallback
     cpu_guard: CpuGuard
+    memory: MemoryPeak
     clock: RunClock
     settings: TrainSettings
     known: RunFigures = field(default_factory=RunFigures)
@@ -49,6 +51,7 @@ class Session:
             "train_loss": self.train_loss(),
             "best_rows": self.trainer.best_rows,
             "losses": self.trainer.losses,
+            "memory": self.memory.found or self.known.get("memory", {}),
         }
 
     def seconds(self) -> float:
@@ -88,7 +91,10 @@ def build_session(
     events = EventCallback(ctx.emit, settings, clock, flow.saves_left)
     output = checkpoints.part_folder(ctx.paths, ctx.claim)
     cpu_guard = CpuGuard(ctx.emit, clock, events.eta_s)
+    memory = MemoryPeak(ctx.emit, settings.counted_bytes)
     callbacks: list[TrainerCallback] = [events, flow]
+    if not settings.on_cpu:
+        callbacks.append(memory)
     if settings.on_cpu and ctx.spec.resources.gpus == "auto":  # nobody asked for the CPU
         callbacks.append(cpu_guard)
     if settings.task is Task.CLASSIFICATION:
@@ -101,7 +107,7 @@ def build_session(
     trainer.watch_scoring = partial(
         scoring_progress, ctx.emit, Control(), "score the validation rows"
     )
-    session = Session(trainer, events, cpu_guard, clock, settings)
+    session = Session(trainer, events, cpu_guard, memory, clock, settings)
     flow.connect(session.figures, trainer.order)
     return session
 
@@ -197,6 +203,7 @@ def report(session: Session, best: int | None) -> Trained:
         train_loss=session.train_loss(),
         golden_before=session.known["golden_before"],
         validation=validation,
+        memory=session.memory.found or session.known.get("memory", {}),
         settings=settings.to_json(),
         versions={name: version(name) for name in LIBRARIES},
     )

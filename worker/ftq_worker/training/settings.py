@@ -35,7 +35,7 @@ class TrainSettings:
     on_cpu: bool
     world_size: int
     args: dict[str, Any]
-    predicted_bytes: int | None = None  # of a card's memory, counted; None on a CPU
+    counted_bytes: int | None = None  # of tensors on a card; None on a CPU
 
     def to_json(self) -> dict[str, Any]:
         data = asdict(self) | {"task": str(self.task)}

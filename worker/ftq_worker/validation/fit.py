@@ -98,7 +98,7 @@ def check_memory(
         f"{given} needs {gb(need.total)} of a GPU at least ({need.words()}); of the {room} GB of"
         f" {request.kind or 'the largest card'} {USABLE:.0%} can be planned with",
         code="does_not_fit",
-        hint=f"{smallest_card(need)} would do; or lower train.max_length, or choose a smaller model",
+        hint=f"{smallest_card(need)} would do; or lower train.max_length, or take a smaller model",
         field="resources.gpus",
     )
 

@@ -41,7 +41,7 @@ def rehearse_model(
 ) -> tuple[bool, str]:
     """Build the model and its adapter without numbers; return True and what they are.
 
-    Raises Refused (`broken_model`, `no_lm_head`, `lora_mismatch`).
+    Raises Refused (`broken_model`, `no_lm_head`, `lora_mismatch`, `method_not_supported`).
     """
     # Only here: where the training stack is not preloaded, its import takes seconds.
     from ftq_worker.data.hub import fetch_text_files
@@ -58,6 +58,14 @@ def rehearse_model(
         ctx.warn(
             f"the model's own head gives {what}; it is replaced by a new one, for one label per "
             "text"
+        )
+    every = ctx.spec.train.gradient_checkpointing
+    if every not in ("auto", "none") and not model.supports_gradient_checkpointing:
+        raise Refused(
+            f"transformers cannot checkpoint the activations of a {facts.architecture}",
+            code="method_not_supported",
+            hint="--set train.gradient_checkpointing=none, and a smaller train.micro_batch",
+            field="train.gradient_checkpointing",
         )
     if weights.tensors:
         found = rehearse_load(model, {name: it.shape for name, it in weights.tensors.items()})

@@ -156,6 +156,13 @@ def train(tell: Teller, steps: int = 120, step_s: float = 0.4) -> Iterator[Event
         tokens_accuracy=0.534,
         seconds=2.9,
     )
+    yield tell(
+        "memory",
+        peak_bytes=41_200_000_000,
+        card_bytes=85_000_000_000,
+        counted_bytes=41_900_000_000,
+        step=2,
+    )
     for step in range(1, steps + 1):
         loss = 0.62 + 1.7 * math.exp(-step / 30) + chance.uniform(-0.08, 0.08)
         yield tell(
