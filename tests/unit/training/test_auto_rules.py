@@ -18,6 +18,7 @@ from ftq_worker.training import auto_rules
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.facts import DeviceFacts, RunFacts
 from ftq_worker.training.flow import FlowCallback
+from ftq_worker.training.memory_need import Need
 from ftq_worker.training.resolve import resolve_settings, with_packing
 from ftq_worker.training.sampling import grouped_order
 
@@ -237,6 +238,25 @@ class TestResolving:
         assert (settings.method, settings.learning_rate) == ("full", 3e-6)
         fields = {e["field"] for e in job.events.of(EventType.RESOLVED)}
         assert not fields & {"train.method", "train.learning_rate"}
+
+    def test_on_a_card_the_plan_is_counted_and_kept(self, job):
+        def count(setup):
+            counted.append(setup)
+            rows = setup.micro_batch * (1 if setup.checkpointing == "none" else 0.4)
+            return Need(0, 0, 0, 0, int(12e9 * rows), 0)
+
+        counted = []
+        given = facts(device=DeviceFacts("cuda", "L4", 24_000_000_000, (8, 9)), max_length=2_048)
+        settings = resolve_settings(job.ctx, given, count)
+        told = {e["field"]: e for e in job.events.of(EventType.RESOLVED)}
+        assert (settings.micro_batch, settings.gradient_checkpointing) == (2, 4)
+        assert settings.counted_bytes == 9_600_000_000
+        assert "every 4th layer is computed twice" in told["train.gradient_checkpointing"]["reason"]
+        assert "10.8 GB of 24.0 GB" in told["train.micro_batch"]["reason"]
+        before = len(counted)
+        later = resolve_settings(job.again().ctx, given, count)
+        assert (later.micro_batch, later.gradient_checkpointing) == (2, 4)
+        assert len(counted) == before + 1  # nothing is chosen again
 
     def test_batches_that_do_not_divide(self, tmp_path, llama):
         job = tiny_job(tmp_path, llama, "sft", train={"batch_size": 10, "micro_batch": 4})
