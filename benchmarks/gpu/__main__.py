@@ -4,7 +4,7 @@
     --rehearse     try the kit on the CPU with tiny models; its figures mean nothing
     --limit S      start no further measurement after so many seconds (540)
 
-PARTs: throughput. Each measurement stands by itself: one that fails is told, kept in the
+PARTs: throughput, memory. Each measurement stands by itself: one that fails is told, kept in the
 results, and the next one begins. The exit code is 1 if one failed.
 """
 
@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu import child, throughput
+from benchmarks.gpu import child, memory, throughput
 from benchmarks.gpu.card import Card, find_card, versions
 
 # How a measurement is made and told, and what of.
@@ -31,7 +31,11 @@ Part = tuple[
 def parts_of(card: Card) -> dict[str, Part]:
     """Return what is measured on a card; on the CPU only what a rehearsal can do."""
     models = ("llama-3-8b", "qwen2.5-7b") if card.gpus else ("tiny",)
-    return {"throughput": (throughput.measure, throughput.words, models)}
+    cases = memory.CASES if card.gpus else memory.REHEARSED
+    return {
+        "throughput": (throughput.measure, throughput.words, models),
+        "memory": (memory.measure, memory.words, cases),
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 spent = time.monotonic() - started
                 if spent > args.limit:
                     print(f"{part} {case}: left out after {spent:.0f} s", flush=True)
-                    _keep(results, {"part": part, "case": case, "left_out": True})
+                    _keep(results, {"part": part, "case": str(case), "left_out": True})
                     continue
                 made = partial(measure, case, card, scratch)
                 failed += not _one(results, part, case, made, words)
@@ -81,7 +85,7 @@ def _one(
         figures = measure()
     except (child.Failed, OSError) as error:
         print(f"{part} {case}: FAILED\n{error}", flush=True)
-        _keep(results, {"part": part, "case": case, "failed": str(error)})
+        _keep(results, {"part": part, "case": str(case), "failed": str(error)})
         return False
     seconds = round(time.monotonic() - started, 1)
     _keep(results, {"part": part, "seconds": seconds, **figures})

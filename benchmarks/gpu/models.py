@@ -53,6 +53,20 @@ SHAPES = {
         ),
         4096,
     ),
+    "llama-1b": Shape(
+        LlamaConfig(
+            hidden_size=2048,
+            intermediate_size=8192,
+            num_hidden_layers=16,
+            num_attention_heads=32,
+            num_key_value_heads=8,
+            head_dim=64,
+            vocab_size=128_256,
+            max_position_embeddings=8192,
+            tie_word_embeddings=True,
+        ),
+        2048,
+    ),
     "tiny": Shape(
         LlamaConfig(
             hidden_size=64,
@@ -81,7 +95,7 @@ def make_model(name: str, folder: Path, device: str) -> int:
         model = AutoModelForCausalLM.from_config(shape.config, dtype=torch.bfloat16)
     model.save_pretrained(folder)
     tokenizer = assets.make_tokenizer(list(_texts())[:_FIRST], VOCABULARY)
-    tokenizer.model_max_length = shape.length
+    tokenizer.model_max_length = shape.config.max_position_embeddings
     tokenizer.save_pretrained(folder)
     return parameters
 

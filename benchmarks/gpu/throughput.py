@@ -7,6 +7,7 @@ al. 2022, "PaLM", appendix B); recomputed activations are not counted.
 """
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,7 @@ def measure(name: str, card: Card, folder: Path) -> dict[str, Any]:
     for side in SIDES:
         made = _bare(side, model, storage, settings)
         speeds[side] = made["tokens_per_s"]
+    shutil.rmtree(storage)  # with the model that was saved
     flops = 4 * parameters + 12 * shape.config.num_hidden_layers * shape.config.hidden_size * (
         shape.length
     )
