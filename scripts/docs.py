@@ -34,6 +34,7 @@ RULES = (
     "data.splits",
     "data.tokenizing",
     "publishing.staging",
+    "training.attention",
     "training.auto_rules",
     "training.cpu_guard",
     "training.adapters",

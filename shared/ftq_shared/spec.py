@@ -161,6 +161,16 @@ class Train(Section):
         "auto", description="tokens per row; longer rows are dropped and counted"
     )
     packing: Auto | bool = Field("auto", description="several short rows in one sequence")
+    attention: Literal[
+        "auto",
+        "flash_attention_2",
+        "flash_attention_3",
+        "flash_attention_4",
+        "varlen",
+        "flex_attention",
+        "sdpa",
+        "eager",
+    ] = Field("auto", description="how attention is computed")
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
         "auto", description="number format of the computation"
     )

@@ -107,7 +107,11 @@ _ANSWERS = (
         "none, all, or every so many layers",
         "use_gradient_checkpointing",
     ),
-    ("", "the fastest attention of the host is used", "flash_attention attn_implementation"),
+    (
+        "train.attention",
+        "auto is the fastest that the host has",
+        "flash_attention flash_attn attn_implementation use_flash_attention_2",
+    ),
     ("", "not offered", "use_unsloth"),
     # task
     ("task", "sft, classification, preference or text", "stage task_type training_type"),

@@ -15,6 +15,7 @@ from ftq_shared.spec import Task
 from ftq_worker.job import auto
 from ftq_worker.job.reports import ModelFacts
 from ftq_worker.training import auto_rules
+from ftq_worker.training.attention import HostAttention, ModelAttention
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.facts import DeviceFacts, RunFacts
 from ftq_worker.training.flow import FlowCallback
@@ -147,8 +148,15 @@ def test_precision(device, precision):
 
 
 def test_no_packing_on_a_cpu_or_for_labels():
-    assert auto_rules.packing(facts()).value is False
-    assert auto_rules.packing(facts(Task.CLASSIFICATION, device=H100)).value is False
+    fast = {"host": HostAttention(cuda=True, capability=(9, 0), varlen=True)}
+    model = ModelAttention(flash=True, head_dim=64)
+    assert auto_rules.packing(facts(), "fp32").value is False
+    assert auto_rules.packing(facts(Task.CLASSIFICATION, device=H100), "bf16").value is False
+    card = replace(facts(device=H100), attention=model, **fast)
+    assert auto_rules.packing(card, "bf16").value is True
+    assert auto_rules.packing(card, "fp32").value is False  # the kernels want half precision
+    hybrid = replace(card, attention=replace(model, mixing="x has recurrent layers"))
+    assert auto_rules.packing(hybrid, "bf16").value is False
 
 
 def test_evaluations_cost_at_most_a_tenth():

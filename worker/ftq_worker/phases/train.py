@@ -14,8 +14,10 @@ from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.prepared_sets import load_sets
 from ftq_worker.job.quiet import quiet_libraries
 from ftq_worker.job.reports import GoldenScores, Prepared, Trained, Validated
+from ftq_worker.training.attention import look_at_host, look_at_model
+from ftq_worker.training.attention_proof import known_attention, settle_attention
 from ftq_worker.training.base_model import fetch_base, load_tokenizer
-from ftq_worker.training.blueprint import fit_adapter
+from ftq_worker.training.blueprint import blueprint, fit_adapter
 from ftq_worker.training.checkpoints import data_id
 from ftq_worker.training.device_errors import device_errors
 from ftq_worker.training.end_of_turn import trained_ends
@@ -55,13 +57,16 @@ def run(ctx: PhaseContext) -> None:
     prepared = Prepared.load(ctx.paths.prepared_report)
 
     device = look_at_device(ctx.devices)
-    facts = run_facts(validated.task, validated.model, prepared, device)
     sets = load_sets(ctx.paths, prepared)
-    counted = _counter(ctx, validated) if device.kind == "cuda" else None
-    settings = resolve_settings(ctx, facts, counted)
     ctx.doing("look at the base model")
     base = fetch_base(ctx, validated.model)
+    attention = look_at_model(blueprint(base, validated.task, ["a", "b"]))
+    host = look_at_host(device.capability, known_attention(ctx))
+    facts = run_facts(validated.task, validated.model, prepared, device, attention, host)
+    counted = _counter(ctx, validated) if device.kind == "cuda" else None
+    settings = resolve_settings(ctx, facts, counted)
     settings = fit_adapter(ctx, settings, base)
+    settings = settle_attention(ctx, settings, facts)
     tokenizer = load_tokenizer(base, ctx.spec.data.chat_template)
 
     with device_errors(settings):

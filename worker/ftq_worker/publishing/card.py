@@ -30,6 +30,7 @@ SETTINGS = (
     "warmup_steps",
     "precision",
     "packing",
+    "attention",
     "max_length",
     "seed",
 )

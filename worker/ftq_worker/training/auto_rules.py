@@ -8,6 +8,7 @@ from typing import Literal
 
 from ftq_shared.spec import Task
 from ftq_worker.job.auto import Resolved, auto_rule
+from ftq_worker.training.attention import Precision, packs_fast
 from ftq_worker.training.facts import RunFacts
 from ftq_worker.training.memory_need import USABLE, Checkpointing
 from ftq_worker.training.memory_plan import BUSY_TOKENS, Method, Plan
@@ -29,7 +30,6 @@ SAVE_EVERY_MAX_S = 1_800.0  # at most 30 minutes of work are lost
 SAVE_COST = 50  # saving costs at most a fiftieth of the time
 _SAVE_BOUNDS = f"between {SAVE_EVERY_MIN_S / 60:.0f} and {SAVE_EVERY_MAX_S / 60:.0f} minutes"
 
-Precision = Literal["bf16", "fp16", "fp32"]
 
 
 @auto_rule(
@@ -151,18 +151,21 @@ def precision(facts: RunFacts) -> Resolved[Precision]:
 
 @auto_rule(
     "train.packing",
-    "on CUDA with a variable-length attention kernel: packed; else rows are grouped by length",
+    "on CUDA with a variable-length attention kernel, where the model keeps documents apart:"
+    " packed; else rows are grouped by length",
 )
-def packing(facts: RunFacts) -> Resolved[bool]:
+def packing(facts: RunFacts, kind: Precision) -> Resolved[bool]:
     if facts.task is Task.CLASSIFICATION:
         return Resolved(False, "classification: one row, one label; grouped by length")
+    if facts.attention.mixing:
+        return Resolved(False, f"{facts.attention.mixing}; grouped by length")
     if facts.device.kind == "cpu":
-        return Resolved(False, "CPU: a packed row costs more attention; grouped by length instead")
-    if not _has_flash_attention():
+        return Resolved(False, "CPU: rows of similar length share a batch, with little padding")
+    if not (kernel := packs_fast(facts.attention, facts.host, kind)):
         return Resolved(
             False, "no variable-length attention kernel here; grouped by length instead"
         )
-    return Resolved(True, "variable-length attention is there: no padding at all")
+    return Resolved(True, f"no padding at all: {kernel}")
 
 
 @auto_rule("train.eval_every", f"{EVALS_PER_RUN} per run, at most a tenth of the training's time")
@@ -204,9 +207,3 @@ def has_bitsandbytes() -> bool:
     from transformers.utils import is_bitsandbytes_available
 
     return bool(is_bitsandbytes_available())
-
-
-def _has_flash_attention() -> bool:
-    from transformers.utils import is_flash_attn_2_available
-
-    return bool(is_flash_attn_2_available())

@@ -33,6 +33,7 @@ from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.foreign import foreign
 from ftq_worker.job.hub import MODEL_TEXT_FILES, download, hub_of
 from ftq_worker.job.reports import BaseFiles, ModelFacts
+from ftq_worker.training import varlen
 
 # Precisions that a model may be published in, as safetensors names them.
 LAYER = re.compile(r"\.\d+\.")  # in the name of a weight that belongs to a numbered layer
@@ -107,20 +108,33 @@ def load_base(
     *,
     dtype: torch.dtype = torch.float32,
     seed: int = 42,
+    attention: str = "",
     **options: Any,
 ) -> PreTrainedModel:
     """Return the base model with the head of the task.
 
     A classification head that the base lacks is drawn at random from `seed`: the same in every
-    attempt, in training and in verification.
+    attempt, in training and in verification. `attention`: by default SDPA, eager without it.
     """
+    varlen.register()
     set_seed(seed)
     with foreign(
         f"the model in {folder.name} cannot be loaded",
         code="broken_model",
         hint="its files do not fit together; choose another revision, or get the model again",
     ):
+        options["attn_implementation"] = attention or _plain_attention(folder, task)
         return _load(folder, task, labels, dtype, options)
+
+
+def _plain_attention(folder: Path, task: Task) -> str:
+    """Return the attention that needs nothing beside torch."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    kind: Any = (
+        AutoModelForSequenceClassification if task is Task.CLASSIFICATION else AutoModelForCausalLM
+    )
+    with torch.device("meta"):
+        return "sdpa" if kind.from_config(config)._supports_sdpa else "eager"
 
 
 def _load(

@@ -45,6 +45,7 @@ def build_classification(
         labels,
         dtype=base_dtype(settings),
         seed=settings.seed,
+        attention=settings.attention,
         **quantization(settings),
     )
     ensure_padding(model, tokenizer)

@@ -1,11 +1,12 @@
 """The facts that the `auto` rules look at: the device, the model, the data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ftq_shared.spec import Task
 from ftq_worker.host.messages import GPU_FAULT
 from ftq_worker.job.context import Devices, HostFault
 from ftq_worker.job.reports import ModelFacts, Prepared
+from ftq_worker.training.attention import HostAttention, ModelAttention
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class RunFacts:
     validation_rows: int
     max_length: int  # tokens of the longest row
     labels: int = 0  # classification: number of classes
+    attention: ModelAttention = field(default_factory=ModelAttention)
+    host: HostAttention = field(default_factory=HostAttention)
 
 
 def look_at_device(devices: Devices) -> DeviceFacts:
@@ -68,7 +71,14 @@ def gpu_fault(message: str, code: str = GPU_FAULT) -> HostFault:
     return HostFault(message, code=code)
 
 
-def run_facts(task: Task, model: ModelFacts, prepared: Prepared, device: DeviceFacts) -> RunFacts:
+def run_facts(
+    task: Task,
+    model: ModelFacts,
+    prepared: Prepared,
+    device: DeviceFacts,
+    attention: ModelAttention,
+    host: HostAttention,
+) -> RunFacts:
     """Put the facts of the earlier phases together."""
     return RunFacts(
         task=task,
@@ -78,4 +88,6 @@ def run_facts(task: Task, model: ModelFacts, prepared: Prepared, device: DeviceF
         validation_rows=prepared.rows.get("validation", 0),
         max_length=prepared.max_length,
         labels=len(prepared.labels),
+        attention=attention,
+        host=host,
     )

@@ -11,7 +11,7 @@ from ftq_worker.job.auto import Resolved, Value
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import read_resolved
 from ftq_worker.training import auto_rules
-from ftq_worker.training.auto_rules import Precision
+from ftq_worker.training.attention import Precision
 from ftq_worker.training.facts import RunFacts
 from ftq_worker.training.memory_need import Checkpointing, Setup, Uncountable
 from ftq_worker.training.memory_plan import Count, Method, Plan, make_plan
@@ -72,7 +72,7 @@ def resolve_settings(
         micro_batch=micro,
         accumulation=accumulation,
         gradient_checkpointing=checkpointing,
-        packing=pick("train.packing", train.packing, lambda: auto_rules.packing(facts)),
+        packing=pick("train.packing", train.packing, lambda: auto_rules.packing(facts, precision)),
         precision=precision,
         max_length=facts.max_length,
         eval_every=_eval_every(pick, train, facts, steps, steps / per_epoch),

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ftq_shared.spec import Lora, Task
-from ftq_worker.training.auto_rules import Precision
+from ftq_worker.training.attention import Precision
 from ftq_worker.training.memory_need import Checkpointing
 from ftq_worker.training.memory_plan import Method
 
@@ -36,6 +36,7 @@ class TrainSettings:
     world_size: int
     args: dict[str, Any]
     counted_bytes: int | None = None  # of tensors on a card; None on a CPU
+    attention: str = "sdpa"  # implementation, as transformers names it
 
     def to_json(self) -> dict[str, Any]:
         data = asdict(self) | {"task": str(self.task)}

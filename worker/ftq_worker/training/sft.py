@@ -44,6 +44,7 @@ def build_sft(
         [],
         dtype=base_dtype(settings),
         seed=settings.seed,
+        attention=settings.attention,
         **quantization(settings),
     )
     padding = pad_id(tokenizer, model)
