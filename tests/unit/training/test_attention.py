@@ -203,9 +203,6 @@ PACKABLE = {
     "mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "granitemoe", "gpt_oss", "deepseek_v3",
 }  # fmt: skip
 MASKS_MIX = {"opt", "gpt_oss"}  # they look at no positions for it: found out before training
-    "opt",
-    "gpt_oss",
-}  # make their masks without looking at positions: found out before training
 
 
 @pytest.mark.filterwarnings("ignore")
