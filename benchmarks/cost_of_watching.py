@@ -42,7 +42,7 @@ from ftq_worker.training.clock import RunClock
 from ftq_worker.training.events import EventCallback
 from ftq_worker.training.flow import FlowCallback
 from ftq_worker.training.settings import TrainSettings
-from ftq_worker.training.sft import build_sft
+from ftq_worker.training.sft import build_sft, load_writer
 from ftq_worker.training.trainers import FtqSFTTrainer
 
 WARMUP_STEPS = 5
@@ -204,8 +204,9 @@ def _trainer(
     setup: Setup, scratch: Path, callbacks: list[TrainerCallback], **changes: Any
 ) -> FtqSFTTrainer:
     """Build the same trainer for both sides; `changes` go into its arguments afterwards."""
+    model = load_writer(setup.settings, setup.folder)
     trainer = build_sft(
-        setup.settings, setup.folder, setup.tokenizer, setup.rows, None, scratch, callbacks
+        setup.settings, model, setup.tokenizer, setup.rows, None, scratch, callbacks
     )
     for name, value in changes.items():
         setattr(trainer.args, name, value)

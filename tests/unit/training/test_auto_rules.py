@@ -21,6 +21,7 @@ from ftq_worker.training.facts import DeviceFacts, RunFacts
 from ftq_worker.training.flow import FlowCallback
 from ftq_worker.training.memory_need import Need
 from ftq_worker.training.resolve import resolve_settings, with_packing
+from ftq_worker.training.resolve import resolve_settings
 from ftq_worker.training.sampling import grouped_order
 
 CPU = DeviceFacts("cpu", "CPU")
@@ -283,15 +284,6 @@ class TestResolving:
         with pytest.raises(Refused) as caught:
             resolve_settings(job.ctx, facts())
         assert caught.value.code == "method_not_supported"
-
-    def test_packing_keeps_the_examples_per_step(self, job):
-        settings = replace(
-            resolve_settings(job.ctx, facts(rows=7_000)), batch_size=32, micro_batch=8
-        )
-        packed = with_packing(settings, rows=7_000, packed_rows=1_000, max_steps=None)
-        examples = packed.micro_batch * packed.accumulation * 7
-        assert 28 <= examples <= 36
-        assert packed.steps == packed.steps_per_epoch * settings.epochs
 
 
 class TestOrder:

@@ -30,6 +30,7 @@ SETTINGS = (
     "warmup_steps",
     "precision",
     "packing",
+    "sequences_per_step",
     "attention",
     "max_length",
     "seed",

@@ -16,11 +16,13 @@ from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import read_resolved
 from ftq_worker.training import varlen
 from ftq_worker.training.attention import (
+    VARLEN,
     Candidate,
     ModelAttention,
     Precision,
     candidates,
     refuse_attention,
+    refuse_packing,
 )
 from ftq_worker.training.facts import RunFacts
 from ftq_worker.training.settings import TrainSettings
@@ -62,6 +64,31 @@ def settle_attention(ctx: PhaseContext, settings: TrainSettings, facts: RunFacts
         why = "; ".join(filter(None, (chosen.why, facts.host.note)))
         ctx.resolve("train.attention", chosen.name, why)
     return replace(settings, attention=chosen.name)
+
+
+def keep_apart(ctx: PhaseContext, settings: TrainSettings, model: PreTrainedModel) -> TrainSettings:
+    """Return the settings, without packing where the loaded model lets documents see each other.
+
+    Raises Refused (`packing_not_supported`) where a person asked for packing.
+    """
+    if not settings.packing:
+        return settings
+    if settings.attention not in ("sdpa", "eager") and model.device.type == "cpu":
+        # There the model still is, and SDPA stands for a kernel that is told the same.
+        if model._supports_sdpa:
+            model.config._attn_implementation = VARLEN
+        else:
+            model.to(torch.device("cuda", ctx.devices.rank))
+    why = documents_mix(model, settings.precision)
+    model.config._attn_implementation = settings.attention
+    if not why:
+        return settings
+    why = f"with {settings.attention}, {why}"
+    if ctx.spec.train.packing is True:
+        refuse_packing(settings.task, ModelAttention(mixing=why))
+    if ctx.devices.rank == 0:
+        ctx.resolve("train.packing", False, why)
+    return replace(settings, packing=False)
 
 
 def _first_proven(
@@ -118,13 +145,14 @@ def documents_mix(model: PreTrainedModel, precision: Precision) -> str:
     rows = [_tokens(length, size, seed) for seed, length in enumerate((7, 9))]
     was = model.training
     model.eval()
-    with torch.no_grad(), _autocast(device, precision):
+    half = _autocast(device, precision) if device.type != "cpu" else nullcontext()
+    with torch.no_grad(), half:
         together = model(**_packed(rows, device), use_cache=False).logits[0, len(rows[0]) :]
         alone = model(rows[1][None].to(device), use_cache=False).logits[0]
     model.train(was)
     off = _distance([together], [alone])
     # The whole depth of a model adds to the error, and experts may be chosen otherwise.
-    if off <= (1e-3 if precision == "fp32" else 2 * ALLOWED["bf16"]):
+    if off <= (1e-3 if together.dtype == torch.float32 else 2 * ALLOWED["bf16"]):
         return ""
     return f"the logits of a packed row are off by {off:.2g} of those it has alone"
 

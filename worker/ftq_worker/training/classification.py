@@ -20,7 +20,7 @@ from ftq_worker.training.base_model import load_base, pad_id
 from ftq_worker.training.sampling import LengthGroupedOrder
 from ftq_worker.training.scoring import score_labels
 from ftq_worker.training.settings import TrainSettings
-from ftq_worker.training.sft import base_dtype, lengths_of, quantization
+from ftq_worker.training.sft import base_dtype, quantization
 from ftq_worker.training.trainer_args import common_args
 from ftq_worker.training.trainers import FtqTrainer
 
@@ -70,7 +70,7 @@ def build_classification(
     trainer.model_accepts_loss_kwargs = False
     unit = settings.micro_batch * settings.world_size
     trainer.add_parts(
-        LengthGroupedOrder(lengths_of(train), unit, settings.seed),
+        LengthGroupedOrder(train["length"], unit, settings.seed),
         partial(score_labels, pad_id=padding, precision=settings.precision),
     )
     return trainer

@@ -19,6 +19,7 @@ from ftq_worker.training.auto_rules import SAVE_EVERY_MIN_S, save_every_s
 from ftq_worker.training.best import best_step, evaluations, is_over, why_early
 from ftq_worker.training.checkpoints import RunFigures
 from ftq_worker.training.clock import RunClock
+from ftq_worker.training.packed_steps import PackedOrder
 from ftq_worker.training.sampling import LengthGroupedOrder
 from ftq_worker.training.settings import TrainSettings
 
@@ -32,9 +33,11 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
         self._saved_at = clock.now()
         self._step = 0
         self._figures: Callable[[], RunFigures] = RunFigures
-        self._order: LengthGroupedOrder | None = None
+        self._order: LengthGroupedOrder | PackedOrder | None = None
 
-    def connect(self, figures: Callable[[], RunFigures], order: LengthGroupedOrder) -> None:
+    def connect(
+        self, figures: Callable[[], RunFigures], order: LengthGroupedOrder | PackedOrder
+    ) -> None:
         """Set what every checkpoint holds beside the trainer's files, and what orders the rows."""
         self._figures, self._order = figures, order
 

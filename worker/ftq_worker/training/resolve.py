@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 from ftq_shared.duration import parse_duration
 from ftq_shared.errors import Refused, UsageError, task_unsupported
@@ -217,24 +216,3 @@ def _save_every_s(ctx: PhaseContext) -> float | None:
         known = read_resolved(ctx.paths).get("train.save_every")
         return float(known["value"].removesuffix("s")) if known else None
     return float(parse_duration(value))
-
-
-def with_packing(
-    settings: TrainSettings, rows: int, packed_rows: int, max_steps: int | None
-) -> TrainSettings:
-    """Return the settings for `rows` that were packed into `packed_rows` sequences.
-
-    Packing changes how many examples one sequence holds (GSM8K: 178 examples a step instead of
-    32); micro-batch and accumulation shrink so that a step still counts `batch_size` examples.
-    """
-    share = settings.batch_size * packed_rows / rows / settings.world_size
-    per_rank = max(1, round(share))  # packed sequences per rank and step
-    micro = auto_rules.largest_divisor(per_rank, settings.micro_batch)
-    per_epoch = math.ceil(packed_rows / (per_rank * settings.world_size))
-    return replace(
-        settings,
-        micro_batch=micro,
-        accumulation=per_rank // micro,
-        steps_per_epoch=per_epoch,
-        steps=max_steps or math.ceil(settings.epochs * per_epoch),
-    )

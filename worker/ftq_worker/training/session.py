@@ -14,6 +14,7 @@ from ftq_worker.job.context import Control, PhaseContext
 from ftq_worker.job.prepared_sets import PreparedSets
 from ftq_worker.job.reports import Trained, Validated
 from ftq_worker.training import checkpoints
+from ftq_worker.training.attention_proof import keep_apart
 from ftq_worker.training.best import best_step, evaluations, is_over
 from ftq_worker.training.checkpoints import STATE, Checkpoint, RunFigures
 from ftq_worker.training.classification import build_classification
@@ -23,9 +24,10 @@ from ftq_worker.training.events import EVAL_FIELDS, EventCallback
 from ftq_worker.training.flow import FlowCallback
 from ftq_worker.training.memory_peak import MemoryPeak
 from ftq_worker.training.resolve import with_packing
+from ftq_worker.training.packed_steps import with_packing
 from ftq_worker.training.scoring import scoring_progress
 from ftq_worker.training.settings import TrainSettings
-from ftq_worker.training.sft import build_sft, pack
+from ftq_worker.training.sft import build_sft, load_writer
 from ftq_worker.training.trainers import FtqSFTTrainer, FtqTrainer
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "huggingface_hub")
@@ -82,10 +84,12 @@ def build_session(
 ) -> Session:
     """Load the base model and put trainer and callbacks together."""
     ctx.doing("load the model")
-    train = sets.train
+    train, writer = sets.train, None
+    if settings.task is not Task.CLASSIFICATION:
+        writer = load_writer(settings, base)
+        settings = keep_apart(ctx, settings, writer)
     if settings.packing:
-        train = pack(train, settings)
-        settings = with_packing(settings, len(sets.train), len(train), ctx.spec.train.max_steps)
+        settings = with_packing(settings, train["length"])
     clock = RunClock()
     flow = FlowCallback(ctx, settings, clock)
     events = EventCallback(ctx.emit, settings, clock, flow.saves_left)
@@ -97,12 +101,12 @@ def build_session(
         callbacks.append(memory)
     if settings.on_cpu and ctx.spec.resources.gpus == "auto":  # nobody asked for the CPU
         callbacks.append(cpu_guard)
-    if settings.task is Task.CLASSIFICATION:
+    if writer is None:
         trainer = build_classification(
             settings, base, tokenizer, labels, train, sets.validation, output, callbacks
         )
     else:
-        trainer = build_sft(settings, base, tokenizer, train, sets.validation, output, callbacks)
+        trainer = build_sft(settings, writer, tokenizer, train, sets.validation, output, callbacks)
     # A stop waits for the end of an evaluation: the step before it is not lost.
     trainer.watch_scoring = partial(
         scoring_progress, ctx.emit, Control(), "score the validation rows"

@@ -37,7 +37,11 @@ class TrainSettings:
     args: dict[str, Any]
     counted_bytes: int | None = None  # of tensors on a card; None on a CPU
     attention: str = "sdpa"  # implementation, as transformers names it
+    sequence_tokens: int | None = None  # packed: the most tokens of one sequence
 
     def to_json(self) -> dict[str, Any]:
         data = asdict(self) | {"task": str(self.task)}
+        if self.packing:  # what a pass holds differs; a step has batch_size examples
+            del data["micro_batch"]
+            data["sequences_per_step"] = self.accumulation * self.world_size
         return data | {"lora": self.lora.model_dump() if self.lora else None}

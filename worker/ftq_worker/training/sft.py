@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl import SFTConfig
-from trl.data_utils import pack_dataset
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from ftq_shared.spec import Task
 from ftq_worker.training.adapters import lora_config
 from ftq_worker.training.base_model import load_base, pad_id
+from ftq_worker.training.packed_steps import PackedOrder
 from ftq_worker.training.sampling import LengthGroupedOrder
 from ftq_worker.training.scoring import FUSED_MARK, score_language
 from ftq_worker.training.settings import TrainSettings
@@ -25,20 +25,9 @@ from ftq_worker.training.trainer_args import common_args
 from ftq_worker.training.trainers import FtqSFTTrainer
 
 
-def build_sft(
-    settings: TrainSettings,
-    base: Path,
-    tokenizer: PreTrainedTokenizerBase,
-    train: Dataset,
-    validation: Dataset | None,
-    output: Path,
-    callbacks: list[TrainerCallback],
-) -> FtqSFTTrainer:
-    """Return a trainer that is ready for `train()`; the base model is loaded here.
-
-    `train` has `input_ids`, `labels` and `length`; packed rows have `seq_lengths` as well.
-    """
-    model = load_base(
+def load_writer(settings: TrainSettings, base: Path) -> PreTrainedModel:
+    """Return the base model as it is trained from."""
+    return load_base(
         base,
         Task.SFT,
         [],
@@ -47,19 +36,33 @@ def build_sft(
         attention=settings.attention,
         **quantization(settings),
     )
+
+
+def build_sft(
+    settings: TrainSettings,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train: Dataset,
+    validation: Dataset | None,
+    output: Path,
+    callbacks: list[TrainerCallback],
+) -> FtqSFTTrainer:
+    """Return a trainer that is ready for `train()`.
+
+    `train` has `input_ids`, `labels` and `length`. The rows of a packed sequence are put together
+    by the collator; TRL's own packing would mix the examples of different steps.
+    """
     padding = pad_id(tokenizer, model)
-    # Given with a packed set only: padding-free collating is TRL's own and wants no other.
-    collator = None if settings.packing else DataCollatorForLanguageModeling(pad_token_id=padding)
     trainer = FtqSFTTrainer(
         model=model,
         args=SFTConfig(
             **common_args(settings, output),
-            max_length=None if not settings.packing else settings.max_length,
-            packing=settings.packing,
-            eval_packing=False,
+            max_length=None,
             dataset_kwargs={"skip_prepare_dataset": True},
         ),
-        data_collator=collator,
+        data_collator=DataCollatorForLanguageModeling(
+            pad_token_id=padding, padding_free=settings.packing
+        ),
         train_dataset=train,
         eval_dataset=validation,
         processing_class=tokenizer,
@@ -70,26 +73,12 @@ def build_sft(
     setattr(inner, FUSED_MARK, True)  # TRL has just given it its fused head
     unit = settings.micro_batch * settings.world_size
     trainer.add_parts(
-        LengthGroupedOrder(lengths_of(train), unit, settings.seed),
+        PackedOrder(train["length"], settings)
+        if settings.packing
+        else LengthGroupedOrder(train["length"], unit, settings.seed),
         partial(score_language, pad_id=padding, precision=settings.precision),
     )
     return trainer
-
-
-def pack(train: Dataset, settings: TrainSettings) -> Dataset:
-    """Return `train` packed into sequences of up to `max_length` tokens, no row cut.
-
-    Best-fit decreasing, with the documents kept apart by position ids (TRL's `bfd`).
-    """
-    shuffled = train.select_columns(["input_ids", "labels"]).shuffle(seed=settings.seed)
-    return pack_dataset(shuffled, settings.max_length, "bfd", {})
-
-
-def lengths_of(rows: Dataset) -> list[int]:
-    """Return the tokens of each row; of a packed one, of all its documents."""
-    if "length" in rows.column_names:
-        return list(rows["length"])
-    return [sum(parts) for parts in rows["seq_lengths"]]
 
 
 def base_dtype(settings: TrainSettings) -> torch.dtype:

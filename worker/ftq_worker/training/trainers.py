@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer
 from trl import SFTTrainer
 
 from ftq_worker.training.best import best_step, gain_figures
+from ftq_worker.training.packed_steps import PackedOrder
 from ftq_worker.training.sampling import LengthGroupedOrder
 from ftq_worker.training.scoring import OnRows, RowScore, Scorer
 
@@ -18,22 +20,38 @@ from ftq_worker.training.scoring import OnRows, RowScore, Scorer
 class FtqParts:
     """Mixed into a trainer: order of rows, scoring, and nothing written but the checkpoint."""
 
-    order: LengthGroupedOrder
+    order: LengthGroupedOrder | PackedOrder
     scorer: Scorer
     best_rows: list[float]  # summed loss of each validation row at the best evaluation so far
     losses: list[float]  # of the steps since the last evaluation
     # Set by the session: given the rows to score, what is told of each batch.
     watch_scoring: Callable[[int], OnRows] = staticmethod(lambda rows: lambda count: None)
 
-    def add_parts(self, order: LengthGroupedOrder, scorer: Scorer) -> None:
+    def add_parts(self, order: LengthGroupedOrder | PackedOrder, scorer: Scorer) -> None:
         """Set the order of rows and the scorer; to be called before `train`."""
         self.order, self.scorer = order, scorer
         self.best_rows, self.losses = [], []
         # It prints every log to stdout, which belongs to the events.
         self.remove_callback(PrinterCallback)  # type: ignore[attr-defined]
 
-    def _get_train_sampler(self, *_: Any, **__: Any) -> LengthGroupedOrder:
+    def _get_train_sampler(self, *_: Any, **__: Any) -> LengthGroupedOrder | PackedOrder:
         return self.order
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return the trainer's own loader, or one that yields whole sequences of packed rows."""
+        me: Any = self
+        if not isinstance(self.order, PackedOrder):
+            loader: DataLoader[Any] = super().get_train_dataloader()  # type: ignore[misc]
+            return loader
+        loader = DataLoader(
+            me.train_dataset,
+            batch_sampler=self.order,
+            collate_fn=me.data_collator,
+            num_workers=me.args.dataloader_num_workers,
+            pin_memory=me.args.dataloader_pin_memory,
+        )
+        prepared: DataLoader[Any] = me.accelerator.prepare(loader)
+        return prepared
 
     def log(self, logs: dict[str, float], *args: Any, **options: Any) -> None:
         """Log as the trainer does, and note the loss of a step."""

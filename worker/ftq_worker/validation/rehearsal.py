@@ -42,16 +42,20 @@ def rehearse_model(
     """Build the model and its adapter without numbers; return True and what they are.
 
     Raises Refused (`broken_model`, `no_lm_head`, `lora_mismatch`, `method_not_supported`).
+    Raises Refused (`broken_model`, `packing_not_supported`, `no_lm_head`, `lora_mismatch`).
     """
     # Only here: where the training stack is not preloaded, its import takes seconds.
     from ftq_worker.data.hub import fetch_text_files
     from ftq_worker.job.quiet import quiet_libraries
+    from ftq_worker.training.attention import look_at_model, refuse_packing
     from ftq_worker.training.base_model import OTHER_PROBLEMS, refuse_unfit, said_problem
     from ftq_worker.training.blueprint import blueprint, rehearse_load
 
     quiet_libraries()
     folder = fetch_text_files(ctx, facts)
     model = blueprint(folder, task, LABELS)
+    if ctx.spec.train.packing is True:
+        refuse_packing(task, look_at_model(model))
     if task is not Task.CLASSIFICATION:
         _refuse_headless(ctx.spec.model, facts, weights, model)
     elif what := OTHER_PROBLEMS.get(said_problem(folder) or ""):
