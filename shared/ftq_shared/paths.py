@@ -17,6 +17,8 @@ FTQ_STORAGE/
     checkpoint.json           the newest good checkpoint, switched by os.replace
     model/                    the trained model
     train.json                figures of the training
+    tensorboard/              the same step by step, as TensorBoard's event files
+    trackers/                 what wandb, trackio and mlflow keep of it
     golden.json               how the golden rows were scored in it, row by row
     release/                  what is published: adapter or whole model, verified, with its card
     verified.json             the hashes of the verified files
@@ -143,7 +145,18 @@ class JobPaths:
     @property
     def reports(self) -> list[Path]:
         """What `ftq fetch` puts beside it: what it was trained on, how, and its scores."""
-        return [path for path in (self.data_report, self.train_report) if path.is_file()]
+        every = (self.data_report, self.train_report, self.tensorboard)
+        return [path for path in every if path.exists()]
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of TensorBoard's event files, one for each attempt."""
+        return self.root / "tensorboard"
+
+    @property
+    def trackers(self) -> Path:
+        """What other trackers keep of the job, a folder each."""
+        return self.root / "trackers"
 
     @property
     def train_report(self) -> Path:

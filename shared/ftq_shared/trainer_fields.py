@@ -95,10 +95,11 @@ _ANSWERS = (
     ),
     # who hears of it
     ("name", "", "run_name"),
-    ("", EVERY_STEP, "report_to logging_strategy logging_steps logging_first_step"),
+    ("report_to", "at the top of the spec", "report_to"),
+    ("", EVERY_STEP, "logging_strategy logging_steps logging_first_step"),
     (
         "",
-        "the worker's log has its own level, and there is no tracker; leave it out",
+        "the worker's log has its own level, and a tracker its own process; leave it out",
         "log_level log_level_replica log_on_each_node project trackio_space_id trackio_bucket_id "
         "trackio_static_space_id debug skip_memory_metrics",
     ),

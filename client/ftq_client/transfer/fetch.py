@@ -31,7 +31,10 @@ def fetch_model(
     if local.fetched.is_dir():
         shutil.copytree(local.fetched, target, dirs_exist_ok=True)
         for path in local.reports:
-            shutil.copy2(path, target)
+            if path.is_dir():
+                shutil.copytree(path, target / path.name, dirs_exist_ok=True)
+            else:
+                shutil.copy2(path, target)
         return target
     nonce = secrets.token_hex(8)
     request = {"fetch": job, "storage_id": storage_id, "nonce": nonce}

@@ -126,10 +126,11 @@ _ANSWERS = (
     ("publish.repo", "", "publish_to push_to_hub_model_id repo_id"),
     ("publish.format", "merged", "merge_adapter"),
     ("publish.format", "adapter or merged", "save_method"),
-    ("", EVERY_STEP, "logging_dir use_tensorboard log_every_n_steps"),
+    ("", EVERY_STEP, "log_every_n_steps"),
+    ("", "its files are always written", "logging_dir use_tensorboard"),
     ("publish.overwrite", "for the target repo", "overwrite_output_dir"),
     ("name", "", "suffix job_name"),
-    ("report_to", "not connected yet; every step is an event", "wandb_project use_wandb"),
+    ("report_to", "[wandb]; the project: --secret WANDB_PROJECT", "wandb_project use_wandb"),
     ("", NOT_HERE, "hf_token hf_hub_token push_to_hub_token token use_auth_token api_key"),
 )
 _ELSEWHERE = {wrong: (right, note) for right, note, names in _ANSWERS for wrong in names.split()}

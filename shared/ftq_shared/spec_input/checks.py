@@ -35,7 +35,6 @@ def check(spec: JobSpec) -> Iterator[Problem]:
     """Yield every problem of a spec whose single values are all allowed."""
     for function in (_sources, _name, _gpus, _columns, _template, _splits, _train, _publish):
         yield from function(spec)
-    yield from _report_to(spec)
     yield from _own_args(spec)
     yield from _everywhere("", spec.model_dump(mode="python"))
 
@@ -103,11 +102,6 @@ def _without_gpu(spec: JobSpec) -> Iterator[Problem]:
         yield "train.precision", "fp16 needs a GPU and resources.gpus is 0; write fp32 or auto"
     if spec.resources.min_vram_gb:
         yield "resources.min_vram_gb", "asks for GPU memory and resources.gpus is 0; leave it out"
-
-
-def _report_to(spec: JobSpec) -> Iterator[Problem]:
-    if spec.report_to:  # refused rather than ignored
-        yield "report_to", "trackers are not connected yet; leave it out, every step is an event"
 
 
 def _columns(spec: JobSpec) -> Iterator[Problem]:

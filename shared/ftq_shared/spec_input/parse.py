@@ -25,7 +25,7 @@ _REQUIRED = {
 }
 # Answers for values that other tools allow.
 _VALUES = {
-    ("report_to", "tensorboard"): "every step is an event; leave it out",
+    ("report_to", "tensorboard"): "its files are always written; leave it out",
     ("report_to", "none"): "write [] or leave it out",
     ("report_to", "all"): "name them: a list of wandb, trackio, mlflow",
     ("data.select", None): "choosing a subset is not offered by this version; leave it out",

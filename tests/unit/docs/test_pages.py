@@ -77,6 +77,7 @@ def test_every_dependency_has_a_reason() -> None:
     wanted = [
         *project["dependencies"],
         *extras["worker"],
+        *extras["trackers"],
         *extras["embedded"],
         *PYPROJECT["dependency-groups"]["dev"],
     ]

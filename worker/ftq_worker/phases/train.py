@@ -36,6 +36,7 @@ from ftq_worker.training.session import (
     report,
     train,
 )
+from ftq_worker.training.trackers import tracked
 from ftq_worker.training.trained_model import save_model
 
 
@@ -69,7 +70,7 @@ def run(ctx: PhaseContext) -> None:
     settings = settle_attention(ctx, settings, facts)
     tokenizer = load_tokenizer(base, ctx.spec.data.chat_template)
 
-    with device_errors(settings):
+    with device_errors(settings), tracked(ctx, settings) as ctx:
         session = build_session(ctx, settings, base, tokenizer, sets, prepared.labels)
         resume = find_resume(ctx)
         session.known = resume.facts.copy() if resume else {}

@@ -16,6 +16,7 @@ from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.hub import hub_of
 from ftq_worker.job.reports import DatasetFacts, ModelFacts, Validated
 from ftq_worker.publishing.metadata import provisional
+from ftq_worker.training.trackers import installed
 from ftq_worker.validation import dataset as data
 from ftq_worker.validation import disk, fit, model, rehearsal, target
 from ftq_worker.validation.architecture import Architecture, check_size, read_architecture
@@ -69,6 +70,8 @@ def run(ctx: PhaseContext) -> None:
         _rehearse(ctx, checks, base, rows)
     if ctx.spec.train.args:
         checks.run("trainer args", lambda: _trainer_args(ctx, rows.task or ctx.spec.task))
+    if names := [*ctx.spec.report_to]:
+        checks.run("trackers", lambda: installed(names))
     if ctx.spec.publish.repo:
         checks.run("target repo", lambda: target.check_target(hub, ctx.spec))
     if base.weights and rows.found:
