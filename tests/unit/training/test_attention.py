@@ -187,6 +187,13 @@ def test_what_a_person_asked_for_is_used_or_refused(tmp_path, llama):
     assert "usable: sdpa, eager" in caught.value.hint
 
 
+def test_dropout_in_the_attention_is_seen_whatever_its_name(llama, bert, tmp_path):
+    assert look_at_model(blueprint(llama, Task.SFT, [])).dropout  # attention_dropout
+    assert look_at_model(blueprint(bert, Task.CLASSIFICATION, ["a", "b"])).dropout
+    assert look_at_model(blueprint(make_model(tmp_path / "a", "gpt2"), Task.SFT, [])).dropout
+    assert not look_at_model(blueprint(make_model(tmp_path / "b", "qwen3"), Task.SFT, [])).dropout
+
+
 def test_no_load_leaves_it_to_a_default(llama, tmp_path):
     assert load_base(llama, Task.SFT, []).config._attn_implementation == "sdpa"
     capped = make_model(tmp_path / "gemma2", "gemma2")

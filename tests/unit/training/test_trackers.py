@@ -7,12 +7,14 @@ import time
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tests.support.data_jobs import make_context, make_spec, write_jsonl
 from tests.support.tiny_jobs import tiny_job
 
 from ftq_shared.errors import Refused
 from ftq_shared.events import EventType
+from ftq_worker.host.data_roots import DataRoots
 from ftq_worker.job.context import Interrupted, StopReason
-from ftq_worker.phases import train
+from ftq_worker.phases import train, validate
 from ftq_worker.training import trackers
 from ftq_worker.training.trackers import tracked
 from ftq_worker.training.trainer_args import EXAMPLE
@@ -162,3 +164,18 @@ def test_a_missing_package_is_refused_with_the_command():
         trackers.installed(["json", "no_such_tracker"])
     assert caught.value.code == "tracker_missing"
     assert "pip install no_such_tracker;" in caught.value.hint
+
+
+def test_validate_refuses_it(tmp_path, llama, monkeypatch):
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
+    rows = [{"question": f"w{i} w1", "answer": f"w{i}"} for i in range(30)]
+    spec = make_spec(
+        model=f"worker:{llama}",
+        dataset=f"worker:{write_jsonl(tmp_path / 'rows.jsonl', rows)}",
+        report_to=["wandb", "mlflow"],
+    )
+    ctx = make_context(tmp_path / "job", spec, data_roots=DataRoots(open=("/",)))
+    with pytest.raises(Refused) as caught:
+        validate.run(ctx)
+    assert "this worker has no package wandb and mlflow" in caught.value.message
+    assert "pip install wandb mlflow;" in caught.value.hint

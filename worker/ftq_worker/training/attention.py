@@ -125,7 +125,7 @@ def look_at_model(model: "PreTrainedModel") -> ModelAttention:
     heads = getattr(text, "num_attention_heads", None) or 1
     size = getattr(text, "head_dim", None) or text.hidden_size // heads
     latent = getattr(text, "v_head_dim", size) != getattr(text, "qk_head_dim", size)
-    rates = (getattr(text, name, 0.0) or 0.0 for name in ("attention_dropout", "attn_pdrop"))
+    rates = (value for name, value in text.to_dict().items() if "att" in name and "drop" in name)
     return ModelAttention(
         sdpa=model._supports_sdpa,
         flash=model._supports_flash_attn,
