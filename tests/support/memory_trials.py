@@ -24,7 +24,7 @@ from ftq_worker.training.blueprint import blueprint
 from ftq_worker.training.classification import build_classification
 from ftq_worker.training.live_bytes import LiveBytes
 from ftq_worker.training.memory_need import Setup
-from ftq_worker.training.sft import build_sft
+from ftq_worker.training.sft import build_sft, load_writer
 from ftq_worker.training.trainer_args import EXAMPLE
 from tests.support.tiny_jobs import make_base
 from tests.support.zoo import DECODERS, ENCODERS
@@ -150,7 +150,9 @@ def train_and_count(trial: Trial, base: Path, output: Path) -> int:
             settings, base, tokenizer, labels, rows, None, output, []
         )
     else:
-        trainer = build_sft(settings, base, tokenizer, rows, None, output, [])
+        trainer = build_sft(
+            settings, load_writer(settings, base), tokenizer, rows, None, output, []
+        )
     trainer.order = SequentialSampler(rows)  # ftq's own puts the longest rows together
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # models so small gain nothing by more

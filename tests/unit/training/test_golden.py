@@ -8,6 +8,7 @@ from ftq_worker.job.prepared_sets import load_sets
 from ftq_worker.job.reports import GoldenScores, Prepared, Trained, Validated
 from ftq_worker.phases import train, verify
 from ftq_worker.training import golden
+from ftq_worker.training.attention import HostAttention, ModelAttention
 from ftq_worker.training.facts import DeviceFacts, run_facts
 from ftq_worker.training.resolve import resolve_settings
 
@@ -20,7 +21,9 @@ def few(monkeypatch):
 
 def scored(job: TinyJob, task, model) -> list[int]:
     prepared = Prepared.load(job.ctx.paths.prepared_report)
-    facts = run_facts(task, model, prepared, DeviceFacts("cpu", "CPU"))
+    facts = run_facts(
+        task, model, prepared, DeviceFacts("cpu", "CPU"), ModelAttention(), HostAttention()
+    )
     sets = load_sets(job.ctx.paths, prepared)
     settings = resolve_settings(job.ctx, facts)
     return golden.rows_to_score(job.ctx, sets.golden, sets.train, settings)

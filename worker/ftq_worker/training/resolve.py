@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from ftq_shared.duration import parse_duration
 from ftq_shared.errors import Refused, UsageError, task_unsupported
