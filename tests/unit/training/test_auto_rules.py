@@ -20,7 +20,6 @@ from ftq_worker.training.clock import RunClock
 from ftq_worker.training.facts import DeviceFacts, RunFacts
 from ftq_worker.training.flow import FlowCallback
 from ftq_worker.training.memory_need import Need
-from ftq_worker.training.resolve import resolve_settings, with_packing
 from ftq_worker.training.resolve import resolve_settings
 from ftq_worker.training.sampling import grouped_order
 

@@ -23,7 +23,6 @@ from ftq_worker.training.cpu_guard import CpuGuard
 from ftq_worker.training.events import EVAL_FIELDS, EventCallback
 from ftq_worker.training.flow import FlowCallback
 from ftq_worker.training.memory_peak import MemoryPeak
-from ftq_worker.training.resolve import with_packing
 from ftq_worker.training.packed_steps import with_packing
 from ftq_worker.training.scoring import scoring_progress
 from ftq_worker.training.settings import TrainSettings
