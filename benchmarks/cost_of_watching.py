@@ -146,6 +146,7 @@ def _settings(steps: int) -> TrainSettings:
         lora=Lora(),
         on_cpu=True,
         world_size=1,
+        strategy="ddp",
         args={},
     )
 

@@ -38,6 +38,7 @@ RULES = (
     "training.auto_rules",
     "training.cpu_guard",
     "training.adapters",
+    "training.resolve",
     "validation.dataset",
 )
 

@@ -123,6 +123,14 @@ class Lora(Section):
     )
 
 
+class Parallel(Section):
+    """How several GPUs share the work."""
+
+    strategy: Literal["auto", "ddp", "fsdp"] = Field(
+        "auto", description="ddp: the whole model on each GPU; fsdp: a part of it on each"
+    )
+
+
 SaveEvery = Auto | Annotated[int, Field(ge=1)] | str
 
 
@@ -175,6 +183,9 @@ class Train(Section):
         "auto", description="number format of the computation"
     )
     lora: Lora = Field(default_factory=Lora, description="LoRA's own settings")
+    parallel: Parallel = Field(
+        default_factory=Parallel, description="how several GPUs share the work"
+    )
     save_every: Annotated[SaveEvery, BeforeValidator(check_every)] = Field(
         "auto", description="steps (500) or time (10m) between checkpoints"
     )

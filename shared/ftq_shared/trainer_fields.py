@@ -43,7 +43,8 @@ _ANSWERS = (
     ("train.precision", "auto, bf16, fp16 or fp32", "tf32"),
     ("resources.gpus", "0 forces the CPU", "use_cpu"),
     ("", ALWAYS, "local_rank ddp_timeout ddp_backend"),
-    ("", _GPUS, "deepspeed fsdp fsdp_config parallelism_config accelerator_config"),
+    ("train.parallel.strategy", "ddp or fsdp", "fsdp fsdp_config"),
+    ("", _GPUS, "deepspeed parallelism_config accelerator_config"),
     (
         "train.gradient_checkpointing",
         "none, all, or every so many layers",

@@ -88,6 +88,12 @@ def _gpus(spec: JobSpec) -> Iterator[Problem]:
         yield "resources.gpus", f"{gpus!r} asks for {request.count} GPUs; write 1 to {_MAX_GPUS}"
     if request.count == 0:
         yield from _without_gpu(spec)
+    if train.parallel.strategy == "fsdp" and request.count < 2:
+        yield (
+            "train.parallel.strategy",
+            f"fsdp shards the model over several GPUs and resources.gpus is {gpus};"
+            " write 2 or more GPUs, or ddp",
+        )
     if isinstance(train.batch_size, int) and train.batch_size < request.count:
         yield (
             "train.batch_size",
@@ -165,6 +171,8 @@ def _train(spec: JobSpec) -> Iterator[Problem]:
     batch, micro = train.batch_size, train.micro_batch
     if isinstance(batch, int) and isinstance(micro, int) and batch % micro:
         yield "train.micro_batch", f"{micro} does not divide batch_size {batch}"
+    if train.parallel.strategy == "fsdp" and train.method == "qlora":
+        yield "train.parallel.strategy", "fsdp does not shard qlora's 4-bit weights; write ddp"
     if train.lora.target_modules == []:
         yield "train.lora.target_modules", "is empty; write auto or name the layers"
     every = parse_duration(train.save_every)

@@ -16,13 +16,16 @@ from ftq_shared.errors import BrokerUnreachable, ErrorInfo
 from ftq_shared.hosts import Gpu
 from ftq_shared.in_memory import MemoryStore
 from ftq_shared.states import JobState, Phase
+from ftq_worker.agent import gang
 from ftq_worker.agent.child import DIE_S, Child, HostTrouble
+from ftq_worker.agent.gang import Deaths
 from ftq_worker.agent.leases import ask_broker
 from ftq_worker.agent.outcome import report_until_heard
 from ftq_worker.agent.phase_run import PhaseRun
 from ftq_worker.agent.run_handle import CANCEL_GRACE_S, KILL_GRACE_S, STOP_GRACE_S, RunHandle
 from ftq_worker.host.messages import (
     GPU_FAULT,
+    RANK_LOST,
     Answer,
     ChildRequest,
     Ending,
@@ -282,7 +285,7 @@ def outcome(
                 self._read(child, outbox)
             each = [[child for child, _ in deaths]] if at_once else [[c] for c, _ in deaths]
             for gone in each:
-                self._note_deaths(gone)
+                self._deaths.note(gone, self._said)
 
         monkeypatch.setattr(PhaseRun, "_pump", pump)
         run.record = replace(run.record, phase=phase, gpus=tuple("ab"[: len(deaths)]))
@@ -350,7 +353,32 @@ def test_of_ranks_that_die_at_once_the_silent_one_is_the_cause(
 def test_the_first_rank_to_fail_is_believed_over_those_that_follow(
     outcome: Callable[..., Outcome],
 ) -> None:
-    assert outcome((FakeChild(1), FAILED), (FakeChild(2, status=-6), None)) == FAILED
+    ended = outcome((FakeChild(1), FAILED), (FakeChild(2, status=-6), None))
+    assert ended.error
+    assert (ended.error.code, ended.ending) == ("nonfinite_loss", Ending.FAILED)
+    assert ended.error.message == "rank 0 of 2: the loss is not finite"
+
+
+def test_a_rank_that_has_lost_another_waits_for_that_one_to_be_seen(
+    outcome: Callable[..., Outcome],
+) -> None:
+    """Its connection breaks before the system says that the other is dead."""
+    follows = Outcome(Ending.HOST, ErrorInfo(RANK_LOST, "it lost the connection"))
+    ended = outcome((FakeChild(1), follows), (FakeChild(2, status=-9), None))
+    assert ended.error
+    assert ended.error.code == "killed"
+    assert ended.error.message.startswith("rank 1 of 2: ")
+
+
+def test_ranks_that_have_only_lost_each_other_are_ended_after_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost = Outcome(Ending.HOST, ErrorInfo(RANK_LOST, "it lost the connection"))
+    deaths, child = Deaths(), FakeChild(1)
+    assert not deaths.note([child], {1: lost})
+    monkeypatch.setattr(gang, "FOLLOW_S", 0.0)
+    assert deaths.note([], {1: lost})
+    assert deaths.cause is child
 
 
 @pytest.mark.parametrize(("code", "counts"), [("host_trouble", False), ("no_fork", True)])

@@ -188,6 +188,19 @@ def test_what_needs_a_gpu_is_refused_without_one():
     assert set(found) == {"train.method", "train.precision", "resources.min_vram_gb"}
 
 
+@pytest.mark.parametrize(
+    ("gpus", "fine"), [("auto", False), (1, False), (2, True), ("h100:4", True)]
+)
+def test_sharding_needs_several_gpus(gpus, fine):
+    found = problems(train={"parallel": {"strategy": "fsdp"}}, resources={"gpus": gpus})
+    assert set(found) == (set() if fine else {"train.parallel.strategy"})
+
+
+def test_four_bit_weights_are_not_sharded():
+    train = {"method": "qlora", "parallel": {"strategy": "fsdp"}}
+    assert set(problems(train=train, resources={"gpus": 2})) == {"train.parallel.strategy"}
+
+
 def test_report_to_names_trackers():
     assert "always written" in problems(report_to=["tensorboard"])["report_to"]
     assert "report_to" not in problems(report_to=["wandb"])

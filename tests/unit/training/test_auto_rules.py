@@ -20,6 +20,7 @@ from ftq_worker.training.clock import RunClock
 from ftq_worker.training.facts import DeviceFacts, RunFacts
 from ftq_worker.training.flow import FlowCallback
 from ftq_worker.training.memory_need import Need
+from ftq_worker.training.memory_plan import Count
 from ftq_worker.training.resolve import resolve_settings
 from ftq_worker.training.sampling import grouped_order
 
@@ -207,11 +208,55 @@ def test_the_first_save_decides_when_the_next_ones_are_due(tmp_path, llama, monk
     assert later.save_every_s == 500  # also for the next attempt
 
 
+TWO_H100 = replace(H100, world_size=2)
+
+
+def needs(base_gb: float) -> Count:
+    """Return a count of steps that hold so many GB of frozen weights, and little else."""
+    return lambda setup: Need(int(base_gb * 1e9), 10**9, 2 * 10**9, 10**9, 10**9, 0)
+
+
 class TestResolving:
     @pytest.fixture
     def job(self, tmp_path, llama):
         auto = dict.fromkeys(("epochs", "batch_size", "micro_batch", "learning_rate"), "auto")
         return tiny_job(tmp_path, llama, "sft", train=auto | {"eval_every": "auto"})
+
+    @pytest.mark.parametrize(
+        ("base_gb", "strategy", "total_gb"),
+        # 72 of a card's 80 GB can be planned with. Sharded: half of 94 GB, 1 GB of activations,
+        # and 1.3 GB that are gathered at a time.
+        [(60, "ddp", 65.0), (90, "fsdp", 49.3)],
+    )
+    def test_what_does_not_fit_one_card_is_sharded(self, job, base_gb, strategy, total_gb):
+        given = facts(rows=400, device=TWO_H100)
+        settings = resolve_settings(job.ctx, given, needs(base_gb))
+        told = {e["field"]: e for e in job.events.of(EventType.RESOLVED)}
+        assert told["train.parallel.strategy"]["value"] == strategy
+        assert (settings.strategy, settings.sharded) == (strategy, strategy == "fsdp")
+        assert settings.counted_bytes / 1e9 == pytest.approx(total_gb, abs=0.2)
+        again = job.again()
+        assert resolve_settings(again.ctx, given, needs(base_gb)).strategy == strategy
+        assert not again.events.of(EventType.RESOLVED)
+
+    def test_what_does_not_fit_all_cards_is_refused(self, job):
+        with pytest.raises(Refused) as caught:
+            resolve_settings(job.ctx, facts(rows=400, device=TWO_H100), needs(200))
+        assert caught.value.code == "does_not_fit"
+
+    @pytest.mark.parametrize(
+        ("device", "method", "words"),
+        [(H100, "lora", "this is one"), (replace(H100, world_size=2), "qlora", "4-bit")],
+    )
+    def test_what_cannot_be_sharded_is_refused(
+        self, tmp_path, llama, monkeypatch, device, method, words
+    ):
+        monkeypatch.setattr(auto_rules, "has_bitsandbytes", lambda: True)
+        train = {"method": method, "parallel": {"strategy": "fsdp"}}
+        job = tiny_job(tmp_path, llama, "sft", train=train)
+        with pytest.raises(Refused, match=words) as caught:
+            resolve_settings(job.ctx, facts(device=device))
+        assert caught.value.code == "sharding_not_supported"
 
     def test_every_auto_is_told_with_its_reason(self, job):
         settings = resolve_settings(job.ctx, facts(rows=400))

@@ -235,7 +235,7 @@ class TestGuards:
             bert,
             "classification",
             # A rate at which it breaks what it has learned.
-            train={"epochs": 10, "eval_every": 2, "learning_rate": 5e-2},
+            train={"epochs": 10, "eval_every": 2, "learning_rate": 1e-1},
         )
         train.run(job.ctx)
         report = Trained.load(job.ctx.paths.train_report)

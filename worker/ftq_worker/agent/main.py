@@ -7,6 +7,7 @@ the others are named for what they do: heartbeat, renew, look, repair, control, 
 """
 
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -33,6 +34,7 @@ from ftq_shared.store import JobStore
 from ftq_worker.agent.cards import Cards, try_card
 from ftq_worker.agent.child import ColdSpawn, ZygoteSpawn
 from ftq_worker.agent.control_channel import ControlChannel
+from ftq_worker.agent.gang import TEST_CPU_RANKS
 from ftq_worker.agent.leases import LeaseKeeper, Reaper
 from ftq_worker.agent.listener import Listener
 from ftq_worker.agent.outbox import send_rest
@@ -320,6 +322,8 @@ def _services(
         processes=PhaseProcesses(supervisor, Path(config.run_dir)),
         cards=cards,
         data_roots=DataRoots.of(settings, root),
+        run_dir=Path(config.run_dir),
+        cpu_ranks=int(os.environ.get(TEST_CPU_RANKS, "1")),
     )
 
 

@@ -19,6 +19,7 @@ from ftq_shared.redaction import Redactor
 from ftq_shared.states import Phase
 from ftq_shared.store import JobStore
 from ftq_worker.agent.child import Child, HostTrouble
+from ftq_worker.agent.gang import Deaths, Gang, of_rank
 from ftq_worker.agent.inputs import fetch_inputs, open_secrets
 from ftq_worker.agent.leases import ask_broker
 from ftq_worker.agent.outbox import Outbox
@@ -64,7 +65,8 @@ class PhaseRun:
         self.paths = JobPaths(services.storage, record.id)
         self._ids = {"job": record.id, "phase": str(record.phase)}  # for the log
         self._said: dict[int, Outcome] = {}  # by pid: what each rank said at its end
-        self._first_bad: Child | None = None  # of a gang; the others were then killed by us
+        self._gang = Gang((), 1, "")  # the processes of the part that runs
+        self._deaths = Deaths()
         self._oom_kills = oom_kills()
         self._watch = PhaseWatch(record.phase, services.memory_bytes)
         self._looked_at = 0.0  # monotonic
@@ -159,6 +161,7 @@ class PhaseRun:
                 return outcome
             self._end_children()  # the cards are free again
             self.handle.forget_children()
+            self._gang.dissolve()
             self._said.clear()  # by pid, which the next may have again
             self._start(part, secrets)
             outcome = self._end_of_part(outbox, None)
@@ -182,12 +185,12 @@ class PhaseRun:
 
     def _start(self, part: Part, secrets: Secrets) -> None:
         """Start the children of a part, one per rank. Raises OSError, Stale, HostTrouble."""
-        gpus = self.record.gpus if part.every_rank else self.record.gpus[:1]
+        self._gang = gang = Gang.of(self.record, part, self._services)
         with self.paths.output(self.record.claim).open("ab") as output:
-            for rank in range(max(1, len(gpus))):
+            for rank in range(gang.ranks):
                 if self.handle.lost:
                     raise Stale("the claim was lost before the phase ran")
-                request = request_for(self.record, part.module, gpus, rank, self._services)
+                request = request_for(self.record, part.module, gang, rank, self._services)
                 child = self._services.spawn(request, output.fileno())
                 self._services.processes.add(child.pid)
                 self.handle.add(child, secrets)
@@ -206,7 +209,7 @@ class PhaseRun:
             for child in gone:
                 child.end()
                 self._read(child, outbox)
-            if self._note_deaths(gone):
+            if self._deaths.note(gone, self._said):
                 self.handle.kill(alive.values())  # a gang lives and dies together
             if deadline and time.monotonic() >= deadline:
                 self.handle.stop(StopReason.DEADLINE)
@@ -273,30 +276,18 @@ class PhaseRun:
             needed_s = self._watch.slowest_step_s + self._watch.slowest_save_s
             self.handle.save_s = 2 * needed_s
 
-    def _note_deaths(self, gone: Sequence[Child]) -> bool:
-        """Note which child was the first that did not end well; return whether one of these did.
-
-        Of several at once it is one that died without a word: the others may have failed by it.
-        """
-        done = Outcome(Ending.DONE)
-        bad = [child for child in gone if self._said.get(child.pid) != done]
-        bad.sort(key=lambda child: child.pid in self._said)
-        self._first_bad = self._first_bad or next(iter(bad), None)
-        return bool(bad)
-
     def _outcome(self) -> Outcome:
         """Return how the phase ended: done only when every rank says so."""
-        if not (first := self._first_bad):
+        if not (first := self._deaths.cause):
             return Outcome(Ending.DONE)
         if self._verdict:
             return self._verdict
-        if said := self._said.get(first.pid):
-            return said
-        return died(
+        outcome = self._said.get(first.pid) or died(
             first.status(),
             memory_ran_out=oom_kills() > self._oom_kills,
             lease_held=self.handle.lease_held(),
         )
+        return of_rank(outcome, self.handle.children().index(first), self._gang.ranks)
 
     def _judge_cards(self, outcome: Outcome) -> Outcome:
         """Let the cards be tried on which the phase died, or which it could not use."""
@@ -350,6 +341,7 @@ class PhaseRun:
             log.error("%s: %s; the lease runs out", self.record.id, error, extra=extra)
             self.handle.abandon(stale=False)
         finally:
+            self._gang.dissolve()
             for child in self.handle.children():
                 child.close()
 

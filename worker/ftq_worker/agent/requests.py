@@ -3,14 +3,15 @@
 from ftq_shared.events import rfc3339
 from ftq_shared.job_record import JobRecord
 from ftq_shared.states import Phase
+from ftq_worker.agent.gang import Gang
 from ftq_worker.agent.services import Services
 from ftq_worker.host.messages import ChildRequest
 
 
 def request_for(
-    record: JobRecord, part: str, gpus: tuple[str, ...], rank: int, services: Services
+    record: JobRecord, part: str, gang: Gang, rank: int, services: Services
 ) -> ChildRequest:
-    """Describe a part of a claimed phase to one rank of those that run on `gpus`."""
+    """Describe a part of a claimed phase to one rank of those that run it."""
     return ChildRequest(
         job=record.id,
         phase=record.phase,
@@ -23,25 +24,31 @@ def request_for(
         storage=str(services.storage),
         endpoint=record.endpoint or None,
         created=rfc3339(record.created_ms / 1000),
-        gpus=gpus,
+        gpus=gang.gpus,
         rank=rank,
-        cpu_threads=services.cpu_threads if record.phase in (Phase.PREPARE, Phase.TRAIN) else 1,
-        env=_rank_environment(record, gpus, rank),
+        ranks=gang.ranks,
+        meeting=gang.meeting,
+        cpu_threads=_threads(record.phase, gang, services),
+        env=_environment(record, gang, rank),
         data_roots=vars(services.data_roots),
     )
 
 
-def _rank_environment(record: JobRecord, gpus: tuple[str, ...], rank: int) -> dict[str, str]:
+def _threads(phase: Phase, gang: Gang, services: Services) -> int:
+    """Return how many threads a rank may compute with: the ranks share the host's cores."""
+    shared = phase in (Phase.PREPARE, Phase.TRAIN)
+    return max(1, services.cpu_threads // gang.ranks) if shared else 1
+
+
+def _environment(record: JobRecord, gang: Gang, rank: int) -> dict[str, str]:
     """Return what torch and accelerate read; ids are UUIDs, so a reboot changes nothing."""
-    env = {"CUDA_VISIBLE_DEVICES": ",".join(gpus), "FTQ_JOB_ID": record.id}
-    if len(gpus) > 1:
-        port = 20_000 + (record.token_number * 1009 + sum(record.id.encode())) % 20_000
+    env = {"CUDA_VISIBLE_DEVICES": ",".join(gang.gpus), "FTQ_JOB_ID": record.id}
+    if gang.ranks > 1:
         env |= {
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": str(len(gpus)),
-            "LOCAL_WORLD_SIZE": str(len(gpus)),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
+            "WORLD_SIZE": str(gang.ranks),
+            "LOCAL_WORLD_SIZE": str(gang.ranks),
+            "GLOO_SOCKET_IFNAME": "lo",  # all ranks are on this host, whatever its name resolves to
         }
     return env

@@ -34,3 +34,5 @@ class Services:
     processes: PhaseProcesses
     cards: Cards
     data_roots: DataRoots = field(default_factory=DataRoots)
+    run_dir: Path | None = None  # for what lives no longer than the worker; None: the system's
+    cpu_ranks: int = 1  # processes of a training without GPUs; more than one in tests only

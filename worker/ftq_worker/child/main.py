@@ -130,7 +130,9 @@ def _run(
         emit=emitter,
         secrets=secrets,
         endpoint=request.endpoint,
-        devices=Devices(request.gpus, request.rank, request.cpu_threads),
+        devices=Devices(
+            request.gpus, request.rank, request.cpu_threads, request.ranks, request.meeting
+        ),
         control=control,
         created=request.created,
         claim_name=request.claim,

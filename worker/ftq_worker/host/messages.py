@@ -53,6 +53,8 @@ class ChildRequest:
     created: str = ""  # when the job was submitted, RFC 3339
     gpus: tuple[str, ...] = ()
     rank: int = 0
+    ranks: int = 1  # that train together
+    meeting: str = ""  # file through which they find each other; '' for one alone
     cpu_threads: int = 1
     env: dict[str, str] = field(default_factory=dict)  # for the child, never secrets
     claim: str = ""  # name of the claim's own folder
@@ -200,6 +202,8 @@ class Question:
 # Codes of an Outcome: the cards that the phase was given cannot be used, or have failed at work.
 GPU_FAULT = "gpu_fault"
 GPU_FAILED = "gpu_failed"
+# The same of a rank that lost the connection to another one, which is then the cause.
+RANK_LOST = "rank_lost"
 
 
 class Ending(StrEnum):

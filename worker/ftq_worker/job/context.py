@@ -157,11 +157,8 @@ class Devices:
     gpus: tuple[str, ...] = ()  # GPU UUIDs, in rank order; empty means the CPU
     rank: int = 0
     cpu_threads: int = 1  # threads, or processes, that may compute
-
-    @property
-    def world_size(self) -> int:
-        """The number of ranks: one on the CPU."""
-        return max(1, len(self.gpus))
+    world_size: int = 1  # ranks that train together
+    meeting: str = ""  # file through which they find each other
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from ftq_worker.training.golden import note_scores, score_before
 from ftq_worker.training.memory_count import count
 from ftq_worker.training.memory_need import Need, Setup
 from ftq_worker.training.memory_plan import Count
+from ftq_worker.training.parallel import gang
 from ftq_worker.training.resolve import resolve_settings
 from ftq_worker.training.session import (
     build_session,
@@ -48,7 +49,11 @@ def run(ctx: PhaseContext) -> None:
     Raises TrainingFailed, Refused or UsageError to end the job; Interrupted or JobCancelled at a
     step boundary, after a checkpoint was written.
     """
-    ctx = one_voice(ctx)
+    with gang(ctx.devices):
+        _run(one_voice(ctx))
+
+
+def _run(ctx: PhaseContext) -> None:
     quiet_libraries()
     torch.set_num_threads(ctx.devices.cpu_threads)
     if _is_done(ctx):
@@ -73,10 +78,11 @@ def run(ctx: PhaseContext) -> None:
     with device_errors(settings), tracked(ctx, settings) as ctx:
         session = build_session(ctx, settings, base, tokenizer, sets, prepared.labels)
         resume = find_resume(ctx)
+        session.agree(ctx, resume)
         session.known = resume.facts.copy() if resume else {}
         if "golden_scores" not in session.known:
             emit_random_head(ctx, validated)
-            score_before(ctx, session, sets)
+            session.trainer.before_steps(lambda: score_before(ctx, session, sets))
         ctx.control.check()
 
         train(session, resume)
@@ -85,10 +91,11 @@ def run(ctx: PhaseContext) -> None:
         best = keep_best(ctx, session)
         scores = note_scores(ctx, session, sets.golden)
 
+    model = session.trainer.whole_model()
     if ctx.devices.rank == 0:
         ends = trained_ends(sets.train)
         figures = report(session, best)
-        _leave(ctx, figures, scores, session.trainer.model, tokenizer, validated, base, ends)
+        _leave(ctx, figures, scores, model, tokenizer, validated, base, ends)
     session.trainer.end()
 
 

@@ -4,6 +4,7 @@ Imports no torch: `scripts/docs.py` and the tests of the rules do without it.
 """
 
 import math
+from typing import Literal
 
 from ftq_shared.spec import Task
 from ftq_worker.job.auto import Resolved, auto_rule
@@ -28,6 +29,8 @@ SAVE_EVERY_MIN_S = 120.0  # never more often than every 2 minutes
 SAVE_EVERY_MAX_S = 1_800.0  # at most 30 minutes of work are lost
 SAVE_COST = 50  # saving costs at most a fiftieth of the time
 _SAVE_BOUNDS = f"between {SAVE_EVERY_MIN_S / 60:.0f} and {SAVE_EVERY_MAX_S / 60:.0f} minutes"
+
+Strategy = Literal["ddp", "fsdp"]
 
 
 @auto_rule(

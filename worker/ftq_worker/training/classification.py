@@ -21,6 +21,7 @@ from ftq_worker.training.sampling import LengthGroupedOrder
 from ftq_worker.training.scoring import score_labels
 from ftq_worker.training.settings import TrainSettings
 from ftq_worker.training.sft import base_dtype, quantization
+from ftq_worker.training.sharded import plan_sharding
 from ftq_worker.training.trainer_args import common_args
 from ftq_worker.training.trainers import FtqTrainer
 
@@ -53,12 +54,14 @@ def build_classification(
     if settings.lora:
         set_seed(settings.seed)
         model = get_peft_model(model, lora_config(settings.lora, "SEQ_CLS", model))
+    args = TrainingArguments(
+        **common_args(settings, output),
+        include_num_input_tokens_seen="non_padding",
+    )
+    plan_sharding(args, settings, model)
     trainer = FtqTrainer(
         model=model,
-        args=TrainingArguments(
-            **common_args(settings, output),
-            include_num_input_tokens_seen="non_padding",
-        ),
+        args=args,
         data_collator=DataCollatorWithPadding(tokenizer, padding="longest"),
         train_dataset=train,
         eval_dataset=validation,
@@ -68,9 +71,8 @@ def build_classification(
     # Heads for classification average over the micro-batch and ignore the item count; a trainer
     # that believes otherwise leaves the loss and the gradient `accumulation` times too large.
     trainer.model_accepts_loss_kwargs = False
-    unit = settings.micro_batch * settings.world_size
     trainer.add_parts(
-        LengthGroupedOrder(train["length"], unit, settings.seed),
+        LengthGroupedOrder(train["length"], settings.rows_per_step, settings.seed),
         partial(score_labels, pad_id=padding, precision=settings.precision),
     )
     return trainer

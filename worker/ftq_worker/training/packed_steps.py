@@ -9,10 +9,12 @@ import heapq
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import torch
 from torch.utils.data import Sampler
 
+from ftq_worker.training.sampling import digest_of
 from ftq_worker.training.settings import TrainSettings
 
 Sequences = list[list[int]]  # numbers of the rows that each one holds
@@ -27,6 +29,10 @@ class PackedOrder(Sampler[list[int]]):
     def __init__(self, lengths: Sequence[int], settings: TrainSettings) -> None:
         self._lengths, self._settings = list(lengths), settings
         self.epoch = 0
+
+    def digest(self) -> str:
+        """Return what tells this order, and the lengths of the rows, from any other."""
+        return digest_of(chain.from_iterable(self), self._lengths)
 
     def __len__(self) -> int:
         rows, settings = len(self._lengths), self._settings

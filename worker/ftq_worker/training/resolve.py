@@ -7,15 +7,17 @@ from dataclasses import replace
 from ftq_shared.duration import parse_duration
 from ftq_shared.errors import Refused, UsageError, task_unsupported
 from ftq_shared.spec import Auto, Task, Train
-from ftq_worker.job.auto import Resolved, Value
+from ftq_worker.job.auto import Resolved, Value, auto_rule
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import read_resolved
 from ftq_worker.training import auto_rules
 from ftq_worker.training.attention import Precision
+from ftq_worker.training.auto_rules import Strategy
 from ftq_worker.training.facts import RunFacts
-from ftq_worker.training.memory_need import Checkpointing, Setup, Uncountable
+from ftq_worker.training.memory_need import Checkpointing, Need, Setup, Uncountable
 from ftq_worker.training.memory_plan import Count, Method, Plan, make_plan
 from ftq_worker.training.settings import TrainSettings
+from ftq_worker.training.sharded_need import on_each_card
 from ftq_worker.training.trainer_args import check_trainer_args
 
 
@@ -42,8 +44,11 @@ def resolve_settings(
         "train.precision", train.precision, lambda: auto_rules.precision(facts)
     )
     plan = _Planner(pick.pinned(train), facts, count, precision, batch)
+    if facts.device.world_size > 1 or train.parallel.strategy != "auto":  # else there is no choice
+        plan.strategy = pick("train.parallel.strategy", train.parallel.strategy, plan.share_out)
     method: Method = pick("train.method", train.method, lambda: auto_rules.method(facts, plan()))
     _refuse_method(method, facts)
+    _refuse_sharding(plan.strategy, method, facts)
     rate = pick(
         "train.learning_rate", train.learning_rate, lambda: auto_rules.learning_rate(facts, method)
     )
@@ -82,6 +87,7 @@ def resolve_settings(
         lora=None if method == "full" else train.lora,
         on_cpu=facts.device.kind == "cpu",
         world_size=facts.device.world_size,
+        strategy=plan.strategy,
         args=dict(train.args),
         counted_bytes=plan.bytes_of(method, checkpointing, micro),
     )
@@ -141,17 +147,41 @@ class _Planner:
             labels=max(facts.labels, 2),
         )
         self._plan: Plan | None = None
+        self.strategy: Strategy = "ddp"
 
     def __call__(self) -> Plan | None:
         if self._count and self._plan is None:
-            auto = auto_rules.methods(self._facts, auto_rules.has_bitsandbytes())
-            given = self._train.method
-            methods = auto if given == "auto" else [given]
-            card = self._facts.device.memory_bytes
-            self._plan = make_plan(
-                self._count, self._start, self._train, methods, self._share, card
-            )
+            quantized = auto_rules.has_bitsandbytes() and self.strategy == "ddp"
+            self._plan = self._made(quantized=quantized)
         return self._plan
+
+    @auto_rule(
+        "train.parallel.strategy",
+        "ddp: each GPU has the whole model; fsdp where there are several and one holds it in no"
+        " way without rounding it to 4 bits",
+    )
+    def share_out(self) -> Resolved[Strategy]:
+        ranks = self._facts.device.world_size
+        if self._count is None or self._train.method == "qlora":
+            return Resolved("ddp", f"{ranks} ranks, each with the whole model")
+        try:
+            self._plan = self._made(quantized=False)
+        except Refused as error:
+            return Resolved("fsdp", f"sharded over {ranks} GPUs: on one, {error.message}")
+        return Resolved("ddp", f"each GPU holds the whole model: {self._plan.why}")
+
+    def _made(self, *, quantized: bool) -> Plan:
+        """Return the plan for this strategy. Raises Refused where nothing fits."""
+        auto = auto_rules.methods(self._facts, quantized)
+        given = self._train.method
+        methods = auto if given == "auto" else [given]
+        card = self._facts.device.memory_bytes
+        return make_plan(self._counted, self._start, self._train, methods, self._share, card)
+
+    def _counted(self, setup: Setup) -> Need:
+        assert self._count
+        need = self._count(setup)
+        return on_each_card(need, setup, self._facts) if self.strategy == "fsdp" else need
 
     def bytes_of(self, method: Method, checkpointing: Checkpointing, micro: int) -> int | None:
         """Return what a step's tensors are counted to hold on a card; None on a CPU, or unknown."""
@@ -165,7 +195,7 @@ class _Planner:
         if self._plan and self._plan.setup == setup:
             return self._plan.need.tensors if self._plan.need else None
         try:  # all was given, or an earlier attempt has chosen
-            return self._count(setup).tensors if self._count else None
+            return self._counted(setup).tensors if self._count else None
         except Uncountable:
             return None
 
@@ -179,6 +209,23 @@ def _refuse_method(method: str, facts: RunFacts) -> None:
             code="method_not_supported",
             hint="set train.method to lora, or install bitsandbytes on the workers",
             field="train.method",
+        )
+
+
+def _refuse_sharding(strategy: Strategy, method: Method, facts: RunFacts) -> None:
+    if strategy == "fsdp" and facts.device.world_size == 1:
+        raise Refused(
+            "train.parallel.strategy: fsdp shards the model over several GPUs, and this is one",
+            code="sharding_not_supported",
+            hint="set resources.gpus to 2 or more, or train.parallel.strategy to ddp",
+            field="train.parallel.strategy",
+        )
+    if strategy == "fsdp" and method == "qlora":
+        raise Refused(
+            "train.parallel.strategy: fsdp does not shard the 4-bit weights of qlora",
+            code="sharding_not_supported",
+            hint="set train.method to lora, or train.parallel.strategy to ddp",
+            field="train.parallel.strategy",
         )
 
 

@@ -5,7 +5,8 @@ of an epoch is unknown to a run that resumes in the middle of it; this one depen
 the seed and the epoch, so an interrupted run goes on with exactly the rows that would have come.
 """
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch.utils.data import Sampler
@@ -26,11 +27,21 @@ class LengthGroupedOrder(Sampler[int]):
         self._seed = seed
         self.epoch = 0
 
+    def digest(self) -> str:
+        """Return what tells this order, and the lengths of the rows, from any other."""
+        return digest_of(self, self._lengths)
+
     def __len__(self) -> int:
         return len(self._lengths)
 
     def __iter__(self) -> Iterator[int]:
         return iter(grouped_order(self._lengths, self._batch, self._seed, self.epoch))
+
+
+def digest_of(rows: Iterable[int], lengths: Sequence[int]) -> str:
+    """Return what tells an order of rows, and their lengths, from any other."""
+    order = ",".join(f"{row}:{lengths[row]}" for row in rows)
+    return hashlib.sha256(order.encode()).hexdigest()[:12]
 
 
 def grouped_order(lengths: Sequence[int], batch: int, seed: int, epoch: int) -> list[int]:

@@ -18,6 +18,7 @@ from trl.trainer.utils import add_fused_lm_head
 from ftq_worker.job.context import Control, Emit
 from ftq_worker.job.progress import Progress
 from ftq_worker.training.intervals import macro_f1, ratio_interval, wilson
+from ftq_worker.training.sharded import is_sharded
 
 # Padded tokens of one forward pass: a bound on memory on a card, on a CPU one on the time between
 # two signs of life (a model of 135 M parameters takes about 10 s for 1,024 of them on one core).
@@ -65,9 +66,11 @@ def score_language(
     """
     start = time.monotonic()
     parts: list[RowScore] = []
-    for batch in _batches(rows, device_of(model).type):
-        parts += _score_language_batch(model, batch, pad_id, precision)
-        on_rows(len(batch["input_ids"]))
+    for batch, counts in _batches(rows, model):
+        scored = _score_language_batch(model, batch, pad_id, precision)
+        if counts:
+            parts += scored
+            on_rows(len(scored))
     parts = _from_all_ranks(parts)
     on_scores(parts)
     tokens = sum(p.count for p in parts)
@@ -94,9 +97,11 @@ def score_labels(
     """
     start = time.monotonic()
     parts: list[RowScore] = []
-    for batch in _batches(rows, device_of(model).type):
-        parts += _score_labels_batch(model, batch, pad_id, precision)
-        on_rows(len(batch["input_ids"]))
+    for batch, counts in _batches(rows, model):
+        scored = _score_labels_batch(model, batch, pad_id, precision)
+        if counts:
+            parts += scored
+            on_rows(len(scored))
     parts = _from_all_ranks(parts)
     on_scores(parts)
     right = sum(p.right for p in parts)
@@ -129,24 +134,35 @@ class RowScore:
     actual: int = 0
 
 
-def _batches(rows: Dataset, device: str) -> Iterator[dict[str, list[Any]]]:
-    """Yield this rank's rows, sorted by length, in batches of a bounded number of tokens."""
-    most = TOKENS_PER_BATCH.get(device, TOKENS_PER_BATCH_ON_CARDS)
+def _batches(rows: Dataset, model: torch.nn.Module) -> Iterator[tuple[dict[str, list[Any]], bool]]:
+    """Yield this rank's rows, sorted by length, in batches of a bounded number of tokens.
+
+    Each with whether it counts: ranks that hold parts of one model have to run it equally often,
+    so that one with fewer batches gets some more.
+    """
+    most = TOKENS_PER_BATCH.get(device_of(model).type, TOKENS_PER_BATCH_ON_CARDS)
     rank, world = _rank_and_world()
-    lengths = list(rows["length"])
-    order = scoring_order(rows)[rank::world]
-    start = 0
-    while start < len(order):
-        size = 1
+    lengths, order = list(rows["length"]), scoring_order(rows)
+    mine = _cut(order[rank::world], lengths, most)
+    for batch in mine:
+        yield rows[batch], True
+    if is_sharded(model):
+        longest = max(len(_cut(order[other::world], lengths, most)) for other in range(world))
+        for _ in range(longest - len(mine)):
+            yield rows[order[:1]], False
+
+
+def _cut(order: Sequence[int], lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Cut rows that are sorted by length into batches of up to `most` tokens, padding counted."""
+    batches: list[list[int]] = []
+    for row in order:
         # Sorted: the last row of a batch is its longest, so padding makes size * length tokens.
-        while (
-            start + size < len(order)
-            and size < MAX_ROWS_PER_BATCH
-            and (size + 1) * lengths[order[start + size]] <= most
-        ):
-            size += 1
-        yield rows[order[start : start + size]]
-        start += size
+        size = len(batches[-1]) + 1 if batches else 0
+        if batches and size <= MAX_ROWS_PER_BATCH and size * lengths[row] <= most:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches
 
 
 def scoring_order(rows: Dataset) -> list[int]:

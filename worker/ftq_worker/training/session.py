@@ -24,6 +24,7 @@ from ftq_worker.training.events import EVAL_FIELDS, EventCallback
 from ftq_worker.training.flow import FlowCallback
 from ftq_worker.training.memory_peak import MemoryPeak
 from ftq_worker.training.packed_steps import with_packing
+from ftq_worker.training.parallel import agree, from_first_rank
 from ftq_worker.training.scoring import scoring_progress
 from ftq_worker.training.settings import TrainSettings
 from ftq_worker.training.sft import build_sft, load_writer
@@ -43,6 +44,17 @@ class Session:
     clock: RunClock
     settings: TrainSettings
     known: RunFigures = field(default_factory=RunFigures)
+
+    def agree(self, ctx: PhaseContext, resume: Checkpoint | None) -> None:
+        """Compare with the other ranks what is trained. Raises TrainingFailed."""
+        agree(
+            lambda: {
+                **{f"train.{name}": value for name, value in self.settings.to_json().items()},
+                "prepared data": checkpoints.data_id(ctx.paths)[:12],
+                "an order of rows": self.trainer.order.digest(),
+                "the checkpoint": resume and resume.path.name,
+            }
+        )
 
     def figures(self) -> RunFigures:
         """Return what a later attempt goes on from: it goes into every checkpoint."""
@@ -89,6 +101,9 @@ def build_session(
         settings = keep_apart(ctx, settings, writer)
     if settings.packing:
         settings = with_packing(settings, train["length"])
+    if again := settings.repeated(len(train)):
+        words = f"{again} of the {len(train):,} rows come twice in a pass"
+        ctx.emit(EventType.LOG, line=f"{words}, so that all ranks get as many")
     clock = RunClock()
     flow = FlowCallback(ctx, settings, clock)
     events = EventCallback(ctx.emit, settings, clock, flow.saves_left)
@@ -118,8 +133,9 @@ def build_session(
 def find_resume(ctx: PhaseContext) -> Checkpoint | None:
     """Return the newest good checkpoint; emit what is resumed and what was skipped."""
     ctx.doing("look for a checkpoint")
-    found, problems = checkpoints.newest_good(
-        ctx.paths, checkpoints.data_id(ctx.paths), ctx.fresh_after
+    data = checkpoints.data_id(ctx.paths)
+    found, problems = from_first_rank(
+        lambda: checkpoints.newest_good(ctx.paths, data, ctx.fresh_after)
     )
     if found is None:
         if problems:  # checkpoints were written, and none of them can be used
@@ -156,7 +172,7 @@ def train(session: Session, resume: Checkpoint | None) -> None:
         state = TrainerState.load_from_json(str(resume.path / STATE))
         if is_over(state, session.settings):
             session.trainer.state = state
-            session.trainer._load_from_checkpoint(str(resume.path))
+            session.trainer.load(resume.path)
         else:
             session.trainer.train(resume_from_checkpoint=str(resume.path))
     if failure := session.events.failure or session.cpu_guard.failure:
@@ -171,12 +187,12 @@ def keep_best(ctx: PhaseContext, session: Session) -> int | None:
         return best
     mine = checkpoints.of_this_run(ctx.paths, checkpoints.data_id(ctx.paths), ctx.fresh_after)
     found = checkpoints.find_step(mine, best)
-    problem = checkpoints.damage(found) if found else "it is gone"
+    problem = from_first_rank(lambda: checkpoints.damage(found) if found else "it is gone")
     if found is None or problem:
         ctx.warn(f"the best checkpoint (step {best}) cannot be used: {problem}; the last one is")
         return int(state.global_step)
     ctx.doing(f"load the best checkpoint, of step {best}")
-    session.trainer._load_from_checkpoint(str(found.path))
+    session.trainer.load(found.path)
     return best
 
 

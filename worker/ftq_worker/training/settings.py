@@ -5,6 +5,7 @@ from typing import Any
 
 from ftq_shared.spec import Lora, Task
 from ftq_worker.training.attention import Precision
+from ftq_worker.training.auto_rules import Strategy
 from ftq_worker.training.memory_need import Checkpointing
 from ftq_worker.training.memory_plan import Method
 
@@ -34,10 +35,26 @@ class TrainSettings:
     lora: Lora | None
     on_cpu: bool
     world_size: int
+    strategy: Strategy  # how several ranks share the work
     args: dict[str, Any]
     counted_bytes: int | None = None  # of tensors on a card; None on a CPU
     attention: str = "sdpa"  # implementation, as transformers names it
     sequence_tokens: int | None = None  # packed: the most tokens of one sequence
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each rank holds a part of the model only."""
+        return self.strategy == "fsdp" and self.world_size > 1
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows of an optimizer step, over all ranks."""
+        return self.micro_batch * self.accumulation * self.world_size
+
+    def repeated(self, rows: int) -> int:
+        """Return how many of `rows` come twice in a pass: each rank gets as many batches."""
+        alone = self.world_size == 1 or self.packing  # packing shares out the rows of each step
+        return 0 if alone else -rows % (self.micro_batch * self.world_size)
 
     def to_json(self) -> dict[str, Any]:
         data = asdict(self) | {"task": str(self.task)}

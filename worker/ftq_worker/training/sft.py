@@ -21,6 +21,7 @@ from ftq_worker.training.packed_steps import PackedOrder
 from ftq_worker.training.sampling import LengthGroupedOrder
 from ftq_worker.training.scoring import FUSED_MARK, score_language
 from ftq_worker.training.settings import TrainSettings
+from ftq_worker.training.sharded import plan_sharding
 from ftq_worker.training.trainer_args import common_args
 from ftq_worker.training.trainers import FtqSFTTrainer
 
@@ -53,13 +54,15 @@ def build_sft(
     by the collator; TRL's own packing would mix the examples of different steps.
     """
     padding = pad_id(tokenizer, model)
+    args = SFTConfig(
+        **common_args(settings, output),
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+    )
+    plan_sharding(args, settings, model)
     trainer = FtqSFTTrainer(
         model=model,
-        args=SFTConfig(
-            **common_args(settings, output),
-            max_length=None,
-            dataset_kwargs={"skip_prepare_dataset": True},
-        ),
+        args=args,
         data_collator=DataCollatorForLanguageModeling(
             pad_token_id=padding, padding_free=settings.packing
         ),
@@ -71,11 +74,10 @@ def build_sft(
     )
     inner = trainer.model.get_base_model() if settings.lora else trainer.model
     setattr(inner, FUSED_MARK, True)  # TRL has just given it its fused head
-    unit = settings.micro_batch * settings.world_size
     trainer.add_parts(
         PackedOrder(train["length"], settings)
         if settings.packing
-        else LengthGroupedOrder(train["length"], unit, settings.seed),
+        else LengthGroupedOrder(train["length"], settings.rows_per_step, settings.seed),
         partial(score_language, pad_id=padding, precision=settings.precision),
     )
     return trainer

@@ -30,7 +30,9 @@ from ftq_shared.spec import Task
 from ftq_shared.spec_input.aliases import owned_arg
 from ftq_shared.trainer_fields import TRAINER_FIELDS
 from ftq_worker.training.memory_need import Checkpointing
+from ftq_worker.training.parallel import alone
 from ftq_worker.training.settings import TrainSettings
+from ftq_worker.training.sharded import sharding_args
 
 # What a toy on the CPU cannot be built with: these need a card, or a mixture of experts ...
 NOT_BUILT = {"activation_offloading", "router_aux_loss_coef"}
@@ -64,6 +66,7 @@ EXAMPLE = TrainSettings(
     lora=None,
     on_cpu=True,
     world_size=1,
+    strategy="ddp",
     args={},
 )
 
@@ -136,7 +139,7 @@ def _refusal(task: Task, args: Mapping[str, object]) -> str:
     """Train a toy for one step with `args`; return what is said against them, '' for nothing."""
     settings = dataclasses.replace(EXAMPLE, task=task, args=dict(args))
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, alone():
             if args.keys() & NOT_BUILT:
                 trainer_config(task)(**common_args(settings, Path(folder)))
                 return ""
@@ -233,5 +236,6 @@ def common_args(settings: TrainSettings, output: Path) -> dict[str, Any]:
         "eval_steps": settings.eval_every,
         "dataloader_num_workers": 0,  # a worker process would be one more thing to lose
         "dataloader_pin_memory": not settings.on_cpu,
+        **sharding_args(settings),
         **settings.args,
     }

@@ -3,18 +3,20 @@
 import errno
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer
+from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import SFTTrainer
 
 from ftq_worker.training.best import best_step, gain_figures
 from ftq_worker.training.packed_steps import PackedOrder
 from ftq_worker.training.sampling import LengthGroupedOrder
 from ftq_worker.training.scoring import OnRows, RowScore, Scorer
+from ftq_worker.training.sharded import assemble, is_sharded, shard_on_cpu, skeleton_of
 
 
 class FtqParts:
@@ -24,6 +26,7 @@ class FtqParts:
     scorer: Scorer
     best_rows: list[float]  # summed loss of each validation row at the best evaluation so far
     losses: list[float]  # of the steps since the last evaluation
+    skeleton: torch.nn.Module  # of a model that is sharded: what it is put together in
     # Set by the session: given the rows to score, what is told of each batch.
     watch_scoring: Callable[[int], OnRows] = staticmethod(lambda rows: lambda count: None)
 
@@ -33,6 +36,34 @@ class FtqParts:
         self.best_rows, self.losses = [], []
         # It prints every log to stdout, which belongs to the events.
         self.remove_callback(PrinterCallback)  # type: ignore[attr-defined]
+
+        me: Any = self
+        if me.is_fsdp_enabled:
+            self.skeleton = skeleton_of(me.model)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()  # type: ignore[misc]
+        shard_on_cpu(self)
+
+    def before_steps(self, work: Callable[[], None]) -> None:
+        """Do something with the untrained model: now, or as soon as it is sharded and fits."""
+        me: Any = self
+        if me.is_fsdp_enabled:
+            me.callback_handler.callbacks.insert(0, _AtStart(work))
+        else:
+            work()
+
+    def load(self, checkpoint: Path) -> None:
+        """Load the weights of a checkpoint."""
+        me: Any = self
+        if me.is_fsdp_enabled and not is_sharded(me.model):  # nothing was trained in this attempt
+            me._prepare_for_training(me.args.max_steps, None, None)
+        me._load_from_checkpoint(str(checkpoint))
+
+    def whole_model(self) -> torch.nn.Module:
+        """Return the model to be saved by rank 0; to be called by all."""
+        me: Any = self
+        return assemble(me.model, self.skeleton) if is_sharded(me.model) else me.model
 
     def _get_train_sampler(self, *_: Any, **__: Any) -> LengthGroupedOrder | PackedOrder:
         return self.order
@@ -96,6 +127,16 @@ class FtqParts:
 
     def _send_telemetry(self) -> None:
         """Send nothing: what runs here is nobody else's business."""
+
+
+class _AtStart(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+    """Does something before the first step."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self._work()
 
 
 class FtqSFTTrainer(FtqParts, SFTTrainer):  # type: ignore[misc]  # TRL has no types
