@@ -5,6 +5,7 @@ from benchmarks import (
     client_weight,
     cost_of_watching,
     masks,
+    memory,
     near_duplicates,
     silence,
     style,
@@ -15,6 +16,7 @@ from benchmarks import (
 PARTS = (
     client_weight,
     masks,
+    memory,
     near_duplicates,
     warm_start,
     validating,

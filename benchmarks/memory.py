@@ -3,8 +3,8 @@
     python -m benchmarks.memory [TRIALS] [SEED]
 
 Each trial (100) is a kind of model, full or LoRA, a precision, a length, a micro-batch, with or
-without checkpointing. It is trained for two steps on the CPU as ftq trains, every tensor counted,
-and the most that lived at once is compared with what `memory_count` says without weights.
+without checkpointing. It is trained for two steps on the CPU as ftq trains, and the most that
+torch's allocator gave out at once is compared with what `memory_count` says without weights.
 """
 
 import statistics

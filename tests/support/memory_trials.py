@@ -1,8 +1,10 @@
-"""Real training of small random models, with the bytes of every tensor that lives counted.
+"""Real training of small random models, with what torch's allocator gave out for it.
 
 What `memory_count` says of a step without running it is compared with this.
 """
 
+import gc
+import itertools
 import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -14,6 +16,8 @@ from unittest.mock import patch
 import torch
 import trl.trainer.utils
 from datasets import Dataset
+from torch._C._profiler import _EventType
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import SequentialSampler
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForMaskedLM
 
@@ -22,7 +26,6 @@ from ftq_worker.training.adapters import allowed_dropout
 from ftq_worker.training.base_model import load_tokenizer
 from ftq_worker.training.blueprint import blueprint
 from ftq_worker.training.classification import build_classification
-from ftq_worker.training.live_bytes import LiveBytes
 from ftq_worker.training.memory_need import Setup
 from ftq_worker.training.sft import build_sft, load_writer
 from ftq_worker.training.trainer_args import EXAMPLE
@@ -122,7 +125,7 @@ def make_model(folder: Path, kind: str) -> Path:
 
 
 def train_and_count(trial: Trial, base: Path, output: Path) -> int:
-    """Train two steps as ftq does; return the most bytes of tensors that lived at once."""
+    """Train two steps as ftq does; return the most bytes that were allocated at once."""
     setup = trial.setup
     accumulation = 2 if setup.accumulates else 1
     lora = setup.lora.model_copy(
@@ -156,14 +159,30 @@ def train_and_count(trial: Trial, base: Path, output: Path) -> int:
     trainer.order = SequentialSampler(rows)  # ftq's own puts the longest rows together
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # models so small gain nothing by more
-    live = LiveBytes()
-    for tensor in (*trainer.model.parameters(), *trainer.model.buffers()):
-        live.add(tensor)
-    with live:
+    held = {
+        storage._cdata: storage.nbytes()
+        for tensor in (*trainer.model.parameters(), *trainer.model.buffers())
+        for storage in [tensor.untyped_storage()]
+    }
+    gc.collect()  # what earlier trials left is not freed in this one
+    gc.disable()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         trainer.train()
+    gc.enable()
     trainer.end()
     torch.set_num_threads(threads)
-    return live.peak
+    return sum(held.values()) + _most_allocated(recorded)
+
+
+def _most_allocated(recorded: Any) -> int:
+    """Return the most bytes that torch's allocator had given out, beyond those of the start."""
+    changes, events = [], list(recorded.profiler.kineto_results.experimental_event_tree())
+    while events:
+        event = events.pop()
+        events += event.children
+        if event.tag == _EventType.Allocation:
+            changes.append((event.start_time_ns, event.extra_fields.alloc_size))
+    return max(itertools.accumulate(size for _, size in sorted(changes)))
 
 
 def _rows(setup: Setup, count: int) -> Dataset:

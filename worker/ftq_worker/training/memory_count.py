@@ -67,7 +67,6 @@ class _Cut:
     backward: list[tuple[int, int]]
     quantized: int  # numbers that QLoRA keeps in 4 bits
     largest: int  # of these, in one layer
-    scoring: int  # the most that scoring holds beside the weights
 
 
 def _count(folder: Path, setup: Setup) -> Need:
@@ -84,12 +83,13 @@ def _count(folder: Path, setup: Setup) -> Need:
         trained.to_empty(device="cpu")
         model.tie_weights()
         if not depths:
-            return _need(_count_cut(trained, model, whole, setup), whole, None, setup)
+            need = _need(_count_cut(trained, model, whole, setup), whole, None, setup)
+            return need.with_working(_scoring(trained, setup))
         assert layers is not None
         long = _count_cut(trained, model, depths[1], setup)
         del layers[depths[0] :]
         short = _count_cut(trained, model, depths[0], setup)
-    return _need(long, whole, short, setup)
+        return _need(long, whole, short, setup).with_working(_scoring(trained, setup))
 
 
 def _layers(model: nn.Module) -> nn.ModuleList | None:
@@ -212,7 +212,6 @@ def _count_cut(trained: Any, model: PreTrainedModel, layers: int, setup: Setup) 
         backward=live.trace[border:],
         quantized=sum(weight.numel() for weight in linear),
         largest=max((weight.numel() for weight in linear), default=0),
-        scoring=_scoring(trained, setup),
     )
 
 
@@ -236,7 +235,7 @@ def _need(long: _Cut, whole: int, short: _Cut | None, setup: Setup) -> Need:
         working += long.largest * bytes_each  # one layer at a time is multiplied out
     if setup.ranks > 1:
         working += trained  # the buckets in which gradients travel
-    need = Need(
+    return Need(
         base=base,
         trained=trained,
         optimizer=whole_of("numbers") * ADAM_BYTES,
@@ -245,7 +244,6 @@ def _need(long: _Cut, whole: int, short: _Cut | None, setup: Setup) -> Need:
         working=working,
         runtime=RUNTIME_BYTES if setup.device == "cuda" else 0,
     )
-    return need.with_working(long.scoring)
 
 
 def _stretched(
