@@ -219,7 +219,7 @@ EVENTS: dict[EventType, EventSpec] = {
         },
     ),
     EventType.GUARD: EventSpec(
-        "A guard acted: a non-finite loss, too slow on the CPU, a deadline, a lost lease.",
+        "A guard acted: memory ran out, a loss diverged, too slow on the CPU, no gain any more.",
         {"name": "which guard", "message": "what it saw", "action": "what it did"},
     ),
     EventType.VERIFICATION: EventSpec(

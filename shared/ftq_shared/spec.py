@@ -192,6 +192,11 @@ class Train(Section):
     eval_every: Auto | Annotated[int, Field(ge=1)] = Field(
         "auto", description="steps between evaluations on the validation set"
     )
+    on_divergence: Literal["rollback", "stop"] = Field(
+        "rollback",
+        description="of a loss that is no number, or leaps and stays: rollback goes on from the "
+        "last good checkpoint with a quarter of the rate, once; stop ends the job",
+    )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(42, description="seed of everything random")
     args: dict[str, Any] = Field(
         default_factory=dict, description="any field of the trainer that ftq does not own"

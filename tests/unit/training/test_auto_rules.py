@@ -161,11 +161,21 @@ def test_no_packing_on_a_cpu_or_for_labels():
 
 
 def test_evaluations_cost_at_most_a_tenth():
-    assert auto_rules.eval_every(facts(), 1_000, 2).value == 100
-    costly = auto_rules.eval_every(facts(rows=1_000, validation=3_000), 100, 1)
+    assert auto_rules.eval_every(facts(), "full", 1_000, 2).value == 100
+    costly = auto_rules.eval_every(facts(rows=1_000, validation=3_000), "lora", 100, 1)
     assert costly.value == 100
     assert "tenth" in costly.reason
-    assert auto_rules.eval_every(facts(), 3, 1).value == 1
+    assert auto_rules.eval_every(facts(), "lora", 3, 1).value == 1
+
+
+def test_keeping_the_best_is_counted():
+    """All weights on a card, where a save takes as long as some hundred rows; not an adapter."""
+    few = replace(facts(rows=1_000, validation=30), mean_length=500)
+    card = replace(few, device=H100)
+    assert auto_rules.eval_every(few, "full", 100, 3).value == 10
+    assert auto_rules.eval_every(card, "lora", 100, 3).value == 10
+    assert auto_rules.eval_every(card, "full", 100, 3).value == 50
+    assert "keeping the best" in auto_rules.eval_every(card, "full", 100, 3).reason
 
 
 def test_save_interval_lies_between_two_and_thirty_minutes():

@@ -11,8 +11,14 @@ import torch
 from ftq_shared.errors import FtqError, TrainingFailed
 from ftq_worker.host.messages import GPU_FAILED, GPU_FAULT
 from ftq_worker.job.context import Devices, HostFault
-from ftq_worker.training.device_errors import device_errors
+from ftq_worker.training.device_errors import OutOfMemory, device_errors
 from ftq_worker.training.facts import look_at_device
+
+NO_MEMORY_ON_THE_CPU = (
+    "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: "
+    "you tried to allocate 4000000000000000 bytes. Error code 12 (Cannot allocate memory)"
+)
+NO_MEMORY_FOR_CUBLAS = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
 
 
 def cuda_error(code: int) -> torch.AcceleratorError:
@@ -26,6 +32,8 @@ def cuda_error(code: int) -> torch.AcceleratorError:
     [
         (torch.OutOfMemoryError("CUDA out of memory"), TrainingFailed, "out_of_memory"),
         (MemoryError(), TrainingFailed, "out_of_memory"),
+        (RuntimeError(NO_MEMORY_ON_THE_CPU), TrainingFailed, "out_of_memory"),
+        (RuntimeError(NO_MEMORY_FOR_CUBLAS), TrainingFailed, "out_of_memory"),
         (cuda_error(214), HostFault, GPU_FAILED),
         (cuda_error(719), HostFault, GPU_FAILED),
         (cuda_error(710), TrainingFailed, "device_assert"),
@@ -42,6 +50,11 @@ def test_whose_fault_it_is(error: Exception, kind: type[FtqError], code: str) ->
 def test_an_error_of_the_program_stays_what_it_is() -> None:
     with pytest.raises(torch.AcceleratorError), device_errors(None):  # type: ignore[arg-type]
         raise cuda_error(700)
+
+
+def test_what_torch_says_without_memory_is_known() -> None:
+    with pytest.raises(OutOfMemory), device_errors(None):
+        torch.empty(10**15)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a card that works")

@@ -18,25 +18,27 @@ from ftq_worker.training.attention import look_at_host, look_at_model
 from ftq_worker.training.attention_proof import known_attention, settle_attention
 from ftq_worker.training.base_model import fetch_base, load_tokenizer
 from ftq_worker.training.blueprint import blueprint, fit_adapter
-from ftq_worker.training.checkpoints import data_id
+from ftq_worker.training.checkpoints import Checkpoint, RunFigures, data_id
 from ftq_worker.training.device_errors import device_errors
 from ftq_worker.training.end_of_turn import trained_ends
 from ftq_worker.training.facts import look_at_device, run_facts
-from ftq_worker.training.golden import note_scores, score_before
+from ftq_worker.training.golden import golden_of, note_scores, score_before
 from ftq_worker.training.memory_count import count
 from ftq_worker.training.memory_need import Need, Setup
 from ftq_worker.training.memory_plan import Count
 from ftq_worker.training.parallel import gang
+from ftq_worker.training.recovery import train_to_the_end
 from ftq_worker.training.resolve import resolve_settings
 from ftq_worker.training.session import (
+    Session,
     build_session,
     emit_random_head,
     find_resume,
     keep_best,
     one_voice,
     report,
-    train,
 )
+from ftq_worker.training.settings import TrainSettings
 from ftq_worker.training.trackers import tracked
 from ftq_worker.training.trained_model import save_model
 
@@ -75,21 +77,31 @@ def _run(ctx: PhaseContext) -> None:
     settings = settle_attention(ctx, settings, facts)
     tokenizer = load_tokenizer(base, ctx.spec.data.chat_template)
 
-    with device_errors(settings), tracked(ctx, settings) as ctx:
+    scored: RunFigures = {}  # before training: the same for every beginning of it
+
+    def begin(settings: TrainSettings, why: str) -> tuple[Session, Checkpoint | None]:
         session = build_session(ctx, settings, base, tokenizer, sets, prepared.labels)
-        resume = find_resume(ctx)
+        resume = find_resume(ctx, why)
         session.agree(ctx, resume)
-        session.known = resume.facts.copy() if resume else {}
+        session.known = resume.facts.copy() if resume else scored.copy()
+
+        def score() -> None:
+            score_before(ctx, session, sets)
+            scored.update(golden_of(session.known))
+
         if "golden_scores" not in session.known:
             emit_random_head(ctx, validated)
-            session.trainer.before_steps(lambda: score_before(ctx, session, sets))
+            session.trainer.before_steps(score)
         ctx.control.check()
+        return session, resume
 
-        train(session, resume)
+    with tracked(ctx, settings) as ctx:
+        session = train_to_the_end(ctx, settings, begin)
         ctx.control.check()  # a stop ended the run early: its checkpoint is written
 
-        best = keep_best(ctx, session)
-        scores = note_scores(ctx, session, sets.golden)
+        with device_errors(settings):
+            best = keep_best(ctx, session)
+            scores = note_scores(ctx, session, sets.golden)
 
     model = session.trainer.whole_model()
     if ctx.devices.rank == 0:

@@ -23,6 +23,10 @@ SMALLEST_BATCH = 4
 EVALS_PER_RUN = 10
 EVAL_SHARE = 0.10  # of the run's time, at most
 TRAIN_COST = 3.0  # a training pass over a row costs about three forward passes
+# Roughly, to weigh a save against training: operations per second of two cores and of an A100, and
+# bytes that torch writes per second.
+SPEED = {"cpu": 1e11, "cuda": 1e14}
+WRITTEN_PER_S = 1e9
 WARMUP_SHARE = {Task.CLASSIFICATION: 0.06}
 WARMUP_SHARE_ELSE = 0.03
 SAVE_EVERY_MIN_S = 120.0  # never more often than every 2 minutes
@@ -169,15 +173,32 @@ def packing(facts: RunFacts, kind: Precision) -> Resolved[bool]:
     return Resolved(True, f"no padding at all: {kernel}")
 
 
-@auto_rule("train.eval_every", f"{EVALS_PER_RUN} per run, at most a tenth of the training's time")
-def eval_every(facts: RunFacts, steps: int, passes: float) -> Resolved[int]:
-    cost = facts.validation_rows / max(TRAIN_COST * facts.rows * passes, 1)
+@auto_rule(
+    "train.eval_every",
+    f"{EVALS_PER_RUN} per run, with keeping the best at most a tenth of the training's time",
+)
+def eval_every(facts: RunFacts, how: Method, steps: int, passes: float) -> Resolved[int]:
+    each = facts.validation_rows / TRAIN_COST + (save_cost(facts) if how == "full" else 0)
+    cost = each / max(facts.rows * passes, 1)
     affordable = max(1, int(EVAL_SHARE / cost)) if cost else EVALS_PER_RUN
     count = min(EVALS_PER_RUN, affordable, steps)
     why = f"{count} a run"
     if affordable < EVALS_PER_RUN:
-        why += f": {facts.validation_rows:,} rows would take more than a tenth of the time"
+        why += (
+            f": {facts.validation_rows:,} rows, and keeping the best, would take more than a tenth"
+            " of the time"
+        )
     return Resolved(max(1, math.ceil(steps / count)), why)
+
+
+def save_cost(facts: RunFacts) -> float:
+    """Return about how many training rows take as long as writing all weights once.
+
+    A training pass takes six operations for each weight and token (Kaplan et al. 2020, arXiv
+    2001.08361, section 2.1), a save four bytes for each weight: their number cancels out.
+    """
+    row_s = 6 * facts.mean_length / SPEED[facts.device.kind]
+    return 4 / WRITTEN_PER_S / row_s if row_s else 0.0
 
 
 @auto_rule("train.save_every", f"{SAVE_COST} times the time of one save, {_SAVE_BOUNDS}")

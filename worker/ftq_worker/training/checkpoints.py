@@ -4,6 +4,7 @@ attempts/<claim>/checkpoints/
     .part/checkpoint-<step>/      where the trainer writes
     checkpoint-<step>/            moved here once all is on disk
         manifest.json             written last: step, token, data, the sha256 of every other file
+    best-<step>/                  weights alone, of the best evaluation; see best_weights
 checkpoint.json                   the newest and the best one, switched by os.replace
 
 So a checkpoint is complete or absent: one whose writing was cut off stays in .part, where nobody
@@ -15,7 +16,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
@@ -26,6 +27,7 @@ from ftq_worker.job.reports import RowFigures
 
 MANIFEST = "manifest.json"
 STATE = "trainer_state.json"
+WHOLE, BEST = "checkpoint", "best"  # what folders are named by
 KEEP_NEWEST = 2
 
 
@@ -46,6 +48,10 @@ class RunFigures(TypedDict, total=False):
     train_loss: float | None  # of the last step
     best_rows: list[float]  # summed loss of each validation row at the best evaluation
     losses: list[float]  # of the steps since the last evaluation
+    recent_losses: list[float]  # as in LossWatch
+    steps_above: int  # as in LossWatch
+    learning_rate: float  # the peak, of the schedule that was saved
+    best_step: int | None  # of the best evaluation so far
     memory: dict[str, int]  # on a GPU: what its first steps held, see EventType.MEMORY
 
 
@@ -76,13 +82,27 @@ class Checkpoint:
         return sum(entry["bytes"] for entry in self.files.values())
 
 
-def seal(path: Path, *, step: int, token: int, data: str, facts: RunFigures) -> Checkpoint:
-    """Hash and sync every file of a checkpoint in .part, write its manifest, and move it out.
-
-    `data` names what it was trained on (`data_id`).
-    """
+def hash_files(path: Path) -> dict[str, FileEntry]:
+    """Hash and sync every file of a checkpoint in .part."""
     names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
-    files = {name: _hash_and_sync(path / name) for name in names if name != MANIFEST}
+    return {name: _hash_and_sync(path / name) for name in names if name != MANIFEST}
+
+
+def seal(
+    path: Path,
+    *,
+    step: int,
+    token: int,
+    data: str,
+    facts: RunFigures,
+    files: dict[str, FileEntry] | None = None,
+) -> Checkpoint:
+    """Write the manifest of a checkpoint in .part, and move it out.
+
+    `data` names what it was trained on (`data_id`); `files` are those of `hash_files`, which is
+    called where they are not given.
+    """
+    files = hash_files(path) if files is None else files
     manifest = {"step": step, "token": token, "data": data, "files": files, "facts": facts}
     write_json(path / MANIFEST, manifest)
     sync(path)
@@ -136,9 +156,9 @@ def read_pointer(paths: JobPaths) -> Pointer | None:
     return cast(Pointer, pointer) if whole else None
 
 
-def candidates(paths: JobPaths) -> list[Checkpoint]:
+def candidates(paths: JobPaths, kind: str = WHOLE) -> list[Checkpoint]:
     """Return every checkpoint of all attempts that has a readable manifest, newest step first."""
-    found = [c for folder in _folders(paths) if (c := read_manifest(folder))]
+    found = [c for folder in _folders(paths, kind) if (c := read_manifest(folder))]
     return sorted(found, key=lambda c: (c.step, c.token), reverse=True)
 
 
@@ -160,7 +180,7 @@ def read_manifest(folder: Path) -> Checkpoint | None:
 
 def damage(checkpoint: Checkpoint) -> str | None:
     """Return what is wrong with a checkpoint, None when every file has its size and hash."""
-    if STATE not in checkpoint.files:
+    if STATE not in checkpoint.files and checkpoint.path.name.startswith(WHOLE):
         return f"{STATE} is not in its manifest"
     for name, entry in checkpoint.files.items():
         path = checkpoint.path / name
@@ -191,9 +211,11 @@ def newest_good(
     return None, problems or _missed(paths, data, fresh_after)
 
 
-def of_this_run(paths: JobPaths, data: str, fresh_after: int = 0) -> list[Checkpoint]:
-    """Return the checkpoints of this training, newest step first, whole or damaged."""
-    return [c for c in candidates(paths) if c.token > fresh_after and c.data in ("", data)]
+def of_this_run(
+    paths: JobPaths, data: str, fresh_after: int = 0, kind: str = WHOLE
+) -> list[Checkpoint]:
+    """Return the checkpoints of this training, newest step first, sound or damaged."""
+    return [c for c in candidates(paths, kind) if c.token > fresh_after and c.data in ("", data)]
 
 
 def _missed(paths: JobPaths, data: str, fresh_after: int) -> list[str]:
@@ -230,6 +252,37 @@ def prune(paths: JobPaths, token: int, best_step: int | None, fresh_after: int =
             remove(checkpoint.path)
 
 
+def prune_weights(paths: JobPaths, best_step: int | None, tokens: Container[int]) -> None:
+    """Remove the weights that claims of `tokens` kept, but for those that still are the best.
+
+    That is for the run as it is and for each checkpoint: a run that is resumed from one may come
+    to another best on a card than before.
+    """
+    wanted = {best_step} | {c.facts.get("best_step") for c in candidates(paths)}
+    for kept in candidates(paths, BEST):
+        if kept.step not in wanted and kept.token in tokens:
+            remove(kept.path)
+
+
+def roll_back(paths: JobPaths, data: str, token: int, fresh_after: int, onset: int) -> None:
+    """Remove the checkpoints of this training from step `onset` on; call `owner.check_lease` first.
+
+    The newest goes first: where this is cut off, what is left is a training that comes to the same
+    step again.
+    """
+    mine = [c for c in of_this_run(paths, data, fresh_after) if c.token <= token]
+    good = next((c for c in mine if c.step < onset), None)
+    pointer = read_pointer(paths)
+    if good is None:
+        paths.checkpoint.unlink(missing_ok=True)
+    elif pointer and pointer["step"] >= onset:
+        switch(paths, good, (pointer["best"] or {}).get("step"))
+    weights = of_this_run(paths, data, fresh_after, BEST)
+    for checkpoint in [*mine, *(c for c in weights if c.token <= token)]:
+        if checkpoint.step >= onset:
+            remove(checkpoint.path)
+
+
 def remove(folder: Path) -> None:
     """Remove a checkpoint, its manifest first: without one, the rest does not count."""
     (folder / MANIFEST).unlink(missing_ok=True)
@@ -241,8 +294,8 @@ def find_step(found: list[Checkpoint], step: int | None) -> Checkpoint | None:
     return next((c for c in found if c.step == step), None)
 
 
-def _folders(paths: JobPaths) -> Iterator[Path]:
-    return paths.root.glob("attempts/*/checkpoints/checkpoint-*")
+def _folders(paths: JobPaths, kind: str = WHOLE) -> Iterator[Path]:
+    return paths.root.glob(f"attempts/*/checkpoints/{kind}-*")
 
 
 def _looks_broken(folder: Path) -> bool:

@@ -43,6 +43,10 @@ class RunClock:
         self._evals.append(self._lap())
         return self._evals[-1]
 
+    def kept_best(self) -> None:
+        """Count the time since the evaluation's end to it: its weights were written."""
+        self._evals[-1] += self._lap()
+
     def saved(self) -> float:
         """End a save; return its seconds."""
         self._saves.append(self._lap())

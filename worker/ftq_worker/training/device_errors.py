@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import torch
 
-from ftq_shared.errors import TrainingFailed
+from ftq_shared.errors import FtqError, TrainingFailed
 from ftq_worker.host.messages import GPU_FAILED
 from ftq_worker.training.facts import gpu_fault
 from ftq_worker.training.settings import TrainSettings
@@ -29,49 +29,67 @@ HARDWARE = {
 ASSERT = 710  # a kernel's own check failed
 
 
+class OutOfMemory(TrainingFailed):
+    """Raised when memory ran out, on the device or the host."""
+
+    default_code = "out_of_memory"
+
+
 @contextlib.contextmanager
 def device_errors(settings: TrainSettings | None) -> Iterator[None]:
     """Translate what a device raises; `settings` are None where the saved model is scored.
 
-    Raises TrainingFailed when memory ran out, on the device or the host, and where a kernel's check
-    failed; HostFault when the cards, or the way between them, do not work.
+    Raises OutOfMemory; TrainingFailed where a kernel's check failed; HostFault when the cards, or
+    the way between them, do not work.
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        where = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "the host"
-        raise _out_of_memory(where, settings) from error
-    except torch.distributed.DistBackendError as error:
-        first = str(error).strip().splitlines()[0]
-        message = f"the job's GPUs cannot talk to each other: {first}"
-        raise gpu_fault(message, GPU_FAILED) from error
-    except torch.AcceleratorError as error:
-        code = getattr(error, "error_code", None)  # set by torch, absent in what tests make
-        first = str(error).strip().splitlines()[0]
-        if code in HARDWARE:
-            raise gpu_fault(f"the GPU failed ({HARDWARE[code]}): {first}", GPU_FAILED) from error
-        if code == ASSERT:
-            raise TrainingFailed(
-                f"a check on the GPU failed: {first}",
-                code="device_assert",
-                hint="usually a token or label that the model has no row for; "
-                "the worker's output shows which kernel",
-            ) from error
-        raise
+    except (RuntimeError, MemoryError) as error:
+        meaning = _meaning(error, settings)
+        if meaning is None:
+            raise
+        raise meaning from error
 
 
-def _out_of_memory(where: str, settings: TrainSettings | None) -> TrainingFailed:
-    if settings is None:
+def _meaning(error: Exception, settings: TrainSettings | None) -> FtqError | None:
+    """Return the error to raise instead, None for one of the program."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    if isinstance(error, torch.OutOfMemoryError) or "CUBLAS_STATUS_ALLOC_FAILED" in first:
+        return _out_of_memory("the GPU", settings)
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error):
+        return _out_of_memory("the host", settings)
+    if isinstance(error, torch.distributed.DistBackendError):
+        return gpu_fault(f"the job's GPUs cannot talk to each other: {first}", GPU_FAILED)
+    if not isinstance(error, torch.AcceleratorError):
+        return None
+    code = getattr(error, "error_code", None)  # set by torch, absent in what tests make
+    if code in HARDWARE:
+        return gpu_fault(f"the GPU failed ({HARDWARE[code]}): {first}", GPU_FAILED)
+    if code == ASSERT:
         return TrainingFailed(
+            f"a check on the GPU failed: {first}",
+            code="device_assert",
+            hint="usually a token or label that the model has no row for; "
+            "the worker's output shows which kernel",
+        )
+    return None
+
+
+def _out_of_memory(where: str, settings: TrainSettings | None) -> OutOfMemory:
+    if settings is None:
+        return OutOfMemory(
             f"{where} ran out of memory while the saved model was verified",
-            code="out_of_memory",
             hint="the model is kept, and a retry goes on from here: on a larger device, or with "
             "nothing else on it",
         )
-    return TrainingFailed(
+    less = "lower train.max_length, or use train.method lora or qlora"
+    if settings.micro_batch > 1:
+        less = (
+            f"set train.micro_batch to {settings.micro_batch // 2} (the batch size stays the "
+            f"same), {less}"
+        )
+    return OutOfMemory(
         f"{where} ran out of memory with micro_batch {settings.micro_batch} "
         f"and rows of up to {settings.max_length} tokens",
-        code="out_of_memory",
-        hint=f"set train.micro_batch to {max(1, settings.micro_batch // 2)} (the batch size "
-        "stays the same), lower train.max_length, or use train.method lora or qlora",
+        hint=less,
     )

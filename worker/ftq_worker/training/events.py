@@ -1,4 +1,4 @@
-"""The trainer's callback that emits every step and evaluation, and stops on broken numbers.
+"""The trainer's callback that emits every step and evaluation, and stops when they diverge.
 
 Facts about the trainer that this rests on (transformers 5.23, TRL 1.16; tests hold them):
 `on_step_end` comes before that step's `on_log`, so a step is reported from `on_log`; evaluation
@@ -13,11 +13,11 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ftq_shared.errors import TrainingFailed
 from ftq_shared.events import EventType
 from ftq_worker.job.context import Emit
 from ftq_worker.training.best import best_step
 from ftq_worker.training.clock import RunClock
+from ftq_worker.training.divergence import STAYS, Diverged, LossWatch
 from ftq_worker.training.scoring import rounded
 from ftq_worker.training.settings import TrainSettings
 
@@ -40,7 +40,7 @@ EVAL_FIELDS = (
 
 
 class EventCallback(TrainerCallback):  # type: ignore[misc]  # transformers has no types
-    """Emits `step` and `eval`, and stops the run on a number that is not finite."""
+    """Emits `step` and `eval`, and stops a run that has diverged; see `divergence`."""
 
     def __init__(
         self, emit: Emit, settings: TrainSettings, clock: RunClock, saves_left: Callable[[], int]
@@ -50,7 +50,8 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]  # transformers has 
         self._tokens_seen = 0.0
         self._bad_norms = 0
         self.last_loss: float | None = None
-        self.failure: TrainingFailed | None = None
+        self.watch = LossWatch()
+        self.failure: Diverged | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -96,7 +97,7 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]  # transformers has 
             **rounded(figures),
         )
         if not math.isfinite(figures["loss"]):
-            self._guard(f"the validation loss is {figures['loss']}", state.global_step)
+            self._fail(f"the validation loss is {figures['loss']}", state.global_step)
             self._stop(control)
 
     @property
@@ -104,7 +105,7 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]  # transformers has 
         return self._settings.task != "classification"
 
     def _emit_step(self, state: TrainerState, logs: dict[str, float]) -> bool:
-        """Emit the event; return whether its numbers end the run."""
+        """Emit the event; return whether the run has diverged by its numbers."""
         step, settings, clock = state.global_step, self._settings, self._clock
         seen = float(logs.get("num_tokens", logs.get("num_input_tokens_seen", 0)))
         seconds = clock.step(seen - self._tokens_seen)
@@ -128,7 +129,7 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]  # transformers has 
             **rounded({"loss": self.last_loss}),
             **rounded({k: float(v) for k, v in optional.items() if v is not None}),
         )
-        return self._is_broken(step, self.last_loss, logs.get("grad_norm"))
+        return self._has_diverged(step, self.last_loss, logs.get("grad_norm"))
 
     def eta_s(self, step: int) -> float:
         """Return the seconds that are left after `step`; 0.0 at the last one."""
@@ -139,29 +140,30 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]  # transformers has 
         evals_left = math.ceil(self._settings.steps / every) - step // every if every else 0
         return self._clock.eta_s(left, evals_left, self._saves_left())
 
-    def _is_broken(self, step: int, loss: float, norm: float | None) -> bool:
+    def _has_diverged(self, step: int, loss: float, norm: float | None) -> bool:
+        limit, leapt = self.watch.limit(), self.watch.leapt(loss)
         if not math.isfinite(loss):
-            return self._guard(f"the loss is {loss}", step)
+            return self._fail(f"the loss is {loss}", step)
+        if leapt:
+            what = f"the loss of {STAYS} steps in a row is above {limit:.4g}; now it is {loss:.4g}"
+            return self._fail(what, step, "diverged")
         if norm is None or math.isfinite(norm):
             self._bad_norms = 0
             return False
         self._bad_norms += 1
         if self._settings.precision == "fp16" and self._bad_norms < FP16_BAD_NORMS:
             return False  # loss scaling skips such a step and tries a smaller scale
-        return self._guard(f"the gradient's norm is {norm}", step)
+        return self._fail(f"the gradient's norm is {norm}", step)
 
-    def _guard(self, what: str, step: int) -> bool:
-        message = f"step {step}: {what}"
-        self._emit(
-            EventType.GUARD, name="nonfinite_loss", message=message, action="training was stopped"
-        )
-        self.failure = TrainingFailed(
-            message,
-            code="nonfinite_loss",
+    def _fail(self, what: str, step: int, code: str = "nonfinite_loss") -> bool:
+        self.failure = Diverged(
+            f"step {step}: {what}",
+            code=code,
             hint=f"lower train.learning_rate (it is {self._settings.learning_rate:g}), or look at "
             "the rows of this step; with fp16, try train.precision bf16 or fp32",
             step=step,
         )
+        self.failure.onset = step - max(0, self.watch.above - 1)
         return True
 
     @staticmethod

@@ -36,6 +36,7 @@ class RunFacts:
     validation_rows: int
     max_length: int  # tokens of the longest row
     labels: int = 0  # classification: number of classes
+    mean_length: float = 0.0  # tokens of a training row; 0.0 where nobody has counted
     attention: ModelAttention = field(default_factory=ModelAttention)
     host: HostAttention = field(default_factory=HostAttention)
 
@@ -80,14 +81,16 @@ def run_facts(
     host: HostAttention,
 ) -> RunFacts:
     """Put the facts of the earlier phases together."""
+    rows = prepared.rows.get("train", 0)
     return RunFacts(
         task=task,
         model=model,
         device=device,
-        rows=prepared.rows.get("train", 0),
+        rows=rows,
         validation_rows=prepared.rows.get("validation", 0),
         max_length=prepared.max_length,
         labels=len(prepared.labels),
+        mean_length=prepared.tokens.get("total", 0) / max(rows, 1),
         attention=attention,
         host=host,
     )

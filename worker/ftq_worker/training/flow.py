@@ -7,6 +7,7 @@ folder, and overwrite a requested save at an evaluation step.
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from ftq_worker.job.context import PhaseContext
 from ftq_worker.training import checkpoints
 from ftq_worker.training.auto_rules import SAVE_EVERY_MIN_S, save_every_s
 from ftq_worker.training.best import best_step, evaluations, is_over, why_early
+from ftq_worker.training.best_weights import BestWeights
 from ftq_worker.training.checkpoints import RunFigures
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.packed_steps import PackedOrder
@@ -34,12 +36,17 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
         self._step = 0
         self._figures: Callable[[], RunFigures] = RunFigures
         self._order: LengthGroupedOrder | PackedOrder | None = None
+        self._best = BestWeights(ctx)
+        self._write_weights: Callable[[Path], None] = Path.mkdir
 
     def connect(
-        self, figures: Callable[[], RunFigures], order: LengthGroupedOrder | PackedOrder
+        self,
+        figures: Callable[[], RunFigures],
+        order: LengthGroupedOrder | PackedOrder,
+        write_weights: Callable[[Path], None],
     ) -> None:
-        """Set what every checkpoint holds beside the trainer's files, and what orders the rows."""
-        self._figures, self._order = figures, order
+        """Set what a checkpoint holds beside the trainer's files, the rows' order, what writes."""
+        self._figures, self._order, self._write_weights = figures, order, write_weights
 
     def saves_left(self) -> int:
         """Return about how many saves are still to come, the last one included."""
@@ -69,10 +76,13 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
     ) -> None:
         """Wait while paused; stop with a checkpoint when asked to; save when it is time."""
         self._step = state.global_step
+        self._best.seal(wait=False)
         stop, save = self._agree(self._stop_requested(), self._save_is_due(state.global_step))
         if stop:
             control.should_training_stop = True
-        if stop or save or state.global_step >= self._settings.steps:
+        if state.global_step >= self._settings.steps:
+            self._save_the_end(args, control)
+        elif stop or save:
             control.should_save = True
 
     def on_log(
@@ -88,10 +98,9 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
         """Keep the best so far, and end a run that has stopped getting better."""
         if not math.isfinite(evaluations(state)[-1]["eval_loss"]):
             return  # EventCallback ends the run; broken weights are not kept
-        if best_step(state) == state.global_step:
-            control.should_save = True
         if is_over(state, self._settings):
-            control.should_training_stop = control.should_save = True
+            control.should_training_stop = True
+            self._save_the_end(args, control)
             if state.global_step < self._settings.steps and self._ctx.devices.rank == 0:
                 self._ctx.emit(
                     EventType.GUARD,
@@ -99,6 +108,10 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
                     message=why_early(state),
                     action="training ends here; the best model is kept",
                 )
+        if best_step(state) == state.global_step and not control.should_save:
+            self._ctx.doing(f"keep the weights of step {state.global_step}, the best so far")
+            self._best.keep(state.global_step, self._write_weights)
+            self._clock.kept_best()
         self.on_log(args, state, control)
 
     def on_save(
@@ -112,8 +125,16 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
         self._resolve_interval(self._clock.saved())
         self._saved_at = self._clock.now()
 
+    def _save_the_end(self, args: TrainingArguments, control: TrainerControl) -> None:
+        """Save what is only loaded again: no step needs the optimizer any more."""
+        control.should_save = True
+        # transformers writes the weights of a sharded model together with the optimizer's state.
+        args.save_only_model = not self._settings.sharded
+
     def _seal(self, state: TrainerState) -> None:
         ctx = self._ctx
+        self._best.seal()  # this checkpoint names it
+        best = best_step(state)
         part = checkpoints.part_folder(ctx.paths, ctx.claim)
         ctx.owner.flush_events()  # the next owner resumes behind these steps
         done = checkpoints.seal(
@@ -121,12 +142,12 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
             step=state.global_step,
             token=ctx.token_number,
             data=checkpoints.data_id(ctx.paths),
-            facts=self._figures(),
+            facts={**self._figures(), "best_step": best},
         )
-        best = best_step(state)
         ctx.owner.check_lease()  # a stale owner may not name the job's newest checkpoint
         checkpoints.switch(ctx.paths, done, best)
         checkpoints.prune(ctx.paths, ctx.token_number, best, ctx.fresh_after)
+        checkpoints.prune_weights(ctx.paths, best, range(ctx.token_number + 1))
         ctx.emit(
             EventType.CHECKPOINT,
             step=state.global_step,

@@ -9,7 +9,7 @@ from ftq_shared.events import EventType
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.prepared_sets import PreparedSets
 from ftq_worker.job.reports import GoldenScores, RowFigures
-from ftq_worker.training.checkpoints import data_id
+from ftq_worker.training.checkpoints import RunFigures, data_id
 from ftq_worker.training.scoring import RowScore, rounded, scoring_progress
 from ftq_worker.training.session import Session
 from ftq_worker.training.settings import TrainSettings
@@ -60,6 +60,15 @@ def score_before(ctx: PhaseContext, session: Session, sets: PreparedSets) -> Non
         figures = rounded(score(model, rows, on_rows, on_scores=scores.extend))
         ctx.emit(EventType.EVAL, set="golden", when="before", step=0, **figures)
     known["golden_before"], known["golden_scores"] = figures, figures_of(scores)
+
+
+def golden_of(known: RunFigures) -> RunFigures:
+    """Return what was scored before training, without what training has measured since."""
+    return {
+        "golden_before": known["golden_before"],
+        "golden_rows": known["golden_rows"],
+        "golden_scores": known["golden_scores"],
+    }
 
 
 def note_scores(ctx: PhaseContext, session: Session, golden: Dataset | None) -> GoldenScores:

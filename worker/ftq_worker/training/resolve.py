@@ -80,9 +80,10 @@ def resolve_settings(
         packing=pick("train.packing", train.packing, lambda: auto_rules.packing(facts, precision)),
         precision=precision,
         max_length=facts.max_length,
-        eval_every=_eval_every(pick, train, facts, steps, steps / per_epoch),
+        eval_every=_eval_every(pick, train, facts, method, steps, steps / per_epoch),
         save_every_steps=train.save_every if isinstance(train.save_every, int) else None,
         save_every_s=_save_every_s(ctx),
+        on_divergence=pick("train.on_divergence", train.on_divergence),
         seed=train.seed,
         lora=None if method == "full" else train.lora,
         on_cpu=facts.device.kind == "cpu",
@@ -94,7 +95,10 @@ def resolve_settings(
 
 
 class _Resolver:
-    """Takes the person's value, else what the job resolved before, else the rule's."""
+    """Takes what the job resolved before, else the person's value, else the rule's.
+
+    What a person has given is resolved only by a fault: see `recovery`.
+    """
 
     def __init__(self, ctx: PhaseContext) -> None:
         self._ctx = ctx
@@ -110,13 +114,14 @@ class _Resolver:
         )
 
     def __call__(
-        self, field: str, given: Value | Auto, rule: Callable[[], Resolved[Value]]
+        self, field: str, given: Value | Auto, rule: Callable[[], Resolved[Value]] | None = None
     ) -> Value:
-        if given != "auto":
-            return given
         if field in self._known:
             known: Value = self._known[field]["value"]
             return known
+        if given != "auto":
+            return given
+        assert rule, field  # it has no `auto`
         resolved = rule()
         if self._ctx.devices.rank == 0:  # every rank works out the same; one of them says so
             self._ctx.resolve(field, resolved.value, resolved.reason)
@@ -245,12 +250,14 @@ def _accumulation(batch: int, micro: int, world: int) -> int:
 
 
 def _eval_every(
-    pick: _Resolver, train: Train, facts: RunFacts, steps: int, passes: float
+    pick: _Resolver, train: Train, facts: RunFacts, how: Method, steps: int, passes: float
 ) -> int | None:
     if not facts.validation_rows:
         return None
     every: int = pick(
-        "train.eval_every", train.eval_every, lambda: auto_rules.eval_every(facts, steps, passes)
+        "train.eval_every",
+        train.eval_every,
+        lambda: auto_rules.eval_every(facts, how, steps, passes),
     )
     return min(every, steps)
 

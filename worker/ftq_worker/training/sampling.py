@@ -2,7 +2,8 @@
 
 transformers' own LengthGroupedSampler draws from the global generator, whose state at the start
 of an epoch is unknown to a run that resumes in the middle of it; this one depends on nothing but
-the seed and the epoch, so an interrupted run goes on with exactly the rows that would have come.
+the seed, the epoch and the rows of a step, so an interrupted run goes on with exactly the rows that
+would have come, also when a step is cut into smaller micro-batches than before.
 """
 
 import hashlib
@@ -15,15 +16,18 @@ BATCHES_PER_GROUP = 50  # batches that are sorted together: enough to find rows 
 
 
 class LengthGroupedOrder(Sampler[int]):
-    """Yields every row once per epoch, rows of similar length in one batch.
+    """Yields every row once per epoch, rows of similar length in one step.
+
+    Grouped by the rows of a step over all ranks, as transformers' group_by_length does, and not by
+    those of a forward pass: what a step trains on does not depend on the memory of a card.
 
     `epoch` is set from outside before each pass; no `set_epoch`, which accelerate would call with
     a number of its own after a resume.
     """
 
-    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+    def __init__(self, lengths: Sequence[int], rows_per_step: int, seed: int) -> None:
         self._lengths = list(lengths)
-        self._batch = batch
+        self._rows_per_step = rows_per_step
         self._seed = seed
         self.epoch = 0
 
@@ -35,7 +39,7 @@ class LengthGroupedOrder(Sampler[int]):
         return len(self._lengths)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(grouped_order(self._lengths, self._batch, self._seed, self.epoch))
+        return iter(grouped_order(self._lengths, self._rows_per_step, self._seed, self.epoch))
 
 
 def digest_of(rows: Iterable[int], lengths: Sequence[int]) -> str:
@@ -49,7 +53,8 @@ def grouped_order(lengths: Sequence[int], batch: int, seed: int, epoch: int) -> 
 
     Rows are shuffled, cut into groups of 50 batches, sorted by length within a group and cut into
     batches, which are shuffled again: without that, every group would train long rows first. The
-    longest batch comes first of all, so that running out of memory shows at step 1.
+    longest batch comes first of all, so that running out of memory shows at step 1. Within a batch
+    the rows fall in length, so that micro-batches of any size have little padding.
     """
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
     shuffled = torch.randperm(len(lengths), generator=generator).tolist()

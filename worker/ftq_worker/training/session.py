@@ -16,7 +16,7 @@ from ftq_worker.job.reports import Trained, Validated
 from ftq_worker.training import checkpoints
 from ftq_worker.training.attention_proof import keep_apart
 from ftq_worker.training.best import best_step, evaluations, is_over
-from ftq_worker.training.checkpoints import STATE, Checkpoint, RunFigures
+from ftq_worker.training.checkpoints import BEST, STATE, WHOLE, Checkpoint, RunFigures
 from ftq_worker.training.classification import build_classification
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.cpu_guard import CpuGuard
@@ -25,11 +25,13 @@ from ftq_worker.training.flow import FlowCallback
 from ftq_worker.training.memory_peak import MemoryPeak
 from ftq_worker.training.packed_steps import with_packing
 from ftq_worker.training.parallel import agree, from_first_rank
+from ftq_worker.training.room import check_room
 from ftq_worker.training.scoring import scoring_progress
 from ftq_worker.training.settings import TrainSettings
 from ftq_worker.training.sft import build_sft, load_writer
 from ftq_worker.training.trainers import FtqSFTTrainer, FtqTrainer
 
+INTERRUPTED = "an earlier attempt was interrupted"  # why a training is resumed
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "huggingface_hub")
 
 
@@ -64,6 +66,9 @@ class Session:
             "train_loss": self.train_loss(),
             "best_rows": self.trainer.best_rows,
             "losses": self.trainer.losses,
+            "recent_losses": self.events.watch.recent,
+            "steps_above": self.events.watch.above,
+            "learning_rate": self.settings.learning_rate,
             "memory": self.memory.found or self.known.get("memory", {}),
         }
 
@@ -126,12 +131,13 @@ def build_session(
         scoring_progress, ctx.emit, Control(), "score the validation rows"
     )
     session = Session(trainer, events, cpu_guard, memory, clock, settings)
-    flow.connect(session.figures, trainer.order)
+    trainer.before_save = partial(check_room, ctx)
+    flow.connect(session.figures, trainer.order, trainer.save_weights)
     return session
 
 
-def find_resume(ctx: PhaseContext) -> Checkpoint | None:
-    """Return the newest good checkpoint; emit what is resumed and what was skipped."""
+def find_resume(ctx: PhaseContext, reason: str = INTERRUPTED) -> Checkpoint | None:
+    """Return the newest good checkpoint; emit what is resumed, why, and what was skipped."""
     ctx.doing("look for a checkpoint")
     data = checkpoints.data_id(ctx.paths)
     found, problems = from_first_rank(
@@ -153,7 +159,7 @@ def find_resume(ctx: PhaseContext) -> Checkpoint | None:
         EventType.RESUMED,
         step=found.step,
         path=found.path.relative_to(ctx.paths.root).as_posix(),
-        reason="an earlier attempt was interrupted",
+        reason=reason,
     )
     return found
 
@@ -161,11 +167,16 @@ def find_resume(ctx: PhaseContext) -> Checkpoint | None:
 def train(session: Session, resume: Checkpoint | None) -> None:
     """Train to the end, or to the step where a stop was asked for.
 
-    Raises TrainingFailed when a loss or gradient is not finite, Refused when the training would
-    take too long on the CPU. Where all steps are done already, the checkpoint is only loaded.
+    Raises Diverged when a loss or gradient is not finite or the loss has leapt, Refused when the
+    training would take too long on the CPU. Where all steps are done already, the checkpoint is
+    only loaded.
     """
     session.trainer.best_rows = session.known.get("best_rows", [])
     session.trainer.losses = session.known.get("losses", [])
+    watch = session.events.watch
+    watch.recent = session.known.get("recent_losses", [])
+    watch.above = session.known.get("steps_above", 0)
+    session.trainer.saved_rate = session.known.get("learning_rate")
     if resume is None:
         session.trainer.train()
     else:
@@ -185,8 +196,13 @@ def keep_best(ctx: PhaseContext, session: Session) -> int | None:
     best = best_step(state)
     if best is None or best == state.global_step:
         return best
-    mine = checkpoints.of_this_run(ctx.paths, checkpoints.data_id(ctx.paths), ctx.fresh_after)
-    found = checkpoints.find_step(mine, best)
+    data = checkpoints.data_id(ctx.paths)
+    kept = [
+        checkpoint
+        for kind in (BEST, WHOLE)
+        for checkpoint in checkpoints.of_this_run(ctx.paths, data, ctx.fresh_after, kind)
+    ]
+    found = checkpoints.find_step(kept, best)
     problem = from_first_rank(lambda: checkpoints.damage(found) if found else "it is gone")
     if found is None or problem:
         ctx.warn(f"the best checkpoint (step {best}) cannot be used: {problem}; the last one is")

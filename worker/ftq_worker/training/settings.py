@@ -1,7 +1,7 @@
 """The values that one run trains with."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ftq_shared.spec import Lora, Task
 from ftq_worker.training.attention import Precision
@@ -31,6 +31,7 @@ class TrainSettings:
     eval_every: int | None  # steps; None: there is no validation set
     save_every_steps: int | None  # steps; None: saved by time
     save_every_s: float | None  # seconds; None with no steps: worked out from the first save
+    on_divergence: Literal["rollback", "stop"]
     seed: int
     lora: Lora | None
     on_cpu: bool

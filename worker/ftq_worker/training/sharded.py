@@ -6,14 +6,20 @@ transformers' own way (`DistributedConfig`) cannot resume.
 """
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from accelerate.utils import (
+    DistributedType,
+    FullyShardedDataParallelPlugin,
+    save_fsdp_model,
+)
 from torch import distributed, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 from transformers import TrainingArguments
+from transformers.distributed.fsdp import get_fsdp_ckpt_kwargs
 
 from ftq_worker.training.settings import TrainSettings
 
@@ -76,6 +82,14 @@ def shard_on_cpu(trainer: Any) -> None:
         state.fsdp_plugin = FullyShardedDataParallelPlugin(**trainer.args.fsdp_plugin_args)
         state.distributed_type = DistributedType.FSDP
         trainer.is_fsdp_enabled = True
+
+
+def save_parts(trainer: Any, folder: Path) -> None:
+    """Write the weights as a checkpoint has them, each rank its part; all ranks call it."""
+    plugin = trainer.accelerator.state.fsdp_plugin
+    save_fsdp_model(
+        plugin, trainer.accelerator, trainer.model, str(folder), **get_fsdp_ckpt_kwargs()
+    )
 
 
 def is_sharded(model: nn.Module) -> bool:

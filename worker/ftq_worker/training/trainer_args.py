@@ -62,6 +62,7 @@ EXAMPLE = TrainSettings(
     eval_every=1,
     save_every_steps=None,
     save_every_s=None,
+    on_divergence="stop",
     seed=0,
     lora=None,
     on_cpu=True,

@@ -2,12 +2,14 @@
 
 import errno
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
+from peft import PeftModel
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import SFTTrainer
@@ -16,7 +18,7 @@ from ftq_worker.training.best import best_step, gain_figures
 from ftq_worker.training.packed_steps import PackedOrder
 from ftq_worker.training.sampling import LengthGroupedOrder
 from ftq_worker.training.scoring import OnRows, RowScore, Scorer
-from ftq_worker.training.sharded import assemble, is_sharded, shard_on_cpu, skeleton_of
+from ftq_worker.training.sharded import assemble, is_sharded, save_parts, shard_on_cpu, skeleton_of
 
 
 class FtqParts:
@@ -27,8 +29,11 @@ class FtqParts:
     best_rows: list[float]  # summed loss of each validation row at the best evaluation so far
     losses: list[float]  # of the steps since the last evaluation
     skeleton: torch.nn.Module  # of a model that is sharded: what it is put together in
+    saved_rate: float | None = None  # peak learning rate of the schedule in the checkpoint
     # Set by the session: given the rows to score, what is told of each batch.
     watch_scoring: Callable[[int], OnRows] = staticmethod(lambda rows: lambda count: None)
+    # As well: given what is to be saved and its bytes; raises where there is no room.
+    before_save: Callable[[str, int], None] = staticmethod(lambda what, size_bytes: None)
 
     def add_parts(self, order: LengthGroupedOrder | PackedOrder, scorer: Scorer) -> None:
         """Set the order of rows and the scorer; to be called before `train`."""
@@ -114,15 +119,43 @@ class FtqParts:
         me.control = me.callback_handler.on_evaluate(me.args, me.state, me.control, metrics)
         return metrics
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Load them as the trainer does; the rate may have been lowered since they were saved."""
+        super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+        me: Any = self
+        if checkpoint and self.saved_rate and self.saved_rate != me.args.learning_rate:
+            scale_rate(me.optimizer, me.lr_scheduler, me.args.learning_rate / self.saved_rate)
+
+    def save_weights(self, folder: Path) -> None:
+        """Write the weights as a checkpoint has them; all ranks call it."""
+        me: Any = self
+        with self._saving("the best model", bytes_of_weights(me.model)):
+            if is_sharded(me.model):
+                save_parts(me, folder)
+            else:
+                me.save_model(str(folder), _internal_call=True)
+
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         # TRL writes a model card beside every checkpoint; ftq writes the card at the end.
         me: Any = self
-        try:
+        size = bytes_of_weights(me.model)
+        if not me.args.save_only_model:
+            size += bytes_of_state(me.optimizer)
+        with self._saving("the checkpoint", size):
             Trainer._save_checkpoint(self, model, trial)
+
+    @contextmanager
+    def _saving(self, what: str, size_bytes: int) -> Iterator[None]:
+        """Ask for room before a save, and give back that of one which was cut off."""
+        me: Any = self
+        if me.args.should_save:
+            self.before_save(f"{what} of step {me.state.global_step}", size_bytes)
+        try:
+            yield
         except Exception as error:
             shutil.rmtree(me.args.output_dir, ignore_errors=True)  # a full disk gets its room back
             if _could_not_write(error):
-                raise OSError(errno.ENOSPC, "the checkpoint could not be written") from error
+                raise OSError(errno.ENOSPC, f"{what} could not be written") from error
             raise
 
     def _send_telemetry(self) -> None:
@@ -145,6 +178,28 @@ class FtqSFTTrainer(FtqParts, SFTTrainer):  # type: ignore[misc]  # TRL has no t
 
 class FtqTrainer(FtqParts, Trainer):  # type: ignore[misc]  # transformers has no types
     """transformers' Trainer with ftq's parts."""
+
+
+def bytes_of_weights(model: torch.nn.Module) -> int:
+    """Return the bytes of the weights that are saved: of an adapter, those that are trained."""
+    whole = not isinstance(model, PeftModel)
+    return sum(w.nbytes for w in model.parameters() if whole or w.requires_grad)
+
+
+def bytes_of_state(optimizer: torch.optim.Optimizer) -> int:
+    """Return the bytes of what an optimizer keeps for its weights."""
+    kept = (value for state in optimizer.state.values() for value in state.values())
+    return sum(value.nbytes for value in kept if isinstance(value, torch.Tensor))
+
+
+def scale_rate(optimizer: torch.optim.Optimizer, scheduler: Any, factor: float) -> None:
+    """Multiply every learning rate, now and in the rest of the schedule."""
+    for group in optimizer.param_groups:
+        group["lr"] *= factor
+        group["initial_lr"] *= factor
+    inner = getattr(scheduler, "scheduler", scheduler)  # accelerate wraps it
+    inner.base_lrs = [rate * factor for rate in getattr(inner, "base_lrs", [])]
+    inner._last_lr = [rate * factor for rate in inner._last_lr]
 
 
 def _could_not_write(error: Exception) -> bool:
