@@ -8,7 +8,9 @@
     ├── BrokerUnreachable    6   Redis or Valkey does not answer
     ├── HubUnreachable       7   the Hub does not answer
     ├── Stale                1   a token that is no longer the job's
-    ├── TrainingFailed       1   the run itself broke (non-finite loss, out of memory ...)
+    ├── TrainingFailed       1   the run itself broke
+    ├── OutOfMemory          1   one that memory broke (ftq_worker.training.device_errors)
+    ├── Diverged             1   one whose loss broke away (ftq_worker.training.divergence)
     ├── Unexpected          70   none of the above: a bug, or the system itself (disk full)
     ├── Interrupted          1   the phase was told to stop (ftq_worker.job.context)
     ├── Busy                 1   another job has what the phase needs (ftq_worker.job.context)

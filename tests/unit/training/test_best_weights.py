@@ -117,6 +117,18 @@ def test_the_best_of_every_checkpoint_stays(tmp_path):
     assert left() == [(3, 8), (2, 8), (1, 4)]
 
 
+def test_weights_of_steps_that_are_trained_again_are_gone(tmp_path):
+    """Else a run that was rolled back could end with what it had left behind."""
+    root = SimpleNamespace(root=tmp_path, checkpoint=tmp_path / "checkpoint.json")
+    for kind, step in (("checkpoint", 100), (BEST, 90), (BEST, 120)):
+        folder = tmp_path / f"attempts/1/checkpoints/.part/{kind}-{step}"
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_text("weights")
+        checkpoints.seal(folder, step=step, token=1, data="", facts={})
+    checkpoints.roll_back(root, data="", token=1, fresh_after=0, onset=126)
+    assert [c.step for c in checkpoints.candidates(root, BEST)] == [90]
+
+
 class TestRoom:
     def refuse(self, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
         """Be a disk that has no room once a save of this kind is to come."""

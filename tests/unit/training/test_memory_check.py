@@ -27,7 +27,7 @@ def large(tmp_path_factory):
     return folder
 
 
-def check(tmp_path, folder, gpus="auto", **train):
+def check(tmp_path, folder, gpus="auto", longest=512, **train):
     facts = ModelFacts(
         place=Place.WORKER,
         name=str(folder),
@@ -41,7 +41,7 @@ def check(tmp_path, folder, gpus="auto", **train):
     spec = make_spec(
         model=f"worker:{folder}", dataset="org/rows", train=train, resources={"gpus": gpus}
     )
-    return check_memory(make_context(tmp_path, spec), facts, Task.SFT, 512)
+    return check_memory(make_context(tmp_path, spec), facts, Task.SFT, longest)
 
 
 def test_the_least_is_told_with_the_card_that_holds_it(tmp_path, large):
@@ -50,6 +50,14 @@ def test_the_least_is_told_with_the_card_that_holds_it(tmp_path, large):
     assert need.total == pytest.approx(152e9, rel=0.05)
     assert "lora on rows of 512 tokens" in words
     assert "a card of 180 GB (B200)" in words
+
+
+def test_no_more_is_counted_than_a_row_will_have(tmp_path, large):
+    least, words = check(tmp_path, large, max_length=32_768)  # the longest row has 512
+    assert "rows of 512 tokens" in words
+    need, words = check(tmp_path, large, longest=100_000)  # prepare leaves such a row out
+    assert "rows of 2,048 tokens" in words
+    assert need.total > least.total
 
 
 def test_where_only_qlora_fits_the_card_that_was_asked_for_it_is_counted(tmp_path, large):

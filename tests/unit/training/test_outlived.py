@@ -143,7 +143,8 @@ class TestOutOfMemory:
         settings = self.settings_of(job, monkeypatch)
         many = dataclasses.replace(settings, world_size=2, micro_batch=4, accumulation=1)
         session: Any = type("Session", (), {"settings": many})
-        session.trainer = type("T", (), {"state": type("S", (), {"global_step": 0})})
+        state = type("S", (), {"global_step": 0})
+        session.trainer = type("T", (), {"state": state, "is_scoring": False})
         with pytest.raises(Interrupted) as caught:
             recovery._with_smaller_passes(
                 dataclasses.replace(job.ctx, devices=Devices(("a", "b"))),

@@ -93,6 +93,18 @@ def test_tensorboard_files_hold_every_step_also_after_a_resume(tmp_path, llama):
     assert job.ctx.paths.tensorboard in job.ctx.paths.reports
 
 
+def test_tensorboard_drops_the_steps_that_are_trained_again(tmp_path):
+    ctx = make_context(tmp_path, make_spec())
+    board = trackers.TensorBoard(ctx)
+    for step in (1, 2, 3, 3, 2, 3):  # a step and its evaluation; then a roll-back
+        board.log(step, {"train/loss": 1.0})
+    board.finish(0.0)
+    (file,) = ctx.paths.tensorboard.iterdir()
+    events = read_events(file)
+    starts = [e.step for e in events if e.session_log.status == SessionLog.START]
+    assert starts == [1, 2]
+
+
 def test_a_tracker_gets_every_figure_and_its_own_secrets(tmp_path, llama, fake_wandb, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "of-the-host")
     fake_wandb()

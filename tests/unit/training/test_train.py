@@ -167,6 +167,7 @@ class TestModelFolder:
             update={"place": Place.HUB, "name": "org/base", "revision": "c" * 40}
         )
         found.model_copy(update={"model": hub}).save(sft_job.ctx.paths.validated)
+        monkeypatch.setattr(train, "fetch_config", lambda *_: llama)
         monkeypatch.setattr(train, "fetch_base", lambda *_: llama)
         train.run(sft_job.ctx)
         config = json.loads((sft_job.ctx.paths.model / "adapter_config.json").read_text())

@@ -8,7 +8,6 @@ from transformers import PreTrainedTokenizerBase
 
 from ftq_shared.errors import FtqError
 from ftq_shared.events import EventType
-from ftq_worker.data.hub import fetch_text_files
 from ftq_worker.job.atomic_folders import swap_in
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.prepared_sets import load_sets
@@ -16,7 +15,7 @@ from ftq_worker.job.quiet import quiet_libraries
 from ftq_worker.job.reports import GoldenScores, Prepared, Trained, Validated
 from ftq_worker.training.attention import look_at_host, look_at_model
 from ftq_worker.training.attention_proof import known_attention, settle_attention
-from ftq_worker.training.base_model import fetch_base, load_tokenizer
+from ftq_worker.training.base_model import fetch_base, fetch_config, load_tokenizer
 from ftq_worker.training.blueprint import blueprint, fit_adapter
 from ftq_worker.training.checkpoints import Checkpoint, RunFigures, data_id
 from ftq_worker.training.device_errors import device_errors
@@ -67,14 +66,15 @@ def _run(ctx: PhaseContext) -> None:
     device = look_at_device(ctx.devices)
     sets = load_sets(ctx.paths, prepared)
     ctx.doing("look at the base model")
-    base = fetch_base(ctx, validated.model)
-    attention = look_at_model(blueprint(base, validated.task, ["a", "b"]))
+    config = fetch_config(ctx, validated.model)
+    attention = look_at_model(blueprint(config, validated.task, ["a", "b"]))
     host = look_at_host(device.capability, known_attention(ctx))
     facts = run_facts(validated.task, validated.model, prepared, device, attention, host)
-    counted = _counter(ctx, validated) if device.kind == "cuda" else None
+    counted = _counter(ctx, config) if device.kind == "cuda" else None
     settings = resolve_settings(ctx, facts, counted)
-    settings = fit_adapter(ctx, settings, base)
+    settings = fit_adapter(ctx, settings, config)
     settings = settle_attention(ctx, settings, facts)
+    base = fetch_base(ctx, validated.model)  # after all that could refuse the job
     tokenizer = load_tokenizer(base, ctx.spec.data.chat_template)
 
     scored: RunFigures = {}  # before training: the same for every beginning of it
@@ -111,12 +111,12 @@ def _run(ctx: PhaseContext) -> None:
     session.trainer.end()
 
 
-def _counter(ctx: PhaseContext, validated: Validated) -> Count:
+def _counter(ctx: PhaseContext, config: Path) -> Count:
     """Return what counts the memory of a step, from the model's configuration alone."""
 
     def counted(setup: Setup) -> Need:
         ctx.doing("count the memory of a training step")
-        return count(fetch_text_files(ctx, validated.model), setup)
+        return count(config, setup)
 
     return counted
 

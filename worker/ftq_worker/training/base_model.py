@@ -64,6 +64,15 @@ def fetch_base(ctx: PhaseContext, model: ModelFacts) -> Path:
     return download(ctx, repo, names, f"download {model.name}")
 
 
+def fetch_config(ctx: PhaseContext, model: ModelFacts) -> Path:
+    """Return a folder with the base model's files but its weights; raises as `fetch_base` does."""
+    if model.place is not Place.HUB:
+        return fetch_base(ctx, model)
+    repo = _listing(ctx, model)
+    names = [name for name in repo.files if name.endswith(MODEL_TEXT_FILES)]
+    return download(ctx, repo, names, f"download config of {model.name}")
+
+
 def _listing(ctx: PhaseContext, model: ModelFacts) -> BaseFiles:
     """Return the files of the pinned revision; the Hub is asked once for a job.
 

@@ -245,8 +245,9 @@ def prune(paths: JobPaths, token: int, best_step: int | None, fresh_after: int =
         for c in known
         if c.step <= newest.step and c.token > fresh_after and c.data in ("", newest.data)
     ]
-    best = find_step(line, best_step)
-    kept = {c.path for c in [*line[:KEEP_NEWEST], *([best] if best else [])]}
+    newest_ones = line[:KEEP_NEWEST]
+    wanted = {best_step, *(c.facts.get("best_step") for c in newest_ones)}
+    kept = {c.path for c in [*newest_ones, *(c for c in line if c.step in wanted)]}
     for checkpoint in known:
         if checkpoint.path not in kept:
             remove(checkpoint.path)
@@ -277,10 +278,12 @@ def roll_back(paths: JobPaths, data: str, token: int, fresh_after: int, onset: i
         paths.checkpoint.unlink(missing_ok=True)
     elif pointer and pointer["step"] >= onset:
         switch(paths, good, (pointer["best"] or {}).get("step"))
-    weights = of_this_run(paths, data, fresh_after, BEST)
-    for checkpoint in [*mine, *(c for c in weights if c.token <= token)]:
+    for checkpoint in mine:
         if checkpoint.step >= onset:
             remove(checkpoint.path)
+    for kept in of_this_run(paths, data, fresh_after, BEST):
+        if kept.token <= token and kept.step > (good.step if good else 0):
+            remove(kept.path)  # of steps that are trained again
 
 
 def remove(folder: Path) -> None:

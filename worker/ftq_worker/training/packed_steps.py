@@ -68,14 +68,15 @@ def with_packing(settings: TrainSettings, lengths: Sequence[int]) -> TrainSettin
 def packed_order(lengths: Sequence[int], settings: TrainSettings, epoch: int) -> list[Sequences]:
     """Return the sequences of each step of one epoch; a pure function of its arguments.
 
-    The longest sequence comes in the first step, so that running out of memory shows there.
+    The step with most tokens comes first, so that running out of memory shows there. Which rows a
+    step has does not depend on the sequences, which are more where memory has run out.
     """
-    steps = [_shared_out(rows, lengths, settings) for rows in _steps(len(lengths), settings, epoch)]
+    steps = list(_steps(len(lengths), settings, epoch))
     whole = range(len(lengths) // settings.batch_size)
     if whole:
-        longest = max(whole, key=lambda i: _longest(steps[i], lengths))
+        longest = max(whole, key=lambda i: sum(lengths[row] for row in steps[i]))
         steps[0], steps[longest] = steps[longest], steps[0]
-    return steps
+    return [_shared_out(rows, lengths, settings) for rows in steps]
 
 
 def _steps(rows: int, settings: TrainSettings, epoch: int) -> Iterator[list[int]]:

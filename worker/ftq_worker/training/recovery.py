@@ -18,6 +18,7 @@ from ftq_worker.training.auto_rules import largest_divisor
 from ftq_worker.training.checkpoints import Checkpoint
 from ftq_worker.training.device_errors import OutOfMemory, device_errors
 from ftq_worker.training.divergence import Diverged
+from ftq_worker.training.packed_steps import with_packing
 from ftq_worker.training.session import INTERRUPTED, Session, train
 from ftq_worker.training.settings import TrainSettings
 
@@ -64,9 +65,19 @@ def _with_smaller_passes(
     used = session.settings.micro_batch  # packing may have made it smaller already
     if used == 1:
         raise error
+    if session.trainer.is_scoring:  # in passes of its own, that no micro-batch makes smaller
+        raise error
     share = settings.micro_batch * settings.accumulation
     micro = largest_divisor(share, used // 2)
-    reason = f"memory ran out with {used} rows in a forward pass"
+    while session.settings.packing and micro > 1:
+        smaller = replace(settings, micro_batch=micro, accumulation=share // micro)
+        lengths = session.trainer.train_dataset["length"]
+        if with_packing(smaller, lengths).accumulation > session.settings.accumulation:
+            break
+        micro = largest_divisor(share, micro // 2)  # the sequences were shorter than they might be
+    reason = (
+        f"memory ran out with {used} rows in a forward pass: micro_batch is {micro} from now on"
+    )
     ctx.resolve("train.micro_batch", micro, reason)
     ctx.emit(
         EventType.GUARD,
@@ -77,7 +88,7 @@ def _with_smaller_passes(
     )
     if settings.world_size > 1:
         raise Interrupted(reason, code="out_of_memory")
-    return replace(settings, micro_batch=micro, accumulation=share // micro)
+    return replace(settings, micro_batch=micro, accumulation=share // micro, counted_bytes=None)
 
 
 def _with_lower_rate(ctx: PhaseContext, settings: TrainSettings, error: Diverged) -> TrainSettings:
@@ -92,8 +103,9 @@ def _with_lower_rate(ctx: PhaseContext, settings: TrainSettings, error: Diverged
     action = (
         "training was stopped"
         if stops
-        else f"training goes on from its last checkpoint before step {onset}, with a peak learning "
-        f"rate of {rate:.3g} instead of {settings.learning_rate:.3g}; the next time it stops"
+        else f"training goes on from its last checkpoint before step {onset}, or its beginning if "
+        f"there is none, with a peak learning rate of {rate:.3g} instead of "
+        f"{settings.learning_rate:.3g}; the next time it stops"
     )
     if ctx.devices.rank == 0:
         ctx.emit(EventType.GUARD, name=error.code, message=error.message, action=action)

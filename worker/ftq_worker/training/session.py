@@ -199,9 +199,12 @@ def keep_best(ctx: PhaseContext, session: Session) -> int | None:
     data = checkpoints.data_id(ctx.paths)
     kept = [
         checkpoint
-        for kind in (BEST, WHOLE)
+        for kind in (WHOLE, BEST)
         for checkpoint in checkpoints.of_this_run(ctx.paths, data, ctx.fresh_after, kind)
     ]
+    # Of a step that was trained more than once, the last time counts. A claim that has come to it
+    # twice has written over what it had, or written a whole checkpoint.
+    kept.sort(key=lambda checkpoint: -checkpoint.token)
     found = checkpoints.find_step(kept, best)
     problem = from_first_rank(lambda: checkpoints.damage(found) if found else "it is gone")
     if found is None or problem:

@@ -7,6 +7,7 @@ the first error with one warning.
 
 import contextlib
 import json
+import math
 import queue
 import subprocess
 import sys
@@ -141,16 +142,16 @@ class TensorBoard:
         folder = ctx.paths.tensorboard
         folder.mkdir(parents=True, exist_ok=True)
         self._writer = EventsWriter(str(folder / "events"), f".{ctx.claim}")
-        self._begun, self._flushed = False, time.monotonic()
+        self._next, self._flushed = math.inf, time.monotonic()  # the step that would follow
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         from tensorboardX.proto.event_pb2 import Event, SessionLog
         from tensorboardX.proto.summary_pb2 import Summary
 
-        if not self._begun:  # what an attempt before this one wrote from here on is void
+        if step < self._next:  # what was written before from here on is void
             start = SessionLog(status=SessionLog.SessionStatus.START)
             self._writer.write_event(Event(wall_time=time.time(), step=step, session_log=start))
-            self._begun = True
+        self._next = step
         values = [Summary.Value(tag=name, simple_value=value) for name, value in figures.items()]
         summary = Summary(value=values)
         self._writer.write_event(Event(wall_time=time.time(), step=step, summary=summary))

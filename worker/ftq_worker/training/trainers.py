@@ -29,6 +29,7 @@ class FtqParts:
     best_rows: list[float]  # summed loss of each validation row at the best evaluation so far
     losses: list[float]  # of the steps since the last evaluation
     skeleton: torch.nn.Module  # of a model that is sharded: what it is put together in
+    is_scoring = False  # also where scoring has failed
     saved_rate: float | None = None  # peak learning rate of the schedule in the checkpoint
     # Set by the session: given the rows to score, what is told of each batch.
     watch_scoring: Callable[[int], OnRows] = staticmethod(lambda rows: lambda count: None)
@@ -106,7 +107,9 @@ class FtqParts:
         rows = me.eval_dataset if eval_dataset is None else eval_dataset
         scores: list[RowScore] = []
         watch = self.watch_scoring(len(rows))
+        self.is_scoring = True
         figures = self.scorer(me.model, rows, watch, on_scores=scores.extend)
+        self.is_scoring = False
         losses = [score.loss for score in scores]
         metrics = {f"eval_{name}": value for name, value in figures.items()}
         metrics |= gain_figures(self.best_rows, losses, [score.count for score in scores])

@@ -11,8 +11,9 @@ from ftq_worker.validation.weights import Weights
 
 # Prepared data: Arrow with texts and token ids, for the sets before and after cleaning.
 _PREPARED = 3
-# A checkpoint of a full fine-tune holds weights and both Adam moments in float32; two are kept.
-_FULL_CHECKPOINTS_BYTES = 2 * 12
+# A checkpoint of a full fine-tune holds weights and both Adam moments in float32: two are kept
+# while a third is written, and of the best evaluation the weights, the old beside the new.
+_FULL_CHECKPOINTS_BYTES = 3 * 12 + 2 * 4
 # An adapter and its optimizer stay below this share of the weights.
 _LORA_SHARE = 0.2
 _GB = 1e9

@@ -8,6 +8,7 @@ from ftq_shared.spec import Columns, GpuRequest, JobSpec, Task
 from ftq_worker.data.chat_messages import as_rows, is_message
 from ftq_worker.data.column_values import Rows, values_of
 from ftq_worker.data.columns import ColumnLayout
+from ftq_worker.data.limits import SOFT_LIMIT
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import ModelFacts
 from ftq_worker.training.memory_need import (
@@ -107,7 +108,7 @@ def _least(spec: JobSpec, facts: ModelFacts, task: Task, longest: int) -> list[S
     """Return the setups that need least of what the person leaves open, by method."""
     train = spec.train
     methods: list[Method] = ["full"] if facts.kind == "encoder" else ["lora", "qlora"]
-    length = longest if train.max_length == "auto" else train.max_length
+    length = min(longest, SOFT_LIMIT if train.max_length == "auto" else train.max_length)
     one = Setup(
         task=task,
         method="full",

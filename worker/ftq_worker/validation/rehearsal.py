@@ -41,8 +41,8 @@ def rehearse_model(
 ) -> tuple[bool, str]:
     """Build the model and its adapter without numbers; return True and what they are.
 
-    Raises Refused (`broken_model`, `no_lm_head`, `lora_mismatch`, `method_not_supported`).
-    Raises Refused (`broken_model`, `packing_not_supported`, `no_lm_head`, `lora_mismatch`).
+    Raises Refused (`broken_model`, `no_lm_head`, `lora_mismatch`, `method_not_supported`,
+    `packing_not_supported`).
     """
     # Only here: where the training stack is not preloaded, its import takes seconds.
     from ftq_worker.data.hub import fetch_text_files
