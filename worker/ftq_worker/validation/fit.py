@@ -8,7 +8,6 @@ from ftq_shared.spec import Columns, GpuRequest, JobSpec, Task
 from ftq_worker.data.chat_messages import as_rows, is_message
 from ftq_worker.data.column_values import Rows, values_of
 from ftq_worker.data.columns import ColumnLayout
-from ftq_worker.data.limits import SOFT_LIMIT
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.reports import ModelFacts
 from ftq_worker.training.memory_need import (
@@ -106,6 +105,9 @@ def check_memory(
 
 def _least(spec: JobSpec, facts: ModelFacts, task: Task, longest: int) -> list[Setup]:
     """Return the setups that need least of what the person leaves open, by method."""
+    # Only here, as above.
+    from ftq_worker.data.limits import SOFT_LIMIT
+
     train = spec.train
     methods: list[Method] = ["full"] if facts.kind == "encoder" else ["lora", "qlora"]
     length = min(longest, SOFT_LIMIT if train.max_length == "auto" else train.max_length)
