@@ -129,6 +129,28 @@ def test_weights_of_steps_that_are_trained_again_are_gone(tmp_path):
     assert [c.step for c in checkpoints.candidates(root, BEST)] == [90]
 
 
+def test_of_a_step_that_was_trained_again_the_last_time_counts(tmp_path):
+    root = SimpleNamespace(root=tmp_path)
+
+    def seal(token: int, kind: str, step: int) -> None:
+        folder = tmp_path / f"attempts/{token}/checkpoints/.part/{kind}-{step}"
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_text("weights")
+        checkpoints.seal(folder, step=step, token=token, data="", facts={})
+
+    def found(step: int) -> tuple[int, str]:
+        kept = checkpoints.last_trained(root, "", 0, step)
+        assert kept
+        return kept.token, kept.path.name
+
+    seal(1, BEST, 120)  # then memory ran out at 128, and 120 was the best and a save at once
+    seal(1, "checkpoint", 120)
+    assert found(120) == (1, "checkpoint-120")
+    seal(2, BEST, 120)  # a later attempt
+    assert found(120) == (2, "best-120")
+    assert checkpoints.last_trained(root, "", 0, 100) is None
+
+
 class TestRoom:
     def refuse(self, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
         """Be a disk that has no room once a save of this kind is to come."""

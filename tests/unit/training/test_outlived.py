@@ -138,6 +138,46 @@ class TestOutOfMemory:
         assert caught.value.hint == "lower train.max_length, or use train.method lora or qlora"
         assert guards(job) == ["out_of_memory"]
 
+    def test_in_scoring_it_changes_no_pass_of_training(self, make, monkeypatch):
+        """Scoring has passes of its own: smaller ones of training would only cost time."""
+        evaluate = FtqParts.evaluate
+
+        def evaluate_without_memory(self: Any, *args: Any, **options: Any) -> Any:
+            def refuse(*_: Any, **__: Any) -> None:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+            self.scorer = refuse
+            return evaluate(self, *args, **options)
+
+        monkeypatch.setattr(FtqParts, "evaluate", evaluate_without_memory)
+        job = make("job", micro_batch=4)
+        with pytest.raises(TrainingFailed) as caught:
+            train.run(job.ctx)
+        assert caught.value.code == "out_of_memory"
+        assert guards(job) == []
+        assert "train.micro_batch" not in read_resolved(job.ctx.paths)
+
+    def test_packed_passes_are_halved_until_they_are_smaller(self, make, monkeypatch):
+        """Half the tokens that a sequence may have is no change where it has fewer anyway."""
+        job = make("job")
+        packed = dataclasses.replace(
+            self.settings_of(job, monkeypatch),
+            packing=True,
+            batch_size=8,
+            micro_batch=8,
+            accumulation=1,
+            max_length=100,
+        )
+        state = type("S", (), {"global_step": 0})
+        rows = {"length": [40] * 80}  # a step has 320 tokens
+        session: Any = type("Session", (), {"settings": packed})
+        session.trainer = type(
+            "T", (), {"state": state, "is_scoring": False, "train_dataset": rows}
+        )
+        error = recovery.OutOfMemory("the GPU ran out of memory")
+        found = recovery._with_smaller_passes(job.ctx, packed, session, error)
+        assert (found.micro_batch, found.accumulation) == (2, 4)  # 4 rows may have 400
+
     def test_with_several_ranks_all_begin_again(self, make, monkeypatch):
         job = make("job")
         settings = self.settings_of(job, monkeypatch)

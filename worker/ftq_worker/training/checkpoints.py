@@ -50,6 +50,7 @@ class RunFigures(TypedDict, total=False):
     losses: list[float]  # of the steps since the last evaluation
     recent_losses: list[float]  # as in LossWatch
     steps_above: int  # as in LossWatch
+    bad_norms: int  # steps in a row whose gradient had no norm
     learning_rate: float  # the peak, of the schedule that was saved
     best_step: int | None  # of the best evaluation so far
     memory: dict[str, int]  # on a GPU: what its first steps held, see EventType.MEMORY
@@ -290,6 +291,16 @@ def remove(folder: Path) -> None:
     """Remove a checkpoint, its manifest first: without one, the rest does not count."""
     (folder / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def last_trained(paths: JobPaths, data: str, fresh_after: int, step: int) -> Checkpoint | None:
+    """Return what holds the weights of a step, sound or damaged; None where nothing does.
+
+    Of a step that was trained more than once, the last time counts: a claim that has come to it
+    again has written over what it had, or written a whole checkpoint.
+    """
+    kept = [c for kind in (WHOLE, BEST) for c in of_this_run(paths, data, fresh_after, kind)]
+    return find_step(sorted(kept, key=lambda c: -c.token), step)
 
 
 def find_step(found: list[Checkpoint], step: int | None) -> Checkpoint | None:

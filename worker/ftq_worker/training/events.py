@@ -48,7 +48,7 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]  # transformers has 
         self._emit, self._settings, self._clock = emit, settings, clock
         self._saves_left = saves_left
         self._tokens_seen = 0.0
-        self._bad_norms = 0
+        self.bad_norms = 0  # steps in a row
         self.last_loss: float | None = None
         self.watch = LossWatch()
         self.failure: Diverged | None = None
@@ -148,10 +148,10 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]  # transformers has 
             what = f"the loss of {STAYS} steps in a row is above {limit:.4g}; now it is {loss:.4g}"
             return self._fail(what, step, "diverged")
         if norm is None or math.isfinite(norm):
-            self._bad_norms = 0
+            self.bad_norms = 0
             return False
-        self._bad_norms += 1
-        if self._settings.precision == "fp16" and self._bad_norms < FP16_BAD_NORMS:
+        self.bad_norms += 1
+        if self._settings.precision == "fp16" and self.bad_norms < FP16_BAD_NORMS:
             return False  # loss scaling skips such a step and tries a smaller scale
         return self._fail(f"the gradient's norm is {norm}", step)
 

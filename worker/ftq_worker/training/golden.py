@@ -56,8 +56,7 @@ def score_before(ctx: PhaseContext, session: Session, sets: PreparedSets) -> Non
         on_rows = scoring_progress(
             ctx.emit, ctx.control, "score the golden rows before training", len(rows)
         )
-        score, model = session.trainer.scorer, session.trainer.model
-        figures = rounded(score(model, rows, on_rows, on_scores=scores.extend))
+        figures = rounded(session.trainer.score(rows, on_rows, scores.extend))
         ctx.emit(EventType.EVAL, set="golden", when="before", step=0, **figures)
     known["golden_before"], known["golden_scores"] = figures, figures_of(scores)
 
@@ -77,7 +76,7 @@ def note_scores(ctx: PhaseContext, session: Session, golden: Dataset | None) -> 
     scores: list[RowScore] = []
     if golden is not None:
         probe = golden.select(rows[:PROBED])
-        session.trainer.scorer(session.trainer.model, probe, on_scores=scores.extend)
+        session.trainer.score(probe, lambda count: None, scores.extend)
     return GoldenScores(
         token_number=ctx.token_number,
         data=data_id(ctx.paths),

@@ -59,13 +59,12 @@ def _with_smaller_passes(
 ) -> TrainSettings:
     """Return the settings with half the rows in a forward pass and the same rows in a step.
 
-    Raises `error` where a pass has one row, Interrupted with several ranks: those that did not run
-    out of memory wait for this one, so all begin again.
+    Raises `error` where a pass has one row or memory ran out in scoring, Interrupted with several
+    ranks: those that did not run out of memory wait for this one, so all begin again.
     """
-    used = session.settings.micro_batch  # packing may have made it smaller already
-    if used == 1:
-        raise error
-    if session.trainer.is_scoring:  # in passes of its own, that no micro-batch makes smaller
+    used = settings.micro_batch
+    # Scoring has passes of its own, which no micro-batch makes smaller.
+    if used == 1 or session.trainer.is_scoring:
         raise error
     share = settings.micro_batch * settings.accumulation
     micro = largest_divisor(share, used // 2)

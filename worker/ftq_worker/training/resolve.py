@@ -44,24 +44,11 @@ def resolve_settings(
         "train.precision", train.precision, lambda: auto_rules.precision(facts)
     )
     plan = _Planner(pick.pinned(train), facts, count, precision, batch)
-    if facts.device.world_size > 1 or train.parallel.strategy != "auto":  # else there is no choice
-        plan.strategy = pick("train.parallel.strategy", train.parallel.strategy, plan.share_out)
-    method: Method = pick("train.method", train.method, lambda: auto_rules.method(facts, plan()))
-    _refuse_method(method, facts)
-    _refuse_sharding(plan.strategy, method, facts)
+    method = _method(pick, train, facts, plan)
     rate = pick(
         "train.learning_rate", train.learning_rate, lambda: auto_rules.learning_rate(facts, method)
     )
-    checkpointing: Checkpointing = pick(
-        "train.gradient_checkpointing",
-        train.gradient_checkpointing,
-        lambda: auto_rules.gradient_checkpointing(facts, plan()),
-    )
-    micro = pick(
-        "train.micro_batch",
-        train.micro_batch,
-        lambda: auto_rules.micro_batch(facts, batch, plan()),
-    )
+    checkpointing, micro = _passes(pick, train, facts, plan, batch)
     accumulation = _accumulation(batch, micro, facts.device.world_size)
     per_epoch = math.ceil(facts.rows / batch)
     steps = train.max_steps or auto_rules.steps_of(facts.rows, batch, epochs)
@@ -203,6 +190,31 @@ class _Planner:
             return self._counted(setup).tensors if self._count else None
         except Uncountable:
             return None
+
+
+def _method(pick: _Resolver, train: Train, facts: RunFacts, plan: _Planner) -> Method:
+    """Return the method, once the plan has its strategy; raises Refused for what cannot be done."""
+    if facts.device.world_size > 1 or train.parallel.strategy != "auto":  # else there is no choice
+        plan.strategy = pick("train.parallel.strategy", train.parallel.strategy, plan.share_out)
+    method: Method = pick("train.method", train.method, lambda: auto_rules.method(facts, plan()))
+    _refuse_method(method, facts)
+    _refuse_sharding(plan.strategy, method, facts)
+    return method
+
+
+def _passes(
+    pick: _Resolver, train: Train, facts: RunFacts, plan: _Planner, batch: int
+) -> tuple[Checkpointing, int]:
+    """Return the checkpointing and the micro-batch of a forward pass."""
+    checkpointing: Checkpointing = pick(
+        "train.gradient_checkpointing",
+        train.gradient_checkpointing,
+        lambda: auto_rules.gradient_checkpointing(facts, plan()),
+    )
+    micro: int = pick(
+        "train.micro_batch", train.micro_batch, lambda: auto_rules.micro_batch(facts, batch, plan())
+    )
+    return checkpointing, micro
 
 
 def _refuse_method(method: str, facts: RunFacts) -> None:

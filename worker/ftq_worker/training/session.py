@@ -16,7 +16,7 @@ from ftq_worker.job.reports import Trained, Validated
 from ftq_worker.training import checkpoints
 from ftq_worker.training.attention_proof import keep_apart
 from ftq_worker.training.best import best_step, evaluations, is_over
-from ftq_worker.training.checkpoints import BEST, STATE, WHOLE, Checkpoint, RunFigures
+from ftq_worker.training.checkpoints import STATE, Checkpoint, RunFigures
 from ftq_worker.training.classification import build_classification
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.cpu_guard import CpuGuard
@@ -68,6 +68,7 @@ class Session:
             "losses": self.trainer.losses,
             "recent_losses": self.events.watch.recent,
             "steps_above": self.events.watch.above,
+            "bad_norms": self.events.bad_norms,
             "learning_rate": self.settings.learning_rate,
             "memory": self.memory.found or self.known.get("memory", {}),
         }
@@ -176,6 +177,7 @@ def train(session: Session, resume: Checkpoint | None) -> None:
     watch = session.events.watch
     watch.recent = session.known.get("recent_losses", [])
     watch.above = session.known.get("steps_above", 0)
+    session.events.bad_norms = session.known.get("bad_norms", 0)
     session.trainer.saved_rate = session.known.get("learning_rate")
     if resume is None:
         session.trainer.train()
@@ -197,15 +199,7 @@ def keep_best(ctx: PhaseContext, session: Session) -> int | None:
     if best is None or best == state.global_step:
         return best
     data = checkpoints.data_id(ctx.paths)
-    kept = [
-        checkpoint
-        for kind in (WHOLE, BEST)
-        for checkpoint in checkpoints.of_this_run(ctx.paths, data, ctx.fresh_after, kind)
-    ]
-    # Of a step that was trained more than once, the last time counts. A claim that has come to it
-    # twice has written over what it had, or written a whole checkpoint.
-    kept.sort(key=lambda checkpoint: -checkpoint.token)
-    found = checkpoints.find_step(kept, best)
+    found = checkpoints.last_trained(ctx.paths, data, ctx.fresh_after, best)
     problem = from_first_rank(lambda: checkpoints.damage(found) if found else "it is gone")
     if found is None or problem:
         ctx.warn(f"the best checkpoint (step {best}) cannot be used: {problem}; the last one is")

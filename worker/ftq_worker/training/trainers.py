@@ -17,7 +17,7 @@ from trl import SFTTrainer
 from ftq_worker.training.best import best_step, gain_figures
 from ftq_worker.training.packed_steps import PackedOrder
 from ftq_worker.training.sampling import LengthGroupedOrder
-from ftq_worker.training.scoring import OnRows, RowScore, Scorer
+from ftq_worker.training.scoring import OnRows, OnScores, RowScore, Scorer
 from ftq_worker.training.sharded import assemble, is_sharded, save_parts, shard_on_cpu, skeleton_of
 
 
@@ -96,6 +96,14 @@ class FtqParts:
             self.losses.append(float(logs["loss"]))
         super().log(logs, *args, **options)  # type: ignore[misc]
 
+    def score(self, rows: Dataset, on_rows: OnRows, on_scores: OnScores) -> dict[str, float]:
+        """Score rows with the model as it is; memory that runs out here is no fault of a step's."""
+        me: Any = self
+        self.is_scoring = True
+        figures = self.scorer(me.model, rows, on_rows, on_scores=on_scores)
+        self.is_scoring = False
+        return figures
+
     def evaluate(self, eval_dataset: Dataset | None = None, *_: Any, **__: Any) -> dict[str, float]:
         """Score the validation set with the same code that scores the golden set.
 
@@ -107,9 +115,7 @@ class FtqParts:
         rows = me.eval_dataset if eval_dataset is None else eval_dataset
         scores: list[RowScore] = []
         watch = self.watch_scoring(len(rows))
-        self.is_scoring = True
-        figures = self.scorer(me.model, rows, watch, on_scores=scores.extend)
-        self.is_scoring = False
+        figures = self.score(rows, watch, scores.extend)
         losses = [score.loss for score in scores]
         metrics = {f"eval_{name}": value for name, value in figures.items()}
         metrics |= gain_figures(self.best_rows, losses, [score.count for score in scores])
