@@ -1,5 +1,6 @@
 """What all tests share: the real data's place, and a broker of their own."""
 
+import gc
 import os
 import secrets
 import signal
@@ -30,6 +31,12 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and so does nohup
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Name bytes by their argument: packed ones hold the time, and names must not change."""
     return argname if isinstance(val, bytes) else None
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of every later collection: a trainer collects at each start."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

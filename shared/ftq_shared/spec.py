@@ -112,15 +112,29 @@ class Data(Section):
     select: None = Field(None, description="reserved for choosing a training subset")
 
 
+LEAST_RANK = 16  # that `train.lora.r: auto` comes to
+
+
 class Lora(Section):
     """LoRA's own settings; Hu et al. 2021, https://arxiv.org/abs/2106.09685."""
 
-    r: Annotated[int, Field(ge=1, le=1024)] = Field(16, description="rank")
+    r: Auto | Annotated[int, Field(ge=1, le=1024)] = Field("auto", description="rank")
     alpha: Annotated[float, Field(gt=0)] = Field(32, description="scale, divided by the rank")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.05, description="dropout before A")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="dropout before A")
+    use_rslora: bool = Field(
+        False, description="the scale is divided by the rank's root; arXiv 2312.03732"
+    )
+    use_dora: bool = Field(
+        False, description="size and direction of the weights apart; arXiv 2402.09353"
+    )
     target_modules: Auto | list[str] = Field(
         "auto", description="names of the layers; auto is every linear layer but the head"
     )
+
+    @property
+    def rank(self) -> int:
+        """The rank; the least that `auto` comes to where it is not resolved."""
+        return LEAST_RANK if self.r == "auto" else self.r
 
 
 class Parallel(Section):

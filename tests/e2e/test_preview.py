@@ -142,10 +142,7 @@ PASSAGE = "There are many rivers in the land, and one of them has the name that 
     ("rows", "args"),
     [
         ([{**row, "backdrop": PASSAGE} for row in qa(40)], ()),
-        ([{"prompt": "a", "chosen": "b", "rejected": "c"}] * 9, ()),
-        ([{"left": "a", "right": "b"}] * 9, ()),
         (["{broken"] * 9, ()),
-        (qa(20), ("--set", "data.split=train[:10]")),
         (qa(20), ("--set", "train.max_length=9999")),
     ],
 )

@@ -92,6 +92,8 @@ _ANSWERS = (
     ("train.lora.r", "", "lora_r lora_rank rank"),
     ("train.lora.alpha", "", "lora_alpha"),
     ("train.lora.dropout", "", "lora_dropout"),
+    ("train.lora.use_rslora", "", "use_rslora rslora lora_use_rslora peft_use_rslora"),
+    ("train.lora.use_dora", "", "use_dora dora lora_use_dora peft_use_dora"),
     ("train.lora.target_modules", "", "lora_target_modules lora_target lora_attn_modules"),
     ("train.lora.target_modules", "auto is every linear layer", "lora_target_linear"),
     # fields of the trainer that go through train.args

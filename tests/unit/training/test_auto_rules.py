@@ -102,6 +102,20 @@ def test_learning_rate(given, method, rate):
 
 
 @pytest.mark.parametrize(
+    ("tokens", "numbers", "passes", "rank"),
+    [
+        (0, 0, 3, 16),  # nobody has counted
+        (50_000_000, 2_621_440, 1, 16),  # 8B: rank 16 holds 84 million bits
+        (84_000_000, 2_621_440, 2, 64),
+        (10_000_000_000, 2_621_440, 1, 256),  # more than a rank of 256 holds
+    ],
+)
+def test_lora_rank_holds_what_is_to_be_learned(tokens, numbers, passes, rank):
+    given = replace(facts(), trained_tokens=tokens, adapter_numbers=numbers)
+    assert auto_rules.lora_rank(given, passes).value == rank
+
+
+@pytest.mark.parametrize(
     ("task", "rows", "passes", "batch"),
     [
         (Task.SFT, 10_000, 2, 16),
@@ -275,6 +289,7 @@ class TestResolving:
             f"train.{name}"
             for name in (
                 "method",
+                "lora.r",
                 "gradient_checkpointing",
                 "epochs",
                 "batch_size",

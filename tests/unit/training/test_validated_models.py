@@ -90,7 +90,7 @@ class TestMixtureOfExperts:
     def test_trains_verifies_and_says_that_dropout_is_none(self, tmp_path):
         base = make_moe(tmp_path / "base")
         assert checked(tmp_path, base, QA).model.model_type == "qwen3_moe"
-        job = tiny_job(tmp_path, base, "sft", train={"max_steps": 2})
+        job = tiny_job(tmp_path, base, "sft", train={"max_steps": 2, "lora": {"dropout": 0.1}})
         train.run(job.ctx)
         said = {d["field"]: d for d in job.events.of(EventType.RESOLVED)}
         assert said["train.lora.dropout"]["value"] == 0.0

@@ -28,7 +28,8 @@ def emit_dataset(
 ) -> None:
     """Emit what the dataset looks like; `tokens` once they are counted."""
     labels = {"labels": len(tables.labels)} if tables.labels else {}
-    lengths = {"tokens": {k: v for k, v in tokens.items() if k != "total"}} if tokens else {}
+    sums = ("total", "trained")
+    lengths = {"tokens": {k: v for k, v in tokens.items() if k not in sums}} if tokens else {}
     ctx.emit(
         EventType.DATASET,
         rows=tables.train.tally.read,

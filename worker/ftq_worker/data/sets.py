@@ -300,9 +300,13 @@ def _nothing_left(ctx: PhaseContext, rows: dict[str, Rows], tables: Tables) -> R
 
 
 def lengths(chosen: RowSet) -> dict[str, int]:
-    """Return total, p50, p90, p99 and max of the row lengths of a set, in tokens."""
+    """Return total, p50, p90, p99 and max of the row lengths of a set, in tokens.
+
+    `trained` are those that the loss counts: none where rows have a label instead.
+    """
     values = chosen.table.length[chosen.rows]
     shares = np.percentile(values, (50, 90, 99), method="nearest") if len(values) else [0] * 3
     figures = (values.sum(), *shares, values.max(initial=0))
     names = ("total", "p50", "p90", "p99", "max")
-    return {name: int(value) for name, value in zip(names, figures, strict=True)}
+    found = {name: int(value) for name, value in zip(names, figures, strict=True)}
+    return found | {"trained": int(chosen.table.trained[chosen.rows].sum())}

@@ -217,7 +217,7 @@ class Prepared(Report):
     labels: list[str] = []  # classification: names in id order
     format: Literal["chat", "plain"] = "plain"
     max_length: int  # tokens of the longest row that was kept
-    tokens: dict[str, int]  # of the training rows: total, p50, p90, p99, max
+    tokens: dict[str, int]  # of the training rows: total, trained, p50, p90, p99, max
     cleaning: list[RuleCount]
     unused: list[Unused] = []
     golden_sha256: str

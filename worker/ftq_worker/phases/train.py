@@ -8,11 +8,13 @@ from transformers import PreTrainedTokenizerBase
 
 from ftq_shared.errors import FtqError
 from ftq_shared.events import EventType
+from ftq_shared.spec import Task
 from ftq_worker.job.atomic_folders import swap_in
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.prepared_sets import load_sets
 from ftq_worker.job.quiet import quiet_libraries
 from ftq_worker.job.reports import GoldenScores, Prepared, Trained, Validated
+from ftq_worker.training.adapters import numbers_of_rank_one
 from ftq_worker.training.attention import look_at_host, look_at_model
 from ftq_worker.training.attention_proof import known_attention, settle_attention
 from ftq_worker.training.base_model import fetch_base, fetch_config, load_tokenizer
@@ -69,7 +71,8 @@ def _run(ctx: PhaseContext) -> None:
     config = fetch_config(ctx, validated.model)
     attention = look_at_model(blueprint(config, validated.task, ["a", "b"]))
     host = look_at_host(device.capability, known_attention(ctx))
-    facts = run_facts(validated.task, validated.model, prepared, device, attention, host)
+    adapter = _adapter_numbers(ctx, validated, config)
+    facts = run_facts(validated.task, validated.model, prepared, device, attention, host, adapter)
     counted = _counter(ctx, config) if device.kind == "cuda" else None
     settings = resolve_settings(ctx, facts, counted)
     settings = fit_adapter(ctx, settings, config)
@@ -109,6 +112,14 @@ def _run(ctx: PhaseContext) -> None:
         figures = report(session, best)
         _leave(ctx, figures, scores, model, tokenizer, validated, base, ends)
     session.trainer.end()
+
+
+def _adapter_numbers(ctx: PhaseContext, validated: Validated, config: Path) -> int:
+    """Return how many numbers LoRA of rank 1 trains; 0 where no rank is to be found."""
+    train, learns_tokens = ctx.spec.train, validated.task is not Task.CLASSIFICATION
+    if train.method == "full" or train.lora.r != "auto" or not learns_tokens:
+        return 0
+    return numbers_of_rank_one(train.lora, blueprint(config, validated.task, []))
 
 
 def _counter(ctx: PhaseContext, config: Path) -> Count:

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.constants import SEQ_CLS_HEAD_NAMES
 from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
@@ -33,9 +33,11 @@ def lora_config(lora: Lora, task_type: str, model: PreTrainedModel) -> LoraConfi
     auto = lora.target_modules == "auto"
     targets: Any = "all-linear" if auto else lora.target_modules
     config = LoraConfig(
-        r=lora.r,
+        r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
+        use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
         target_modules=targets,
         exclude_modules=(_left_out(model, task_type) or None) if auto else None,
         task_type=task_type,
@@ -49,6 +51,13 @@ def lora_config(lora: Lora, task_type: str, model: PreTrainedModel) -> LoraConfi
             name for name in sorted(found) if name.removesuffix(".weight") not in _ROUTERS
         ] or None
     return config
+
+
+def numbers_of_rank_one(lora: Lora, model: PreTrainedModel) -> int:
+    """Return how many numbers LoRA of rank 1 trains; the model, of no use then, is changed."""
+    least = lora.model_copy(update={"r": 1, "dropout": 0.0})
+    trained = get_peft_model(model, lora_config(least, "CAUSAL_LM", model))
+    return int(trained.get_nb_trainable_parameters()[0])
 
 
 def unreached(model: PreTrainedModel, config: LoraConfig) -> dict[str, int]:

@@ -6,7 +6,7 @@ Imports no torch: `scripts/docs.py` and the tests of the rules do without it.
 import math
 from typing import Literal
 
-from ftq_shared.spec import Task
+from ftq_shared.spec import LEAST_RANK, Task
 from ftq_worker.job.auto import Resolved, auto_rule
 from ftq_worker.training.attention import Precision, packs_fast
 from ftq_worker.training.facts import RunFacts
@@ -27,6 +27,12 @@ TRAIN_COST = 3.0  # a training pass over a row costs about three forward passes
 # bytes that torch writes per second.
 SPEED = {"cpu": 1e11, "cuda": 1e14}
 WRITTEN_PER_S = 1e9
+# What an adapter can hold, and what there is to learn: about 2 bits for each of its numbers
+# (Allen-Zhu & Li 2024, arXiv 2404.05405), about one for each trained token (Schulman et al. 2025,
+# "LoRA Without Regret", section on capacity).
+BITS_OF_A_NUMBER = 2
+BITS_OF_A_TOKEN = 1
+HIGHEST_RANK = 256
 WARMUP_SHARE = {Task.CLASSIFICATION: 0.06}
 WARMUP_SHARE_ELSE = 0.03
 SAVE_EVERY_MIN_S = 120.0  # never more often than every 2 minutes
@@ -104,6 +110,22 @@ def learning_rate(facts: RunFacts, how: Method) -> Resolved[float]:
     if whole and large:
         return Resolved(1e-5, f"{facts.task}, full, 7 billion parameters or more")
     return Resolved(2e-5 if whole else 2e-4, f"{facts.task}, {how}")
+
+
+@auto_rule(
+    "train.lora.r",
+    f"{LEAST_RANK}, doubled up to {HIGHEST_RANK} until the adapter's numbers can hold the trained"
+    f" tokens of all epochs: {BITS_OF_A_NUMBER} bits a number, {BITS_OF_A_TOKEN} a token",
+)
+def lora_rank(facts: RunFacts, passes: float) -> Resolved[int]:
+    rank, to_learn = LEAST_RANK, facts.trained_tokens * passes * BITS_OF_A_TOKEN
+    held = BITS_OF_A_NUMBER * facts.adapter_numbers  # by a rank of one
+    while held and rank < HIGHEST_RANK and rank * held < to_learn:
+        rank *= 2
+    if rank == LEAST_RANK:
+        return Resolved(rank, "holds more than the rows have to teach")
+    tokens = f"{facts.trained_tokens:,} trained tokens in {passes:g} epochs"
+    return Resolved(rank, f"{rank * facts.adapter_numbers:,} numbers for {tokens}")
 
 
 @auto_rule(

@@ -37,6 +37,8 @@ class RunFacts:
     max_length: int  # tokens of the longest row
     labels: int = 0  # classification: number of classes
     mean_length: float = 0.0  # tokens of a training row; 0.0 where nobody has counted
+    trained_tokens: int = 0  # of the training rows; 0 where nobody has counted
+    adapter_numbers: int = 0  # that LoRA of rank 1 trains; 0 where nobody has counted
     attention: ModelAttention = field(default_factory=ModelAttention)
     host: HostAttention = field(default_factory=HostAttention)
 
@@ -79,8 +81,9 @@ def run_facts(
     device: DeviceFacts,
     attention: ModelAttention,
     host: HostAttention,
+    adapter_numbers: int = 0,
 ) -> RunFacts:
-    """Put the facts of the earlier phases together."""
+    """Put the facts of the earlier phases together; `adapter_numbers` are those of rank 1."""
     rows = prepared.rows.get("train", 0)
     return RunFacts(
         task=task,
@@ -91,6 +94,8 @@ def run_facts(
         max_length=prepared.max_length,
         labels=len(prepared.labels),
         mean_length=prepared.tokens.get("total", 0) / max(rows, 1),
+        trained_tokens=prepared.tokens.get("trained", 0),
+        adapter_numbers=adapter_numbers,
         attention=attention,
         host=host,
     )

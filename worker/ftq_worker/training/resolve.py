@@ -43,6 +43,11 @@ def resolve_settings(
     precision: Precision = pick(
         "train.precision", train.precision, lambda: auto_rules.precision(facts)
     )
+    adapts = auto_rules.methods(facts) if train.method == "auto" else [train.method]
+    if "full" not in adapts:  # first: memory depends on the rank
+        rank = pick("train.lora.r", train.lora.r, lambda: auto_rules.lora_rank(facts, epochs))
+        lora = train.lora.model_copy(update={"r": rank})
+        train = train.model_copy(update={"lora": lora})
     plan = _Planner(pick.pinned(train), facts, count, precision, batch)
     method = _method(pick, train, facts, plan)
     rate = pick(

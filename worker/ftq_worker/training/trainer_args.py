@@ -91,6 +91,8 @@ def check_trainer_args(task: Task, args: Mapping[str, object]) -> None:
     Those are keys that ftq owns or the trainer does not have, values of another type, and values
     that the trainer, its optimizer or its schedule refuse: a toy is trained with them for a step.
     """
+    if not args:
+        return
     known = trainer_fields(task)
     problems = {key: why for key in args if (why := _bad_key(key, known))}
     types = typing.get_type_hints(trainer_config(task))
