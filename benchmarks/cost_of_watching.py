@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,15 +34,17 @@ from transformers import (
 
 from ftq_shared.events import EventType, make_body
 from ftq_shared.paths import JobPaths
-from ftq_shared.spec import JobSpec, Lora, Task
+from ftq_shared.spec import JobSpec, Lora
 from ftq_shared.states import Phase
 from ftq_worker.job.context import Devices, PhaseContext
 from ftq_worker.job.quiet import quiet_libraries
+from ftq_worker.training.checkpoints import RunFigures
 from ftq_worker.training.clock import RunClock
 from ftq_worker.training.events import EventCallback
 from ftq_worker.training.flow import FlowCallback
 from ftq_worker.training.settings import TrainSettings
 from ftq_worker.training.sft import build_sft, load_writer
+from ftq_worker.training.trainer_args import EXAMPLE
 from ftq_worker.training.trainers import FtqSFTTrainer
 
 WARMUP_STEPS = 5
@@ -125,29 +127,18 @@ def make_setup(folder: Path, steps: int, hidden: int) -> Setup:
 
 
 def _settings(steps: int) -> TrainSettings:
-    return TrainSettings(
-        task=Task.SFT,
+    return replace(
+        EXAMPLE,
         method="lora",
-        epochs=1,
         steps=steps,
         steps_per_epoch=steps,
-        learning_rate=1e-4,
-        warmup_steps=0,
         batch_size=8,
         micro_batch=8,
-        accumulation=1,
-        packing=False,
-        precision="fp32",
         max_length=64,
         eval_every=None,
         save_every_steps=10**9,
-        save_every_s=None,
         seed=1,
         lora=Lora(),
-        on_cpu=True,
-        world_size=1,
-        strategy="ddp",
-        args={},
     )
 
 
@@ -170,7 +161,7 @@ def watched(setup: Setup, scratch: Path) -> float:
     # Saving is no part of watching; the unwatched side saves nothing either.
     trainer._save_checkpoint = lambda *_: None  # type: ignore[method-assign]
     flow.on_save = lambda *_, **__: None  # type: ignore[method-assign]
-    flow.connect(dict, trainer.order)
+    flow.connect(RunFigures, trainer.order, trainer.save_weights)
     spent = [_timed(events, "on_log"), _timed(flow, "on_step_end")]
     trainer.train()
     CALLBACK_S.extend(a + b for a, b in zip(*spent, strict=False))

@@ -59,7 +59,7 @@ def clinc150(mine: Fleet, seeds: Sequence[str]) -> None:
             "--publish-to", f"demo/clinc150-{seed}", *chosen,
         )  # fmt: skip
 
-    wanted = list(seeds) or [None]
+    wanted: list[str | None] = [*seeds] or [None]
     with ThreadPoolExecutor() as pool:  # the queue lets as many train as there are slots
         jobs = pool.map(train, wanted)
     found = []
@@ -104,12 +104,12 @@ def test_accuracy(mine: Fleet, repo: str, rows: list[list[str]]) -> float:
     """Load the published model from the Hub and score it on every test row."""
     os.environ.update(mine.env)
     import torch
+    from huggingface_hub import snapshot_download
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    where = {"revision": "main", "token": mine.env["HF_TOKEN"]}
-    from huggingface_hub import snapshot_download
-
-    folder = snapshot_download(repo, endpoint=mine.env["HF_ENDPOINT"], **where)
+    folder = snapshot_download(
+        repo, revision="main", endpoint=mine.env["HF_ENDPOINT"], token=mine.env["HF_TOKEN"]
+    )
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     right = 0

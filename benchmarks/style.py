@@ -112,7 +112,10 @@ def submit(mine: Fleet, source: Path) -> list[dict[str, Any]]:
 
 def report(events: list[dict[str, Any]]) -> None:
     """Print the steps that were made of those that all epochs take, and the scores."""
-    of = lambda kind: [e["data"] for e in events if e["type"] == kind]  # noqa: E731
+
+    def of(kind: str) -> list[dict[str, Any]]:
+        return [event["data"] for event in events if event["type"] == kind]
+
     steps = of("step")
     made, all_steps = len(steps), steps[-1]["steps"]
     print(f"steps: {made} of {all_steps} ({made / all_steps:.0%})")

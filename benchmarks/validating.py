@@ -57,7 +57,7 @@ def wrong_jobs(mine: Fleet) -> list[Wrong]:
         _put_changed(mine, base, name, config | more)
     HubStore(mine.root / "hub").create_repo("model", "other/gated", gated="manual")
     numbers = range(300)
-    rows = {
+    rows: dict[str, list[dict[str, Any]]] = {
         "pairs": [{"prompt": f"q {n}", "chosen": f"a {n}", "rejected": f"b {n}"} for n in numbers],
         "asked": [{"messages": [{"role": "user", "content": f"q {n}"}]} for n in numbers],
         "notes": [

@@ -88,7 +88,7 @@ def make_model(name: str, folder: Path, device: str) -> int:
     torch.manual_seed(0)
     with torch.device("meta"):
         empty = AutoModelForCausalLM.from_config(shape.config)
-    parameters = sum(weight.numel() for weight in empty.parameters())
+    parameters: int = sum(weight.numel() for weight in empty.parameters())
     if (folder / "config.json").exists():
         return parameters
     with torch.device(device):

@@ -295,6 +295,7 @@ class TestResolving:
                 "batch_size",
                 "micro_batch",
                 "learning_rate",
+                "layerwise_lr_decay",
                 "packing",
                 "precision",
                 "eval_every",

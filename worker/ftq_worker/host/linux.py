@@ -1,6 +1,7 @@
 """What the kernel offers and tells a process of the host: prctl(2) and /proc."""
 
 import contextlib
+import ctypes
 import os
 import signal
 from pathlib import Path
@@ -9,6 +10,9 @@ from ftq_shared.processes import IS_LINUX, prctl
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_M_TRIM_THRESHOLD = -1  # glibc's malloc.h
+_M_TOP_PAD = -2
+_M_MMAP_MAX = -4
 
 
 def end_with_parent(parent: int, signum: int = signal.SIGTERM) -> None:
@@ -21,6 +25,19 @@ def end_with_parent(parent: int, signum: int = signal.SIGTERM) -> None:
 def hide_memory() -> None:
     """Keep other users, and core dumps, away from this process's memory and environment."""
     prctl(_PR_SET_DUMPABLE, 0)
+
+
+def keep_freed_memory() -> None:
+    """Keep large blocks that are freed for the next ones, where the C library is glibc.
+
+    By default each goes back to the kernel, and the next is mapped and zeroed page by page; the
+    steps of a training ask for the same blocks again and again. See mallopt(3).
+    """
+    with contextlib.suppress(AttributeError):  # another C library
+        tune = ctypes.CDLL(None).mallopt
+        tune(_M_MMAP_MAX, 0)
+        tune(_M_TRIM_THRESHOLD, -1)  # never
+        tune(_M_TOP_PAD, 64 * 2**20)  # the heap grows in pieces of so many bytes
 
 
 def start_ticks(pid: int) -> float | None:

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from ftq_shared.errors import FtqError
 from ftq_shared.events import EventType
 from ftq_shared.spec import Task
+from ftq_worker.host.linux import keep_freed_memory
 from ftq_worker.job.atomic_folders import swap_in
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.prepared_sets import load_sets
@@ -66,6 +67,8 @@ def _run(ctx: PhaseContext) -> None:
     prepared = Prepared.load(ctx.paths.prepared_report)
 
     device = look_at_device(ctx.devices)
+    if device.kind == "cpu":
+        keep_freed_memory()
     sets = load_sets(ctx.paths, prepared)
     ctx.doing("look at the base model")
     config = fetch_config(ctx, validated.model)

@@ -33,6 +33,7 @@ WRITTEN_PER_S = 1e9
 BITS_OF_A_NUMBER = 2
 BITS_OF_A_TOKEN = 1
 HIGHEST_RANK = 256
+ENCODER_DECAY = 0.9
 WARMUP_SHARE = {Task.CLASSIFICATION: 0.06}
 WARMUP_SHARE_ELSE = 0.03
 SAVE_EVERY_MIN_S = 120.0  # never more often than every 2 minutes
@@ -110,6 +111,16 @@ def learning_rate(facts: RunFacts, how: Method) -> Resolved[float]:
     if whole and large:
         return Resolved(1e-5, f"{facts.task}, full, 7 billion parameters or more")
     return Resolved(2e-5 if whole else 2e-4, f"{facts.task}, {how}")
+
+
+@auto_rule(
+    "train.layerwise_lr_decay",
+    f"full encoder {ENCODER_DECAY}, else 1: the same rate for all layers",
+)
+def layerwise_lr_decay(facts: RunFacts, how: Method) -> Resolved[float]:
+    if facts.model.kind == "encoder" and how == "full":
+        return Resolved(ENCODER_DECAY, "a full encoder: its first layers know what is general")
+    return Resolved(1.0, f"a {facts.model.kind}, {how}: all layers alike")
 
 
 @auto_rule(

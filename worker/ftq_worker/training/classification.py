@@ -74,6 +74,7 @@ def build_classification(
     trainer.add_parts(
         LengthGroupedOrder(train["length"], settings.rows_per_step, settings.seed),
         partial(score_labels, pad_id=padding, precision=settings.precision),
+        settings.layerwise_lr_decay,
     )
     return trainer
 

@@ -79,6 +79,7 @@ def build_sft(
         if settings.packing
         else LengthGroupedOrder(train["length"], settings.rows_per_step, settings.seed),
         partial(score_language, pad_id=padding, precision=settings.precision),
+        settings.layerwise_lr_decay,
     )
     return trainer
 

@@ -15,6 +15,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import SFTTrainer
 
 from ftq_worker.training.best import best_step, gain_figures
+from ftq_worker.training.layer_rates import lower_rates
 from ftq_worker.training.packed_steps import PackedOrder
 from ftq_worker.training.sampling import LengthGroupedOrder
 from ftq_worker.training.scoring import OnRows, OnScores, RowScore, Scorer
@@ -31,14 +32,17 @@ class FtqParts:
     skeleton: torch.nn.Module  # of a model that is sharded: what it is put together in
     is_scoring = False  # also where scoring has failed
     saved_rate: float | None = None  # peak learning rate of the schedule in the checkpoint
+    layer_decay = 1.0  # of each layer's rate by the next one's
     # Set by the session: given the rows to score, what is told of each batch.
     watch_scoring: Callable[[int], OnRows] = staticmethod(lambda rows: lambda count: None)
     # As well: given what is to be saved and its bytes; raises where there is no room.
     before_save: Callable[[str, int], None] = staticmethod(lambda what, size_bytes: None)
 
-    def add_parts(self, order: LengthGroupedOrder | PackedOrder, scorer: Scorer) -> None:
-        """Set the order of rows and the scorer; to be called before `train`."""
-        self.order, self.scorer = order, scorer
+    def add_parts(
+        self, order: LengthGroupedOrder | PackedOrder, scorer: Scorer, layer_decay: float
+    ) -> None:
+        """Set the order of rows, the scorer, the layers' rates; to be called before `train`."""
+        self.order, self.scorer, self.layer_decay = order, scorer, layer_decay
         self.best_rows, self.losses = [], []
         # It prints every log to stdout, which belongs to the events.
         self.remove_callback(PrinterCallback)  # type: ignore[attr-defined]
@@ -50,6 +54,15 @@ class FtqParts:
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()  # type: ignore[misc]
         shard_on_cpu(self)
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """Return the trainer's own optimizer, with a rate for each layer where asked for."""
+        me: Any = self
+        new = me.optimizer is None
+        made: torch.optim.Optimizer = super().create_optimizer(model)  # type: ignore[misc]
+        if new and self.layer_decay != 1:
+            lower_rates(made, me.model if model is None else model, self.layer_decay)
+        return made
 
     def before_steps(self, work: Callable[[], None]) -> None:
         """Do something with the untrained model: now, or as soon as it is sharded and fits."""
