@@ -92,7 +92,7 @@ def test_epochs(task, rows, epochs):
         (facts(Task.TEXT), "full", 1e-5),
         (facts(Task.PREFERENCE), "lora", 5e-6),
         (facts(Task.PREFERENCE), "full", 5e-7),
-        (facts(Task.CLASSIFICATION, "encoder", hidden=384), "full", 2e-4),
+        (facts(Task.CLASSIFICATION, "encoder", hidden=384), "full", 3e-4),
         (facts(Task.CLASSIFICATION, "encoder", hidden=768), "full", 5e-5),
         (facts(Task.CLASSIFICATION, "encoder", hidden=1024), "full", 2e-5),
     ],

@@ -95,12 +95,12 @@ def epochs(facts: RunFacts) -> Resolved[float]:
 @auto_rule(
     "train.learning_rate",
     "LoRA / full: SFT 2e-4 / 2e-5 (full, 7 billion parameters or more: 1e-5), text 1e-4 / 1e-5;"
-    " full encoder by hidden size: up to 384 2e-4, below 1,024 5e-5, else 2e-5",
+    " full encoder by hidden size: up to 384 3e-4, below 1,024 5e-5, else 2e-5",
 )
 def learning_rate(facts: RunFacts, how: Method) -> Resolved[float]:
     if facts.model.kind == "encoder" and how == "full":
         size = facts.model.hidden_size
-        rate = 2e-4 if size <= 384 else 5e-5 if size < 1024 else 2e-5
+        rate = 3e-4 if size <= 384 else 5e-5 if size < 1024 else 2e-5
         return Resolved(rate, f"encoder with hidden size {size}")
     whole = how == "full"
     if facts.task is Task.TEXT:
