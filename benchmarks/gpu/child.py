@@ -22,10 +22,12 @@ def run(
     gpus: int,
     *phases: str,
     kill_after: int | None = None,
+    ranks: int = 1,
 ) -> Events:
-    """Run phases (all but publish by default) on one card at most, and return their events.
+    """Run phases (all but publish by default) with a card for each rank, and return their events.
 
-    With `kill_after` the process is killed at that step. Raises Failed.
+    Without cards, ranks are processes on the CPU. With `kill_after` the process is killed at that
+    step. Raises Failed.
     """
     storage.mkdir(parents=True, exist_ok=True)
     file = storage / "spec.yaml"
@@ -38,7 +40,7 @@ def run(
     with (
         log.open("w") as errors,
         subprocess.Popen(
-            [*command, "--gpus", str(min(1, gpus)), *wanted],
+            [*command, "--gpus", str(min(ranks, gpus)), "--ranks", str(ranks), *wanted],
             env={**os.environ, "HF_HUB_OFFLINE": "1"},
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -13,6 +13,13 @@ from benchmarks.gpu.card import Card
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(300)]
 
 STEPS = 8
+KERNELS = (
+    "flash_attention_4",
+    "flash_attention_3",
+    "flash_attention_2",
+    "varlen",
+    "flex_attention",
+)
 ON_CPU = {("lora", "fp32"), ("full", "fp32")}
 
 
@@ -53,6 +60,54 @@ def test_a_resumed_run_goes_on_as_an_unbroken_one(tiny: Path, tmp_path: Path, ca
     assert 0 < len(later) < STEPS
     assert seen == pytest.approx(whole[: len(seen)], rel=1e-3)
     assert later == pytest.approx(whole[-len(later) :], rel=1e-3)
+
+
+def with_sdpa(card: Card, tiny: Path, folder: Path, packing: bool) -> list[float]:
+    wanted = spec(tiny, method="full", packing=packing, attention="sdpa")
+    return losses(child.run(wanted, folder, card.gpus))
+
+
+@pytest.fixture(scope="module")
+def alone(tiny: Path, tmp_path_factory: pytest.TempPathFactory, card: Card) -> list[float]:
+    """Losses of one rank."""
+    return with_sdpa(card, tiny, tmp_path_factory.mktemp("alone"), packing=False)
+
+
+@pytest.fixture(scope="module")
+def packed(tiny: Path, tmp_path_factory: pytest.TempPathFactory, card: Card) -> list[float]:
+    """Losses of packed rows, kept apart by a mask."""
+    return with_sdpa(card, tiny, tmp_path_factory.mktemp("packed"), packing=True)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_kernel_trains_packed_rows_as_a_mask_does(
+    tiny: Path, tmp_path: Path, card: Card, packed: list[float], kernel: str
+) -> None:
+    if not card.gpus and kernel != "varlen":
+        pytest.skip("a rehearsal on the CPU")
+    wanted = spec(tiny, method="full", packing=True, attention=kernel)
+    try:
+        found = losses(child.run(wanted, tmp_path, card.gpus))
+    except child.Failed as error:
+        if "attention_not_supported" in str(error):
+            pytest.skip("not to be had here")
+        raise
+    # In half precision another order of summation shows.
+    assert found == pytest.approx(packed, rel=0.02 if card.gpus else 1e-4)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_ranks_train_what_one_does(
+    tiny: Path, tmp_path: Path, card: Card, alone: list[float], strategy: str
+) -> None:
+    if card.gpus == 1:
+        pytest.skip("one card")
+    wanted = spec(
+        tiny, method="full", packing=False, attention="sdpa", parallel={"strategy": strategy}
+    )
+    wanted["resources"] = {"gpus": 2}
+    found = losses(child.run(wanted, tmp_path, card.gpus, ranks=2))
+    assert found == pytest.approx(alone, rel=0.02 if card.gpus else 1e-4)
 
 
 def test_the_preflight_of_a_good_card_passes(card: Card) -> None:

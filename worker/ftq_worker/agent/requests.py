@@ -5,6 +5,7 @@ from ftq_shared.job_record import JobRecord
 from ftq_shared.states import Phase
 from ftq_worker.agent.gang import Gang
 from ftq_worker.agent.services import Services
+from ftq_worker.host.environment import rank_variables
 from ftq_worker.host.messages import ChildRequest
 
 
@@ -43,12 +44,4 @@ def _threads(phase: Phase, gang: Gang, services: Services) -> int:
 def _environment(record: JobRecord, gang: Gang, rank: int) -> dict[str, str]:
     """Return what torch and accelerate read; ids are UUIDs, so a reboot changes nothing."""
     env = {"CUDA_VISIBLE_DEVICES": ",".join(gang.gpus), "FTQ_JOB_ID": record.id}
-    if gang.ranks > 1:
-        env |= {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": str(gang.ranks),
-            "LOCAL_WORLD_SIZE": str(gang.ranks),
-            "GLOO_SOCKET_IFNAME": "lo",  # all ranks are on this host, whatever its name resolves to
-        }
-    return env
+    return env | rank_variables(rank, gang.ranks)

@@ -32,3 +32,16 @@ def child_environment(env: Mapping[str, str]) -> dict[str, str]:
 def clean_environment(env: Mapping[str, str]) -> dict[str, str]:
     """Return the environment for the host's processes: no secret in it, seeds pinned."""
     return {k: v for k, v in env.items() if k not in SECRET_VARIABLES} | PINNED
+
+
+def rank_variables(rank: int, ranks: int) -> dict[str, str]:
+    """Return what torch and accelerate read of several ranks on one host; nothing for one."""
+    if ranks == 1:
+        return {}
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(ranks),
+        "LOCAL_WORLD_SIZE": str(ranks),
+        "GLOO_SOCKET_IFNAME": "lo",  # all are on this host, whatever its name resolves to
+    }
