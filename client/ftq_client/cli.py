@@ -25,6 +25,7 @@ COMMANDS = {
     "show": ("jobs", "Show one job in full."),
     "cancel": ("jobs", "Cancel jobs."),
     "retry": ("jobs", "Start a failed or cancelled job again, where it ended."),
+    "replay": ("replay", "Train a recorded step again, and show its rows."),
     "wait": ("jobs", "Wait until jobs have ended."),
     "fetch": ("fetch", "Bring a finished job's model here."),
     "spec": ("spec", "Print what a spec may hold, or a file to begin with."),

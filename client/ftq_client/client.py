@@ -12,7 +12,7 @@ print(client.get(job).state)
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,8 @@ from ftq_shared.broker_url import shown
 from ftq_shared.errors import BrokerUnreachable, NoSuchJob, UsageError
 from ftq_shared.events import Event
 from ftq_shared.hosts import HostRecord, HostStore
-from ftq_shared.job_record import JobRecord
+from ftq_shared.job_record import JobRecord, Replay
+from ftq_shared.row_refs import RowRef, dump_refs
 from ftq_shared.settings import Settings, load_settings
 from ftq_shared.states import JobState, Phase
 from ftq_shared.store import JobStore
@@ -287,18 +288,40 @@ class Client:
         return JobState(state)
 
     def retry(
-        self, job: str, *, phase: Phase | None = None, secrets: Mapping[str, str] | None = None
+        self,
+        job: str,
+        *,
+        phase: Phase | None = None,
+        secrets: Mapping[str, str] | None = None,
+        without_rows: Iterable[RowRef] = (),
     ) -> JobState:
         """Queue a failed or cancelled job again, where it ended: from its last checkpoint.
 
-        A `phase` that is named starts from its beginning. Raises UsageError when the job has not
-        ended or has succeeded.
+        A `phase` that is named starts from its beginning. `without_rows` are left out of training
+        from there on, with those that were left out before. Raises UsageError when the job has not
+        ended or has succeeded, or when no step is left to go without these rows.
         """
+        from ftq_client.replaying import refuse_without_rows
+
         record = self.get(job)
+        rows = set(without_rows)
+        if record.replay and phase:
+            raise UsageError(
+                f"{job} is a replay: it has no phase to start from",
+                code="is_replay",
+                hint=f"ftq retry {job}",
+            )
+        if rows:
+            refuse_without_rows(record, phase, rows, lambda: self.tail(job, follow=False))
+            rows |= set(record.without_rows)
         with translated(self.settings.redis_url):
             sealed = self.seal(job, record.spec, secrets or {})
             state = self.store.retry(
-                job, phase or record.phase, sealed=sealed, afresh=phase is not None
+                job,
+                phase or record.phase,
+                sealed=sealed,
+                afresh=phase is not None,
+                without_rows=dump_refs(rows) if rows else "",
             )
         if state != JobState.QUEUED:
             raise UsageError(
@@ -309,11 +332,48 @@ class Client:
         self.request_dispatch()
         return JobState(state)
 
+    def check_replay(self, job: str, step: int) -> JobRecord:
+        """Return the record of a job whose step can be replayed. Raises as `replay` does."""
+        from ftq_client.replaying import refuse_replay
+
+        record = self.get(job)
+        refuse_replay(record, step, lambda: self.tail(job, follow=False), self.workers())
+        return record
+
+    def replay(self, job: str, step: int, *, secrets: Mapping[str, str] | None = None) -> str:
+        """Queue the replay of a step of a job that has ended, and return the replay's own id.
+
+        Its events (`tail`) have the rows of the step and its numbers; the job itself is left as it
+        is. Raises UsageError for a job that has not ended or was not trained, a step that it does
+        not have, and where no worker is online that has its files.
+        """
+        record = self.check_replay(job, step)
+        new, token = keys.new_job_id(), (secrets or {}).get("HF_TOKEN")
+        owner = (self.identity.of(token) if token else self.identity.me).name
+        with translated(self.settings.redis_url):
+            self.store.submit(
+                new,
+                record.spec,
+                client_key=new,
+                owner=owner,
+                endpoint=record.endpoint,
+                sealed=self.seal(new, record.spec, secrets or {}),
+                replay=Replay(job, step, record.storage_id, record.fresh_after),
+            )
+        self.request_dispatch()
+        return new
+
     def fetch(self, job: str, target: Path) -> Path:
         """Bring a finished job's model to `target` and return it. Raises FtqError."""
         from ftq_client.transfer.fetch import fetch_model
 
         record = self.get(job)
+        if replay := record.replay:
+            raise UsageError(
+                f"{job} is a replay of {replay.job}: it makes no model",
+                code="no_model",
+                hint=f"ftq replay {job} --rows-out FILE",
+            )
         if record.phase in (Phase.VALIDATE, Phase.PREPARE) or (
             record.phase is Phase.TRAIN and record.state is not JobState.SUCCEEDED
         ):

@@ -24,6 +24,7 @@ class Following:
     after: int = 0  # events up to this number are left out
     since_s: float | None = None  # only events that are not older
     follow: bool = True
+    cancel: bool = False  # leaving them ends them: nobody else waits for what they find
 
 
 def follow(client: Client, wanted: Following) -> int:
@@ -46,7 +47,7 @@ def follow(client: Client, wanted: Following) -> int:
                     ends[event.job] = end_code(event)
     except KeyboardInterrupt:
         view.close()
-        _print_way_back(client, wanted)
+        _cancel(client, wanted) if wanted.cancel else _print_way_back(client, wanted)
         return Exit.INTERRUPTED
     finally:
         view.close()
@@ -134,6 +135,13 @@ def _exit_code(client: Client, job: str, last: int) -> int:
         return last
     record = client.get(job)
     return record.exit_code if record.state.terminal else Exit.OK
+
+
+def _cancel(client: Client, wanted: Following) -> None:
+    """Cancel the jobs, and say so."""
+    for job in wanted.jobs:
+        client.cancel(job)
+        print(f"\n{job} is cancelled", file=sys.stderr)  # noqa: T201  for people, after Ctrl-C
 
 
 def _print_way_back(client: Client, wanted: Following) -> None:

@@ -41,6 +41,8 @@ class EventType(StrEnum):
     EVAL = "eval"
     CHECKPOINT = "checkpoint"
     RESUMED = "resumed"
+    REPLAY_ROW = "replay_row"
+    REPLAYED = "replayed"
     MEMORY = "memory"
     GUARD = "guard"
     VERIFICATION = "verification"
@@ -162,6 +164,7 @@ EVENTS: dict[EventType, EventSpec] = {
         {
             "strata": "rows per stratum (label, or length bucket)",
             "validation_rows": "size of the validation set that was chosen beside it",
+            "train_rows": "size of the training set that is left",
             "removed_from_train": "training rows that were equal to one of them",
         },
     ),
@@ -176,7 +179,8 @@ EVENTS: dict[EventType, EventSpec] = {
             "step": "its number, from 1",
             "steps": "steps in all",
             "epoch": "epochs done, as a fraction",
-            "loss": "mean training loss of this step, null when not finite",
+            "loss": "mean training loss of this step; null when not finite, or when all its rows"
+            " are left out by name",
             "lr": "learning rate that was used",
         },
         {
@@ -205,6 +209,45 @@ EVENTS: dict[EventType, EventSpec] = {
         "Training goes on from a checkpoint; steps after it are computed again.",
         {"step": "the step of the checkpoint"},
         {"path": "directory of the checkpoint", "reason": "why there was an interruption"},
+    ),
+    EventType.REPLAY_ROW: EventSpec(
+        "A row of a step that is replayed; those with the highest loss come first.",
+        {
+            "step": "the replayed step",
+            "tokens": "length in tokens",
+            "text": "its beginning and end",
+        },
+        {
+            "file": "the file it came from; absent where an older version has prepared it",
+            "row": "position in its split, counted from 0",
+            "line": "the line of the file, counted from 1",
+            "trained": "tokens that the loss counts",
+            "label": "its label, for classification",
+            "loss": "its own mean loss before the step, without dropout",
+            "grad_norm": "norm of the gradient of that loss",
+            "nonfinite": "names of the fields that were not finite numbers",
+        },
+    ),
+    EventType.REPLAYED: EventSpec(
+        "A step of another job was repeated, with that job's files and settings.",
+        {
+            "job": "the other job",
+            "step": "its step",
+            "rows": "rows of the step that were trained",
+            "loss": "loss of the repeated step, null when not finite",
+            "recorded_loss": "loss of the step when the job trained it, null when not finite",
+            "equal": "whether loss and gradient norm are the recorded ones, to the last digit",
+        },
+        {
+            "grad_norm": "norm of the gradient of the repeated step, before clipping",
+            "recorded_grad_norm": "the same when the job trained it",
+            "lr": "learning rate of the step",
+            "after_step": "the step of the checkpoint that it began from; 0: the base model",
+            "repeated": "steps that were repeated on the way",
+            "trained": "how often the job has trained this step; the last time counts",
+            "ended": "how the other job has ended: succeeded, failed or cancelled",
+            "nonfinite": "names of the fields that were not finite numbers",
+        },
     ),
     EventType.MEMORY: EventSpec(
         "What the first steps held of a GPU's memory, beside what was counted before.",

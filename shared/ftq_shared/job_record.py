@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, TypeVar
 from ftq_shared import keys
 from ftq_shared.errors import ErrorInfo, FtqError
 from ftq_shared.lifetimes import SPEC_MAX_BYTES
+from ftq_shared.row_refs import RowRef, load_refs
 from ftq_shared.states import JobState, Phase
 
 if TYPE_CHECKING:  # the schema takes 0.2 s to import: lists and tails do without it
@@ -19,7 +20,10 @@ if TYPE_CHECKING:  # the schema takes 0.2 s to import: lists and tails do withou
 
 log = logging.getLogger(__name__)
 
-RECORD_VERSION = 1  # a worker neither places, claims nor repairs a newer one
+RECORD_VERSION = 2  # a worker neither places, claims nor repairs a newer one
+# Of a job that asks for nothing new, so that workers of before take it as well. A replay, and a job
+# that leaves rows out by name, they would train whole.
+PLAIN_VERSION = 1
 CARDS_MAX = 64  # of one job
 COUNT_MAX = 10**13  # of anything counted; Lua writes whole numbers of up to 14 digits
 _LATEST_MS = 253_402_300_799_000  # the year 9999
@@ -64,6 +68,8 @@ class JobRow(TypedDict):
     waiting: NotRequired[str]
     error: NotRequired[Mapping[str, object]]
     exit_code: NotRequired[int]
+    replay_of: NotRequired[str]  # the job whose step it repeats
+    replay_step: NotRequired[int]
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,16 @@ def _inner_path(path: str) -> str:
 def input_repo(job: str) -> str:
     """Return the name of the private Hub repo for a job's own files, without its namespace."""
     return f"ftq-inputs-{job}"
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a job repeats that is a replay: a step of another job, with that job's files."""
+
+    job: str
+    step: int
+    storage_id: str = ""  # where that job's files are; empty: the replay is bound to it anyway
+    fresh_after: int = 0  # as in that job's record
 
 
 @dataclass(frozen=True)
@@ -179,6 +195,32 @@ class JobRecord:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise damaged(self.id, f"its input files: {error}") from error
 
+    @property
+    def replay(self) -> Replay | None:
+        """The step that it repeats; None for a job of its own. Raises FtqError as `inputs` does."""
+        if not (of := self.summary.get("replay_of")):
+            return None
+        try:
+            step = _count(self.summary.get("replay_step"))
+            if not keys.is_job_id(of) or not step:
+                raise ValueError(f"{of[:60]!r}, step {step}")
+        except ValueError as error:
+            raise damaged(self.id, f"what it repeats: {error}") from error
+        return Replay(of, step)
+
+    @property
+    def without_rows(self) -> tuple[RowRef, ...]:
+        """The rows that are left out of training by name. Raises FtqError as `inputs` does."""
+        try:
+            return load_refs(self.summary.get("without_rows", ""))
+        except (ValueError, RecursionError) as error:
+            raise damaged(self.id, f"the rows that it leaves out: {error}") from error
+
+    @property
+    def asks_for_rows(self) -> bool:
+        """Whether the last retry has named these rows; else an earlier one did."""
+        return self.summary.get("without_round") == str(self.round)
+
     @classmethod
     def from_hash(cls, raw: Mapping[str, str], job: str | None = None) -> "JobRecord":
         """Read a Redis hash, that of `job` where its key is known.
@@ -261,6 +303,10 @@ def _add_summary(row: JobRow, summary: Mapping[str, str]) -> None:
         row["waiting"] = waiting
     if error := _readable(ErrorInfo.from_json, summary.get("error")):
         row["error"] = error.to_json()
+    if of := summary.get("replay_of"):
+        row["replay_of"] = of
+    if (step := _readable(_whole, summary.get("replay_step"))) is not None:
+        row["replay_step"] = step
 
 
 def _readable(read: Callable[[Any], T], text: str | None) -> T | None:
@@ -329,11 +375,19 @@ def damaged(job: str, why: object) -> FtqError:
 
 
 def new_record(
-    spec: "JobSpec", *, owner: str, endpoint: str, inputs: Iterable[InputFile]
+    spec: "JobSpec",
+    *,
+    owner: str,
+    endpoint: str,
+    inputs: Iterable[InputFile],
+    replay: Replay | None = None,
 ) -> dict[str, str]:
-    """Return the fields that a submit writes into the record."""
+    """Return the fields that a submit writes into the record.
+
+    A replay begins in train, in the storage of the job whose step it repeats.
+    """
     record = {
-        "v": RECORD_VERSION,
+        "v": PLAIN_VERSION,
         "spec": spec.canonical(),
         "name": spec.name or "",
         "owner": owner,
@@ -346,6 +400,16 @@ def new_record(
         "endpoint": endpoint,
         "inputs": json.dumps([vars(f) for f in inputs]),
     }
+    if replay:
+        record |= {
+            "v": RECORD_VERSION,
+            "name": f"replay of {replay.job} step {replay.step}",
+            "phase": Phase.TRAIN,
+            "storage_id": replay.storage_id,
+            "fresh_after": replay.fresh_after,
+            "replay_of": replay.job,
+            "replay_step": replay.step,
+        }
     return {field: str(value) for field, value in record.items()}
 
 

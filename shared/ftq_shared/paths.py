@@ -7,13 +7,16 @@ FTQ_STORAGE/
     spec.json                 the spec as submitted
     inputs/                   the client's own files, as they arrived
     hub_inputs.json           which of them have to be fetched from a private Hub repo
+    without_rows.json         rows that are left out of training by name
     validated.json            what validate found
     base.json                 the files of the base model on the Hub, and their sizes
-    prepared/                 data sets ready to train (datasets' Arrow folders)
+    prepared/                 data sets ready to train (datasets' Arrow folders), and where each
+                              training row came from (rows.arrow)
     prepared.json             what prepare found and decided
     report.html               the same for people: rows, lengths, labels, what was left out
     resolved.json             every `auto` with its value and reason
-    attempts/<n>-<random>/    one folder per token: events.jsonl, output.log, checkpoints/
+    attempts/<n>-<random>/    one folder per token: events.jsonl, output.log, checkpoints/, and
+                              how each of its trainings began (runs.jsonl)
     checkpoint.json           the newest good checkpoint, switched by os.replace
     model/                    the trained model
     train.json                figures of the training
@@ -117,6 +120,15 @@ class JobPaths:
         return self.root / "prepared"
 
     @property
+    def row_sources(self) -> Path:
+        """Where each row of the training set came from; absent in jobs of older versions."""
+        return self.prepared / "rows.arrow"
+
+    @property
+    def without_rows(self) -> Path:
+        return self.root / "without_rows.json"
+
+    @property
     def prepared_report(self) -> Path:
         return self.root / "prepared.json"
 
@@ -195,6 +207,10 @@ class JobPaths:
     def events(self, claim: str) -> Path:
         """The events of one claim, one JSON body a line, from the first on."""
         return self.claim_dir(claim) / "events.jsonl"
+
+    def runs(self, claim: str) -> Path:
+        """How each training of one claim began, one JSON object a line."""
+        return self.claim_dir(claim) / "runs.jsonl"
 
     def output(self, claim: str) -> Path:
         return self.claim_dir(claim) / "output.log"

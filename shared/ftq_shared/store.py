@@ -19,6 +19,7 @@ from ftq_shared.job_record import (
     RECORD_VERSION,
     InputFile,
     JobRecord,
+    Replay,
     damaged,
     new_record,
     read_record,
@@ -93,12 +94,13 @@ class JobStore:
         endpoint: str,
         sealed: str = "",
         inputs: Iterable[InputFile] = (),
+        replay: Replay | None = None,
     ) -> str:
-        """Make a job and its first event; return its id.
+        """Make a job, or the `replay` of another one, and its first event; return its id.
 
         A second call with the same `client_key` changes nothing and returns the first one's id.
         """
-        record = new_record(spec, owner=owner, endpoint=endpoint, inputs=inputs)
+        record = new_record(spec, owner=owner, endpoint=endpoint, inputs=inputs, replay=replay)
         if len(record["spec"].encode()) > SPEC_MAX_BYTES:  # the script refuses it as well
             raise UsageError("the spec is too large", code="bad_spec", hint="shorten train.args")
         text, made = json.dumps(record), [keys.submit(client_key)]
@@ -114,17 +116,27 @@ class JobStore:
             return str(self._run("cancel", job)) if keys.is_job_id(job) else ""
 
     def retry(
-        self, job: str, phase: Phase, *, sealed: str = "", nonce: str = "", afresh: bool = False
+        self,
+        job: str,
+        phase: Phase,
+        *,
+        sealed: str = "",
+        nonce: str = "",
+        afresh: bool = False,
+        without_rows: str = "",
     ) -> str:
         """Queue a failed or cancelled job again; return its state, '' for no such job.
 
-        `afresh` starts the phase from its beginning, not from its last checkpoint.
+        `afresh` starts the phase from its beginning, not from its last checkpoint. `without_rows`
+        (`dump_refs`) takes the place of the rows that the job has left out so far; '' changes
+        nothing of them.
         """
         nonce = nonce or secrets.token_hex(8)
         if not keys.is_job_id(job):
             return ""
         with _damage_in_words(job):
-            return str(self._run("retry", job, phase, sealed, nonce, int(afresh)))
+            args = (phase, sealed, nonce, int(afresh), without_rows, RECORD_VERSION)
+            return str(self._run("retry", job, *args))
 
     # -- reading
 

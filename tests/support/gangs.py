@@ -18,6 +18,7 @@ from unittest import mock
 
 from ftq_shared.events import EventType
 from ftq_shared.in_memory import MemoryHosts, MemoryStore
+from ftq_shared.job_record import RECORD_VERSION, Replay
 from ftq_shared.processes import children_of
 from ftq_shared.states import Phase
 from ftq_worker.agent import phase_run
@@ -73,10 +74,30 @@ class GangJob:
 
         What is saved is verified with `verify` only: it takes a process more.
         """
+        parts = phase_run.parts_of(Phase.TRAIN)[: 2 if verify else 1]
+        with mock.patch.object(phase_run, "parts_of", return_value=parts):
+            return self._attempt(self.job.ctx.job, ranks, kill, delay_s, request)
+
+    def replay(self, ranks: int, step: int) -> Attempt:
+        """Replay a step, as a job of its own."""
+        spec, again = self.job.ctx.spec, Replay(self.job.ctx.job, step)
+        mine = f"ft-{self._claims:08d}"
+        self.store.submit(mine, spec, client_key=mine, owner="me", endpoint="", replay=again)
+        return self._attempt(mine, ranks, None, 0.0, lambda request: request)
+
+    def _attempt(
+        self,
+        job: str,
+        ranks: int,
+        kill: tuple[int, int] | None,
+        delay_s: float,
+        request: Callable[[ChildRequest], ChildRequest],
+    ) -> Attempt:
         self._claims += 1
-        seen = len(self.store.broker.events(self.job.ctx.job))
-        MemoryHosts(self.store.broker).heartbeat("h1", "i1", "", HOST)
-        run(self.store, self.job.ctx.job, random=f"{self._claims:016x}")
+        seen = len(self.store.broker.events(job))
+        host = {**HOST, "record_version": str(RECORD_VERSION)}
+        MemoryHosts(self.store.broker).heartbeat("h1", "i1", "", host)
+        run(self.store, job, random=f"{self._claims:016x}")
         (lease,) = self.store.leases()
         pids: list[int] = []
 
@@ -99,21 +120,19 @@ class GangJob:
             spec_json=self.job.ctx.spec.model_dump_json(),
         )
         one = PhaseRun(given, record, handle)
-        parts = phase_run.parts_of(Phase.TRAIN)[: 2 if verify else 1]
-        with mock.patch.object(phase_run, "parts_of", return_value=parts):
-            thread = threading.Thread(target=one.work)
-            thread.start()
-            while thread.is_alive():
-                if kill and self._has_trained(seen, kill[1]):
-                    time.sleep(delay_s)
-                    (phase,) = children_of(pids[kill[0]])
-                    os.kill(phase, signal.SIGKILL)
-                    kill = None
-                thread.join(0.01)
-                if time.monotonic() > until:
-                    handle.abandon()
-        events = self.store.broker.events(self.job.ctx.job)[seen:]
-        output = self.job.ctx.paths.output(record.claim).read_text(errors="replace")
+        thread = threading.Thread(target=one.work)
+        thread.start()
+        while thread.is_alive():
+            if kill and self._has_trained(seen, kill[1]):
+                time.sleep(delay_s)
+                (phase,) = children_of(pids[kill[0]])
+                os.kill(phase, signal.SIGKILL)
+                kill = None
+            thread.join(0.01)
+            if time.monotonic() > until:
+                handle.abandon()
+        events = self.store.broker.events(job)[seen:]
+        output = one.paths.output(record.claim).read_text(errors="replace")
         return Attempt(ranks, [(event.type, event.data) for event in events], output, pids)
 
     def _has_trained(self, seen: int, step: int) -> bool:

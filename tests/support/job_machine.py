@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from ftq_shared import keys
 from ftq_shared.errors import ErrorInfo
 from ftq_shared.events import EventType, make_body
-from ftq_shared.job_record import JobRecord
+from ftq_shared.job_record import RECORD_VERSION, JobRecord, Replay
 from ftq_shared.lifetimes import INPUTS_TTL_S
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import Phase
@@ -120,7 +120,7 @@ class JobMachine(RuleBasedStateMachine):
         flags = {
             "draining": str(int(draining)),
             "full": str(int(full)),
-            "record_version": str(1 + newer),
+            "record_version": str(RECORD_VERSION + newer),
         }
         self._beat(name, self._slots(name), mode, **flags)
 
@@ -153,7 +153,7 @@ class JobMachine(RuleBasedStateMachine):
             "storage_id": "s1",
             "draining": "0",
             "full": "0",
-            "record_version": "1",
+            "record_version": str(RECORD_VERSION),
         }
         self.send(mode, "heartbeat", name, self._instance(name), replaces, fields | flags)
 
@@ -168,6 +168,13 @@ class JobMachine(RuleBasedStateMachine):
 
     def _submit(self, job: str, key: str, sealed: str, mode: str) -> None:
         options = {"client_key": key, "owner": "me", "endpoint": "", "sealed": sealed}
+        self.send(mode, "submit", job, SPECS[job], **options)
+
+    @rule(job=a_job, of=a_job, bound=maybe, mode=a_mode)
+    def replay(self, job: str, of: str, bound: bool, mode: str) -> None:
+        """A step of another job is repeated: in its storage, from the train phase on."""
+        again = Replay(of, 7, "s1" if bound else "", 1)
+        options = {"client_key": job, "owner": "me", "endpoint": "", "replay": again}
         self.send(mode, "submit", job, SPECS[job], **options)
 
     def _send_inputs(self, job: str) -> None:
@@ -189,13 +196,22 @@ class JobMachine(RuleBasedStateMachine):
         sealed=st.sampled_from(["", "box"]),
         afresh=maybe,
         old_nonce=maybe,
+        rows=st.sampled_from(["", '{"rows.jsonl":[3]}']),
         mode=a_mode,
     )
     def retry(
-        self, job: str, phase: Phase, sealed: str, afresh: bool, old_nonce: bool, mode: str
+        self,
+        job: str,
+        phase: Phase,
+        sealed: str,
+        afresh: bool,
+        old_nonce: bool,
+        rows: str,
+        mode: str,
     ) -> None:
         nonce = "old" if old_nonce else f"new {self.history.calls}"
-        self.send(mode, "retry", job, phase, sealed=sealed, nonce=nonce, afresh=afresh)
+        options = {"sealed": sealed, "nonce": nonce, "afresh": afresh, "without_rows": rows}
+        self.send(mode, "retry", job, phase, **options)
 
     @precondition(lambda self: self.in_state("placed") or self.in_state("queued"))
     @rule(which=one_of_jobs)
@@ -203,7 +219,7 @@ class JobMachine(RuleBasedStateMachine):
         """A newer client writes the record, or an older one writes it back."""
         jobs = self.in_state("placed") or self.in_state("queued")
         it = jobs[which % len(jobs)]
-        self.history.write_version(it.id, 3 - it.record_version)
+        self.history.write_version(it.id, RECORD_VERSION + (it.record_version <= RECORD_VERSION))
         self.history.look()
 
     # -- the dispatcher

@@ -9,11 +9,12 @@ from redis.exceptions import ResponseError
 from ftq_shared.errors import ErrorInfo, NoSuchJob
 from ftq_shared.events import Event, EventType
 from ftq_shared.hosts import HostStore
-from ftq_shared.job_record import InputFile
+from ftq_shared.job_record import PLAIN_VERSION, RECORD_VERSION, InputFile, Replay
 from ftq_shared.lease import Lease
+from ftq_shared.row_refs import RowRef
 from ftq_shared.states import JobState, Phase
 from ftq_shared.store import JobStore, Outcome, Placement
-from tests.support.store_jobs import HOST, log, place, run, spec_with, submit, try_to_place
+from tests.support.store_jobs import HOST, SPEC, log, place, run, spec_with, submit, try_to_place
 
 MOST = 25  # deaths: more than a record holds
 
@@ -49,6 +50,39 @@ class StoreContract:
         assert record.state is JobState.SUCCEEDED
         assert states(events(job)) == ["queued", "placed", "running"] * 4 + ["succeeded"]
         assert store.leased() == []
+
+    def test_a_replay_begins_in_train_in_the_other_jobs_storage(
+        self, store: JobStore, hosts: HostStore, events: Events
+    ) -> None:
+        other = submit(store)
+        again = Replay(other, 7, "s1", 4)
+        options = {"client_key": "again", "owner": "me@here", "endpoint": ""}
+        job = store.submit("ft-bbbbbbbb", SPEC, replay=again, **options)
+        record = store.get(job)
+        assert (record.phase, record.storage_id, record.fresh_after) == (Phase.TRAIN, "s1", 4)
+        assert record.replay == Replay(other, 7)
+        assert record.to_row()["replay_of"] == other
+        # A worker that does not know replays would train the whole job again.
+        assert (record.record_version, store.get(other).record_version) == (2, PLAIN_VERSION)
+        assert try_to_place(store, job)[1] == "the host is of an older version"
+        hosts.heartbeat("h1", "i1", "", {**HOST, "record_version": str(RECORD_VERSION)})
+        assert store.finish(job, run(store, job), "succeeded") == "ok"
+        assert states(events(job)) == ["queued", "placed", "running", "succeeded"]
+
+    def test_rows_that_are_left_out_stay_with_the_job(
+        self, store: JobStore, hosts: HostStore
+    ) -> None:
+        job = submit(store)
+        assert store.get(job).without_rows == ()
+        store.cancel(job)
+        store.retry(job, Phase.TRAIN, without_rows='{"a b.csv":[4,2]}')
+        assert store.get(job).asks_for_rows
+        store.cancel(job)
+        store.retry(job, Phase.TRAIN)
+        record = store.get(job)
+        assert not record.asks_for_rows
+        assert record.without_rows == (RowRef("a b.csv", 2), RowRef("a b.csv", 4))
+        assert record.record_version == RECORD_VERSION
 
     def test_place_twice_gives_one_token(self, store: JobStore, hosts: HostStore) -> None:
         job = submit(store)

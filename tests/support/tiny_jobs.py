@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -28,6 +29,7 @@ from ftq_shared.spec import Columns, JobSpec, Task
 from ftq_shared.states import Phase
 from ftq_worker.job.context import Control, Devices, PhaseContext
 from ftq_worker.job.reports import DatasetFacts, ModelFacts, Prepared, Validated
+from ftq_worker.job.row_sources import SOURCES, save_sources
 
 WORDS = 40
 VOCAB = ["<pad>", "</s>", "<unk>", "<s>"] + [f"w{i}" for i in range(WORDS)]
@@ -77,11 +79,13 @@ class Recorder:
     """An Emit that keeps events and refuses what ftq_shared.events does not document."""
 
     seen: list[tuple[EventType, dict[str, Any]]] = field(default_factory=list)
+    bodies: list[str] = field(default_factory=list)  # as an agent writes them down
     hook: Callable[[EventType, dict[str, Any]], None] | None = None
 
     def __call__(self, type_: EventType, /, **data: Any) -> None:
         body = make_body(type_, data, attempt=1, host="test", phase=Phase.TRAIN)
         self.seen.append((type_, json.loads(body)["data"]))
+        self.bodies.append(body)
         if self.hook:
             self.hook(type_, data)
 
@@ -96,6 +100,11 @@ class TinyJob:
 
     ctx: PhaseContext
     events: Recorder
+
+    def write_events(self) -> None:
+        """Leave the events where an agent does: a replay reads them there."""
+        path = self.ctx.paths.events(self.ctx.claim)
+        path.write_text("".join(f"{body}\n" for body in self.events.bodies))
 
     def again(self, **changes: Any) -> "TinyJob":
         """Return the next attempt at the same job: a new token, a new control, new events."""
@@ -145,6 +154,10 @@ def _save_reports(paths: JobPaths, base: Path, task: str) -> None:
     }
     for name, data in rows.items():
         data.save_to_disk(str(paths.prepared / name))
+    # As if every third row of two files had been left out by a rule, or held out.
+    sources = [{"file": f"part-{i % 2}.jsonl", "row": 3 * i, "line": 3 * i + 1} for i in range(48)]
+    save_sources(iter([pa.RecordBatch.from_pylist(sources, SOURCES)]), paths.row_sources)
+    paths.marker.write_text(paths.job)
     classes = task == "classification"
     Validated(
         model=ModelFacts(

@@ -2,13 +2,14 @@
 
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ftq_client.commands.options import json_option, timeout_option
 from ftq_client.commands.output import print_json, print_note, table_width
-from ftq_shared.errors import Exit
+from ftq_shared.errors import Exit, UsageError
 from ftq_shared.states import JobState, Phase
 
 if TYPE_CHECKING:
@@ -156,6 +157,13 @@ def cancel(jobs: tuple[str, ...]) -> None:
     metavar="KEY=VALUE",
     help="Make a new job from this one's spec instead: train.learning_rate=1e-4.",
 )
+@click.option(
+    "--without-rows",
+    "rows_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Leave these rows out of training from here on.",
+)
 @click.option("--token-stdin", is_flag=True, help="Read the Hub token from standard input.")
 @click.option("--detach", "-d", is_flag=True, help="Do not follow the job.")
 @json_option
@@ -163,6 +171,7 @@ def retry(
     job: str,
     phase: str | None,
     sets: tuple[str, ...],
+    rows_file: Path | None,
     token_stdin: bool,
     detach: bool,
     as_json: bool,
@@ -172,13 +181,19 @@ def retry(
     --from PHASE starts at that phase from its beginning; checkpoints of before are left alone.
     With --set a new job is made from the old one's spec.
 
+    --without-rows names rows that are left out of training from the step on where it goes on: all
+    others keep their step. FILE is what `ftq replay --rows-out` writes, less the lines of rows that
+    stay. A job that failed as its loss diverged goes on from a checkpoint before that.
+
     \b
       ftq retry ft-7k3q2xhd
       ftq retry ft-7k3q2xhd --from prepare
+      ftq retry ft-7k3q2xhd --without-rows spike.jsonl
       ftq retry ft-7k3q2xhd --set train.learning_rate=1e-4
     """  # noqa: D301
     from ftq_client.client import Client
     from ftq_client.follow import Following, follow
+    from ftq_client.row_file import read_rows
     from ftq_client.submit.build_spec import (
         collect_secrets,
         read_raw,
@@ -187,8 +202,15 @@ def retry(
     from ftq_shared.spec_input import parse_spec
 
     read_raw(None, {}, sets)  # first what can be judged without a network
+    if sets and rows_file:
+        raise UsageError(
+            "--set makes a new job, and --without-rows goes on with this one",
+            code="usage",
+            hint="leave one of them out",
+        )
     client = Client()
     found = client.find(job)
+    rows = read_rows(rows_file, found) if rows_file else []
     spec = parse_spec(read_raw(None, {}, sets, client.raw_spec(found)))
     record = client.get(found)
     on_hub = not sets and any(file.hub for file in record.inputs)
@@ -198,7 +220,8 @@ def retry(
     if sets:
         found, after = client.submit(spec, secrets=secrets), 0
     else:
-        client.retry(found, phase=Phase(phase) if phase else None, secrets=secrets)
+        start = Phase(phase) if phase else None
+        client.retry(found, phase=start, secrets=secrets, without_rows=rows)
     if detach:
         print_json({"job": found}) if as_json else click.echo(found)
         return Exit.OK

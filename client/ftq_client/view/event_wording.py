@@ -252,6 +252,71 @@ def _resumed(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     return Phrase("resumed", parts_line(glyphs, *parts, first=Style.STRONG), Style.WARN)
 
 
+def _replay_row(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
+    """Word a row of a replayed step: where it came from, what it weighs, how it begins."""
+    parts = (
+        _row_name(data),
+        f"loss {fmt.figure(data.get('loss'))}",
+        f"grad {fmt.short(data['grad_norm'])}" if "grad_norm" in data else "",
+        f"{fmt.count(data.get('tokens'))} tokens",
+        f"{fmt.count(data['trained'])} trained" if "trained" in data else "",
+        field(data, "label", "label "),
+    )
+    text = " ".join(str(data.get("text") or "").split())
+    bad = data.get("nonfinite")
+    style = Style.BAD if isinstance(bad, list) and "loss" in bad else Style.STRONG
+    more = (((shown(text), Style.DIM),),) if text else ()
+    return Phrase("row", parts_line(glyphs, *parts, first=style), more=more)
+
+
+def _row_name(data: Data) -> str:
+    """Return a row's place as the data report names it: by its line, or else its number."""
+    place = field(data, "line", "line ") or field(data, "row", "row ")
+    return f"{field(data, 'file')} {place}".strip() or "a row without a name"
+
+
+def _replayed(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
+    step = f"step {shown(data.get('step'))}"
+    start = data.get("after_step")
+    parts = (
+        f"{step} of {shown(data.get('job'))}",
+        f"from step {fmt.count(start)}" if start else "from the base model",
+        f"{fmt.count(data.get('rows'))} rows",
+        f"loss {_beside(data, 'loss')}",
+        f"grad {_beside(data, 'grad_norm')}" if "grad_norm" in data else "",
+        f"lr {fmt.rate(data['lr'])}" if data.get("lr") is not None else "",
+    )
+    style = Style.GOOD if data.get("equal") is True else Style.BAD
+    return Phrase("replayed", parts_line(glyphs, *parts, first=Style.STRONG), style)
+
+
+def _beside(data: Data, name: str) -> str:
+    """Return a figure of a replayed step beside the one that was recorded."""
+    now, was = data.get(name), data.get(f"recorded_{name}")
+    if now is None and was is None:
+        return "no number, as recorded"
+    words = "no number" if now is None else shown(now)
+    if now == was:
+        return f"{words}, as recorded"
+    return f"{words} instead of {'no number' if was is None else shown(was)}"
+
+
+def replay_lines(data: Data) -> dict[str, str]:
+    """Return the result of a replay under its labels; empty without one."""
+    if not data:
+        return {}
+    repeated, start = data.get("repeated"), data.get("after_step")
+    begun = f"the checkpoint of step {fmt.count(start)}" if start else "the base model"
+    way = f", {fmt.count(repeated)} steps on the way" if repeated else ""
+    lines = {
+        "replayed": f"step {shown(data.get('step'))} of {shown(data.get('job'))} from {begun}{way}",
+        "loss": _beside(data, "loss"),
+        "gradient norm": _beside(data, "grad_norm") if "grad_norm" in data else "",
+        "rows": fmt.count(data.get("rows")),
+    }
+    return {label: text for label, text in lines.items() if text}
+
+
 def _memory(event: Event, data: Data, glyphs: Glyphs) -> Phrase:
     return Phrase("memory", plain_line(memory_words(data)))
 
@@ -325,6 +390,8 @@ _WORDINGS: dict[EventType, Wording] = {
     EventType.STEP: _step,
     EventType.EVAL: _eval,
     EventType.CHECKPOINT: _checkpoint,
+    EventType.REPLAY_ROW: _replay_row,
+    EventType.REPLAYED: _replayed,
     EventType.RESUMED: _resumed,
     EventType.MEMORY: _memory,
     EventType.GUARD: _guard,

@@ -123,6 +123,7 @@ class JobView:
     checkpoint: Data = field(default_factory=dict)  # the latest
     memory: Data = field(default_factory=dict)  # the latest measurement of a card
     published: Data = field(default_factory=dict)
+    replayed: Data = field(default_factory=dict)  # what a replay has found of its step
     error: Data = field(default_factory=dict)
     resolved: dict[str, Data] = field(default_factory=dict)  # what `auto` came to, by field
     warnings: list[Data] = field(default_factory=list)  # the newest
@@ -277,6 +278,10 @@ def _memory(view: JobView, event: Event) -> None:
     view.memory = event.data
 
 
+def _replayed(view: JobView, event: Event) -> None:
+    view.replayed = event.data
+
+
 def _resumed(view: JobView, event: Event) -> None:
     at = number(event.data.get("step"))
     if at is not None:
@@ -293,4 +298,5 @@ _HANDLERS: dict[EventType, Callable[[JobView, Event], None]] = {
     EventType.EVAL: _eval,
     EventType.MEMORY: _memory,
     EventType.RESUMED: _resumed,
+    EventType.REPLAYED: _replayed,
 }

@@ -22,19 +22,26 @@ _FILES = (
     *("bad_row", "bad_file", "bad_encoding", "broken_file", "empty_dataset"),
     *("unreadable_file", "input_lost"),
 )
+# Of these the rows tell why, at the step that the hint names.
+_DIVERGED = ("diverged", "nonfinite_loss")
+_SPIKE = re.compile(r"ftq replay JOB --step (\d+)")
 # Never proposed: it replaces what somebody else has made.
 _DANGEROUS = ("publish.overwrite",)
 # `--set a=b --set c=d` in a hint; a value that a shell would read otherwise is no part of it.
 _SETS = re.compile(r"--set [a-z_.]+=[\w./:@+-]+(?: --set [a-z_.]+=[\w./:@+-]+)*(?=[\s`,;)]|$)")
 # `--dataset org/name:config`: the same as --set dataset=...
 _FLAG = re.compile(r"--(model|dataset) ([A-Za-z0-9][\w./:@+-]*)(?=[\s`,;)]|$)")
-_BARE = re.compile(r"\bftq (retry|tail|fetch|cancel|show)(?: JOB\b)?(?=[`.,;:)]|$| (?!ft-|JOB\b))")
+_BARE = re.compile(
+    r"\bftq (retry|replay|tail|fetch|cancel|show)(?: JOB\b)?(?=[`.,;:)]|$| (?!ft-|JOB\b))"
+)
 
 
 def next_commands(view: JobView) -> list[str]:
     """Return what to type next, ready to be copied; nothing for a job that has not ended."""
     job = shown(view.job)
     match view.state:
+        case JobState.SUCCEEDED if view.replayed:
+            return _after_replay(view.replayed, job)
         case JobState.SUCCEEDED:
             return [f"ftq fetch {job}"]
         case JobState.CANCELLED:
@@ -45,8 +52,20 @@ def next_commands(view: JobView) -> list[str]:
             return []
 
 
+def _after_replay(data: Data, replay: str) -> list[str]:
+    """Return how its rows are written down, and left out of a job that can be retried."""
+    of, step = shown(data.get("job")), shown(data.get("step"))
+    file = f"{of}-step-{step}.jsonl"
+    write = f"ftq replay {replay} --rows-out {file}"
+    if data.get("ended") == JobState.SUCCEEDED:
+        return [write, f"ftq submit --from {of}"]
+    return [write, f"ftq retry {of} --without-rows {file}"]
+
+
 def _after_failure(error: Data, job: str) -> list[str]:
     code = str(error.get("code"))
+    if code in _DIVERGED and (step := _SPIKE.search(str(error.get("hint") or ""))):
+        return [f"ftq replay {job} --step {step[1]}"]
     if fix := _fix(error, code):
         return [f"ftq retry {job} {fix}"]
     if code in _ACCESS:

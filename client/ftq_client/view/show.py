@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from ftq_client.view import format as fmt
-from ftq_client.view.event_wording import memory_words
+from ftq_client.view.event_wording import memory_words, replay_lines
 from ftq_client.view.fragments import field, yaml_word
 from ftq_client.view.lines import ASCII, shown, text_of
 from ftq_client.view.model import JobView
@@ -41,6 +41,7 @@ def show_rows(row: Row, view: JobView, changed: Mapping[str, object]) -> dict[st
         "resolved": {name: _resolved(data) for name, data in view.resolved.items()},
         "memory": memory_words(view.memory),
         "golden": dict(score_lines(view, ASCII)),
+        **replay_lines(view.replayed),
         "times": text_of(time_line(view, ASCII)),
         "url": row.get("url"),
         "revision": field(view.published, "revision"),
@@ -58,6 +59,7 @@ def result_json(view: JobView) -> dict[str, object]:
         "memory": view.memory,
         "revision": view.published.get("revision"),
         "warnings": [data.get("message") for data in view.warnings],
+        "replayed": view.replayed,
         "phase_seconds": {str(phase): mark.seconds for phase, mark in view.phases.items()},
     }
 

@@ -1,6 +1,7 @@
 """The closing block of a job: how it ended, its results, and what to type next."""
 
 from ftq_client.view import format as fmt
+from ftq_client.view.event_wording import replay_lines
 from ftq_client.view.fragments import METRICS, Metric, field, names, score, where
 from ftq_client.view.lines import ASCII, Glyphs, Line, Span, Style, shown, text_of
 from ftq_client.view.model import JobView
@@ -31,7 +32,9 @@ def summary_lines(view: JobView, glyphs: Glyphs = ASCII) -> list[Line]:
         lines.append((*_row(label, "")[:1], *text))
     if times := text_of(time_line(view, glyphs)):
         lines.append(_row("time", times))
-    if view.state is JobState.SUCCEEDED:
+    if view.replayed:
+        lines += [_row(label, text) for label, text in replay_lines(view.replayed).items()]
+    elif view.state is JobState.SUCCEEDED:
         lines += _results(view)
     lines += [_row("next", command, Style.ACCENT) for command in next_commands(view)]
     return lines

@@ -16,6 +16,7 @@ from ftq_shared.job_record import (
     RECORD_VERSION,
     InputFile,
     JobRecord,
+    Replay,
     new_record,
 )
 from ftq_shared.lease import Lease
@@ -63,6 +64,7 @@ class MemoryStore(JobStore):
         endpoint: str,
         sealed: str = "",
         inputs: Iterable[InputFile] = (),
+        replay: Replay | None = None,
     ) -> str:
         held = self.broker.held
         if not keys.is_job_id(job):
@@ -71,7 +73,7 @@ class MemoryStore(JobStore):
             return known
         if job in held.jobs:
             raise ResponseError(f"EXISTS job id {job}")
-        fields = new_record(spec, owner=owner, endpoint=endpoint, inputs=inputs)
+        fields = new_record(spec, owner=owner, endpoint=endpoint, inputs=inputs, replay=replay)
         if len(fields["spec"].encode()) > SPEC_MAX_BYTES:
             raise ResponseError(f"TOOLARGE the spec has more than {SPEC_MAX_BYTES} bytes")
         most = int(fields.pop("max_attempts"))
@@ -101,7 +103,14 @@ class MemoryStore(JobStore):
 
     @atomic
     def retry(
-        self, job: str, phase: Phase, *, sealed: str = "", nonce: str = "", afresh: bool = False
+        self,
+        job: str,
+        phase: Phase,
+        *,
+        sealed: str = "",
+        nonce: str = "",
+        afresh: bool = False,
+        without_rows: str = "",
     ) -> str:
         nonce, it = nonce or secrets.token_hex(8), self._job(job)
         if not it:
@@ -123,6 +132,9 @@ class MemoryStore(JobStore):
             storage_id="" if phase is Phase.VALIDATE else old.storage_id,
             summary={n: v for n, v in old.summary.items() if n not in ("error", "trained_ms")},
         )
+        if without_rows:
+            it.record = replace(it.record, record_version=RECORD_VERSION)
+            it.note(without_rows=without_rows, without_round=str(it.record.round))
         it.sealed = sealed
         it.note(has_secrets="1" if sealed else "0")
         self.broker.held.to_queue(it, phase, "retried")

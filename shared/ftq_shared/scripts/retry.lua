@@ -1,5 +1,6 @@
 -- retry: start a failed or cancelled job again. ARGV: id, phase, sealed secrets or '', nonce,
--- '1' to start the phase afresh instead of from its last checkpoint.
+-- '1' to start the phase afresh instead of from its last checkpoint, the rows that are left out of
+-- training by name as JSON or '', the record version that such a job has.
 -- Returns the new state, or the old one when there is nothing to retry, or '' for no such job.
 local id, state = ARGV[1], job('state')
 if not state then
@@ -21,6 +22,9 @@ set('cancel', '0', 'tries', 0, 'attempt', tonumber(job('attempt')) + 1, 'retry_n
 redis.call('HINCRBY', JOB, 'round', 1) -- a result that an earlier round left in the storage is old
 if ARGV[5] == '1' then
   set('fresh_after', job('token_number'))
+end
+if ARGV[6] ~= '' then
+  set('without_rows', ARGV[6], 'without_round', job('round'), 'v', ARGV[7])
 end
 if ARGV[2] == 'validate' then
   set('storage_id', '')

@@ -18,7 +18,7 @@ for field, value in pairs(record) do
 end
 redis.call('HSET', JOB, 'id', id, 'created_ms', now, 'updated_ms', now, 'version', 0, 'seq', 0,
   'attempt', 1, 'tries', 0, 'token', '', 'token_number', 0, 'cancel', '0', 'host', '',
-  'instance', '', 'gpus', '[]', 'storage_id', '', 'ordinal', 0)
+  'instance', '', 'gpus', '[]', 'storage_id', record.storage_id or '', 'ordinal', 0)
 redis.call('SET', KEYS[6], id, 'EX', ARGV[3])
 redis.call('ZADD', JOBS, now, id)
 if ARGV[4] ~= '' then

@@ -106,6 +106,26 @@ def test_what_goes_whole(
     assert {job for job in (GOOD, SENT, BAD, GONE, ACTIVE) if not files(tmp_path, job)} == whole
 
 
+def test_a_replay_that_succeeded_goes_as_it_has_no_model(
+    retention: Retention, store: MemoryStore, tmp_path: Path
+) -> None:
+    store.broker.held.jobs[GOOD].note(replay_of=BAD, replay_step="3")
+    age(store, KEEP_ENDED_S)
+    retention.sweep()
+    assert not files(tmp_path, GOOD)
+
+
+def test_a_job_of_which_a_step_is_replayed_stays(
+    retention: Retention, store: MemoryStore, tmp_path: Path
+) -> None:
+    store.broker.held.jobs[ACTIVE].note(replay_of=BAD, replay_step="3")
+    age(store, KEEP_ENDED_S)
+    assert BAD not in {one.job for one in retention.sweep()}
+    assert files(tmp_path, BAD) == WORK | KEPT
+    store.finish(ACTIVE, store.get(ACTIVE).token, "succeeded")
+    assert BAD in {one.job for one in retention.sweep()}
+
+
 def test_short_of_room_what_ended_first_goes_until_there_is_room(
     retention: Retention, store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

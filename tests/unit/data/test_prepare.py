@@ -6,15 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from tests.support.data_jobs import Job, MakeJob, Recorder, make_tokenizer, qa, write_jsonl
 from transformers import PreTrainedTokenizerFast
 
-from ftq_shared.errors import JobCancelled, Refused
+from ftq_shared.errors import FtqError, JobCancelled, Refused
 from ftq_shared.events import EventType
-from ftq_shared.paths import read_json
+from ftq_shared.paths import JobPaths, read_json
+from ftq_shared.row_refs import RowRef
 from ftq_worker.data.examples import Example
 from ftq_worker.job.context import Devices, StopReason
+from ftq_worker.job.row_sources import SOURCES, load_sources, save_sources
 
 
 def texts(job: Job, name: str, tokenizer: PreTrainedTokenizerFast) -> list[str]:
@@ -78,10 +81,13 @@ def test_a_second_run_gives_the_same_and_replaces_the_first(
     job = make_job(path, chat_tokenizer)
     report = job.run()
     rows = {name: job.load(name).to_list() for name in report.rows}
+    sources = job.ctx.paths.row_sources.read_bytes()
     (job.ctx.paths.prepared / "junk").write_text("of an earlier attempt")
     assert job.run() == report
     assert {name: job.load(name).to_list() for name in report.rows} == rows
-    assert {p.name for p in job.ctx.paths.prepared.iterdir()} == {"train", "validation", "golden"}
+    left = {p.name for p in job.ctx.paths.prepared.iterdir()}
+    assert left == {"train", "validation", "golden", "rows.arrow"}
+    assert job.ctx.paths.row_sources.read_bytes() == sources
     assert list(job.ctx.paths.claim_dir("1").iterdir()) == []
     other = make_job(path, chat_tokenizer, storage="other", train={"seed": 7})
     assert other.run().golden_sha256 != report.golden_sha256
@@ -100,7 +106,7 @@ def test_another_claim_reports_byte_for_byte_the_same(
     before = {path: path.read_bytes() for path in files}
     ctx = replace(job.ctx, token_number=2, attempt=2, claim_name="2-0badcafe")
     replace(job, ctx=ctx).run()
-    assert len(before) == 4
+    assert len(before) == 5
     assert {path: path.read_bytes() for path in files} == before
 
 
@@ -135,7 +141,7 @@ def test_two_processes_leave_what_one_leaves(
         assert isinstance(ctx.emit, Recorder)
         told = [event for event in ctx.emit.events if event[0] is not EventType.PROGRESS]
         left.append((told, {file.relative_to(ctx.paths.root): file.read_bytes() for file in files}))
-    assert len(left[0][1]) == 5
+    assert len(left[0][1]) == 6
     assert job.dropped().keys() >= {"unreadable", "duplicate", "empty", "too_long", "held_out"}
     assert left[0] == left[1]
 
@@ -230,6 +236,46 @@ def test_too_few_rows_are_refused_and_three_are_enough(
     assert caught.value.code == "too_few_rows"
     job = make_job(write_jsonl(tmp_path / "three.jsonl", qa(3)), plain_tokenizer)
     assert job.run().rows == {"golden": 1, "validation": 1, "train": 1}
+
+
+def test_where_each_training_row_came_from_is_written_down(
+    tmp_path: Path, make_job: MakeJob, plain_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """Two files, a row that cannot be read, a double, and rows that are held out."""
+    rows = [*qa(600), "{broken", qa(1)[0]]
+    files = [
+        write_jsonl(tmp_path / "d/a.jsonl", rows[:300]),
+        write_jsonl(tmp_path / "d/b.jsonl", rows[300:]),
+    ]
+    job = make_job(files, plain_tokenizer)
+    trained = texts(job, "train", plain_tokenizer) if job.run() else []
+    sources = load_sources(job.ctx.paths, len(trained))
+    assert sources is not None
+    for at, text in enumerate(trained):
+        source = sources.at(at)
+        first = 0 if source.ref.file == "a.jsonl" else 300
+        assert source.line == source.ref.row - first + 1
+        assert f"What is {source.ref.row} plus" in text
+    named = {sources.at(at).ref: at for at in range(len(trained))}
+    gone = [RowRef("b.jsonl", 600), RowRef("b.jsonl", 601), RowRef("b.jsonl", 7), RowRef("a", 1)]
+    assert sources.positions([*named, *gone]) == named | dict.fromkeys(gone)
+    assert job.sent(EventType.GOLDEN)[0]["train_rows"] == len(trained)
+
+
+@pytest.mark.parametrize(("data", "rows"), [(b"", 1), (b"no arrow at all", 1), (None, 2)])
+def test_damaged_sources_say_how_they_are_made_again(
+    tmp_path: Path, data: bytes | None, rows: int
+) -> None:
+    paths = JobPaths(tmp_path, "ft-aaaaaaaa")
+    assert load_sources(paths, rows) is None  # of an older version
+    paths.prepared.mkdir(parents=True)
+    one = pa.RecordBatch.from_pylist([{"file": "a", "row": 0, "line": None}], SOURCES)
+    save_sources(iter([one]), paths.row_sources)
+    if data is not None:
+        paths.row_sources.write_bytes(data)
+    with pytest.raises(FtqError, match=r"rows\.arrow") as caught:
+        load_sources(paths, rows)
+    assert "ftq retry ft-aaaaaaaa --from prepare" in caught.value.hint
 
 
 def test_own_splits_are_used_and_kept_out_of_train(

@@ -164,6 +164,12 @@ def test_a_newer_record_is_left_alone() -> None:
     assert places([job("x", record_version=99)], [host("a")]) == {}
 
 
+def test_what_older_workers_do_not_know_waits_for_newer_ones() -> None:
+    found = places([job("x", record_version=2)], [host("a", 1)])
+    assert found == {"x": "every worker online is of an older version than this job needs"}
+    assert places([job("x", record_version=2)], [host("b", 1, record_version=2)]) == {"x": ("b", 1)}
+
+
 def test_a_damaged_record_keeps_no_other_from_its_place() -> None:
     broken = dataclasses.replace(job("bad"), summary={"gpu_request": "1", "min_vram_gb": "much"})
     found = places([broken, job("good")], [host("a", 1)])

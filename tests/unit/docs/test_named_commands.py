@@ -86,12 +86,19 @@ def test_the_test_finds_what_is_not_there(text: str, right: bool) -> None:
 # A command to be copied: in back-ticks, or behind a colon up to the next sign of a sentence.
 _COPIED = re.compile(r"`(ftq [^`]+)`|: (ftq [a-z]+(?: (?!stop:)[^\s;,()|`]+)*)")
 # Words that stand for what a person has.
-_PLACEHOLDERS = {"NAME": "name", "SEQ": "1", "PHASE": "train", "SPEC": "job.yaml", "T": "90s"}
+_PLACEHOLDERS = {
+    "NAME": "name",
+    "SEQ": "1",
+    "N": "3",
+    "PHASE": "train",
+    "SPEC": "job.yaml",
+    "T": "90s",
+}
 
 
 def copied(text: str) -> Iterator[str]:
     """Yield the commands of a text as a person would paste them, with a job of theirs."""
-    text = text.replace("--from X", "--from PHASE")
+    text = text.replace("--from X", "--from PHASE").replace("--step X", "--step N")
     whole = with_job(re.sub(r"\b(JOB|X)\b", JOB, text), JOB)
     for quoted, after_colon in _COPIED.findall(whole):
         command = (quoted or after_colon).rstrip(".").replace("\n", " ")

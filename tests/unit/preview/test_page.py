@@ -7,6 +7,8 @@ from tests.support.data_jobs import MakeJob, qa, write_jsonl
 from tests.unit.preview.conftest import MakeLook
 from transformers import PreTrainedTokenizerFast
 
+from ftq_shared.paths import JobPaths, write_atomic
+from ftq_worker.report.left_out import add_left_out
 from ftq_worker.report.page import to_html
 from ftq_worker.report.plots import bars_plot, histogram_plot
 
@@ -67,6 +69,23 @@ def test_each_job_leaves_its_page(
     page = Page(job.ctx.paths.data_report.read_bytes())
     assert f"train {prepared.rows['train']:,}" in page.text
     assert page.tags.count("pre") == 20
+
+
+def test_rows_left_out_by_name_are_added_once(tmp_path: Path, look: MakeLook) -> None:
+    paths = JobPaths(tmp_path / "storage", "ft-aaaaaaaa")
+    row = {"file": f"{EVIL}.csv", "row": 3, "from_step": 21}
+    add_left_out(paths, [row])  # of an older version: there is no page
+    assert not paths.data_report.exists()
+    bare = to_html(look(write_jsonl(tmp_path / "rows.jsonl", qa(40))))
+    write_atomic(paths.data_report, bare)
+    for _ in range(2):
+        add_left_out(paths, [row])
+        page = Page(paths.data_report.read_bytes())
+        assert page.text.count("Left out of training by name") == 1
+        assert f"{EVIL}.csv321" in page.text
+        assert set(page.tags) <= VOID | SHAPES | TEXT | TABLE
+    add_left_out(paths, [])  # a training that started afresh, without the file
+    assert paths.data_report.read_bytes() == bare
 
 
 def test_plots_take_what_there_is() -> None:

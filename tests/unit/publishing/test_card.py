@@ -50,6 +50,16 @@ class TestCard:
         if shares:
             assert "`` a`b `` (25% of the rows)" in text
 
+    def test_rows_that_were_left_out_by_name_stand_in_it(self, publishing, hub):
+        job = publishing(repo="me/left-out")
+        report = Trained.load(job.ctx.paths.train_report)
+        gone = [{"file": "a`b.csv", "row": n, "from_step": 3 + n % 2} for n in range(60)]
+        report.model_copy(update={"left_out": gone}).save(job.ctx.paths.train_report)
+        publish.run(job.ctx)
+        text = ModelCard.load(hub.api.hf_hub_download("me/left-out", "README.md")).text
+        assert "60 rows were left out of training by name, from steps 3 to 4 on: `` a`b" in text
+        assert "row 49 and 10 more." in text
+
     @pytest.mark.parametrize(
         ("ids", "name", "link"),
         [(["other"], "qwen-research", "LICENSE"), (["mit", "apache-2.0"], None, None)],

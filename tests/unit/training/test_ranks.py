@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 from tests.support.gangs import Attempt, GangJob, without_dropout
 from tests.support.killing import zygote
 from tests.support.tiny_jobs import make_base, tiny_job
+from tests.unit.training.test_left_out import leave_out
+from tests.unit.training.test_replay import rows_of_step
 from torch.distributed.checkpoint import FileSystemReader
 
 from ftq_shared.events import EventType
@@ -169,3 +171,27 @@ def test_adapters_in_float32_on_a_sharded_base_in_half_precision(make):
     one, two = whole.attempt(2), sharded.attempt(2)
     assert len(one.losses()) == SIZES["max_steps"], one.events
     assert two.losses() == pytest.approx(one.losses(), rel=0.01), two.events
+
+
+@pytest.mark.parametrize(("strategy", "task"), [("ddp", "classification"), ("fsdp", "sft")])
+def test_a_step_of_two_ranks_is_replayed_and_rows_are_left_out(make, strategy, task):
+    job = make(strategy, "full", task=task, max_steps=6)
+    trained = job.attempt(2, kill=(1, 3))
+    told = job.replay(2, 3)
+    (found,) = told.of(EventType.REPLAYED)
+    assert (found["equal"], found["loss"]) == (True, trained.losses()[3]), told.events
+    assert len(told.of(EventType.REPLAY_ROW)) == SIZES["batch_size"]
+
+    gone = rows_of_step(task, 6)[:5]
+    leave_out(job.job, gone)
+    less = job.attempt(2)
+    assert max(less.losses()) == 6, less.output
+    told = job.replay(2, 6)
+    (found,) = told.of(EventType.REPLAYED)
+    assert (found["equal"], found["loss"]) == (True, less.losses()[6]), told.events
+    rows = told.of(EventType.REPLAY_ROW)
+    assert len(rows) == 3
+    # There is no dropout: the step's loss is the mean over tokens, or over rows.
+    counts = [row.get("trained", 1) for row in rows]
+    mean = sum(r["loss"] * n for r, n in zip(rows, counts, strict=True)) / sum(counts)
+    assert found["loss"] == pytest.approx(mean, rel=1e-5)

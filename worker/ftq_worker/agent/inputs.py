@@ -6,12 +6,15 @@ zygote.
 """
 
 import hashlib
+import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ftq_shared import keys
 from ftq_shared.errors import Refused, input_lost
 from ftq_shared.job_record import InputFile, JobRecord
 from ftq_shared.paths import JobPaths, write_json
+from ftq_shared.row_refs import RowRef, dump_refs
 from ftq_shared.secrets import open_box
 from ftq_shared.states import Phase
 from ftq_worker.agent.services import Services
@@ -66,6 +69,11 @@ def fetch_inputs(binary: "Redis", record: JobRecord, paths: JobPaths) -> None:
     if record.inputs and record.phase not in (Phase.VALIDATE, Phase.PREPARE):
         binary.delete(keys.inputs(record.id))
         binary.zrem(keys.INPUT_SIZES, record.id)
+
+
+def write_without_rows(paths: JobPaths, rows: Iterable[RowRef], *, asked: bool) -> None:
+    """Hand on the rows that are left out of training; `asked`: the last retry has named them."""
+    write_json(paths.without_rows, {"asked": asked, "rows": json.loads(dump_refs(rows))})
 
 
 def _assemble(binary: "Redis", job: str, file: InputFile, paths: JobPaths) -> None:

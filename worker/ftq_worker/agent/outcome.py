@@ -143,7 +143,7 @@ def _next_state(
 ) -> None:
     """Carry out the state change that the outcome calls for; the first case that fits holds."""
     match outcome.ending, stop_reason:
-        case Ending.DONE, _ if record.phase.next:
+        case Ending.DONE, _ if record.phase.next and not record.replay:
             services.store.finish(record.id, record.token, "next", next_phase=record.phase.next)
         case Ending.DONE, _:
             _finish(services, record, "succeeded", None)

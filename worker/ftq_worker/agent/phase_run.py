@@ -20,7 +20,7 @@ from ftq_shared.states import Phase
 from ftq_shared.store import JobStore
 from ftq_worker.agent.child import Child, HostTrouble
 from ftq_worker.agent.gang import Deaths, Gang, of_rank
-from ftq_worker.agent.inputs import fetch_inputs, open_secrets
+from ftq_worker.agent.inputs import fetch_inputs, open_secrets, write_without_rows
 from ftq_worker.agent.leases import ask_broker
 from ftq_worker.agent.outbox import Outbox
 from ftq_worker.agent.outcome import died, not_run, report_outcome, report_until_heard
@@ -147,7 +147,7 @@ class PhaseRun:
         """Start the children, pass on their events, and wait for their end."""
         started = time.monotonic()
         self._lay_out()
-        first, *others = parts_of(self.record.phase)
+        first, *others = parts_of(self.record.phase, replays=self.record.replay is not None)
         self._start(first, secrets)
         outbox.emit(
             EventType.PHASE_STARTED,
@@ -178,9 +178,11 @@ class PhaseRun:
         """Make the job's folder what the phase expects. Raises FtqError."""
         record = self.record
         self.paths.claim_dir(record.claim).mkdir(parents=True, exist_ok=True)
-        if record.phase is Phase.VALIDATE:
+        if record.phase is Phase.VALIDATE or record.replay:
             write_atomic(self.paths.marker, record.id)
             write_atomic(self.paths.spec, record.spec_json)
+        if record.phase is Phase.TRAIN and (rows := record.without_rows):
+            write_without_rows(self.paths, rows, asked=record.asks_for_rows)
         fetch_inputs(self._services.binary, record, self.paths)
 
     def _start(self, part: Part, secrets: Secrets) -> None:

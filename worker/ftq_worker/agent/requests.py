@@ -12,7 +12,8 @@ from ftq_worker.host.messages import ChildRequest
 def request_for(
     record: JobRecord, part: str, gang: Gang, rank: int, services: Services
 ) -> ChildRequest:
-    """Describe a part of a claimed phase to one rank of those that run it."""
+    """Describe a part of a claimed phase to one rank of those that run it. Raises FtqError."""
+    replay = record.replay
     return ChildRequest(
         job=record.id,
         phase=record.phase,
@@ -32,6 +33,8 @@ def request_for(
         cpu_threads=_threads(record.phase, gang, services),
         env=_environment(record, gang, rank),
         data_roots=vars(services.data_roots),
+        replay_of=replay.job if replay else "",
+        replay_step=replay.step if replay else 0,
     )
 
 

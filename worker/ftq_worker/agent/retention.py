@@ -131,7 +131,7 @@ class Retention:
     def _judge(self, record: JobRecord, ages: Ages) -> Removal | None:
         age_s = self._store.now_s() - record.ended_ms / 1000
         paths = JobPaths(self._storage, record.id)
-        if record.state is not JobState.SUCCEEDED:
+        if record.state is not JobState.SUCCEEDED or "replay_of" in record.summary:
             whole = ages.ended
         else:
             whole = ages.published if paths.published.exists() else ages.model
@@ -148,6 +148,8 @@ class Retention:
             records = self._store.get_many([one.job])
             if not records or not records[0].state.terminal:
                 continue  # somebody has retried it since
+            if one.job in {it.summary.get("replay_of") for it in self._store.leased()}:
+                continue  # a step of it is being replayed
             paths = JobPaths(self._storage, one.job)
             extra = {"action": "pruned", "job": one.job, "part": one.part, "bytes": one.bytes}
             try:

@@ -183,7 +183,8 @@ class RunPool:
 
     def _start_over(self, run: PhaseRun) -> bool:
         """Send a job whose files are not in this storage back to its first phase."""
-        if run.record.phase is Phase.VALIDATE or run.paths.marker.exists():
+        replays = "replay_of" in run.record.summary  # it has no files yet; it looks for the other's
+        if run.record.phase is Phase.VALIDATE or replays or run.paths.marker.exists():
             return False
         reason = f"its files are not in the storage of {self._services.host}; it starts over"
         self._report(

@@ -23,6 +23,7 @@ from typing import Any
 
 from ftq_shared.errors import ErrorInfo, FtqError, JobCancelled
 from ftq_shared.events import EventType, make_body
+from ftq_shared.job_record import Replay
 from ftq_shared.paths import JobPaths
 from ftq_shared.processes import children_of
 from ftq_shared.redaction import Redactor
@@ -137,6 +138,7 @@ def _run(
         created=request.created,
         claim_name=request.claim,
         fresh_after=request.fresh_after,
+        replay=Replay(request.replay_of, request.replay_step) if request.replay_of else None,
         owner=owner,
         data_roots=DataRoots(**{name: tuple(value) for name, value in request.data_roots.items()}),
     )

@@ -99,6 +99,7 @@ def emit_sets(ctx: PhaseContext, sets: RowSets, encoder: Encoder) -> list[Sample
         reason=sets.reason,
         strata=sets.strata,
         validation_rows=len(sets.validation),
+        train_rows=len(sets.train),
         removed_from_train=sets.leaked,
     )
     samples = [

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pyarrow as pa
 
 from ftq_shared.errors import Refused
 from ftq_shared.judging import FEWEST_TO_JUDGE, TOO_FEW_TO_JUDGE
@@ -36,6 +37,12 @@ class RowSet:
     def records(self) -> Indices:
         """Positions in the table's token file."""
         return self.table.position[self.rows]
+
+    def sources(self) -> Iterator[pa.RecordBatch]:
+        """Yield where the rows came from, in order, some at a time: `file`, `row`, `line`."""
+        alive = self.table.alive[self.rows]
+        for number, place in self.table.rows.parts(alive):
+            yield self.table.rows.take(number, alive[place])
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,12 @@ def _could(room: HostRoom, request: GpuRequest, job: JobRecord) -> bool:
 
 def _nobody(job: JobRecord, rooms: Sequence[HostRoom]) -> Waiting:
     """Say that no worker can take the job at all."""
+    if any(not job.endpoint or room.host.endpoint == job.endpoint for room in rooms):
+        return Waiting(
+            job.id,
+            "every worker online is of an older version than this job needs",
+            "upgrade the workers that hold its files, and start them again",
+        )
     if rooms:
         return Waiting(
             job.id,

@@ -29,11 +29,14 @@ class Part:
     every_rank: bool = True  # one process per card; else a single one, on the first
 
 
-def parts_of(phase: Phase) -> tuple[Part, ...]:
+def parts_of(phase: Phase, *, replays: bool = False) -> tuple[Part, ...]:
     """Return what a phase runs under its one claim, a part once the one before it is done.
 
     What training saved is verified where it was trained, by a process that never saw the model.
+    A job that `replays` a step of another one does nothing else, whatever its record says.
     """
+    if replays:
+        return (Part("replay"),)
     first = Part(str(phase))
     return (first, Part("verify", every_rank=False)) if phase is Phase.TRAIN else (first,)
 
@@ -60,6 +63,8 @@ class ChildRequest:
     claim: str = ""  # name of the claim's own folder
     fresh_after: int = 0  # checkpoints of tokens up to this number are not resumed from
     data_roots: dict[str, tuple[str, ...]] = field(default_factory=dict)  # DataRoots as JSON
+    replay_of: str = ""  # the job whose step is repeated; '' for a job of its own
+    replay_step: int = 0
 
     def dumps(self) -> str:
         return json.dumps(asdict(self))

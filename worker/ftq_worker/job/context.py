@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from ftq_shared.errors import FtqError, JobCancelled
 from ftq_shared.events import EventType
+from ftq_shared.job_record import Replay
 from ftq_shared.paths import JobPaths, write_json
 from ftq_shared.spec import JobSpec
 from ftq_shared.states import Phase
@@ -179,6 +180,7 @@ class PhaseContext:
     created: str = ""  # when the job was submitted, RFC 3339
     claim_name: str = ""  # of the claim's folder; by default the token's number
     fresh_after: int = 0  # checkpoints of tokens up to this number are not resumed from
+    replay: Replay | None = None  # the step of another job that is repeated; None: no replay
     owner: Owner = field(default_factory=SoleOwner)
     data_roots: DataRoots = field(default_factory=DataRoots)  # that `worker:` may name
 

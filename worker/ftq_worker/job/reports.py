@@ -225,6 +225,14 @@ class Prepared(Report):
     samples: list[Sample] = []  # a few, for people and the card
 
 
+class LeftOutRow(TypedDict):
+    """A row that a person left out of training by name."""
+
+    file: str  # its name, without folders
+    row: int  # position in its split, from 0
+    from_step: int  # the first step that went without it
+
+
 class Trained(Report):
     """Figures of a finished training."""
 
@@ -238,6 +246,7 @@ class Trained(Report):
     golden_after: dict[str, float] = {}  # of the saved model: verification adds it
     validation: list[dict[str, float]] = []  # one entry per evaluation
     memory: dict[str, int] = {}  # on a GPU: what its first steps held, and what was counted
+    left_out: list[LeftOutRow] = []  # rows that a person left out by name
     settings: dict[str, Any]  # every value that was used
     versions: dict[str, str]  # libraries
 

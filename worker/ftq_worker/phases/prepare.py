@@ -1,9 +1,9 @@
 """The prepare phase: rows are read, cleaned, split and tokenized; nothing is trained yet.
 
-Leaves `prepared/{train,validation,golden}`, which `datasets.load_from_disk` reads, and
-`prepared.json`. The columns: `input_ids`, `labels` (-100 where not trained), `length`; for
-classification `input_ids`, `label`, `length`; for preference `prompt`, `chosen`, `rejected`,
-`length`. Running it again gives the same rows.
+Leaves `prepared/{train,validation,golden}`, which `datasets.load_from_disk` reads, where each
+training row came from (`prepared/rows.arrow`), and `prepared.json`. The columns: `input_ids`,
+`labels` (-100 where not trained), `length`; for classification `input_ids`, `label`, `length`; for
+preference `prompt`, `chosen`, `rejected`, `length`. Running it again gives the same rows.
 """
 
 import shutil
@@ -42,6 +42,7 @@ from ftq_worker.job.atomic_folders import swap_in
 from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.progress import Progress
 from ftq_worker.job.reports import Prepared, Sample, Unused, Validated, read_resolved
+from ftq_worker.job.row_sources import save_sources
 from ftq_worker.report.facts import Inputs
 from ftq_worker.report.page import leave_report
 
@@ -138,6 +139,7 @@ def _save(ctx: PhaseContext, sets: RowSets, folder: Path) -> None:
     for name, chosen in sets.items():
         assert chosen.table.tokens is not None  # tokenized before anything is chosen
         save_set(chosen.table.tokens, chosen.records, folder / name, progress)
+    save_sources(sets.train.sources(), folder / "rows.arrow")
     progress.finish()
     ctx.owner.check_lease()  # what follows changes files that all attempts share
     ctx.paths.prepared_report.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """The train phase, first part: from prepared rows to a saved model; every step is an event."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from ftq_worker.job.context import PhaseContext
 from ftq_worker.job.prepared_sets import load_sets
 from ftq_worker.job.quiet import quiet_libraries
 from ftq_worker.job.reports import GoldenScores, Prepared, Trained, Validated
+from ftq_worker.report.left_out import add_left_out
 from ftq_worker.training.adapters import numbers_of_rank_one
 from ftq_worker.training.attention import look_at_host, look_at_model
 from ftq_worker.training.attention_proof import known_attention, settle_attention
@@ -25,12 +27,22 @@ from ftq_worker.training.device_errors import device_errors
 from ftq_worker.training.end_of_turn import trained_ends
 from ftq_worker.training.facts import look_at_device, run_facts
 from ftq_worker.training.golden import golden_of, note_scores, score_before
+from ftq_worker.training.left_out import (
+    before_divergence,
+    begin_without,
+    find_left_out,
+    left_out_so_far,
+    refuse_too_late,
+    runs_so_far,
+    without,
+)
 from ftq_worker.training.memory_count import count
 from ftq_worker.training.memory_need import Need, Setup
 from ftq_worker.training.memory_plan import Count
 from ftq_worker.training.parallel import gang
 from ftq_worker.training.recovery import train_to_the_end
 from ftq_worker.training.resolve import resolve_settings
+from ftq_worker.training.runs import note_run
 from ftq_worker.training.session import (
     Session,
     build_session,
@@ -60,11 +72,14 @@ def run(ctx: PhaseContext) -> None:
 def _run(ctx: PhaseContext) -> None:
     quiet_libraries()
     torch.set_num_threads(ctx.devices.cpu_threads)
-    if _is_done(ctx):
-        ctx.emit(EventType.LOG, line="an earlier attempt has trained and saved the model")
-        return
     validated = Validated.load(ctx.paths.validated)
     prepared = Prepared.load(ctx.paths.prepared_report)
+    runs = runs_so_far(ctx)
+    left_out = find_left_out(ctx, prepared.rows.get("train", 0), runs)
+    if _is_done(ctx):
+        refuse_too_late(ctx, left_out, "the training is done")
+        ctx.emit(EventType.LOG, line="an earlier attempt has trained and saved the model")
+        return
 
     device = look_at_device(ctx.devices)
     if device.kind == "cpu":
@@ -83,12 +98,18 @@ def _run(ctx: PhaseContext) -> None:
     base = fetch_base(ctx, validated.model)  # after all that could refuse the job
     tokenizer = load_tokenizer(base, ctx.spec.data.chat_template)
 
+    if left_out.new:
+        before_divergence(ctx, runs)
+    trained = replace(sets, train=without(sets.train, left_out.at))
     scored: RunFigures = {}  # before training: the same for every beginning of it
 
     def begin(settings: TrainSettings, why: str) -> tuple[Session, Checkpoint | None]:
-        session = build_session(ctx, settings, base, tokenizer, sets, prepared.labels)
+        session = build_session(ctx, settings, base, tokenizer, trained, prepared.labels)
         resume = find_resume(ctx, why)
+        if left_out.at:
+            begin_without(ctx, session, resume, left_out)
         session.agree(ctx, resume)
+        note_run(ctx, session.settings, resume, device.name, left_out.refs)
         session.known = resume.facts.copy() if resume else scored.copy()
 
         def score() -> None:
@@ -112,7 +133,9 @@ def _run(ctx: PhaseContext) -> None:
     model = session.trainer.whole_model()
     if ctx.devices.rank == 0:
         ends = trained_ends(sets.train)
-        figures = report(session, best)
+        gone = left_out_so_far(ctx)
+        figures = report(session, best, gone)
+        add_left_out(ctx.paths, gone)
         _leave(ctx, figures, scores, model, tokenizer, validated, base, ends)
     session.trainer.end()
 

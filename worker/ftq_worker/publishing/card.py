@@ -19,6 +19,7 @@ from ftq_worker.publishing.metadata import METRICS, Format, dataset_words, front
 from ftq_worker.publishing.usage import usage_code
 
 CARD = "README.md"
+LEFT_OUT = 50  # rows that are named
 # Shown in the table of settings, in this order.
 SETTINGS = (
     "method",
@@ -137,6 +138,7 @@ def _training(ctx: PhaseContext, validated: Validated, trained: Trained, prepare
         f"{_code(one['name'])} ({one['share']:.0%} of the rows)" for one in prepared.unused
     )
     unused = ["", f"Of the rows, this was not used: {named}."] if named else []
+    gone = _left_out(trained)
     best = f", best at step {trained.best_step}" if trained.best_step is not None else ""
     return "\n".join(
         [
@@ -149,8 +151,23 @@ def _training(ctx: PhaseContext, validated: Validated, trained: Trained, prepare
             *(f"| {_cell(k)} | {_cell(v)} |" for k, v in settings.items()),
             *dropped,
             *unused,
+            *gone,
         ]
     )
+
+
+def _left_out(trained: Trained) -> list[str]:
+    """Return which rows a person has left out of training by name; of many the first."""
+    rows = trained.left_out
+    if not rows:
+        return []
+    shown = [f"{_code(row['file'])} row {row['row']:,}" for row in rows[:LEFT_OUT]]
+    more = f" and {len(rows) - LEFT_OUT:,} more" if len(rows) > LEFT_OUT else ""
+    steps = sorted({row["from_step"] for row in rows})
+    since = f"step {steps[0]:,}" if len(steps) == 1 else f"steps {steps[0]:,} to {steps[-1]:,}"
+    words = "row was" if len(rows) == 1 else "rows were"
+    named = f"{', '.join(shown)}{more}"
+    return ["", f"{len(rows):,} {words} left out of training by name, from {since} on: {named}."]
 
 
 def _samples(ctx: PhaseContext, validated: Validated, prepared: Prepared) -> str:

@@ -66,7 +66,7 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]  # transformers has 
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        logs: dict[str, float] | None = None,
+        logs: dict[str, Any] | None = None,
         **_: Any,
     ) -> None:
         """Report a step; other logs (evaluations, the run's mean) are not steps."""
@@ -104,17 +104,19 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]  # transformers has 
     def _counts_from_zero(self) -> bool:
         return self._settings.task != "classification"
 
-    def _emit_step(self, state: TrainerState, logs: dict[str, float]) -> bool:
+    def _emit_step(self, state: TrainerState, logs: dict[str, Any]) -> bool:
         """Emit the event; return whether the run has diverged by its numbers."""
         step, settings, clock = state.global_step, self._settings, self._clock
         seen = float(logs.get("num_tokens", logs.get("num_input_tokens_seen", 0)))
         seconds = clock.step(seen - self._tokens_seen)
         self._tokens_seen = seen
-        self.last_loss = float(logs["loss"])
+        loss = logs["loss"]
+        if loss is not None:
+            self.last_loss = float(loss)
         step_s = clock.step_s()
         optional = {
-            "grad_norm": logs.get("grad_norm"),
-            "tokens_accuracy": logs.get("mean_token_accuracy"),
+            "grad_norm": logs.get("grad_norm") if loss is not None else None,
+            "tokens_accuracy": logs.get("mean_token_accuracy") if loss is not None else None,
             "examples_per_s": settings.batch_size / step_s if step_s else None,
         }
         self._emit(
@@ -126,10 +128,12 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]  # transformers has 
             step_s=round(seconds, 4),
             eta_s=round(self.eta_s(step), 1),
             tokens_per_s=round(clock.tokens_per_s(), 1),
-            **rounded({"loss": self.last_loss}),
+            **(rounded({"loss": float(loss)}) if loss is not None else {"loss": None}),
             **rounded({k: float(v) for k, v in optional.items() if v is not None}),
         )
-        return self._has_diverged(step, self.last_loss, logs.get("grad_norm"))
+        if loss is None:  # all rows of the step are left out: it says nothing of the run
+            return False
+        return self._has_diverged(step, float(loss), logs.get("grad_norm"))
 
     def eta_s(self, step: int) -> float:
         """Return the seconds that are left after `step`; 0.0 at the last one."""
@@ -156,14 +160,16 @@ class EventCallback(TrainerCallback):  # type: ignore[misc]  # transformers has 
         return self._fail(f"the gradient's norm is {norm}", step)
 
     def _fail(self, what: str, step: int, code: str = "nonfinite_loss") -> bool:
+        onset = step - max(0, self.watch.above - 1)
         self.failure = Diverged(
             f"step {step}: {what}",
             code=code,
             hint=f"lower train.learning_rate (it is {self._settings.learning_rate:g}), or look at "
-            "the rows of this step; with fp16, try train.precision bf16 or fp32",
+            f"the rows: `ftq replay JOB --step {onset}`; with fp16, try train.precision bf16 or"
+            " fp32",
             step=step,
         )
-        self.failure.onset = step - max(0, self.watch.above - 1)
+        self.failure.onset = onset
         return True
 
     @staticmethod

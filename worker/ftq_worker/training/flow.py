@@ -77,7 +77,8 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
         """Wait while paused; stop with a checkpoint when asked to; save when it is time."""
         self._step = state.global_step
         self._best.seal(wait=False)
-        stop, save = self._agree(self._stop_requested(), self._save_is_due(state.global_step))
+        wishes = self._stop_requested(), self._save_is_due(state.global_step)
+        stop, save = agreed(self._settings, *wishes)
         if stop:
             control.should_training_stop = True
         if state.global_step >= self._settings.steps:
@@ -177,12 +178,12 @@ class FlowCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
             return step % every == 0
         return self._clock.now() - self._saved_at >= (self._save_every_s or SAVE_EVERY_MIN_S)
 
-    def _agree(self, stop: bool, save: bool) -> tuple[bool, bool]:
-        """Return what all ranks do: they see clocks and pipes differ, so one rank's wish counts."""
-        if self._settings.world_size == 1:
-            return stop, save
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        wishes = torch.tensor([stop, save], dtype=torch.int32, device=device)
-        torch.distributed.all_reduce(wishes, op=torch.distributed.ReduceOp.MAX)
-        agreed = wishes.tolist()
-        return bool(agreed[0]), bool(agreed[1])
+
+def agreed(settings: TrainSettings, *wishes: bool) -> list[bool]:
+    """Return what all ranks do: they see clocks and pipes differ, so one rank's wish counts."""
+    if settings.world_size == 1:
+        return list(wishes)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    every = torch.tensor(wishes, dtype=torch.int32, device=device)
+    torch.distributed.all_reduce(every, op=torch.distributed.ReduceOp.MAX)
+    return [bool(wish) for wish in every.tolist()]

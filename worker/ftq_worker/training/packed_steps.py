@@ -34,6 +34,11 @@ class PackedOrder(Sampler[list[int]]):
         """Return what tells this order, and the lengths of the rows, from any other."""
         return digest_of(chain.from_iterable(self), self._lengths)
 
+    def rows_of(self, number: int) -> list[int]:
+        """Return the rows of one step of this pass, counted from 0."""
+        step = packed_order(self._lengths, self._settings, self.epoch)[number]
+        return list(dict.fromkeys(chain.from_iterable(step)))
+
     def __len__(self) -> int:
         rows, settings = len(self._lengths), self._settings
         whole, rest = divmod(rows, settings.batch_size)

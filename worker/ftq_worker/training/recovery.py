@@ -19,6 +19,7 @@ from ftq_worker.training.checkpoints import Checkpoint
 from ftq_worker.training.device_errors import OutOfMemory, device_errors
 from ftq_worker.training.divergence import Diverged
 from ftq_worker.training.packed_steps import with_packing
+from ftq_worker.training.runs import note_divergence
 from ftq_worker.training.session import INTERRUPTED, Session, train
 from ftq_worker.training.settings import TrainSettings
 
@@ -49,7 +50,7 @@ def train_to_the_end(ctx: PhaseContext, settings: TrainSettings, begin: Begin) -
         else:
             return session
         del session, resume  # the error with its frames is gone as well: their memory is free
-        _release()
+        release()
         if ctx.devices.rank == 0:
             shutil.rmtree(checkpoints.part_folder(ctx.paths, ctx.claim), ignore_errors=True)
 
@@ -99,6 +100,7 @@ def _with_lower_rate(ctx: PhaseContext, settings: TrainSettings, error: Diverged
     stops = settings.on_divergence == "stop"
     rate = settings.learning_rate * LOWERED
     onset = error.onset
+    note_divergence(ctx, onset)
     action = (
         "training was stopped"
         if stops
@@ -122,8 +124,8 @@ def _with_lower_rate(ctx: PhaseContext, settings: TrainSettings, error: Diverged
     return replace(settings, learning_rate=rate, on_divergence="stop")
 
 
-def _release() -> None:
-    """Free what a session held: on the card, and in accelerate's memory of its data loader."""
+def release() -> None:
+    """Free what a trainer held: on the card, and in accelerate's memory of its data loader."""
     GradientState._reset_state()
     gc.collect()
     if torch.cuda.is_available():

@@ -35,6 +35,11 @@ class LengthGroupedOrder(Sampler[int]):
         """Return what tells this order, and the lengths of the rows, from any other."""
         return digest_of(self, self._lengths)
 
+    def rows_of(self, number: int) -> list[int]:
+        """Return the rows of one step of this pass, counted from 0."""
+        start = number * self._rows_per_step
+        return list(self)[start : start + self._rows_per_step]
+
     def __len__(self) -> int:
         return len(self._lengths)
 

@@ -1,18 +1,23 @@
 """One training, from trainer to figures: the steps that `phases.train` puts in order."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerState
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerState,
+)
 
 from ftq_shared.events import EventType
 from ftq_shared.spec import Task
 from ftq_worker.job.context import Control, PhaseContext
 from ftq_worker.job.prepared_sets import PreparedSets
-from ftq_worker.job.reports import Trained, Validated
+from ftq_worker.job.reports import LeftOutRow, Trained, Validated
 from ftq_worker.training import checkpoints
 from ftq_worker.training.attention_proof import keep_apart
 from ftq_worker.training.best import best_step, evaluations, is_over
@@ -26,13 +31,13 @@ from ftq_worker.training.memory_peak import MemoryPeak
 from ftq_worker.training.packed_steps import with_packing
 from ftq_worker.training.parallel import agree, from_first_rank
 from ftq_worker.training.room import check_room
+from ftq_worker.training.runs import versions
 from ftq_worker.training.scoring import scoring_progress
 from ftq_worker.training.settings import TrainSettings
 from ftq_worker.training.sft import build_sft, load_writer
 from ftq_worker.training.trainers import FtqSFTTrainer, FtqTrainer
 
 INTERRUPTED = "an earlier attempt was interrupted"  # why a training is resumed
-LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "huggingface_hub")
 
 
 @dataclass
@@ -100,20 +105,14 @@ def build_session(
     labels: list[str],
 ) -> Session:
     """Load the base model and put trainer and callbacks together."""
-    ctx.doing("load the model")
-    train, writer = sets.train, None
-    if settings.task is not Task.CLASSIFICATION:
-        writer = load_writer(settings, base)
-        settings = keep_apart(ctx, settings, writer)
-    if settings.packing:
-        settings = with_packing(settings, train["length"])
-    if again := settings.repeated(len(train)):
-        words = f"{again} of the {len(train):,} rows come twice in a pass"
+    settings, writer = settle(ctx, settings, base, sets.train["length"])
+    rows = len(sets.train)
+    if again := settings.repeated(rows):
+        words = f"{again} of the {rows:,} rows come twice in a pass"
         ctx.emit(EventType.LOG, line=f"{words}, so that all ranks get as many")
     clock = RunClock()
     flow = FlowCallback(ctx, settings, clock)
     events = EventCallback(ctx.emit, settings, clock, flow.saves_left)
-    output = checkpoints.part_folder(ctx.paths, ctx.claim)
     cpu_guard = CpuGuard(ctx.emit, clock, events.eta_s)
     memory = MemoryPeak(ctx.emit, settings.counted_bytes)
     callbacks: list[TrainerCallback] = [events, flow]
@@ -121,12 +120,7 @@ def build_session(
         callbacks.append(memory)
     if settings.on_cpu and ctx.spec.resources.gpus == "auto":  # nobody asked for the CPU
         callbacks.append(cpu_guard)
-    if writer is None:
-        trainer = build_classification(
-            settings, base, tokenizer, labels, train, sets.validation, output, callbacks
-        )
-    else:
-        trainer = build_sft(settings, writer, tokenizer, train, sets.validation, output, callbacks)
+    trainer = build_trainer(ctx, settings, writer, base, tokenizer, sets, labels, callbacks)
     # A stop waits for the end of an evaluation: the step before it is not lost.
     trainer.watch_scoring = partial(
         scoring_progress, ctx.emit, Control(), "score the validation rows"
@@ -135,6 +129,40 @@ def build_session(
     trainer.before_save = partial(check_room, ctx)
     flow.connect(session.figures, trainer.order, trainer.save_weights)
     return session
+
+
+def settle(
+    ctx: PhaseContext, settings: TrainSettings, base: Path, lengths: Sequence[int]
+) -> tuple[TrainSettings, PreTrainedModel | None]:
+    """Return the settings as they are used, and the model of a text task, loaded to look at it."""
+    ctx.doing("load the model")
+    writer = None
+    if settings.task is not Task.CLASSIFICATION:
+        writer = load_writer(settings, base)
+        settings = keep_apart(ctx, settings, writer)
+    if settings.packing:
+        settings = with_packing(settings, lengths)
+    return settings, writer
+
+
+def build_trainer(
+    ctx: PhaseContext,
+    settings: TrainSettings,
+    writer: PreTrainedModel | None,
+    base: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    sets: PreparedSets,
+    labels: list[str],
+    callbacks: list[TrainerCallback],
+) -> FtqSFTTrainer | FtqTrainer:
+    """Return the trainer of a task; it writes to the claim's own folder."""
+    output = checkpoints.part_folder(ctx.paths, ctx.claim)
+    train, validation = sets.train, sets.validation
+    if writer is None:
+        return build_classification(
+            settings, base, tokenizer, labels, train, validation, output, callbacks
+        )
+    return build_sft(settings, writer, tokenizer, train, validation, output, callbacks)
 
 
 def find_resume(ctx: PhaseContext, reason: str = INTERRUPTED) -> Checkpoint | None:
@@ -218,7 +246,7 @@ def emit_random_head(ctx: PhaseContext, validated: Validated) -> None:
         )
 
 
-def report(session: Session, best: int | None) -> Trained:
+def report(session: Session, best: int | None, left_out: list[LeftOutRow]) -> Trained:
     """Return the figures of the finished training."""
     state, settings = session.trainer.state, session.settings
     validation = [
@@ -236,6 +264,7 @@ def report(session: Session, best: int | None) -> Trained:
         golden_before=session.known["golden_before"],
         validation=validation,
         memory=session.memory.found or session.known.get("memory", {}),
+        left_out=left_out,
         settings=settings.to_json(),
-        versions={name: version(name) for name in LIBRARIES},
+        versions=versions(),
     )

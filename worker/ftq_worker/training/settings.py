@@ -1,7 +1,8 @@
 """The values that one run trains with."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from ftq_shared.spec import Lora, Task
 from ftq_worker.training.attention import Precision
@@ -57,6 +58,17 @@ class TrainSettings:
         """Return how many of `rows` come twice in a pass: each rank gets as many batches."""
         alone = self.world_size == 1 or self.packing  # packing shares out the rows of each step
         return 0 if alone else -rows % (self.micro_batch * self.world_size)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return every value as JSON data, for `from_record`."""
+        lora = self.lora.model_dump(mode="json") if self.lora else None
+        return asdict(self) | {"task": str(self.task), "lora": lora}
+
+    @classmethod
+    def from_record(cls, raw: Mapping[str, Any]) -> Self:
+        """Read what `to_record` gave. Raises ValueError, KeyError or TypeError for what is none."""
+        lora = Lora.model_validate(raw["lora"]) if raw["lora"] else None
+        return cls(**{**raw, "task": Task(raw["task"]), "lora": lora})
 
     def to_json(self) -> dict[str, Any]:
         data = asdict(self) | {"task": str(self.task)}

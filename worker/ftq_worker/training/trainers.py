@@ -15,6 +15,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import SFTTrainer
 
 from ftq_worker.training.best import best_step, gain_figures
+from ftq_worker.training.end_of_turn import IGNORED
 from ftq_worker.training.layer_rates import lower_rates
 from ftq_worker.training.packed_steps import PackedOrder
 from ftq_worker.training.sampling import LengthGroupedOrder
@@ -32,6 +33,9 @@ class FtqParts:
     skeleton: torch.nn.Module  # of a model that is sharded: what it is put together in
     is_scoring = False  # also where scoring has failed
     saved_rate: float | None = None  # peak learning rate of the schedule in the checkpoint
+    has_blanks = False  # whether rows of the training set are left out, see `left_out`
+    step_is_empty = False  # no row of this step is trained
+    _there, _kept = 0, 0  # rows of this step, and those that are trained, over all ranks
     layer_decay = 1.0  # of each layer's rate by the next one's
     # Set by the session: given the rows to score, what is told of each batch.
     watch_scoring: Callable[[int], OnRows] = staticmethod(lambda rows: lambda count: None)
@@ -103,10 +107,41 @@ class FtqParts:
         prepared: DataLoader[Any] = me.accelerator.prepare(loader)
         return prepared
 
-    def log(self, logs: dict[str, float], *args: Any, **options: Any) -> None:
-        """Log as the trainer does, and note the loss of a step."""
+    def leave_out(self) -> None:
+        """Reckon with rows that are left out: to be called before `train`."""
+        self.has_blanks = True
+        self.add_callback(_NoEmptyUpdate(self))  # type: ignore[attr-defined]
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Any]:
+        """Return a step's batches, and look how much of it is left where rows are left out."""
+        batches, items = super().get_batch_samples(  # type: ignore[misc]
+            epoch_iterator, num_batches, device
+        )
+        if self.has_blanks:
+            self._count(batches, device)
+        return batches, items
+
+    def _count(self, batches: list[Any], device: torch.device) -> None:
+        me: Any = self
+        labels = [batch["labels"] for batch in batches]
+        there = sum(it.numel() for it in labels)
+        # The first token of a text has no loss; the labels of a classification have one dimension.
+        kept = sum(int((it if it.dim() == 1 else it[..., 1:]).ne(IGNORED).sum()) for it in labels)
+        counted = torch.tensor([[there, kept]], device=device)
+        if me.args.world_size > 1:
+            counted = me.accelerator.gather(counted)
+        self._there, self._kept = counted.sum(dim=0).tolist()
+        self.step_is_empty = self._kept == 0
+
+    def log(self, logs: dict[str, Any], *args: Any, **options: Any) -> None:
+        """Log as the trainer does, and note the loss of a step; None where nothing was trained."""
         if "loss" in logs and "learning_rate" in logs:
-            self.losses.append(float(logs["loss"]))
+            if self.step_is_empty:
+                logs = {**logs, "loss": None}
+            else:
+                self.losses.append(float(logs["loss"]))
         super().log(logs, *args, **options)  # type: ignore[misc]
 
     def score(self, rows: Dataset, on_rows: OnRows, on_scores: OnScores) -> dict[str, float]:
@@ -194,12 +229,52 @@ class _AtStart(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
         self._work()
 
 
+class _NoEmptyUpdate(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+    """Lets no optimizer move weights, by its memory of earlier steps, where no row is trained."""
+
+    def __init__(self, trainer: FtqParts) -> None:
+        self._trainer = trainer
+
+    def on_pre_optimizer_step(self, *_: Any, model: torch.nn.Module, **__: Any) -> None:
+        if self._trainer.step_is_empty:
+            for weight in model.parameters():
+                weight.grad = None  # a weight without a gradient is passed over
+
+
 class FtqSFTTrainer(FtqParts, SFTTrainer):  # type: ignore[misc]  # TRL has no types
     """TRL's SFTTrainer with ftq's parts."""
 
 
 class FtqTrainer(FtqParts, Trainer):  # type: ignore[misc]  # transformers has no types
     """transformers' Trainer with ftq's parts."""
+
+    def compute_loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **options: Any
+    ) -> Any:
+        """Return the loss as the trainer does; of a step with rows left out, their share of it.
+
+        The model averages over a micro-batch, and those are no longer alike: each row that is left
+        counts as one of all that are.
+        """
+        if not self.has_blanks or self._kept == self._there:
+            return super().compute_loss(model, inputs, *args, **options)
+        me: Any = self
+        labels = inputs["labels"]
+        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        summed = torch.nn.functional.cross_entropy(
+            outputs.logits.view(-1, outputs.logits.shape[-1]),
+            labels.view(-1),
+            ignore_index=IGNORED,
+            reduction="sum",
+            label_smoothing=me.args.label_smoothing_factor,
+        )
+        # The trainer divides by the passes of a step, and ranks are averaged.
+        return (
+            summed
+            * me.current_gradient_accumulation_steps
+            * me.args.world_size
+            / max(self._kept, 1)
+        )
 
 
 def bytes_of_weights(model: torch.nn.Module) -> int:

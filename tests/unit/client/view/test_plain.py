@@ -57,7 +57,28 @@ def test_every_event_is_a_line_and_steers_nothing(event: Event) -> None:
 def test_every_type_has_words_of_its_own() -> None:
     assert {event.type for event in story()} | {
         EventType.RESUMED, EventType.GUARD, EventType.ERROR, EventType.TRUNCATED,
+        EventType.REPLAY_ROW, EventType.REPLAYED,
     } == set(EVENTS)  # fmt: skip
+
+
+def test_a_replay_says_which_rows_and_whether_the_numbers_are_those_of_before() -> None:
+    tell = Teller()
+    row = tell(
+        "replay_row", step=3, file="rows.jsonl", row=20, line=21, tokens=35, trained=12,
+        loss=9.8125, grad_norm=float("nan"), text="Say\n\x1b[31m20",
+    )  # fmt: skip
+    first, second = plain_lines(row)
+    assert first.endswith(
+        "row rows.jsonl line 21 | loss 9.8125 | grad nan | 35 tokens | 12 trained"
+    )
+    assert second.strip() == r"Say \x1b[31m20"
+    step = {"job": JOB, "step": 3, "rows": 8, "after_step": 2, "lr": 1e-4}
+    same = {"loss": 2.5, "recorded_loss": 2.5, "equal": True}
+    other = {"loss": 2.5, "recorded_loss": 2.625, "grad_norm": 1.0, "recorded_grad_norm": None}
+    assert "from step 2 | 8 rows | loss 2.5, as recorded" in said(tell("replayed", **step, **same))
+    told = said(tell("replayed", **step | {"after_step": 0}, **other, equal=False))
+    assert "from the base model | 8 rows | loss 2.5 instead of 2.625" in told
+    assert "grad 1.0 instead of no number" in told
 
 
 def test_markup_and_control_characters_are_shown_not_obeyed() -> None:
