@@ -220,3 +220,8 @@ class TestRollback:
         assert caught.value.where["step"] == 34
         assert job.events.of(EventType.GUARD)[0]["action"] == "training was stopped"
         assert "train.learning_rate" not in read_resolved(job.ctx.paths)
+        monkeypatch.undo()
+        again = job.again()  # the weights of the leap, in later checkpoints, are of no use
+        train.run(again.ctx)
+        assert again.events.of(EventType.RESUMED)[0]["step"] == 25
+        assert min(steps(again)) == 26

@@ -98,8 +98,7 @@ def _run(ctx: PhaseContext) -> None:
     base = fetch_base(ctx, validated.model)  # after all that could refuse the job
     tokenizer = load_tokenizer(base, ctx.spec.data.chat_template)
 
-    if left_out.new:
-        before_divergence(ctx, runs)
+    before_divergence(ctx, runs)
     trained = replace(sets, train=without(sets.train, left_out.at))
     scored: RunFigures = {}  # before training: the same for every beginning of it
 
