@@ -56,6 +56,7 @@ def clinc150(mine: Fleet, seeds: Sequence[str]) -> None:
         chosen = ["--set", f"train.seed={seed}"] if seed else []
         return submit(
             mine, "--model", "demo/minilm", "--dataset", "demo/clinc150",
+            "--gpus", "0",  # asked for: with others beside it the CPU may look too slow
             "--publish-to", f"demo/clinc150-{seed}", *chosen,
         )  # fmt: skip
 
@@ -125,5 +126,5 @@ def test_accuracy(mine: Fleet, repo: str, rows: list[list[str]]) -> float:
 
 
 if __name__ == "__main__":
-    with fleet() as mine:
+    with fleet(slots=max(2, len(sys.argv) - 2)) as mine:
         {"gsm8k": gsm8k, "clinc150": clinc150}[sys.argv[1]](mine, sys.argv[2:])
