@@ -120,7 +120,7 @@ class Lora(Section):
 
     r: Auto | Annotated[int, Field(ge=1, le=1024)] = Field("auto", description="rank")
     alpha: Annotated[float, Field(gt=0)] = Field(32, description="scale, divided by the rank")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="dropout before A")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.05, description="dropout before A")
     use_rslora: bool = Field(
         False, description="the scale is divided by the rank's root; arXiv 2312.03732"
     )

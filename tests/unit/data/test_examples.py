@@ -1,6 +1,7 @@
 """Rows of every layout become examples, and every fault of a row is named."""
 
 import json
+import math
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -104,6 +105,9 @@ def test_preference_takes_strings_or_conversations() -> None:
         ({"question": {"a": 1}, "answer": "a"}, Rule.WRONG_TYPE, "question"),
         ({"text": "a", "label": None}, Rule.MISSING, "label"),
         ({"text": "a", "label": " "}, Rule.MISSING, "label"),
+        ({"text": "a", "label": math.inf}, Rule.WRONG_TYPE, "label"),
+        ({"text": "a", "label": [math.nan]}, Rule.WRONG_TYPE, "label"),
+        ({"text": "a", "label": Decimal("-Infinity")}, Rule.WRONG_TYPE, "label"),
         ({"conversations": []}, Rule.CONVERSATION, "conversations"),
         ({"conversations": [USER]}, Rule.CONVERSATION, "conversations"),
         ({"conversations": [USER, 3]}, Rule.CONVERSATION, "conversations[1]"),

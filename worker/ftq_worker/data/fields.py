@@ -112,7 +112,7 @@ class Fields:
             return names[value]
         if is_list_of_one(value):
             value = value[0]
-        if isinstance(value, float | Decimal) and value == int(value):
+        if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
             value = int(value)
         if not isinstance(value, str | int | date):
             what = f"is {_kind(value)}, a label is text or a whole number"
