@@ -170,8 +170,8 @@ class Train(Section):
     learning_rate: Auto | Annotated[float, Field(gt=0, lt=1)] = Field(
         "auto", description="peak learning rate"
     )
-    layerwise_lr_decay: Auto | Annotated[float, Field(gt=0, le=1)] = Field(
-        "auto", description="a layer's rate by that of the next one; 1 is the same for all"
+    layerwise_lr_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="a layer's rate by that of the next one; 1 is the same for all"
     )
     batch_size: Auto | Annotated[int, Field(ge=1)] = Field(
         "auto", description="examples per optimizer step, over all GPUs, packed or not"

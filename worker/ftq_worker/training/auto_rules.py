@@ -33,7 +33,6 @@ WRITTEN_PER_S = 1e9
 BITS_OF_A_NUMBER = 2
 BITS_OF_A_TOKEN = 1
 HIGHEST_RANK = 256
-ENCODER_DECAY = 0.9
 WARMUP_SHARE = {Task.CLASSIFICATION: 0.06}
 WARMUP_SHARE_ELSE = 0.03
 SAVE_EVERY_MIN_S = 120.0  # never more often than every 2 minutes
@@ -95,12 +94,12 @@ def epochs(facts: RunFacts) -> Resolved[float]:
 @auto_rule(
     "train.learning_rate",
     "LoRA / full: SFT 2e-4 / 2e-5 (full, 7 billion parameters or more: 1e-5), text 1e-4 / 1e-5;"
-    " full encoder by hidden size: up to 384 3e-4, below 1,024 5e-5, else 2e-5",
+    " full encoder by hidden size: up to 384 2e-4, below 1,024 5e-5, else 2e-5",
 )
 def learning_rate(facts: RunFacts, how: Method) -> Resolved[float]:
     if facts.model.kind == "encoder" and how == "full":
         size = facts.model.hidden_size
-        rate = 3e-4 if size <= 384 else 5e-5 if size < 1024 else 2e-5
+        rate = 2e-4 if size <= 384 else 5e-5 if size < 1024 else 2e-5
         return Resolved(rate, f"encoder with hidden size {size}")
     whole = how == "full"
     if facts.task is Task.TEXT:
@@ -111,16 +110,6 @@ def learning_rate(facts: RunFacts, how: Method) -> Resolved[float]:
     if whole and large:
         return Resolved(1e-5, f"{facts.task}, full, 7 billion parameters or more")
     return Resolved(2e-5 if whole else 2e-4, f"{facts.task}, {how}")
-
-
-@auto_rule(
-    "train.layerwise_lr_decay",
-    f"full encoder {ENCODER_DECAY}, else 1: the same rate for all layers",
-)
-def layerwise_lr_decay(facts: RunFacts, how: Method) -> Resolved[float]:
-    if facts.model.kind == "encoder" and how == "full":
-        return Resolved(ENCODER_DECAY, "a full encoder: its first layers know what is general")
-    return Resolved(1.0, f"a {facts.model.kind}, {how}: all layers alike")
 
 
 @auto_rule(

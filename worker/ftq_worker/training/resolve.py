@@ -64,11 +64,7 @@ def resolve_settings(
         steps=steps,
         steps_per_epoch=per_epoch,
         learning_rate=rate,
-        layerwise_lr_decay=pick(
-            "train.layerwise_lr_decay",
-            train.layerwise_lr_decay,
-            lambda: auto_rules.layerwise_lr_decay(facts, method),
-        ),
+        layerwise_lr_decay=train.layerwise_lr_decay,
         warmup_steps=auto_rules.warmup_steps(facts.task, steps),
         batch_size=batch,
         micro_batch=micro,
