@@ -8,6 +8,7 @@ from benchmarks import (
     memory,
     near_duplicates,
     silence,
+    steps,
     style,
     validating,
     warm_start,
@@ -22,6 +23,7 @@ PARTS = (
     validating,
     cost_of_watching,
     silence,
+    steps,
     style,
     cancelling,
 )

@@ -59,26 +59,10 @@ def minilm(folder: Path) -> Path:
 
 def llama(folder: Path) -> Path:
     """Write a small random Llama, with a tokenizer of GSM8K's texts."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     from ftq_worker.demo import assets
 
-    tokenizer = assets.make_tokenizer([f"{q}\n{a}" for q, a in gsm8k()], 4_000)
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(7)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=192,
-        intermediate_size=576,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        max_position_embeddings=512,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    texts = [f"{question}\n{answer}" for question, answer in gsm8k()]
+    assets.save_base(folder, texts, hidden_size=192, vocab_size=4_000, layers=4)
     return folder
 
 

@@ -57,7 +57,7 @@ def read_rows(path: Path, job: str) -> list[RowRef]:
     all lines that are wrong are told together.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # a text may hold other breaks
     except OSError as error:
         raise _bad(path, f"{error.strerror}", code="unreadable_file") from error
     except UnicodeDecodeError as error:

@@ -127,5 +127,6 @@ def _write(job: object, rows: list[dict[str, object]], path: Path) -> None:
             hint=f"`ftq retry {job} --from prepare` prepares the job again and names them",
         )
     write_rows(path, str(job), rows)
-    print_note(f"written: {path}, {len(rows)} rows; delete the lines of those that stay, then")
+    count = "1 row" if len(rows) == 1 else f"{len(rows)} rows"
+    print_note(f"written: {path}, {count}; delete the lines of those that stay, then")
     print_note(f"  ftq retry {job} --without-rows {shlex.quote(str(path))}")

@@ -307,7 +307,8 @@ def replay_lines(data: Data) -> dict[str, str]:
         return {}
     repeated, start = data.get("repeated"), data.get("after_step")
     begun = f"the checkpoint of step {fmt.count(start)}" if start else "the base model"
-    way = f", {fmt.count(repeated)} steps on the way" if repeated else ""
+    steps = "step" if repeated == 1 else "steps"
+    way = f", {fmt.count(repeated)} {steps} on the way" if repeated else ""
     lines = {
         "replayed": f"step {shown(data.get('step'))} of {shown(data.get('job'))} from {begun}{way}",
         "loss": _beside(data, "loss"),

@@ -106,8 +106,10 @@ def make_tokenizer(texts: list[str], vocab_size: int = 600) -> "PreTrainedTokeni
     )
 
 
-def make_model(vocab_size: int, seed: int = 7, hidden_size: int = 128) -> "LlamaForCausalLM":
-    """Return a Llama with random weights: 2 layers, 4 heads, 512 positions."""
+def make_model(
+    vocab_size: int, seed: int = 7, hidden_size: int = 128, layers: int = 2
+) -> "LlamaForCausalLM":
+    """Return a Llama with random weights: 4 heads, 512 positions."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -116,7 +118,7 @@ def make_model(vocab_size: int, seed: int = 7, hidden_size: int = 128) -> "Llama
         vocab_size=vocab_size,
         hidden_size=hidden_size,
         intermediate_size=hidden_size * 3,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         max_position_embeddings=512,
         pad_token_id=0,
@@ -128,12 +130,16 @@ def make_model(vocab_size: int, seed: int = 7, hidden_size: int = 128) -> "Llama
 
 
 def save_base(
-    folder: Path, texts: list[str], hidden_size: int = 128, vocab_size: int = 600
+    folder: Path,
+    texts: list[str],
+    hidden_size: int = 128,
+    vocab_size: int = 600,
+    layers: int = 2,
 ) -> None:
     """Write a base model with its tokenizer and card to `folder`."""
     tokenizer = make_tokenizer(texts, vocab_size)
     tokenizer.save_pretrained(folder)
-    make_model(len(tokenizer), hidden_size=hidden_size).save_pretrained(folder)
+    make_model(len(tokenizer), hidden_size=hidden_size, layers=layers).save_pretrained(folder)
     card = "---\nlicense: apache-2.0\n---\n# A tiny random Llama\nIt knows nothing yet.\n"
     (folder / "README.md").write_text(card)
 

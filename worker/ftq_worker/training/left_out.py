@@ -165,8 +165,8 @@ def refuse_too_late(ctx: PhaseContext, left_out: LeftOut, why: str) -> None:
     error = Refused(
         f"no step is left to be trained without {named(left_out.new)}: {why}",
         code="trained_already",
-        hint="`ftq retry JOB --from train` trains again from the beginning, without these rows;"
-        " `ftq retry JOB` goes on with the model as it is",
+        hint=f"`ftq retry {ctx.job} --from train` trains again from the beginning, without these"
+        f" rows; `ftq retry {ctx.job}` goes on with the model as it is",
     )
     if left_out.asked:
         raise error
