@@ -7,6 +7,7 @@ rest is for whoever reads the file and decides which lines to delete.
 import difflib
 import json
 from collections.abc import Iterable, Mapping
+from errno import EEXIST
 from pathlib import Path
 
 from ftq_shared.errors import UsageError
@@ -34,10 +35,16 @@ def write_rows(path: Path, job: str, rows: Iterable[Mapping[str, object]]) -> No
         raise cannot_write(path, error) from error
 
 
-def refuse_existing(path: Path) -> None:
-    """Raise UsageError where a file is there already: it may be somebody's data."""
-    if path.exists():
-        raise cannot_write(path, FileExistsError(17, "it is there already"))
+def check_new(path: Path) -> None:
+    """Raise UsageError where a file is there, as it may be somebody's data, or cannot be made."""
+    try:
+        if path.lstat():
+            raise FileExistsError(EEXIST, "it is there already")
+    except FileNotFoundError as error:
+        if not path.absolute().parent.is_dir():
+            raise cannot_write(path, error) from error
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def cannot_write(path: Path, error: OSError) -> UsageError:

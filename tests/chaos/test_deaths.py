@@ -21,6 +21,7 @@ import pytest
 from ftq_client.client import Client
 from ftq_shared import keys
 from ftq_shared.celery_messages import RUN_PHASE, sender
+from ftq_shared.job_record import RECORD_VERSION
 from ftq_shared.keys import new_job_id
 from ftq_shared.settings import load_settings
 from ftq_shared.spec import JobSpec
@@ -237,7 +238,7 @@ def test_records_of_the_previous_and_of_a_later_version(one: Worker, client: Cli
     spec = JobSpec.model_validate(
         {"model": "a/b", "dataset": "c/d", "name": name, "resources": {"gpus": "0"}}
     )
-    later = submit_as_previous(client.redis, new_job_id(), spec, version=2)
+    later = submit_as_previous(client.redis, new_job_id(), spec, version=RECORD_VERSION + 1)
     previous = submit_as_previous(client.redis, new_job_id(), spec)
     client.request_dispatch()
     assert client.wait(previous, timeout_s=60).state is JobState.SUCCEEDED

@@ -47,7 +47,7 @@ def replay(
       ftq retry ft-7k3q2xhd --without-rows spike.jsonl
     """  # noqa: D301
     from ftq_client.client import Client
-    from ftq_client.row_file import refuse_existing
+    from ftq_client.row_file import check_new
 
     if rows_out and detach:
         raise UsageError(
@@ -56,7 +56,7 @@ def replay(
             hint="`ftq replay JOB --rows-out FILE`, with the replay's id, writes what it found",
         )
     if rows_out:
-        refuse_existing(rows_out)  # before anything is trained
+        check_new(rows_out)  # before anything is trained
     client = Client()
     mine = _begin(client, client.find(job), step, token_stdin=token_stdin)
     if detach:

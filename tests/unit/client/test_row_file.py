@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ftq_client.row_file import KEYS, read_rows, refuse_existing, write_rows
+from ftq_client.row_file import KEYS, check_new, read_rows, write_rows
 from ftq_shared.errors import UsageError
 from ftq_shared.events import EVENTS, EventType
 from ftq_shared.row_refs import ROWS_MAX, RowRef
@@ -39,12 +39,20 @@ def test_a_line_may_have_all_that_a_row_event_has() -> None:
 def test_nothing_is_written_over(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_text("mine")
-    for refuse in (lambda: refuse_existing(path), lambda: write_rows(path, JOB, [ROW])):
-        with pytest.raises(UsageError, match=r"data\.jsonl"):
-            refuse()
+    dangling = tmp_path / "dangling"
+    dangling.symlink_to(tmp_path / "nowhere")
+    for name, words in {
+        "data.jsonl": "there already|File exists",
+        "dangling": "there already|File exists",
+        "no/rows.jsonl": "No such file",
+        "data.jsonl/rows.jsonl": "Not a directory",
+        "x" * 300: "File name too long",
+    }.items():
+        for refuse in (check_new, lambda path: write_rows(path, JOB, [ROW])):
+            with pytest.raises(UsageError, match=words):
+                refuse(tmp_path / name)
     assert path.read_text() == "mine"
-    with pytest.raises(UsageError, match="No such file"):
-        write_rows(tmp_path / "no" / "rows.jsonl", JOB, [ROW])
+    check_new(tmp_path / "new.jsonl")
 
 
 def test_a_hand_written_line_and_doubles_and_blank_lines_are_taken(tmp_path: Path) -> None:

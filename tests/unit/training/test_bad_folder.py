@@ -323,8 +323,9 @@ class TestALostClaim:
 
     def test_leaves_no_data(self, ctx, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(prepare, "save_set", lambda *_: None)
+        monkeypatch.setattr(prepare, "save_sources", lambda *_: None)
         one = np.zeros(1, dtype=np.int64)
         chosen = RowSet(SimpleNamespace(tokens=[], position=one), one)
-        sets = SimpleNamespace(items=lambda: [("train", chosen)])
+        sets = SimpleNamespace(items=lambda: [("train", chosen)], train=chosen)
         with pytest.raises(Stale):
             prepare._save(ctx, sets, tmp_path / "new")
