@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # As on a worker (see PINNED in ftq_worker.host.environment), and before any test imports torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the cores are shared out among test processes
+gc.disable()  # until all is collected: what is imported stays
 # A terminal's own size is what the tests look at; whoever runs them may have set another one.
 for name in ("COLUMNS", "LINES"):
     os.environ.pop(name, None)
@@ -37,6 +39,7 @@ def pytest_collection_finish() -> None:
     """Leave what was imported out of every later collection: a trainer collects at each start."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -172,7 +172,8 @@ class Run:
 
     def __init__(self, tmp_path: Path, hub: Hub | None, raw: dict[str, Any], token: str) -> None:
         self.events: list[tuple[EventType, dict[str, Any]]] = []
-        base = {"model": "org/base", "dataset": "org/rows"}
+        # Without a card nothing is counted of the memory of one, which would be most of the time.
+        base = {"model": "org/base", "dataset": "org/rows", "resources": {"gpus": 0}}
         self.token = token
         self.ctx = PhaseContext(
             job="ft-aaaaaaaa",

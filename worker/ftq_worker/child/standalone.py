@@ -28,6 +28,7 @@ from ftq_shared.sources import Place, parse_source
 from ftq_shared.spec import JobSpec
 from ftq_shared.spec_input import load_yaml, parse_spec
 from ftq_shared.states import Phase
+from ftq_worker.host.cold_imports import collector_off
 from ftq_worker.host.data_roots import DataRoots
 from ftq_worker.host.environment import PINNED, rank_variables
 from ftq_worker.host.messages import parts_of
@@ -74,7 +75,8 @@ def run(spec: JobSpec, storage: Path, phases: Sequence[Phase], devices: Devices)
         )
         started = time.monotonic()
         for part in parts_of(phase):
-            phase_of = importlib.import_module(f"ftq_worker.phases.{part.module}")
+            with collector_off():
+                phase_of = importlib.import_module(f"ftq_worker.phases.{part.module}")
             if phase is Phase.TRAIN and part.every_rank:
                 with _met(devices, storage) as all_ranks:
                     phase_of.run(replace(ctx, devices=all_ranks))

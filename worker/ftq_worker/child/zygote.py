@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ftq_worker.child.leash import run_on_leash
+from ftq_worker.host.cold_imports import collector_off
 from ftq_worker.host.heartbeat import touch
 from ftq_worker.host.linux import end_with_parent, thread_count
 from ftq_worker.host.log import leave_logging, setup_logging
@@ -176,14 +177,12 @@ def main() -> None:
     path, parent = Path(sys.argv[1]), int(sys.argv[2])
     end_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.disable()  # what is imported stays: looking through it takes a sixth of the time
-    for name in PRELOAD:
-        importlib.import_module(name)
+    with collector_off():  # for children too: they copy no pages just because it looks at them
+        for name in PRELOAD:
+            importlib.import_module(name)
+        gc.collect()
     # Not by load_settings: it reads the broker's address, which no child may have.
     setup_logging("zygote", os.environ.get("FTQ_LOG") or "text")
-    gc.collect()
-    gc.freeze()  # children do not copy pages just because the collector looks at them
-    gc.enable()
     assert thread_count() == 1, f"{thread_count()} threads after the imports"
     Zygote(listen(path), path.with_name("zygote.heartbeat")).serve()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ftq_shared.errors import Exit, FtqError, UsageError
 from ftq_shared.preview_messages import Answer, PreviewRequest
+from ftq_worker.host.cold_imports import collector_off
 from ftq_worker.host.environment import PINNED
 
 
@@ -24,9 +25,10 @@ def main() -> int:
 
 
 def _answer(request: PreviewRequest) -> None:
-    from ftq_worker.job.quiet import quiet_libraries
-    from ftq_worker.preview.run import preview
-    from ftq_worker.report.page import to_html
+    with collector_off():
+        from ftq_worker.job.quiet import quiet_libraries
+        from ftq_worker.preview.run import preview
+        from ftq_worker.report.page import to_html
 
     quiet_libraries()
     report = preview(request, lambda text: _print({"note": text}))
