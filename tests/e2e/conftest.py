@@ -22,8 +22,11 @@ from ftq_shared.settings import load_settings
 from ftq_worker.demo import assets
 
 WRITER, READER = "hf_writerWriterWriterWriter", "hf_readerReaderReaderReader"
-# A tiny training that still learns something: a few seconds on two cores.
+# A tiny training that still learns something: a few seconds on two cores. Without a card the memory
+# of one is not counted, which would take as long again.
 QUICK = (
+    "--gpus",
+    "0",
     "--set",
     "train.method=full",
     "--set",

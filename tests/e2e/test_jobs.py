@@ -30,7 +30,8 @@ def own_rows(tmp_path: Path) -> Path:
 
 
 def test_all_phases_to_a_verified_model_on_the_hub(fleet: Fleet) -> None:
-    done = fleet.submit(*BASE, "--publish-to", "me/colours-sft")
+    given = (*BASE, *QUICK, "--gpus", "auto", "--publish-to", "me/colours-sft")
+    done = fleet.submit(*given, quick=False)
     assert done.code == 0, done.stderr
     assert [e["seq"] for e in done.events] == list(range(1, len(done.events) + 1))
     assert [e["data"]["step"] for e in done.events if e["type"] == "step"] == list(range(1, 21))

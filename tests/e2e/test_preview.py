@@ -17,6 +17,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from ftq_hub import HubApp, HubStore, running
 from ftq_shared.data_report import DataReport, ReportRow, SplitFacts
+from ftq_shared.errors import FtqError
+from ftq_shared.spec_input import apply_sets, parse_spec
+from ftq_shared.states import Phase
+from ftq_worker.child import standalone
+from ftq_worker.job.context import Devices
 from tests.support.data_jobs import CHAT_TEMPLATE, make_tokenizer, qa, write_jsonl
 
 FTQ = [sys.executable, "-m", "ftq_client"]
@@ -82,19 +87,6 @@ def test_offline_with_a_file_and_a_model_folder(home: Path, model: Path) -> None
     assert not list(home.glob("tmp/*"))  # nothing of the rows stays
 
 
-def test_json_goes_to_stdout_alone_and_has_the_documented_fields(home: Path, model: Path) -> None:
-    write_jsonl(home / "rows.jsonl", [*qa(60), "{broken"])
-    args = ("--model", str(model), "--dataset", "rows.jsonl", "--rows", "5", "--json")
-    done = ftq(home, *args, "--html", "page.html")
-    (line,) = done.stdout.splitlines()
-    report = json.loads(line)
-    assert set(report) == set(get_type_hints(DataReport))
-    assert set(report["splits"][0]) == set(get_type_hints(SplitFacts))
-    assert len(report["rows"]) == 5
-    assert set(report["rows"][0]) == set(get_type_hints(ReportRow)) - {"label"}
-    assert "written: page.html" in done.stderr
-
-
 def test_colours_on_a_terminal(home: Path, model: Path) -> None:
     import pexpect
 
@@ -147,27 +139,21 @@ PASSAGE = "There are many rivers in the land, and one of them has the name that 
     ],
 )
 def test_data_is_refused_in_the_words_of_validate(
-    home: Path, model: Path, rows: list[Any], args: tuple[str, ...]
+    home: Path,
+    model: Path,
+    rows: list[Any],
+    args: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     write_jsonl(home / "rows.jsonl", rows)
     done = ftq(home, "--model", str(model), "--dataset", "./rows.jsonl", *args)
-    fields = dict(arg.split("=", 1) for arg in args if "=" in arg)
-    (home / "job.yaml").write_text(json.dumps(spec_of(model, fields)))
-    alone = [sys.executable, "-m", "ftq_worker.child", "job.yaml", "--phase", "validate"]
-    judge = subprocess.run(alone, cwd=home, capture_output=True, text=True, timeout=100)
-    _, _, words = judge.stderr.partition(": ")  # behind the line that names the storage
-    code, _, message = words.splitlines()[1].partition(": ")
-    assert (done.returncode, judge.returncode) == (5, 5), done.stderr + judge.stderr
-    assert code
-    assert done.stderr.startswith(f"ftq: {message}\n")
-
-
-def spec_of(model: Path, fields: dict[str, str]) -> dict[str, Any]:
-    spec: dict[str, Any] = {"model": str(model), "dataset": "./rows.jsonl"}
-    for name, value in fields.items():
-        section, _, key = name.partition(".")
-        spec[section] = {key: int(value) if value.isdigit() else value}
-    return spec
+    spec = parse_spec(apply_sets({"model": str(model), "dataset": "./rows.jsonl"}, args[1:]))
+    monkeypatch.chdir(home)
+    with pytest.raises(FtqError) as judged:
+        standalone.run(spec, tmp_path / "storage", [Phase.VALIDATE], Devices())
+    assert (done.returncode, judged.value.exit_code) == (5, 5), done.stderr
+    assert done.stderr.startswith(f"ftq: {judged.value.message}\n")
 
 
 @pytest.fixture(scope="module")
@@ -188,10 +174,16 @@ def test_online_with_a_model_and_a_dataset_of_the_hub(
     home: Path, hub: tuple[str, HubStore]
 ) -> None:
     url, _ = hub
-    args = ("--model", "org/tiny", "--dataset", "org/rows", "--json")
+    args = ("--model", "org/tiny", "--dataset", "org/rows", "--json", "--html", "page.html")
     done = ftq(home, *args, HF_ENDPOINT=url)
     assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    assert "written: page.html" in done.stderr
+    (line,) = done.stdout.splitlines()  # nothing else goes to stdout
+    report = json.loads(line)
+    assert set(report) == set(get_type_hints(DataReport))
+    assert set(report["splits"][0]) == set(get_type_hints(SplitFacts))
+    assert len(report["rows"]) == 3
+    assert set(report["rows"][0]) == set(get_type_hints(ReportRow)) - {"label"}
     assert report["splits"][0]["read"] == 60
     assert report["sets"]["train"] < 60
     # Without the Hub the tokenizer in the cache does, for a file of the person's own.

@@ -33,7 +33,11 @@ class Job:
         self.case = case
         self.events: list[tuple[EventType, dict[str, Any]]] = []
         spec = make_spec(
-            model=f"worker:{base}", dataset=case.dataset, task=case.task, data=case.data
+            model=f"worker:{base}",
+            dataset=case.dataset,
+            task=case.task,
+            data=case.data,
+            resources={"gpus": 0},  # the memory of a card is not the question
         )
         roots = DataRoots(open=(str(base), str(case.folder)))
         self.ctx = make_context(case.folder / "storage", spec, data_roots=roots)
