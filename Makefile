@@ -3,7 +3,7 @@
 #   make test    unit, broker and end-to-end tests
 #   make check   ruff, format, mypy --strict, import contracts
 #   make bench   figures against a bare script, printed as ratios
-#   make chaos   the long chaos runs
+#   make chaos   the long runs: storms, kills, more of what make test tries
 #   make gpu     all tests and figures of a card, on a machine that has torch and no network
 
 PYTHON ?= python3
@@ -46,7 +46,7 @@ bench: setup
 	$(BIN)/python -m benchmarks
 
 chaos: setup
-	$(BIN)/python -m pytest -s -m chaos tests/chaos $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -s -m chaos $(PYTEST_ARGS)
 
 # No environment of its own: the machine's torch is the one that knows its card. What else it lacks
 # lies in a folder of wheels (scripts/gpu_wheels.py). ARGS="--rehearse" tries it without a card.

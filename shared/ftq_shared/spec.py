@@ -173,6 +173,11 @@ class Train(Section):
     layerwise_lr_decay: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="a layer's rate by that of the next one; 1 is the same for all"
     )
+    class_weights: Literal["none", "balanced"] = Field(
+        "none",
+        description="of a classification: balanced lets each label count as much, however few"
+        " its rows",
+    )
     batch_size: Auto | Annotated[int, Field(ge=1)] = Field(
         "auto", description="examples per optimizer step, over all GPUs, packed or not"
     )

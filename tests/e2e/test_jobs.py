@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -126,17 +127,44 @@ def test_hub_down_keeps_the_job_for_retry(fleet: Fleet) -> None:
     assert retried.returncode == 0, retried.stdout[-2000:]
 
 
-def test_two_hosts_share_the_jobs_and_keep_their_files(fleet: Fleet) -> None:
-    second = fleet.start_worker("second")
+@pytest.fixture(scope="module")
+def second(fleet: Fleet) -> Iterator[None]:
+    """A second worker for two tests, of which the later sends it away."""
+    process = fleet.start_worker("second")
+    yield
+    fleet.stop_worker(process)
+
+
+def test_two_hosts_share_the_jobs_and_keep_their_files(fleet: Fleet, second: None) -> None:
+    jobs = [fleet.detach(*BASE, *QUICK) for _ in range(5)]
+    assert fleet.run("wait", *jobs, "--timeout", "100").returncode == 0
+    hosts = {job: _hosts(fleet, job) for job in jobs}
+    assert all(len(names) == 1 for names in hosts.values()), hosts
+    assert {name for names in hosts.values() for name in names} == {"first", "second"}
+
+
+def test_a_drain_says_whose_files_are_only_there(fleet: Fleet, second: None) -> None:
+    client = fleet.client()
+    long = ("--set", "train.max_steps=100000", "--gpus", "0", "--set", "train.method=full")
+    jobs = [fleet.detach(*BASE, *long) for _ in range(3)]
     try:
-        jobs = [fleet.detach(*BASE, *QUICK) for _ in range(6)]
-        assert fleet.run("wait", *jobs, "--timeout", "100").returncode == 0
-        hosts = {job: _hosts(fleet, job) for job in jobs}
-        assert all(len(names) == 1 for names in hosts.values()), hosts
-        assert {name for names in hosts.values() for name in names} == {"first", "second"}
+
+        def at_work() -> list[str]:
+            """Return the jobs that train there: before, one may have left nothing there."""
+            found = map(client.get, jobs)
+            return [it.id for it in found if (it.host, it.phase) == ("second", Phase.TRAIN)]
+
+        there = wait_for(at_work, timeout_s=60)
+        drained = fleet.run("drain", "second", "--wait", "--timeout", "60")
+        assert drained.returncode == 0, drained.stderr
+        assert "with files only there" in drained.stderr
+        assert all(job in drained.stderr for job in there)
+        assert "second has left" in drained.stderr
     finally:
-        fleet.stop_worker(second)
+        for job in jobs:
+            fleet.run("cancel", job)
     assert [row["name"] for row in _json(fleet, "workers", "--json")] == ["first"]
+    assert fleet.run("drain", "no\x1b[31mbody").stderr.count("\x1b") == 0
 
 
 def _hosts(fleet: Fleet, job: str) -> set[str]:
@@ -184,31 +212,6 @@ def test_three_tails_through_killed_connections(fleet: Fleet) -> None:
             range(1, total + 1)
         )
     assert [tail.returncode for tail in tails] == [0, 0]
-
-
-def test_a_drain_says_whose_files_are_only_there(fleet: Fleet) -> None:
-    second = fleet.start_worker("second")
-    client = fleet.client()
-    long = ("--set", "train.max_steps=100000", "--gpus", "0", "--set", "train.method=full")
-    jobs = [fleet.detach(*BASE, *long) for _ in range(3)]
-    try:
-
-        def at_work() -> list[str]:
-            """Return the jobs that train there: before, one may have left nothing there."""
-            found = map(client.get, jobs)
-            return [it.id for it in found if (it.host, it.phase) == ("second", Phase.TRAIN)]
-
-        there = wait_for(at_work, timeout_s=60)
-        drained = fleet.run("drain", "second", "--wait", "--timeout", "60")
-        assert drained.returncode == 0, drained.stderr
-        assert "with files only there" in drained.stderr
-        assert all(job in drained.stderr for job in there)
-        assert "second has left" in drained.stderr
-    finally:
-        for job in jobs:
-            fleet.run("cancel", job)
-        fleet.stop_worker(second)
-    assert fleet.run("drain", "no\x1b[31mbody").stderr.count("\x1b") == 0
 
 
 def test_an_ended_job_looks_ended(fleet: Fleet, tmp_path: Path) -> None:

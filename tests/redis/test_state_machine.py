@@ -12,10 +12,10 @@ from tests.support.job_machine import machine_on
 
 from ftq_client.local.valkey import EmbeddedBroker
 
-HISTORIES = 300
+HISTORIES = 150
 
 
-@pytest.mark.timeout(600)  # 15 s on a machine that has nothing else to do
+@pytest.mark.timeout(600)  # 8 s on a machine that has nothing else to do
 def test_no_history_leads_to_an_illegal_state(broker: EmbeddedBroker) -> None:
     world = World.on(broker.url)
     try:

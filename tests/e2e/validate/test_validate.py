@@ -259,6 +259,7 @@ def test_a_hub_model_of_another_kind(start, hub):
     ("raw", "code"),
     [
         ({"model": "org/bert"}, "task_mismatch"),
+        ({"train": {"class_weights": "balanced"}}, "task_mismatch"),
         ({"train": {"max_length": 4096}}, "max_length"),
         ({"data": {"format": "chat"}}, "no_chat_template"),
     ],

@@ -101,6 +101,7 @@ def test_two_ranks_train_what_one_trains(make, alone, strategy, method):
     assert pieces(checkpoint) == ({2} if strategy == "fsdp" else set())
 
 
+@pytest.mark.chaos
 def test_a_sharded_encoder_trains_what_a_whole_one_does(make):
     one = make("ddp", "full", task="classification").attempt(1)
     two = make("fsdp", "full", task="classification").attempt(2)
@@ -125,7 +126,7 @@ def test_of_a_killed_rank_the_resumed_run_is_bit_equal(make, strategy, method, r
     assert_same(whole, broken)
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("strategy", [pytest.param("ddp", marks=pytest.mark.chaos), "fsdp"])
 def test_another_number_of_ranks_goes_on_with_the_same_training(make, alone, strategy):
     one, _ = alone["lora"]
     job = make(strategy, "lora", micro_batch=1)
@@ -164,6 +165,7 @@ def test_rows_that_come_twice_are_told(make):
     assert "2 of the 48 rows come twice in a pass, so that all ranks get as many" in told
 
 
+@pytest.mark.chaos
 def test_adapters_in_float32_on_a_sharded_base_in_half_precision(make):
     """Layers are computed twice as well, as they are where memory is short."""
     train = {"precision": "bf16", "gradient_checkpointing": "all"}

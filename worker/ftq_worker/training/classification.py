@@ -1,8 +1,11 @@
 """Build the trainer for classification: transformers' Trainer with a sequence head."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import torch
 from datasets import Dataset
 from peft import get_peft_model
 from transformers import (
@@ -17,6 +20,7 @@ from transformers import (
 from ftq_shared.spec import Task
 from ftq_worker.training.adapters import lora_config
 from ftq_worker.training.base_model import load_base, pad_id
+from ftq_worker.training.end_of_turn import IGNORED
 from ftq_worker.training.sampling import LengthGroupedOrder
 from ftq_worker.training.scoring import score_labels
 from ftq_worker.training.settings import TrainSettings
@@ -76,7 +80,22 @@ def build_classification(
         partial(score_labels, pad_id=padding, precision=settings.precision),
         settings.layerwise_lr_decay,
     )
+    if settings.class_weights == "balanced":
+        trainer.class_weights = balanced_weights(train["label"], len(labels))
     return trainer
+
+
+def balanced_weights(ids: Sequence[int], labels: int) -> torch.Tensor:
+    """Return a weight for each label, float32 of shape (labels,): all count alike in the sum.
+
+    rows / (labels that occur * rows of the label), so that a row weighs 1 on average: King and Zeng
+    2001, Logistic Regression in Rare Events Data, section 4.2. Rows that are left out do not count.
+    """
+    kept = np.asarray(ids)
+    counts = np.bincount(kept[kept != IGNORED], minlength=labels)
+    return torch.tensor(
+        counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1)), dtype=torch.float32
+    )
 
 
 def ensure_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

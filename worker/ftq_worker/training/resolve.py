@@ -65,6 +65,7 @@ def resolve_settings(
         steps_per_epoch=per_epoch,
         learning_rate=rate,
         layerwise_lr_decay=train.layerwise_lr_decay,
+        class_weights=train.class_weights,
         warmup_steps=auto_rules.warmup_steps(facts.task, steps),
         batch_size=batch,
         micro_batch=micro,

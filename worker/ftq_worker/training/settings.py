@@ -22,6 +22,7 @@ class TrainSettings:
     steps_per_epoch: int
     learning_rate: float
     layerwise_lr_decay: float  # of each layer by the next one's
+    class_weights: Literal["none", "balanced"]
     warmup_steps: int
     batch_size: int  # examples per optimizer step, over all ranks
     micro_batch: int  # examples per forward pass on one rank

@@ -52,6 +52,7 @@ EXAMPLE = TrainSettings(
     steps_per_epoch=1,
     learning_rate=1e-4,
     layerwise_lr_decay=1.0,
+    class_weights="none",
     warmup_steps=0,
     batch_size=1,
     micro_batch=1,

@@ -37,6 +37,7 @@ class FtqParts:
     step_is_empty = False  # no row of this step is trained
     _there, _kept = 0, 0  # rows of this step, and those that are trained, over all ranks
     layer_decay = 1.0  # of each layer's rate by the next one's
+    class_weights: torch.Tensor | None = None  # of a classification, by label
     # Set by the session: given the rows to score, what is told of each batch.
     watch_scoring: Callable[[int], OnRows] = staticmethod(lambda rows: lambda count: None)
     # As well: given what is to be saved and its bytes; raises where there is no room.
@@ -119,7 +120,7 @@ class FtqParts:
         batches, items = super().get_batch_samples(  # type: ignore[misc]
             epoch_iterator, num_batches, device
         )
-        if self.has_blanks:
+        if self.has_blanks or self.class_weights is not None:
             self._count(batches, device)
         return batches, items
 
@@ -251,12 +252,12 @@ class FtqTrainer(FtqParts, Trainer):  # type: ignore[misc]  # transformers has n
     def compute_loss(
         self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **options: Any
     ) -> Any:
-        """Return the loss as the trainer does; of a step with rows left out, their share of it.
+        """Return the loss as the trainer does; with rows left out or weighed, their share of it.
 
-        The model averages over a micro-batch, and those are no longer alike: each row that is left
-        counts as one of all that are.
+        The model averages over a micro-batch, and those are then not alike: each row counts as one
+        of all that the step has, times the weight of its label.
         """
-        if not self.has_blanks or self._kept == self._there:
+        if self.class_weights is None and (not self.has_blanks or self._kept == self._there):
             return super().compute_loss(model, inputs, *args, **options)
         me: Any = self
         labels = inputs["labels"]
@@ -264,6 +265,7 @@ class FtqTrainer(FtqParts, Trainer):  # type: ignore[misc]  # transformers has n
         summed = torch.nn.functional.cross_entropy(
             outputs.logits.view(-1, outputs.logits.shape[-1]),
             labels.view(-1),
+            weight=None if self.class_weights is None else self.class_weights.to(labels.device),
             ignore_index=IGNORED,
             reduction="sum",
             label_smoothing=me.args.label_smoothing_factor,

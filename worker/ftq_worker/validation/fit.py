@@ -69,6 +69,14 @@ def check_fit(spec: JobSpec, architecture: Architecture, task: Task) -> tuple[bo
             hint="--set train.method=lora, or publish.format=auto",
             field="publish.format",
         )
+    if spec.train.class_weights != "none" and task is not Task.CLASSIFICATION:
+        raise Refused(
+            f"train.class_weights is {spec.train.class_weights}, but {task} has no labels to weigh",
+            code="task_mismatch",
+            hint="leave train.class_weights out, or for labels map data.columns.text and"
+            " data.columns.label",
+            field="train.class_weights",
+        )
     return True, f"{architecture.name} ({kind}) can be trained for {task}"
 
 
