@@ -56,7 +56,7 @@ def test_missing_values_are_asked_for_and_the_job_runs(fleet: Fleet) -> None:
     child.expect("Hub token")
     child.sendline(WRITER)
     child.expect("the same without questions")
-    child.expect(r"ftq submit --set .* --publish-to me/asked")
+    child.expect(r"ftq submit .* --publish-to me/asked")
     child.expect("Submit it")
     child.sendline("")
     child.expect("submitted ft-")

@@ -53,6 +53,8 @@ class FtqParts:
         self.remove_callback(PrinterCallback)  # type: ignore[attr-defined]
 
         me: Any = self
+        if isinstance(me.model, PeftModel):  # peft writes a card beside every checkpoint
+            me.model.create_or_update_model_card = lambda *_: None
         if me.is_fsdp_enabled:
             self.skeleton = skeleton_of(me.model)
 
