@@ -3,7 +3,6 @@
 import gc
 import os
 import secrets
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,10 +22,6 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the cores are shared out among test processes
 gc.disable()  # until all is collected: what is imported stays
-# Where memory has room for files, they are there: checkpoints are made and dropped by the thousand.
-MEMORY = Path("/dev/shm")
-if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 2**30:
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 # A terminal's own size is what the tests look at; whoever runs them may have set another one.
 for name in ("COLUMNS", "LINES"):
     os.environ.pop(name, None)

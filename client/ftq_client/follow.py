@@ -24,21 +24,22 @@ class Following:
     after: int = 0  # events up to this number are left out
     since_s: float | None = None  # only events that are not older
     follow: bool = True
-    cancel: bool = False  # leaving them ends them: nobody else waits for what they find
+    may_leave: bool = True  # Ctrl-C leaves the jobs running; else it is raised
 
 
 def follow(client: Client, wanted: Following) -> int:
     """Show the events and return the exit code; of several jobs, the worst.
 
-    Ctrl-C leaves the jobs running and prints how to come back.
+    Ctrl-C leaves the jobs running and prints how to come back, or raises KeyboardInterrupt.
     """
     many = len(wanted.jobs) > 1
     ends: dict[str, int] = {}  # exit codes by job, from the jobs' last events
-    names = {job: client.get(job).name for job in wanted.jobs}
-    ahead_s = client.ahead_s() if sys.stdout.isatty() and not wanted.as_json else None
-    view = make_view(sys.stdout, json=wanted.as_json, many=many, names=names, ahead_s=ahead_s)
     is_wanted = _filter(wanted)
+    view: View | None = None
     try:
+        names = {job: client.get(job).name for job in wanted.jobs}
+        ahead_s = client.ahead_s() if sys.stdout.isatty() and not wanted.as_json else None
+        view = make_view(sys.stdout, json=wanted.as_json, many=many, names=names, ahead_s=ahead_s)
         with terminal_signals(view):
             _note_missing_workers(client, wanted, view)
             for event in _events(client, wanted, view):
@@ -46,11 +47,15 @@ def follow(client: Client, wanted: Following) -> int:
                 if event.type is EventType.STATE:
                     ends[event.job] = end_code(event)
     except KeyboardInterrupt:
-        view.close()
-        _cancel(client, wanted) if wanted.cancel else _print_way_back(client, wanted)
+        if view:
+            view.close()
+        if not wanted.may_leave:
+            raise
+        _print_way_back(client, wanted)
         return Exit.INTERRUPTED
     finally:
-        view.close()
+        if view:
+            view.close()
     return max(_exit_code(client, job, ends.get(job, -1)) for job in wanted.jobs)
 
 
@@ -135,13 +140,6 @@ def _exit_code(client: Client, job: str, last: int) -> int:
         return last
     record = client.get(job)
     return record.exit_code if record.state.terminal else Exit.OK
-
-
-def _cancel(client: Client, wanted: Following) -> None:
-    """Cancel the jobs, and say so."""
-    for job in wanted.jobs:
-        client.cancel(job)
-        print(f"\n{job} is cancelled", file=sys.stderr)  # noqa: T201  for people, after Ctrl-C
 
 
 def _print_way_back(client: Client, wanted: Following) -> None:

@@ -10,6 +10,7 @@ from ftq_shared.errors import Exit, UsageError
 
 if TYPE_CHECKING:
     from ftq_client.client import Client
+    from ftq_shared.job_record import JobRecord
 
 
 @click.command(short_help="Train a recorded step again, and show its rows.")
@@ -48,6 +49,7 @@ def replay(
     """  # noqa: D301
     from ftq_client.client import Client
     from ftq_client.row_file import check_new
+    from ftq_client.terminal_signals import interrupt_held
 
     if rows_out and detach:
         raise UsageError(
@@ -58,34 +60,42 @@ def replay(
     if rows_out:
         check_new(rows_out)  # before anything is trained
     client = Client()
-    mine = _begin(client, client.find(job), step, token_stdin=token_stdin)
-    if detach:
-        print_json({"replay": mine}) if as_json else click.echo(mine)
-        return Exit.OK
-    return _in_json(client, mine, rows_out) if as_json else _in_words(client, mine, rows_out)
+    record = client.get(client.find(job))
+    mine, known = record.id, record.replay
+    new = None if known and step == known.step else step  # None: what that one found is shown
+    if new is None and not known:
+        raise UsageError("which step? --step is missing", hint=f"ftq replay {mine} --step N")
+    secrets = _secrets(client, record, new, from_stdin=token_stdin) if new else {}
+    try:
+        if new:
+            with interrupt_held():
+                mine = client.replay(record.id, new, secrets=secrets)
+                print_note(f"{mine} replays step {new} of {record.id}")
+        if detach:
+            print_json({"replay": mine}) if as_json else click.echo(mine)
+            return Exit.OK
+        return _in_json(client, mine, rows_out) if as_json else _in_words(client, mine, rows_out)
+    except KeyboardInterrupt:  # nobody else waits for what it finds
+        client.cancel(mine)
+        click.echo(f"\n{mine} is cancelled", err=True)
+        return Exit.INTERRUPTED
 
 
-def _begin(client: "Client", job: str, step: int | None, *, token_stdin: bool) -> str:
-    """Return the replay that is meant: a new one, or the one that was named."""
+def _secrets(
+    client: "Client", record: "JobRecord", step: int, *, from_stdin: bool
+) -> dict[str, str]:
+    """Return what a new replay needs; raises UsageError where the step cannot be replayed."""
     from ftq_client.submit.build_spec import collect_secrets
 
-    record = client.get(job)
-    if (known := record.replay) and step in (None, known.step):
-        return job
-    if step is None:
-        raise UsageError("which step? --step is missing", hint=f"ftq replay {job} --step N")
-    client.check_replay(job, step)  # before a token is looked for
-    secrets = collect_secrets(record.spec, (), None, from_stdin=token_stdin)
-    mine = client.replay(job, step, secrets=secrets)
-    print_note(f"{mine} replays step {step} of {job}")
-    return mine
+    client.check_replay(record.id, step)  # before a token is looked for
+    return collect_secrets(record.spec, (), None, from_stdin=from_stdin)
 
 
 def _in_words(client: "Client", mine: str, rows_out: Path | None) -> int:
     from ftq_client.follow import Following, follow
     from ftq_client.replaying import ReplayResult
 
-    code = follow(client, Following([mine], cancel=True))
+    code = follow(client, Following([mine], may_leave=False))
     if rows_out and code == Exit.OK:
         result = ReplayResult.of(client.tail(mine, follow=False))
         _write(result.step.get("job"), result.rows, rows_out)
@@ -97,13 +107,8 @@ def _in_json(client: "Client", mine: str, rows_out: Path | None) -> int:
     from ftq_client.replaying import ReplayResult
 
     result = ReplayResult()
-    try:
-        for event in client.tail(mine):
-            result.add(event)
-    except KeyboardInterrupt:
-        client.cancel(mine)
-        print_note(f"{mine} is cancelled")
-        return Exit.INTERRUPTED
+    for event in client.tail(mine):
+        result.add(event)
     record = client.get(mine)
     wanted = record.replay
     assert wanted

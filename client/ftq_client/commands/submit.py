@@ -86,6 +86,7 @@ def submit(
       ftq submit --model Qwen/Qwen3-0.6B --dataset ./rows.jsonl
     """  # noqa: D301
     from ftq_client.client import Client
+    from ftq_client.follow import Following, follow  # now: Ctrl-C may come right after the submit
     from ftq_client.submit.build_spec import (
         collect_secrets,
         complete,
@@ -128,8 +129,6 @@ def submit(
     if detach:
         told = data.as_json() | (answer or {}) if data else None
         return _detached(client, job, told, as_json)
-    from ftq_client.follow import Following, follow
-
     if not as_json:
         print_note(f"submitted {job}")
     return follow(client, Following([job], as_json=as_json))

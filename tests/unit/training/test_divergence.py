@@ -174,6 +174,10 @@ class TestRollback:
         }
         assert not job.events.of(EventType.RESUMED)
         assert not job.events.of(EventType.WARNING)
+        # What was learned in a training is of no use to one that is started afresh.
+        afresh = job.again(fresh_after=job.ctx.token_number)
+        train.run(afresh.ctx)
+        assert max(step["lr"] for step in afresh.events.of(EventType.STEP)) == RATE
 
     def test_interrupted_within_the_leap_the_end_is_the_same(self, make, monkeypatch):
         """What is looked at is saved."""

@@ -194,10 +194,17 @@ class PhaseContext:
         """The Hub token, or False: never a token that happens to lie on the host."""
         return self.secrets.get("HF_TOKEN") or False
 
-    def resolve(self, field_name: str, value: Any, reason: str) -> None:
-        """Store and emit the value of a field that was `auto`, and the reason."""
+    def resolve(
+        self, field_name: str, value: Any, reason: str, *, this_training: bool = False
+    ) -> None:
+        """Store and emit the value of a field that was `auto`, and the reason.
+
+        `this_training`: what was learned in it is of no use to one that is started afresh.
+        """
         known = read_resolved(self.paths)
         known[field_name] = {"value": value, "reason": reason}
+        if this_training:
+            known[field_name]["token"] = self.token_number
         write_json(self.paths.resolved, known)
         self.emit(EventType.RESOLVED, field=field_name, value=value, reason=reason)
 

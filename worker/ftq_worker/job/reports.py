@@ -53,6 +53,7 @@ class ResolvedValue(TypedDict):
 
     value: Any  # whatever the field holds
     reason: str
+    token: NotRequired[int]  # of the attempt, where a training that starts afresh forgets it
 
 
 def read_resolved(paths: JobPaths) -> dict[str, ResolvedValue]:

@@ -117,8 +117,9 @@ def _with_lower_rate(ctx: PhaseContext, settings: TrainSettings, error: Diverged
         data = checkpoints.data_id(ctx.paths)
         checkpoints.roll_back(ctx.paths, data, ctx.token_number, ctx.fresh_after, onset)
         reason = f"lowered after {error.message}"
-        ctx.resolve("train.learning_rate", rate, reason)
-        ctx.resolve("train.on_divergence", "stop", "the learning rate was lowered once already")
+        ctx.resolve("train.learning_rate", rate, reason, this_training=True)
+        once = "the learning rate was lowered once already"
+        ctx.resolve("train.on_divergence", "stop", once, this_training=True)
     if settings.world_size > 1:
         torch.distributed.barrier()  # no rank looks for a checkpoint before
     return replace(settings, learning_rate=rate, on_divergence="stop")

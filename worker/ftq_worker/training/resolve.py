@@ -96,7 +96,11 @@ class _Resolver:
 
     def __init__(self, ctx: PhaseContext) -> None:
         self._ctx = ctx
-        self._known = read_resolved(ctx.paths)
+        self._known = {
+            name: it
+            for name, it in read_resolved(ctx.paths).items()
+            if it.get("token", math.inf) > ctx.fresh_after
+        }
 
     def pinned(self, train: Train) -> Train:
         """Return the settings with what the job has resolved before in the place of `auto`."""
