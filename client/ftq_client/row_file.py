@@ -7,7 +7,6 @@ rest is for whoever reads the file and decides which lines to delete.
 import difflib
 import json
 from collections.abc import Iterable, Mapping
-from errno import EEXIST
 from pathlib import Path
 
 from ftq_shared.errors import UsageError
@@ -38,11 +37,8 @@ def write_rows(path: Path, job: str, rows: Iterable[Mapping[str, object]]) -> No
 def check_new(path: Path) -> None:
     """Raise UsageError where a file is there, as it may be somebody's data, or cannot be made."""
     try:
-        if path.lstat():
-            raise FileExistsError(EEXIST, "it is there already")
-    except FileNotFoundError as error:
-        if not path.absolute().parent.is_dir():
-            raise cannot_write(path, error) from error
+        path.open("x").close()
+        path.unlink()
     except OSError as error:
         raise cannot_write(path, error) from error
 

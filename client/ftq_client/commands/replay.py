@@ -61,10 +61,11 @@ def replay(
         check_new(rows_out)  # before anything is trained
     client = Client()
     record = client.get(client.find(job))
-    mine, known = record.id, record.replay
+    known = record.replay
     new = None if known and step == known.step else step  # None: what that one found is shown
     if new is None and not known:
-        raise UsageError("which step? --step is missing", hint=f"ftq replay {mine} --step N")
+        raise UsageError("which step? --step is missing", hint=f"ftq replay {record.id} --step N")
+    mine = "" if new else record.id
     secrets = _secrets(client, record, new, from_stdin=token_stdin) if new else {}
     try:
         if new:
@@ -75,9 +76,10 @@ def replay(
             print_json({"replay": mine}) if as_json else click.echo(mine)
             return Exit.OK
         return _in_json(client, mine, rows_out) if as_json else _in_words(client, mine, rows_out)
-    except KeyboardInterrupt:  # nobody else waits for what it finds
-        client.cancel(mine)
-        click.echo(f"\n{mine} is cancelled", err=True)
+    except KeyboardInterrupt:
+        if mine and not client.get(mine).state.terminal:  # nobody else waits for what it finds
+            client.cancel(mine)
+            click.echo(f"\n{mine} is cancelled", err=True)
         return Exit.INTERRUPTED
 
 

@@ -90,7 +90,7 @@ _ANSWERS = (
     ("train.method", "8 bit is not offered; qlora is 4 bit", "load_in_8bit"),
     ("train.precision", "auto, bf16, fp16 or fp32", "mixed_precision dtype torch_dtype"),
     ("train.layerwise_lr_decay", "", "llrd layer_decay layer_lr_decay layerwise_decay"),
-    ("train.class_weights", "none or balanced", "class_weight label_weights balanced_loss"),
+    ("train.class_weights", "none or balanced", "class_weight"),
     ("train.lora.r", "", "lora_r lora_rank rank"),
     ("train.lora.alpha", "", "lora_alpha"),
     ("train.lora.dropout", "", "lora_dropout"),

@@ -173,6 +173,8 @@ def _train(spec: JobSpec) -> Iterator[Problem]:
         yield "train.micro_batch", f"{micro} does not divide batch_size {batch}"
     if train.parallel.strategy == "fsdp" and train.method == "qlora":
         yield "train.parallel.strategy", "fsdp does not shard qlora's 4-bit weights; write ddp"
+    if train.class_weights != "none" and spec.task not in (Task.AUTO, Task.CLASSIFICATION):
+        yield "train.class_weights", f"{spec.task} has no labels to weigh; leave it out"
     if train.lora.target_modules == []:
         yield "train.lora.target_modules", "is empty; write auto or name the layers"
     every = parse_duration(train.save_every)

@@ -127,6 +127,15 @@ def test_names_inside_a_foreign_section_are_looked_up_one_by_one():
     assert "train.batch_size" in found["hyperparameters.batch_size"]
 
 
+@pytest.mark.parametrize("task", ["sft", "text", "preference"])
+def test_class_weights_need_labels(task):
+    raw = {"model": "a/b", "dataset": "c/d", "train": {"class_weights": "balanced"}}
+    with pytest.raises(UsageError, match=r"train\.class_weights: .*no labels to weigh"):
+        parse_spec(raw | {"task": task})
+    for fits in ("auto", "classification"):
+        assert parse_spec(raw | {"task": fits}).train.class_weights == "balanced"
+
+
 @pytest.mark.parametrize(
     ("section", "values", "field", "words"),
     [

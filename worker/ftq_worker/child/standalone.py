@@ -58,6 +58,12 @@ def run(spec: JobSpec, storage: Path, phases: Sequence[Phase], devices: Devices)
     paths = JobPaths(storage, JOB)
     _copy_inputs(spec, paths)
     token = os.environ.get("HF_TOKEN")
+    with collector_off():  # once: what a phase leaves behind is to be collected
+        modules = {
+            part: importlib.import_module(f"ftq_worker.phases.{part.module}")
+            for phase in phases
+            for part in parts_of(phase)
+        }
     for phase in phases:
         ctx = PhaseContext(
             job=JOB,
@@ -75,8 +81,7 @@ def run(spec: JobSpec, storage: Path, phases: Sequence[Phase], devices: Devices)
         )
         started = time.monotonic()
         for part in parts_of(phase):
-            with collector_off():
-                phase_of = importlib.import_module(f"ftq_worker.phases.{part.module}")
+            phase_of = modules[part]
             if phase is Phase.TRAIN and part.every_rank:
                 with _met(devices, storage) as all_ranks:
                     phase_of.run(replace(ctx, devices=all_ranks))
