@@ -16,6 +16,8 @@ TORCH ?= torch==2.13.0
 # whole, because its tests share a fleet; in the order of their names the long ones come first.
 PYTEST_WORKERS ?= 3
 PYTEST_ARGS ?=
+# Each command and test process reads the compiled sources of the one before it.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup demo test check bench chaos gpu clean
 

@@ -116,6 +116,7 @@ def test_a_dead_agents_children_end_first_and_its_events_are_sent(
     assert [e for e in written if (e["time"], e["data"]) not in told] == []
 
 
+@pytest.mark.chaos
 def test_running_phases_outlive_the_zygote(one: Worker, client: Client) -> None:
     job = submit(client, LONG)
     until_step(one, job, 5)
@@ -177,6 +178,7 @@ def test_a_drain_costs_no_attempt_and_a_second_signal_nothing(
     assert steps(one, job)[first_again]["step"] == done + 1
 
 
+@pytest.mark.chaos
 def test_a_worker_that_drains_is_seen_until_it_has_left(one: Worker, client: Client) -> None:
     job = submit(client, f"{LONG} slow=4")
     until_step(one, job, 5)
@@ -246,6 +248,7 @@ def test_records_of_the_previous_and_of_a_later_version(one: Worker, client: Cli
     assert client.cancel(later) is JobState.CANCELLED
 
 
+@pytest.mark.chaos
 def test_a_result_in_the_storage_is_believed_over_a_record_that_went_back(
     one: Worker, client: Client
 ) -> None:
@@ -265,6 +268,7 @@ def test_a_result_in_the_storage_is_believed_over_a_record_that_went_back(
     assert read_lines(one.home.parent / "fake-hub" / f"{job}.jsonl") == pushed
 
 
+@pytest.mark.chaos
 def test_a_broker_that_loses_its_last_second_under_a_job(
     one: Worker, made: Fleet, client: Client
 ) -> None:
@@ -280,6 +284,7 @@ def test_a_broker_that_loses_its_last_second_under_a_job(
     assert [e["step"] for e in events(client, job, "step")] == list(range(1, 401))
 
 
+@pytest.mark.chaos
 def test_a_training_that_takes_too_long(one: Worker, client: Client) -> None:
     resources = {"gpus": "0", "max_runtime": 3}
     spec = {"model": "a/b", "dataset": "c/d", "name": LONG, "resources": resources}
@@ -309,6 +314,7 @@ def test_a_full_broker_in_words(one: Worker, made: Fleet, client: Client) -> Non
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.chaos
 def test_a_job_ends_in_a_full_broker(one: Worker, client: Client) -> None:
     job = submit(client, "chaos steps=100 ms=10")
     until_step(one, job, 5)
@@ -323,6 +329,7 @@ def test_a_job_ends_in_a_full_broker(one: Worker, client: Client) -> None:
     assert [e["step"] for e in events(client, job, "step")] == list(range(1, 101))
 
 
+@pytest.mark.chaos
 def test_a_run_folder_that_is_cleaned_away_costs_nothing(one: Worker, client: Client) -> None:
     job = submit(client, "chaos steps=900 ms=10")
     until_step(one, job, 5)
@@ -346,6 +353,7 @@ def test_a_submit_whose_answer_is_lost_makes_one_job(
     assert client.wait(job, timeout_s=60).state is JobState.SUCCEEDED
 
 
+@pytest.mark.chaos
 def test_messages_that_are_none_stop_nobody(one: Worker, client: Client) -> None:
     running = submit(client, LONG)
     until_step(one, running, 5)
@@ -365,6 +373,7 @@ def test_messages_that_are_none_stop_nobody(one: Worker, client: Client) -> None
         assert (record.state, record.attempt) == (JobState.SUCCEEDED, 1)
 
 
+@pytest.mark.chaos
 def test_a_damaged_lock_file_keeps_nobody_from_starting(one: Worker, made: Fleet) -> None:
     assert one.process
     one.process.terminate()

@@ -174,6 +174,7 @@ def test_a_piece_of_a_file_takes_so_much_memory_and_no_more() -> None:
     np.empty(5 << 29, np.uint8)  # the limit is gone
 
 
+@pytest.mark.chaos
 def test_rows_are_looked_at_as_far_as_little_memory_goes(tmp_path: Path) -> None:
     row = json.dumps({"text": "a", "more": [{}] * 200_000})
     (tmp_path / "rows.jsonl").write_text(f"{row}\n" * 12)

@@ -1,7 +1,9 @@
 """A whole fleet for the end-to-end tests: Valkey, the local Hub, a worker, and the real command."""
 
+import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ from ftq_hub import HubApp, HubStore, Tls, running
 from ftq_shared.secrets import FleetKey
 from ftq_shared.settings import load_settings
 from ftq_worker.demo import assets
+from tests.support.warm_command import WarmCommand
 
 WRITER, READER = "hf_writerWriterWriterWriter", "hf_readerReaderReaderReader"
 # A tiny training that still learns something: a few seconds on two cores. Without a card the memory
@@ -51,6 +54,7 @@ class Fleet:
 
     broker: EmbeddedBroker
     hub: Hub
+    command: WarmCommand
     root: Path
     workers: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
@@ -98,15 +102,7 @@ class Fleet:
         self, *args: str, env: Mapping[str, str] | None = None, stdin: str | None = None
     ) -> "subprocess.CompletedProcess[str]":
         """Run `ftq ...` to its end, without a terminal."""
-        return subprocess.run(
-            [sys.executable, "-m", "ftq_client", *args],
-            env=dict(env or self.env()),
-            input=stdin if stdin is not None else "",
-            capture_output=True,
-            text=True,
-            timeout=110,
-            check=False,
-        )
+        return self.command.run(*args, env=env or self.env(), stdin=stdin or "")
 
     def submit(self, *args: str, quick: bool = True, **extra: str) -> "Finished":
         """Submit a job, follow it as JSON, and return how it ended."""
@@ -179,22 +175,44 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
 def local_hub(tmp_path_factory: pytest.TempPathFactory, tls: Tls) -> Iterator[Hub]:
     """A Hub with the demo's model and dataset, a writer and a reader."""
     folder = tmp_path_factory.mktemp("hub")
+    _put_demo(tmp_path_factory, folder)
     store = HubStore(folder)
     store.add_token(WRITER, "me", role="write", orgs=["team"])
     store.add_token(READER, "guest", role="read")
-    assets.put_on_hub(folder)
     app = HubApp(store)
     with running(app, tls=tls) as url:
         yield Hub(url, store, app)
 
 
+def _put_demo(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> None:
+    """Put the demo's repos into a Hub's folder; whoever comes first trains their model."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    made = shared / "demo-hub"
+    with (shared / "demo-hub.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            assets.put_on_hub(made)
+    shutil.copytree(made, folder, dirs_exist_ok=True, symlinks=True)
+
+
 @pytest.fixture(scope="session")
-def fleet(tmp_path_factory: pytest.TempPathFactory, local_hub: Hub) -> Iterator[Fleet]:
+def command(tmp_path_factory: pytest.TempPathFactory, tls: Tls) -> Iterator[WarmCommand]:
+    """The `ftq` of all fleets of the run."""
+    with WarmCommand(tmp_path_factory.mktemp("command") / "socket") as command:
+        yield command
+
+
+@pytest.fixture(scope="session")
+def fleet(
+    tmp_path_factory: pytest.TempPathFactory, local_hub: Hub, command: WarmCommand
+) -> Iterator[Fleet]:
     """One worker on a broker of its own, for the whole run."""
     root = tmp_path_factory.mktemp("fleet")
     FleetKey.generate().save(root / "fleet.key")
     with EmbeddedBroker(root / "broker") as broker:
-        fleet = Fleet(broker, local_hub, root)
+        fleet = Fleet(broker, local_hub, command, root)
         try:
             fleet.start_worker("first")
             yield fleet

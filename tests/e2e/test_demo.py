@@ -77,6 +77,7 @@ def test_a_whole_fine_tune_and_nothing_left(tmp: Path) -> None:
     assert list(tmp.iterdir()) == []
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(180)
 def test_ctrl_c_stops_all_of_it(tmp: Path) -> None:
     demo = pexpect.spawn(
@@ -98,6 +99,7 @@ def test_ctrl_c_stops_all_of_it(tmp: Path) -> None:
     assert list(tmp.iterdir()) == []
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(180)
 def test_a_failure_keeps_its_code_and_the_logs(tmp: Path) -> None:
     done = subprocess.run(

@@ -78,6 +78,7 @@ def test_model_folder_and_rows_go_through_the_hub_and_are_freed(
     assert repos(fleet) == []
 
 
+@pytest.mark.chaos
 def test_the_repo_is_private_and_a_deletion_that_fails_is_only_a_warning(
     fleet: Fleet, large: Path
 ) -> None:
@@ -142,6 +143,7 @@ def test_the_repo_outlives_a_failed_validate_for_retry(
     assert repos(fleet) == []
 
 
+@pytest.mark.chaos
 def test_a_repo_that_is_gone_is_input_lost(fleet: Fleet, large: Path) -> None:
     repo = _failed_in_validate(fleet, large)
     fleet.hub.store.delete_repo("dataset", repo)

@@ -200,7 +200,7 @@ def test_online_with_a_model_and_a_dataset_of_the_hub(
     assert "retry" not in gone.stderr
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+@pytest.mark.parametrize("kind", [pytest.param("jsonl", marks=pytest.mark.chaos), "parquet"])
 def test_of_a_large_split_only_the_beginning_is_fetched(
     home: Path, tmp_path: Path, hub: tuple[str, HubStore], model: Path, kind: str
 ) -> None:

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from .conftest import Fleet
 
 BASE = ("--model", "demo/tiny-llama", "--dataset", "demo/colours")
@@ -32,6 +34,7 @@ def test_what_is_seen_is_what_goes(fleet: Fleet, tmp_path: Path) -> None:
     assert fleet.run("fetch", job, str(tmp_path / "again")).returncode == 1
 
 
+@pytest.mark.chaos
 def test_a_failed_job_that_was_removed_starts_over(fleet: Fleet) -> None:
     failed = fleet.submit(*BASE, "--set", "data.columns.prompt=nowhere")
     assert failed.code == 5

@@ -9,6 +9,8 @@ import os
 import signal
 from typing import Any
 
+import pytest
+
 from ftq_hub import Fault
 
 from .conftest import QUICK, WRITER, Fleet, wait_for
@@ -59,6 +61,7 @@ def test_killed_between_the_commit_and_its_record(fleet: Fleet) -> None:
     assert {e.attempt for e in events(fleet, job, "step")} == {1}
 
 
+@pytest.mark.chaos
 def test_a_stumbling_hub_is_got_over(fleet: Fleet) -> None:
     repo = "me/stumbling"
     bad = [
@@ -83,6 +86,7 @@ def test_a_stumbling_hub_is_got_over(fleet: Fleet) -> None:
     assert "is in trouble (503); committing to me/stumbling" in said
 
 
+@pytest.mark.chaos
 def test_two_jobs_to_one_repo_follow_each_other(fleet: Fleet) -> None:
     repo = "me/shared"
     # Whoever comes first holds the repo until we let its commit through.

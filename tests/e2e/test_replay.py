@@ -139,6 +139,7 @@ def test_a_spike_is_replayed_named_left_out_and_retried(
         client.replay(job, 999)
 
 
+@pytest.mark.chaos
 def test_a_stop_ends_the_replay_and_a_running_job_is_not_replayed(
     fleet: Fleet, base: Path, rows: Path
 ) -> None:

@@ -8,6 +8,7 @@ from ftq_shared import keys
 from ftq_shared.secrets import FleetKey
 from ftq_shared.spec_input import parse_spec
 from ftq_shared.states import Phase
+from tests.support.warm_command import WarmCommand
 
 from .conftest import WRITER, Fleet, Hub
 
@@ -68,12 +69,14 @@ def test_a_planted_token_is_found_nowhere(fleet: Fleet) -> None:
     assert not client.store.sealed_secrets(done.job), "its key lives until the job is terminal"
 
 
-def test_a_changed_record_cannot_use_the_token(local_hub: Hub, tmp_path: Path) -> None:
+def test_a_changed_record_cannot_use_the_token(
+    local_hub: Hub, command: WarmCommand, tmp_path: Path
+) -> None:
     """A spec that was changed on the broker is refused, with the token still sealed."""
     key = FleetKey.generate()
     key.save(tmp_path / "fleet.key")
     with EmbeddedBroker(tmp_path / "broker") as broker:
-        fleet = Fleet(broker, local_hub, tmp_path)
+        fleet = Fleet(broker, local_hub, command, tmp_path)
         client = fleet.client()
         client.redis.hset(keys.FLEET, "public_key", key.public)
         mine = {"model": "demo/tiny-llama", "dataset": "demo/colours"}

@@ -133,7 +133,9 @@ def test_an_expired_token_is_answered_with_another(fleet: Fleet) -> None:
     interrupt_question(child)
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(24, 80), (20, 60), (24, 40)])
+@pytest.mark.parametrize(
+    ("rows", "columns"), [(24, 80), pytest.param(20, 60, marks=pytest.mark.chaos), (24, 40)]
+)
 def test_tables_fit_the_terminal(fleet: Fleet, rows: int, columns: int) -> None:
     name = "a long name for people to read"
     job = fleet.detach("--model", "demo/tiny-llama", "--dataset", "demo/colours", *QUICK,

@@ -116,6 +116,7 @@ def test_after_a_kill_the_next_up_has_the_data(home: Path) -> None:
         assert second.url == url
 
 
+@pytest.mark.chaos
 def test_an_orphan_that_does_not_answer_is_ended_too(tmp_path: Path) -> None:
     broker = EmbeddedBroker(tmp_path / "b")
     broker.start()

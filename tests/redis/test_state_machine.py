@@ -12,7 +12,7 @@ from tests.support.job_machine import machine_on
 
 from ftq_client.local.valkey import EmbeddedBroker
 
-HISTORIES = 150
+HISTORIES = 100
 
 
 @pytest.mark.timeout(600)  # 8 s on a machine that has nothing else to do

@@ -109,6 +109,7 @@ print(sum(rows.values()), (peak - before) // 1024)
 """
 
 
+@pytest.mark.chaos
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     def rows(count: int) -> list[str]:

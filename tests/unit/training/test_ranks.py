@@ -175,7 +175,10 @@ def test_adapters_in_float32_on_a_sharded_base_in_half_precision(make):
     assert two.losses() == pytest.approx(one.losses(), rel=0.01), two.events
 
 
-@pytest.mark.parametrize(("strategy", "task"), [("ddp", "classification"), ("fsdp", "sft")])
+@pytest.mark.parametrize(
+    ("strategy", "task"),
+    [("ddp", "classification"), pytest.param("fsdp", "sft", marks=pytest.mark.chaos)],
+)
 def test_a_step_of_two_ranks_is_replayed_and_rows_are_left_out(make, strategy, task):
     job = make(strategy, "full", task=task, max_steps=6)
     trained = job.attempt(2, kill=(1, 3))

@@ -144,6 +144,7 @@ def test_an_interruption_on_the_way_is_none(make):
     assert told["loss"] == steps(last)[13]["loss"]
 
 
+@pytest.mark.chaos
 def test_a_lowered_rate_and_halved_passes_are_on_the_way(make, monkeypatch):
     """From the base model: 20 steps as they were, then with a quarter of the rate."""
     rate = {"learning_rate": 1e-3, "method": "full", "epochs": 5, "eval_every": 100}

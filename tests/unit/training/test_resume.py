@@ -19,9 +19,9 @@ from ftq_worker.training.session import find_resume
 
 KINDS = [
     ("sft", "lora"),
-    ("sft", "full"),
+    pytest.param("sft", "full", marks=pytest.mark.chaos),
     ("classification", "full"),
-    ("classification", "lora"),
+    pytest.param("classification", "lora", marks=pytest.mark.chaos),
 ]
 
 
@@ -141,6 +141,7 @@ def test_killed_after_training_only_scores_again(make, monkeypatch):
     assert_equal_weights(unbroken, last)
 
 
+@pytest.mark.chaos
 def test_evaluations_and_saves_do_not_change_what_is_trained(make):
     often = {"train": {"eval_every": 3, "save_every": 2}}
     never = {"train": {"eval_every": 12, "save_every": "1h"}}

@@ -10,8 +10,10 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ftq_shared.events import utc_now
@@ -42,9 +44,10 @@ class Run:
     diverged: int | None = None  # the first bad step, where it ended by that
 
 
-def versions() -> dict[str, str]:
+@cache
+def versions() -> Mapping[str, str]:
     """Return the versions of the libraries that a training's numbers depend on."""
-    return {name: version(name) for name in LIBRARIES}
+    return MappingProxyType({name: version(name) for name in LIBRARIES})
 
 
 def note_run(
@@ -66,7 +69,7 @@ def note_run(
             "settings": settings.to_record(),
             "device": device,
             "cpu_threads": ctx.devices.cpu_threads,
-            "versions": versions(),
+            "versions": dict(versions()),
             "left_out": json.loads(dump_refs(left_out)),
         },
     )

@@ -266,5 +266,5 @@ def report(session: Session, best: int | None, left_out: list[LeftOutRow]) -> Tr
         memory=session.memory.found or session.known.get("memory", {}),
         left_out=left_out,
         settings=settings.to_json(),
-        versions=versions(),
+        versions=dict(versions()),
     )
