@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ftq_shared import keys, scripts
 from ftq_shared.errors import UsageError
@@ -107,6 +107,13 @@ def _gpu(raw: Mapping[str, Any]) -> Gpu:
     return Gpu(uuid, str(raw["name"]), memory_gb)
 
 
+class HostNames(NamedTuple):
+    """Which hosts there are."""
+
+    known: frozenset[str]  # that were heard of in the last day
+    online: frozenset[str]  # that were heard of lately
+
+
 class HostStore:
     """Host records in Redis."""
 
@@ -165,6 +172,17 @@ class HostStore:
         for queue in old:
             self.redis.delete(*keys.kombu_keys(queue))
             self.redis.zrem(keys.QUEUES, queue)
+
+    def names(self) -> HostNames:
+        """Return the names of all hosts, at much less cost than their records."""
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.time()
+        pipe.zrange(keys.QUEUES, 0, -1, withscores=True)
+        (seconds, _), queues = pipe.execute()
+        alive_ms = (seconds - HOST_LOST_S) * 1000
+        beats = [(keys.host_of(queue), beat_ms) for queue, beat_ms in queues]
+        online = {name for name, beat_ms in beats if beat_ms > alive_ms}
+        return HostNames(frozenset(dict(beats)) - {""}, frozenset(online) - {""})
 
     def all(self) -> list[HostRecord]:
         """Return every host that is known; forgets names whose record has expired."""

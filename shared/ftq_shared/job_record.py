@@ -114,6 +114,24 @@ class Replay:
     fresh_after: int = 0  # as in that job's record
 
 
+def claim_of(token: str, nonce: str) -> str:
+    """Return the name of a claim, and of the folder that only it writes to."""
+    return f"{token.partition(':')[0]}-{nonce}"
+
+
+@dataclass(frozen=True)
+class Rest:
+    """A claim that has ended, of whose events the broker has `stored`."""
+
+    token: str
+    nonce: str
+    stored: int
+
+    @property
+    def claim(self) -> str:
+        return claim_of(self.token, self.nonce)
+
+
 @dataclass(frozen=True)
 class JobRecord:
     """One job. Empty strings stand for what is not there."""
@@ -172,7 +190,15 @@ class JobRecord:
 
         The token alone would not do: a broker that rolled back lets one be claimed twice.
         """
-        return f"{self.token.partition(':')[0]}-{self.nonce}"
+        return claim_of(self.token, self.nonce)
+
+    @property
+    def rest(self) -> Rest | None:
+        """The claim before this one, whose last events may be in its file alone."""
+        token, _, more = self.summary.get("rest", "").partition(" ")
+        nonce, _, stored = more.partition(" ")
+        good = keys.is_token(token) and keys.is_name(nonce) and stored.isdecimal()
+        return Rest(token, nonce, int(stored)) if good else None
 
     @property
     def awaits(self) -> str:

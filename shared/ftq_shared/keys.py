@@ -1,9 +1,9 @@
 """Every Redis key and channel, its owner and its time to live.
 
 owned by a job (deleted or given a time to live at its end): job, events, kept, secret, inputs
-owned by the fleet (bounded by its size): jobs, queue, leases, hosts, host, queues,
+owned by the fleet (bounded by its size): jobs, queue, leases, places, cards, hosts, host, queues,
                         fleet, inputs
-expiring by themselves: submit, dirty, lock, inputs before the submit
+expiring by themselves: submit, dirty, dispatcher, lock, inputs before the submit
 """
 
 import re
@@ -13,12 +13,15 @@ from collections.abc import Callable
 JOBS = "ftq:jobs"  # sorted set: job id by time of submit (ms)
 QUEUE = "ftq:queue"  # sorted set: queued job id by priority and time
 LEASES = "ftq:leases"  # set: ids of placed and running jobs
+PLACES = "ftq:places"  # hash: the host of each lease; an index of the records, as the next two
+CARDS = "ftq:cards"  # hash: the lease of each card, by the card's UUID
 CONTROL = "ftq:control"  # channel: what every agent should hear at once, such as a cancel
 HOSTS = "ftq:hosts"  # set: names of hosts
 QUEUES = "ftq:queues"  # sorted set: Celery queue of a host instance by its last heartbeat (ms)
 FLEET = "ftq:fleet"  # hash: the fleet's public key
 INPUT_SIZES = "ftq:inputs"  # sorted set: job id by the bytes of its inputs that the broker holds
 DISPATCH_REQUESTED = "ftq:dirty"  # string: a dispatch pass has been asked for
+DISPATCHER = "ftq:dispatcher"  # string: who makes dispatch passes now
 
 DISPATCH_QUEUE = "ftq"  # Celery queue of `ftq.dispatch`
 
@@ -38,11 +41,18 @@ relay_taken = _key("ftq:relay:{}:taken")  # string: a host has taken on the rela
 lock = _key("ftq:lock:{}")  # string: the job and token that hold a lock, such as that of a Hub repo
 submit = _key("ftq:submit:{}")  # string: the job that a submit with this client key made
 host = _key("ftq:host:{}")  # hash: a host's record
+places = _key("ftq:places:{}")  # set: the leases of a host
 
 
 def host_queue(name: str, instance: str) -> str:
     """Celery queue of one host instance."""
     return f"ftq.host.{name}.{instance}"
+
+
+def host_of(queue: str) -> str:
+    """Return the name of the host whose Celery queue this is, '' for another queue."""
+    name, _, _ = queue.removeprefix("ftq.host.").rpartition(".")
+    return name if is_name(name) else ""
 
 
 def kombu_keys(queue: str) -> list[str]:

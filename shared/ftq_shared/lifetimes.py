@@ -17,6 +17,7 @@ EVENTS_TTL_S = 86_400  # all its events after its end
 LOCK_TTL_S = 86_400  # at the latest: a lock is released with the token that took it
 SUBMIT_TTL_S = 86_400  # how long a repeated submit is recognised
 DISPATCH_TTL_S = 10  # a dispatch message that got lost is sent again after this
+PASS_S = 10.0  # a worker that dies in a dispatch pass keeps others from one for so long
 INPUTS_TTL_S = 3_600  # chunks whose submit never came
 SECRET_TTL_S = 30 * 86_400  # at the latest: the end of the job deletes it
 

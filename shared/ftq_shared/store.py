@@ -29,6 +29,7 @@ from ftq_shared.lifetimes import (
     DISPATCH_TTL_S,
     HOST_LOST_S,
     JOB_TTL_S,
+    PASS_S,
     SPEC_MAX_BYTES,
     SUBMIT_TTL_S,
 )
@@ -71,6 +72,7 @@ class JobStore:
     def __init__(self, redis: "Redis") -> None:
         self.redis = redis
         self._no_info = logging.WARNING  # how it is told that there is none
+        self._pass = redis.lock(keys.DISPATCHER, timeout=PASS_S)
         self._scripts = {
             name: redis.register_script(scripts.source(name)) for name in scripts.NAMES
         }
@@ -224,7 +226,54 @@ class JobStore:
         found = [read_lease(job, raw) for job, raw in _answered(jobs, pipe)]
         return [lease for lease in found if lease]
 
+    def leases_of(self, hosts: Sequence[str]) -> list[Lease]:
+        """Return the leases of some hosts: its cost is theirs, however many the fleet has."""
+        answers = self._scripts["leases"](keys=[*map(keys.places, hosts)], args=LEASE_FIELDS)
+        found = [read_lease(job, raw or [None] * len(LEASE_FIELDS)) for job, raw in answers]
+        return [lease for lease in found if lease and lease.host in hosts]
+
+    def hosts_with_leases(self) -> set[str]:
+        """Return the names of all hosts that hold a lease, also of those that are gone."""
+        return set(self.redis.hvals(keys.PLACES))  # type: ignore[arg-type]
+
+    def check_places(self) -> None:
+        """Have the index of the places made anew where it is not that of the leases.
+
+        Scripts notice a wrong number by themselves; workers of an older version, which do not
+        write it, can leave a right number of wrong ones.
+        """
+        pipe = self.redis.pipeline()
+        pipe.smembers(keys.LEASES)
+        pipe.hkeys(keys.PLACES)
+        leases, indexed = pipe.execute()
+        if set(leases) != set(indexed):
+            self.redis.hset(keys.PLACES, "", "")  # a number that the next script notices
+
     # -- the dispatcher's calls
+
+    def begin_pass(self) -> bool:
+        """Become the one that makes dispatch passes, for PASS_S; False: another one is."""
+        return bool(self._pass.acquire(blocking=False))
+
+    def keep_pass(self) -> bool:
+        """Make dispatch passes for PASS_S from now on; False: it took longer, and it is over."""
+        from redis.exceptions import LockError
+
+        try:
+            return bool(self._pass.reacquire())
+        except LockError:
+            return False
+
+    def end_pass(self) -> None:
+        """Let others make dispatch passes."""
+        from redis.exceptions import LockError
+
+        with contextlib.suppress(LockError):
+            self._pass.release()
+
+    def is_requested(self) -> bool:
+        """Return whether a dispatch pass has been asked for since the last one began."""
+        return bool(self.redis.exists(keys.DISPATCH_REQUESTED))
 
     def place(self, plan: Placement, random: str = "") -> tuple[str, str]:
         """Carry out a placement; return (token, '') or ('', why it no longer holds)."""
@@ -303,10 +352,14 @@ class JobStore:
         The answer for each is 'ok', 'cancel' (asked for), 'unclaimed' (the broker has lost the
         claim) or 'stale'. There is none for a damaged record; it does not harm the others.
         """
-        pipe = self.redis.pipeline(transaction=False)
-        for job, token in leases.items():
-            self._run("renew", job, token, client=pipe)
-        return dict(_answered(list(leases), pipe))
+        answers = self._scripts["renew"](keys=[*map(keys.job, leases)], args=[*leases.values()])
+        found = {}
+        for job, answer in zip(leases, answers, strict=True):
+            if isinstance(answer, str):
+                found[job] = answer
+            else:
+                _say_damaged(job, answer[0])
+        return found
 
     def append(
         self,
@@ -328,6 +381,24 @@ class JobStore:
         stored, status = self._run(
             name, job, token, first, flags, json.dumps(fields or {}), *bodies
         )
+        return int(stored), status
+
+    def append_rest(
+        self,
+        job: str,
+        token: str,
+        before: str,
+        first: int,
+        bodies: Sequence[str],
+        *,
+        milestones: Sequence[bool],
+    ) -> tuple[int, Literal["ok", "stale", "gap"]]:
+        """Store events of `before`, the claim before this one, which it could not send any more.
+
+        Returns as `append` does. It is 'stale' as well after this claim's own first event.
+        """
+        flags = "".join("k" if keep else "-" for keep in milestones)
+        stored, status = self._run("append_rest", job, token, before, first, flags, *bodies)
         return int(stored), status
 
     def finish(
@@ -438,7 +509,11 @@ def _answered(jobs: Sequence[str], pipe: "Pipeline") -> Iterator[tuple[str, Any]
         if not isinstance(answer, Exception):
             yield job, answer
         elif is_damage(answer):
-            extra = {"action": "record_damaged", "job": job}
-            log.warning("record %s is damaged: %s", job, answer, extra=extra)
+            _say_damaged(job, answer)
         else:
             raise answer
+
+
+def _say_damaged(job: str, why: object) -> None:
+    extra = {"action": "record_damaged", "job": job}
+    log.warning("record %s is damaged: %s", job, why, extra=extra)

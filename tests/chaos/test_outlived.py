@@ -2,8 +2,7 @@
 
     FTQ_CHAOS_SEED=7 python -m pytest -m chaos tests/chaos/test_outlived.py -s
 
-The card's and the disk's refusals are made here. A hang is ended by its agent:
-tests/unit/child/test_stuck.py.
+The card's and the disk's refusals are made here. Hangs: tests/chaos/test_hangs.py.
 """
 
 import math

@@ -145,12 +145,13 @@ def _events(verdict: Verdict, storm: Storm, record: JobRecord, events: list[Even
     ends = [event for event in events if "outcome" in event.data]
     last = ends[-1].data["outcome"] if ends else None
     verdict.check("events: the last outcome is the record's", last == record.state, record.id)
-    owner = ""
+    owner, began = "", False
     for event in events:
         if event.type == "state":
-            owner = event.host if event.data["state"] == "running" else ""
+            owner, began = event.host if event.data["state"] == "running" else "", False
         elif owner and event.host:
-            same = event.host == owner
+            began = began or event.host == owner  # before: what the claim before could not send
+            same = event.host == owner or not began
             verdict.check("events: between two states of one host", same, (record.id, event))
     for missing in _never_sent(storm.fleet, record, events):
         verdict.check("events: what a finished phase wrote was sent", False, missing)

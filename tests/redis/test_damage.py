@@ -139,7 +139,7 @@ def test_a_damaged_record_keeps_no_other_lease_from_being_taken(
     now = [0.0]
     reaper = Reaper(store, "s1", lambda _: None, lambda: now[0])
     while now[0] < LOST_TIMES:
-        taken = reaper.look(store.leases(), "run")
+        taken = reaper.look(store.leases(), lambda: "run")
         now[0] += 5.0
         if taken:
             break

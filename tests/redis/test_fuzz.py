@@ -47,7 +47,7 @@ def test_poisoned_jobs_stop_no_reader_of_a_real_broker(
     client = Client(load_settings({"FTQ_REDIS_URL": broker.url, "FTQ_HOME": str(tmp_path)}))
     found = [record.to_row()["id"] for record in client.list_jobs(mine=False, active=False)]
     assert good in found
-    Reaper(store, "s1", lambda _: None).look(store.leases(), "run")
+    Reaper(store, "s1", lambda _: None).look(store.leases(), lambda: "run")
     for job in found:
         for event in client.tail(job, follow=False):
             assert event.seq

@@ -22,7 +22,10 @@ from ftq_shared.store import JobStore
 CLOCK = "test:clock"  # seconds; not one of ftq's keys, so it does not go back with them
 NOISE = {"beat", "version", "updated_ms"}  # of a record: what a repeated call may still touch
 JSON = ("deaths", "error")  # of a record's summary: Lua may write its fields in another order
-FLEET = {keys.JOBS, keys.QUEUE, keys.LEASES, keys.HOSTS, keys.QUEUES, keys.INPUT_SIZES}
+FLEET = {
+    *(keys.JOBS, keys.QUEUE, keys.LEASES, keys.PLACES, keys.CARDS),
+    *(keys.HOSTS, keys.QUEUES, keys.INPUT_SIZES),
+}
 
 # Everything under ftq:, with what is new in the streams: one round trip, one string.
 LOOK = """
@@ -59,7 +62,9 @@ class World:
 
         def stepped(name: str) -> str:
             text, now = source(name), f"{{redis.call('GET', '{CLOCK}'), 0}}"
-            assert name == "drain" or "redis.call('TIME')" in text, f"{name} asks another clock"
+            assert name in ("drain", "leases", "renew") or "redis.call('TIME')" in text, (
+                f"{name} asks another clock"
+            )
             return text.replace("redis.call('TIME')", now)
 
         redis = connect(url)
@@ -131,6 +136,7 @@ class Checker:
             self._check_stream(view, keys.kept(name), job.kept, job)
         _check_fleet(view, held)
         _check_inputs(view, twin, inputs)
+        _check_places(view)
         _check_room(view, offers)
         _check_owners(view, held)
         return view
@@ -201,6 +207,20 @@ def _check_inputs(view: View, twin: MemoryBroker, inputs: Set[str]) -> None:
         assert view.ttls.get(keys.inputs(job)) == (-1 if held else None)
 
 
+def _check_places(view: View) -> None:
+    """The index of the places says what the records say."""
+    leases = sorted(_members(view, keys.LEASES))
+    hosts = {job: view.field(job, "host") for job in leases}
+    assert _pairs(view.values.get(keys.PLACES, [])) == hosts
+    there = {
+        keys.places(host): {job for job in leases if hosts[job] == host} for host in hosts.values()
+    }
+    known = {key: set(jobs) for key, jobs in view.values.items() if key.startswith(keys.places(""))}
+    assert known == there
+    cards = {gpu: job for job in leases for gpu in json.loads(view.field(job, "gpus"))}
+    assert _pairs(view.values.get(keys.CARDS, [])) == cards
+
+
 def _check_room(view: View, offers: Mapping[str, Offer]) -> None:
     """No GPU has two jobs, and no instance more than it offers."""
     slots: Counter[str] = Counter()
@@ -218,6 +238,7 @@ def _check_owners(view: View, held: Held) -> None:
     """No key without an owner or a time to live."""
     of_jobs = (keys.job, keys.events, keys.kept, keys.secret, keys.inputs)
     owned = FLEET | {key(job) for key in of_jobs for job in held.jobs}
+    owned |= {key for key in view.ttls if key.startswith(keys.places(""))}
     for key, ttl in view.ttls.items():
         assert ttl > 0 or key in owned, f"{key} is nobody's and lives for ever"
 

@@ -67,23 +67,24 @@ class GangJob:
         kill: tuple[int, int] | None = None,
         *,
         delay_s: float = 0.0,
+        by: signal.Signals = signal.SIGKILL,
         verify: bool = False,
         request: Callable[[ChildRequest], ChildRequest] = lambda request: request,
     ) -> Attempt:
-        """Train under a new claim; `kill`: a rank, and the step after whose event it dies.
+        """Train under a new claim; `kill`: a rank, and the step after whose event it gets a signal.
 
         What is saved is verified with `verify` only: it takes a process more.
         """
         parts = phase_run.parts_of(Phase.TRAIN)[: 2 if verify else 1]
         with mock.patch.object(phase_run, "parts_of", return_value=parts):
-            return self._attempt(self.job.ctx.job, ranks, kill, delay_s, request)
+            return self._attempt(self.job.ctx.job, ranks, kill, delay_s, by, request)
 
     def replay(self, ranks: int, step: int) -> Attempt:
         """Replay a step, as a job of its own."""
         spec, again = self.job.ctx.spec, Replay(self.job.ctx.job, step)
         mine = f"ft-{self._claims:08d}"
         self.store.submit(mine, spec, client_key=mine, owner="me", endpoint="", replay=again)
-        return self._attempt(mine, ranks, None, 0.0, lambda request: request)
+        return self._attempt(mine, ranks, None, 0.0, signal.SIGKILL, lambda request: request)
 
     def _attempt(
         self,
@@ -91,6 +92,7 @@ class GangJob:
         ranks: int,
         kill: tuple[int, int] | None,
         delay_s: float,
+        by: signal.Signals,
         request: Callable[[ChildRequest], ChildRequest],
     ) -> Attempt:
         self._claims += 1
@@ -126,7 +128,7 @@ class GangJob:
             if kill and self._has_trained(seen, kill[1]):
                 time.sleep(delay_s)
                 (phase,) = children_of(pids[kill[0]])
-                os.kill(phase, signal.SIGKILL)
+                os.kill(phase, by)
                 kill = None
             thread.join(0.01)
             if time.monotonic() > until:

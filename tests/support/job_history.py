@@ -22,7 +22,7 @@ from tests.support.broker_view import CLOCK, Checker, Offer, View, World
 START_S = 1_800_000_000
 ARROWS = {(t.source, t.target, t.script) for t in TRANSITIONS}
 # Calls that change something once, however often they arrive. The others are renewals and wishes.
-ONCE = {"submit", "place", "claim", "append", "finish", "requeue", "reap"}
+ONCE = {"submit", "place", "claim", "append", "append_rest", "finish", "requeue", "reap"}
 SCRIPTS = {"say_waiting": "wait", "heartbeat": "beat"}  # where a call and its script have two names
 
 
@@ -201,7 +201,7 @@ class History:
         """Let a host look at all leases, every 4 seconds, and take what its rules let it take."""
         for _ in range(looks):
             self.hosts_s += 4.0
-            self._reaper.look(self.world.store.leases(), str(self._run_id))
+            self._reaper.look(self.world.store.leases(), lambda: str(self._run_id))
 
     def reap(self, job: str, token: str, renewals: int, reason: str) -> Any:
         """Take a lease, as the watching host wants it: its owner's timer must have ended it."""

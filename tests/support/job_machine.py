@@ -303,14 +303,34 @@ class JobMachine(RuleBasedStateMachine):
         first = {"next": stored + 1, "known": 1, "overlap": max(1, stored), "gap": stored + 2}
         self._append(job, token, first[batch], count, keep=keep, mode=mode)
 
-    def _append(
-        self, job: str, token: str, first: int, count: int, *, keep: bool, mode: str
-    ) -> None:
+    @rule(
+        which=one_of_jobs,
+        old=rarely,
+        batch=st.sampled_from(["next", "next", "known", "overlap", "gap"]),
+        count=st.integers(0, 3),
+        mode=a_mode,
+    )
+    def append_rest(self, which: int, old: bool, batch: str, count: int, mode: str) -> None:
+        """What the claim before has left, of that claim or of none."""
+        job, token = self._owner(which, old)
+        rest = self.jobs[job].rest if job in self.jobs else None
+        before, stored = (rest.token, rest.stored) if rest else ("1:none", 0)
+        first = {"next": stored + 1, "known": 1, "overlap": max(1, stored), "gap": stored + 2}
+        bodies = self._bodies(before, first[batch], count)
+        args = (job, token, before, first[batch], bodies)
+        self.send(mode, "append_rest", *args, milestones=[True] * count)
+
+    def _bodies(self, token: str, first: int, count: int) -> list[str]:
         lines = [f"{token} {number}" for number in range(first, first + count)]
-        bodies = [
+        return [
             make_body(EventType.LOG, {"line": line}, attempt=1, host="h", phase=None)
             for line in lines
         ]
+
+    def _append(
+        self, job: str, token: str, first: int, count: int, *, keep: bool, mode: str
+    ) -> None:
+        bodies = self._bodies(token, first, count)
         fields = {"step": str(first + count - 1)} if count else {}
         milestones = [keep] * count
         self.send(mode, "append", job, token, first, bodies, milestones=milestones, fields=fields)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ftq_shared.hosts import HostRecord, HostStore, as_hash, name_taken
+from ftq_shared.hosts import HostNames, HostRecord, HostStore, as_hash, name_taken
 from ftq_shared.in_memory.broker import MemoryBroker, atomic
 from ftq_shared.in_memory.jobs import MemoryHost
 from ftq_shared.lifetimes import HOST_LOST_S
@@ -51,6 +51,13 @@ class MemoryHosts(HostStore):
     @atomic
     def forget_old_queues(self) -> None:
         """Do nothing: there are no Celery queues."""
+
+    @atomic
+    def names(self) -> HostNames:
+        held = self.broker.held
+        alive_ms = held.now_ms - HOST_LOST_S * 1000
+        online = {name for name, host in held.hosts.items() if host.record.beat_ms > alive_ms}
+        return HostNames(frozenset(held.hosts), frozenset(online))
 
     @atomic
     def all(self) -> list[HostRecord]:

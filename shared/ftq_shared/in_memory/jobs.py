@@ -120,6 +120,7 @@ class Held:
     submits: dict[str, str] = field(default_factory=dict)  # client key -> job
     public_key: str = ""  # of the fleet
     dispatch_requested: bool = False  # a dispatch pass has been asked for
+    dispatching: bool = False  # somebody makes one
 
     def queue(self) -> list[str]:
         """Return the ids of all queued jobs, front first."""
@@ -158,6 +159,9 @@ class Held:
         if it.phase is Phase.TRAIN and it.state is JobState.RUNNING:
             spent = max(0, self.now_ms - int(it.summary["claimed_ms"]))
             job.note(trained_ms=str(int(it.summary.get("trained_ms", "0")) + spent))
+            it = job.record
+        if it.nonce:
+            job.note(rest=f"{it.token} {it.nonce} {job.ordinal}")
             it = job.record
         free = replace(it, token="", host="", instance="", gpus=(), nonce="", renewals=0)
         job.put(replace(free, last_token=it.token))

@@ -188,7 +188,36 @@ class MemoryStore(JobStore):
     def leases(self) -> list[Lease]:
         return [it.lease() for it in self.broker.held.leased()]
 
+    @atomic
+    def leases_of(self, hosts: Sequence[str]) -> list[Lease]:
+        return [it.lease() for it in self.broker.held.leased() if it.record.host in hosts]
+
+    @atomic
+    def hosts_with_leases(self) -> set[str]:
+        return {it.record.host for it in self.broker.held.leased()}
+
+    @atomic
+    def check_places(self) -> None:
+        """Do nothing: there is no index."""
+
     # -- the dispatcher's calls
+
+    @atomic
+    def begin_pass(self) -> bool:
+        was, self.broker.held.dispatching = self.broker.held.dispatching, True
+        return not was
+
+    @atomic
+    def keep_pass(self) -> bool:
+        return self.broker.held.dispatching
+
+    @atomic
+    def end_pass(self) -> None:
+        self.broker.held.dispatching = False
+
+    @atomic
+    def is_requested(self) -> bool:
+        return self.broker.held.dispatch_requested
 
     @atomic
     def place(self, plan: Placement, random: str = "") -> tuple[str, str]:
@@ -323,6 +352,30 @@ class MemoryStore(JobStore):
             it.ordinal = first + len(bodies) - 1
             it.note(**(fields or {}))
         return it.ordinal, "ok"
+
+    @atomic
+    def append_rest(
+        self,
+        job: str,
+        token: str,
+        before: str,
+        first: int,
+        bodies: Sequence[str],
+        *,
+        milestones: Sequence[bool],
+    ) -> tuple[int, Literal["ok", "stale", "gap"]]:
+        it = self._owned(job, token)
+        rest = it.seen().rest if it else None
+        if not it or not rest or it.ordinal or rest.token != before:
+            return 0, "stale"
+        if first > rest.stored + 1:
+            return rest.stored, "gap"
+        known = rest.stored + 1 - first
+        for body, keep in zip(bodies[known:], milestones[known:], strict=False):
+            it.append(body, keep=keep)
+        stored = max(rest.stored, first + len(bodies) - 1)
+        it.note(rest=f"{rest.token} {rest.nonce} {stored}")
+        return stored, "ok"
 
     @atomic
     def finish(

@@ -7,12 +7,14 @@ from ftq_shared import lifetimes
 
 NAMES = (
     "append",
+    "append_rest",
     "append_when_full",  # the same text, for the last events of a phase
     "beat",
     "cancel",
     "claim",
     "drain",
     "finish",
+    "leases",
     "lock",
     "place",
     "reap",
@@ -23,7 +25,8 @@ NAMES = (
     "wait",
 )
 
-OF_HOSTS = frozenset({"beat", "drain"})  # the others work on a job
+ALONE = frozenset({"beat", "drain", "renew"})  # begin with nothing
+OF_PLACES = frozenset({"leases"})  # begin with places.lua; the others work on one job
 # What keeps a lease or ends a job may go on when the broker is full: it adds next to nothing, and
 # without it nothing could be freed. The others are refused as a whole, before their first write.
 WHEN_FULL = frozenset(
@@ -34,6 +37,7 @@ WHEN_FULL = frozenset(
         "claim",
         "drain",
         "finish",
+        "leases",
         "lock",
         "reap",
         "renew",
@@ -58,9 +62,11 @@ def source(name: str) -> str:
     """Return the text of a script; one on a job begins with CONSTANTS and what all share."""
     flags = " flags=allow-oom" if name in WHEN_FULL else ""
     body = _text(name.removesuffix("_when_full"))
-    if name not in OF_HOSTS:
+    if name in OF_PLACES:
+        body = _text("places") + body
+    elif name not in ALONE:
         constants = "".join(f"local {name} = {getattr(lifetimes, name)}\n" for name in CONSTANTS)
-        body = constants + _text("lib") + body
+        body = constants + _text("places") + _text("lib") + body
     return f"#!lua{flags}\n{body}"
 
 

@@ -12,10 +12,12 @@ if h[1] and h[1] ~= ARGV[2] then
   redis.call('DEL', KEYS[1])
   h[3] = false
 end
-redis.call('HSET', KEYS[1], 'name', ARGV[1], 'instance', ARGV[2], 'beat_ms', now)
+local fields = {'name', ARGV[1], 'instance', ARGV[2], 'beat_ms', now}
 for field, value in pairs(cjson.decode(ARGV[4])) do
-  redis.call('HSET', KEYS[1], field, value)
+  fields[#fields + 1] = field
+  fields[#fields + 1] = value
 end
+redis.call('HSET', KEYS[1], unpack(fields))
 redis.call('EXPIRE', KEYS[1], ARGV[5])
 redis.call('SADD', KEYS[2], ARGV[1])
 redis.call('ZADD', KEYS[3], now, ARGV[7])

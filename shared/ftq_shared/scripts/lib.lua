@@ -1,5 +1,5 @@
--- Shared by all scripts on a job: it is put before each of them, and before it the constants of
--- lifetimes.py that CONSTANTS in __init__.py names.
+-- Shared by all scripts on a job: it is put before each of them, and before it places.lua and the
+-- constants of lifetimes.py that CONSTANTS in __init__.py names.
 -- Time is the server's. A job record is a hash; its fields are named in job_record.py.
 
 local function now_ms()
@@ -28,7 +28,7 @@ end
 
 -- The keys of one job, passed by every caller in this order as KEYS[1..5].
 local JOB, EVENTS, KEPT, SECRET, INPUTS = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local QUEUE, LEASES, JOBS = 'ftq:queue', 'ftq:leases', 'ftq:jobs'
+local QUEUE, JOBS = 'ftq:queue', 'ftq:jobs'
 
 -- ARGV[1] is always the id. It becomes part of paths on the hosts: keys.py asks for the same form.
 if #ARGV[1] ~= 11 or not string.match(ARGV[1], '^ft%-[a-z0-9]+$') or JOB ~= 'ftq:job:' .. ARGV[1] then
@@ -130,6 +130,7 @@ end
 
 -- Give back the place; the token that ends here is remembered, so that a repeated call is known.
 local function release(id, token, answer)
+  leave_place(id, job('gpus'))
   redis.call('SREM', LEASES, id)
   if job('phase') == 'train' and job('state') == 'running' then -- what max_runtime counts
     redis.call('HINCRBY', JOB, 'trained_ms', math.max(0, now_ms() - (tonumber(job('claimed_ms') or '') or now_ms())))
@@ -137,6 +138,9 @@ local function release(id, token, answer)
   unlock(id)
   if (job('host') or '') ~= '' then
     set('last_host', job('host'))
+  end
+  if (job('nonce') or '') ~= '' then -- how much of its claim's events is here: see append_rest
+    set('rest', token .. ' ' .. job('nonce') .. ' ' .. job('ordinal'))
   end
   set('token', '', 'host', '', 'instance', '', 'gpus', '[]', 'nonce', '', 'beat', 0,
     'last_token', token, 'last_answer', answer)

@@ -22,24 +22,18 @@ end
 if h[2] == '1' or h[5] == '1' or now_ms() - tonumber(h[4]) > tonumber(ARGV[8]) * 1000 then
   return {'', 'the host takes no work'}
 end
--- A card is one card, whichever of several workers on its machine offers it.
-local used, busy = 0, {}
-for _, other in ipairs(redis.call('SMEMBERS', LEASES)) do
-  -- Protected calls: one damaged record may not keep all other jobs from being placed.
-  local o = redis.pcall('HMGET', 'ftq:job:' .. other, 'host', 'slot', 'gpus')
-  if o[1] == name then
-    used = used + (o[2] == 'cpu' and 1 or 0)
-  end
-  local ok, gpus = pcall(cjson.decode, o[3] or '[]')
-  for _, gpu in ipairs(ok and type(gpus) == 'table' and gpus or {}) do
-    busy[gpu] = true
-  end
+check_places()
+local used = 0
+for _, other in ipairs(redis.call('SMEMBERS', PLACES .. ':' .. name)) do
+  local o = redis.pcall('HMGET', 'ftq:job:' .. other, 'host', 'slot')
+  used = used + (o[1] == name and o[2] == 'cpu' and 1 or 0)
 end
 if slot == 'cpu' and used >= tonumber(h[3]) then
   return {'', 'no free slot'}
 end
+-- A card is one card, whichever of several workers on its machine offers it.
 for _, gpu in ipairs(wanted) do
-  if busy[gpu] then
+  if card_owner(gpu) then
     return {'', 'a GPU was taken'}
   end
 end
@@ -56,6 +50,7 @@ if lock then
 end
 redis.call('ZREM', QUEUE, id)
 redis.call('SADD', LEASES, id)
+enter_place(id, name, wanted)
 set('state', 'placed', 'token', token, 'host', name, 'instance', instance, 'slot', slot,
   'gpus', ARGV[6], 'beat', 0, 'ordinal', 0, 'placed_ms', now_ms(), 'waiting', '',
   'awaits', '')

@@ -122,7 +122,7 @@ def looks(reaper: Reaper, clock: Clock, seen: list[tuple[float, Lease]]) -> list
         count = 0
         while clock.now < 100.0 + at:
             clock.now = min(clock.now + 1.0, 100.0 + at)
-            count += reaper.look([one], "run")
+            count += reaper.look([one], lambda: "run")
         taken.append(count)
     return taken
 
@@ -175,7 +175,7 @@ def test_a_reaper_that_was_frozen_starts_anew() -> None:
     reaper = Reaper(running(J), "s1", lambda _: None, clock)
     looks(reaper, clock, [(5, lease())])
     clock.now += 10 * LEASE_S
-    assert reaper.look([lease()], "run") == 0
+    assert reaper.look([lease()], lambda: "run") == 0
     start = clock.now - 100.0
     assert looks(reaper, clock, [(start + LEASE_S - 1, lease()), (start + LEASE_S, lease())]) == [
         0,
@@ -219,7 +219,7 @@ def test_after_a_restart_of_the_broker_nothing_is_taken_for_a_whole_lease(restar
     taken, unclaimed = 0, lease(JobState.PLACED, renewals=0)
     while clock.now < 100.0 + 32 + CLAIM_S:
         clock.now += 1.0
-        taken += reaper.look([unclaimed], "next run" if restarts else "run")
+        taken += reaper.look([unclaimed], lambda: "next run" if restarts else "run")
     assert taken == int(not restarts)
 
 

@@ -1,17 +1,20 @@
 """A claim's events on their way to a broker that forgets, or is away for a moment."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from redis.exceptions import ConnectionError, ResponseError
-from tests.support.store_jobs import HOST, run, submit
+from tests.support.store_jobs import HOST, log, place, run, submit
 
 from ftq_shared.events import EventType
 from ftq_shared.in_memory import MemoryHosts, MemoryStore
+from ftq_shared.job_record import Rest
+from ftq_shared.paths import JobPaths
 from ftq_shared.states import Phase
 from ftq_worker.agent.child import HostTrouble
-from ftq_worker.agent.outbox import BATCH, Outbox
+from ftq_worker.agent.outbox import BATCH, Outbox, send_rest_before
 
 JOB = "ft-aaaaaaaa"
 
@@ -125,3 +128,41 @@ def test_a_file_that_cannot_be_read_back_ends_the_run(
     monkeypatch.setattr(outbox, "_reader", Broken())
     outbox.emit(EventType.LOG, line="lost")
     assert not outbox.flush(), "whoever waits for its end is told that there is none"
+
+
+def test_what_a_claim_could_not_send_the_next_one_sends(store: MemoryStore, tmp_path: Path) -> None:
+    """Its lease was taken by a host that cannot read its files."""
+    job, paths = submit(store, job=JOB), JobPaths(tmp_path, JOB)
+    token = run(store, job)
+    first = store.get(job)
+    path = paths.events(first.claim)
+    path.parent.mkdir(parents=True)
+    bodies = [log(f"line {n}") for n in range(BATCH + 5)]
+    path.write_text("".join(f"{body}\n" for body in bodies) + '{"cut o')
+    store.append(job, token, 1, bodies[:3], milestones=[True] * 3)
+    assert send_rest_before(store, first, paths) == 0, "there was none before"
+    store.reap(job, token, first.renewals, "silent")
+    MemoryHosts(store.broker).heartbeat("h1", "i1", "", HOST)
+
+    token = run(store, job, random="1" * 16)
+    second = store.get(job)
+    assert send_rest_before(store, second, paths) == BATCH + 2
+    assert lines(store) == [f"line {n}" for n in range(BATCH + 5)]
+    assert send_rest_before(store, store.get(job), paths) == 0
+    store.append(job, token, 1, [log("mine")], milestones=[True])
+    assert store.append_rest(job, token, first.token, 1, bodies, milestones=[]) == (0, "stale")
+
+
+def test_of_a_place_that_nobody_claimed_the_claim_before_is_remembered(store: MemoryStore) -> None:
+    job = submit(store, job=JOB)
+    claimed = run(store, job)
+    store.append(job, claimed, 1, [log("one")], milestones=[True])
+    store.requeue(job, claimed, "interrupted", counts_attempt=False)
+    store.requeue(job, place(store, job, random="1" * 16), "full", counts_attempt=False)
+    assert store.get(job).rest == Rest(claimed, "n", 1)
+
+
+@pytest.mark.parametrize("text", ["", "1:a", "1:a ../x 3", "1:a n -1", "x n 1", "1:a n 1 2"])
+def test_a_hostile_rest_is_none(store: MemoryStore, text: str) -> None:
+    record = store.get(submit(store, job=JOB))
+    assert replace(record, summary={"rest": text}).rest is None

@@ -51,6 +51,7 @@ FUNCTIONS = {
     "relay_taken": "NONCE",
     "submit": "KEY",
     "host": "NAME",
+    "places": "NAME",
 }
 
 

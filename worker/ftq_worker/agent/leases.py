@@ -1,6 +1,7 @@
 """Leases: keeping our own alive, and taking those whose owner has fallen silent."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -19,6 +20,7 @@ from ftq_worker.host.messages import Answer, LeaseTimes, Question, StopReason
 log = logging.getLogger(__name__)
 
 LONGEST_GAP_S = 10.0  # between two looks; after a longer one all observations start anew
+ASK_S = 10.0  # between two questions which run of the broker it is
 HELD = ("ok", "cancel", "unclaimed")  # answers to a renewal that say that the lease is ours
 ELSEWHERE_S = 4.0  # hosts that cannot read a job's files leave it for so long to those that can
 OUTAGE_S = 600.0  # a child is kept, paused, for so long while the broker is away
@@ -131,6 +133,7 @@ class Reaper:
         self._clock = clock
         self._seen: dict[str, tuple[str, int, float]] = {}  # job -> token, renewals, since when
         self._looked = self._forgot = clock()
+        self._asked = -math.inf
         self._broker = ""  # the run of the server that was looked at last
 
     def forget(self) -> None:
@@ -138,30 +141,43 @@ class Reaper:
         self._seen.clear()
         self._forgot = self._clock()
 
-    def look(self, leased: list[Lease], broker: str) -> int:
+    def look(self, leased: list[Lease], broker: Callable[[], str]) -> int:
         """Look at all leases once; return how many were taken.
 
-        `broker` is the run of the server that they were read from: a new one may have forgotten
-        claims, so that for a whole lease time even a place may be somebody's who works.
+        `broker` says which run of the server they are from: a new one may have forgotten claims, so
+        that for a whole lease time even a place may be somebody's who works. It is asked now and
+        then, and before anything is taken.
 
         A look that comes late proves nothing of the time before it: we may have been frozen, and
         the broker away meanwhile.
         """
-        now, taken = self._clock(), 0
-        if now - self._looked > LONGEST_GAP_S or broker != self._broker:
+        now = self._clock()
+        if now - self._looked > LONGEST_GAP_S:
             self.forget()
-        self._looked, self._broker = now, broker
+        self._looked = now
+        if now - self._asked >= ASK_S:
+            self._ask(broker)
         fresh: dict[str, tuple[str, int, float]] = {}
+        silent = []
         for lease in leased:
             token, renewals, since = self._seen.get(lease.id, ("", -1, now))
             if (token, renewals) != (lease.token, lease.renewals):
                 since = now
             fresh[lease.id] = (lease.token, lease.renewals, since)
-            too_early = now - self._forgot < LEASE_S
-            if not too_early and now - since >= self._patience(lease):
-                taken += self._take(lease)
+            if now - since >= self._patience(lease):
+                silent.append(lease)
         self._seen = fresh
-        return taken
+        if not silent or now - self._forgot < LEASE_S:
+            return 0
+        self._ask(broker)
+        return sum(self._take(lease) for lease in silent) if self._seen else 0
+
+    def _ask(self, broker: Callable[[], str]) -> None:
+        """Start all observations anew if the server has been started since it was asked last."""
+        self._asked, run = self._clock(), broker()
+        if run != self._broker:
+            self.forget()
+        self._broker = run
 
     def _patience(self, lease: Lease) -> float:
         """Return for how long its owner may be silent, in seconds."""

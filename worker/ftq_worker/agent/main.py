@@ -3,7 +3,7 @@
     python -m ftq_worker.agent.main        (started by the supervisor)
 
 No torch and no Celery in this process: it must live when those do not. One thread per job it runs;
-the others are named for what they do: heartbeat, renew, look, repair, control, listener.
+the others are named for what they do: heartbeat, renew, watch, look, repair, control, listener.
 """
 
 import logging
@@ -37,6 +37,7 @@ from ftq_worker.agent.control_channel import ControlChannel
 from ftq_worker.agent.gang import TEST_CPU_RANKS
 from ftq_worker.agent.leases import LeaseKeeper, Reaper
 from ftq_worker.agent.listener import Listener
+from ftq_worker.agent.observers import HOUSE, watched_by
 from ftq_worker.agent.outbox import send_rest
 from ftq_worker.agent.retention import Retention
 from ftq_worker.agent.run_pool import RunPool
@@ -56,7 +57,14 @@ REPAIR_S = 5.0  # between two looks at what messages may have missed
 CARDS_S = 1.0  # between two looks whether a card that is set aside can be tried
 LOOK_UP_S = 0.5  # between two looks whether a heartbeat has brought a drain
 CELERY_LOST_S = 60.0  # it gives a heartbeat every 10 s, and takes a while to start
-HOSTS_PER_LOOK_S = 4  # hosts that share a second's look at the leases
+FEW_HOSTS = 8  # up to which the leases are looked at every second; beyond, every LOOK_S
+LOOK_S = 5.0
+WATCH_S = 10.0  # between two looks at which they are; in a large fleet, so many hosts' twentieth
+
+
+def watch_s(hosts: int) -> float:
+    """Return the seconds between two looks at whom to watch: its cost grows with the hosts."""
+    return max(WATCH_S, hosts / 20)
 
 
 class Agent:
@@ -73,7 +81,8 @@ class Agent:
         self._renew_now = threading.Event()  # somebody cancelled
         self._heartbeat_now = threading.Event()  # the fleet should hear at once what changed here
         self._left = threading.Event()  # no heartbeat may bring our record back
-        self._known_hosts = 1
+        self._watched: frozenset[str] = frozenset()
+        self._online = 1  # hosts
         self._celery = LastBeat(config.heartbeat("celery_task"))
         self._cards = Cards(config.gpus, self._heartbeat_now.set, try_card)
         self._services = _services(config, settings, self._store, supervisor, self._cards)
@@ -102,6 +111,7 @@ class Agent:
         heartbeat.start()
         for name, work in (
             ("renew", self._renew_loop),
+            ("watch", lambda: self._every(self._watch_s, self._choose_watched)),
             ("look", lambda: self._every(self._look_s, self._look)),
             ("repair", lambda: self._every(lambda: REPAIR_S, self._repair)),
             ("retention", lambda: self._every(lambda: SWEEP_S, self._sweep)),
@@ -137,7 +147,8 @@ class Agent:
         What that agent wrote down but could not send any more is sent first.
         """
         mine = {self.config.instance, self.config.replaces} - {""}
-        for record in self._store.leased():
+        leases = self._store.leases_of([self.config.name])
+        for record in self._store.get_many([lease.id for lease in leases]):
             if record.host == self.config.name and record.instance in mine:
                 self._release(record)
         self._request_dispatch()
@@ -235,18 +246,27 @@ class Agent:
         if job in self._pool.runs():
             self._renew_now.set()
 
-    def _look_s(self) -> float:
-        """Return the time between two looks at the leases.
+    def _choose_watched(self) -> None:
+        """Work out whose leases we watch."""
+        known, online = self._hosts.names()
+        self._online = len(online)
+        watched = watched_by(self.config.name, known, online)
+        if HOUSE in watched:
+            watched |= self._store.hosts_with_leases() - known - online
+        self._watched = frozenset(watched)
 
-        Up to 20 hosts look once in a quarter of a second together, then each every 5 s: a lost
-        host is noticed soon after its lease, and the broker has little to do.
-        """
-        return min(5.0, max(1.0, self._known_hosts / HOSTS_PER_LOOK_S))
+    def _look_s(self) -> float:
+        return 1.0 if self._online <= FEW_HOSTS else LOOK_S
+
+    def _watch_s(self) -> float:
+        return watch_s(self._online)
 
     def _look(self) -> None:
         """Take leases of silent owners, and placements whose message was lost."""
-        leases = self._store.leases()
-        if self._reaper.look(leases, self._store.server().run_id):
+        if not self._watched:
+            self._choose_watched()
+        leases = self._store.leases_of(sorted(self._watched))
+        if self._reaper.look(leases, lambda: self._store.server().run_id):
             self._request_dispatch()
         self._take_placed(leases)
 
@@ -259,7 +279,7 @@ class Agent:
 
     def _take_missed(self) -> None:
         """Look at once for placements whose message was lost."""
-        self._once(lambda: self._take_placed(self._store.leases()))
+        self._once(lambda: self._take_placed(self._store.leases_of([self.config.name])))
 
     def _take(self, job: str, token: str) -> bool:
         """Take a phase that was placed here; one that fails is found by the next look."""
@@ -273,13 +293,15 @@ class Agent:
 
     def _repair(self) -> None:
         """Ask for a dispatch pass if a job waits, and clear up after hosts that are gone."""
-        hosts = self._hosts.all()
-        self._known_hosts = len(hosts)
-        self._hosts.forget_old_queues()
         if waiting := self._store.queued(0, 0):
             self._request_dispatch()
-            if not any(host.celery for host in hosts if host.online):  # nobody else would say it
-                self._say_no_celery(waiting[0])
+        if not self._watched:
+            self._choose_watched()
+        if HOUSE not in self._watched:
+            return
+        self._hosts.forget_old_queues()
+        if waiting and not any(host.celery for host in self._hosts.all() if host.online):
+            self._say_no_celery(waiting[0])  # nobody else would
 
     def _say_no_celery(self, job: str) -> None:
         name = self.config.name
@@ -295,6 +317,7 @@ class Agent:
         same = [h.name for h in self._hosts.all() if h.online and h.storage_id == mine]
         if self.config.name == min(same, default=self.config.name):
             self._store.forget_expired()
+            self._store.check_places()
             self._retention.sweep()
 
     def _request_dispatch(self) -> None:

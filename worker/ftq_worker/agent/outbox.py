@@ -5,7 +5,7 @@ import itertools
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -14,6 +14,8 @@ from redis.exceptions import RedisError
 from ftq_shared.broker import is_damage, translated
 from ftq_shared.errors import BrokerUnreachable
 from ftq_shared.events import BULK_TYPES, EventType, make_body
+from ftq_shared.job_record import JobRecord
+from ftq_shared.paths import JobPaths
 from ftq_shared.redaction import Redactor
 from ftq_shared.states import Phase
 from ftq_shared.store import JobStore
@@ -237,6 +239,31 @@ def read_bodies(path: Path) -> list[str]:
     return text.split("\n")[:-1]
 
 
+def send_rest_before(store: JobStore, record: JobRecord, paths: JobPaths) -> int:
+    """Send what the claim before this one wrote down and could not send; return how many.
+
+    Whoever took its lease has sent it, unless it could not read the files of that storage.
+    """
+    rest = record.rest
+    if not rest:
+        return 0
+    path, sent = paths.events(rest.claim), 0
+    bodies = list(_readable(path, read_bodies(path)[rest.stored :]))
+    for batch in (bodies[at : at + BATCH] for at in range(0, len(bodies), BATCH)):
+        first = rest.stored + sent + 1
+        kept = [_is_milestone(json.loads(text), n) for n, text in enumerate(batch, first)]
+        token, before = record.token, rest.token
+        answer = store.append_rest(record.id, token, before, first, batch, milestones=kept)
+        if answer[1] != "ok":
+            break
+        sent += len(batch)
+    return sent
+
+
+def _is_milestone(body: Mapping[str, Any], number: int) -> bool:
+    return EventType(body["type"]) not in BULK_TYPES or number % KEEP_EVERY == 0
+
+
 def append_bodies(
     store: JobStore, job: str, token: str, first: int, bodies: Sequence[str], *, when_full: bool
 ) -> tuple[int, Literal["ok", "stale", "gap"]]:
@@ -245,9 +272,8 @@ def append_bodies(
     keep = []
     for number, text in enumerate(bodies, first):
         body = json.loads(text)
-        kind = EventType(body["type"])
-        keep.append(kind not in BULK_TYPES or number % KEEP_EVERY == 0)
-        for name in SUMMARY.get(kind, ()):
+        keep.append(_is_milestone(body, number))
+        for name in SUMMARY.get(EventType(body["type"]), ()):
             if body["data"].get(name) is not None:
                 fields[name] = str(body["data"][name])
     return store.append(

@@ -22,7 +22,7 @@ from ftq_worker.agent.child import Child, HostTrouble
 from ftq_worker.agent.gang import Deaths, Gang, of_rank
 from ftq_worker.agent.inputs import fetch_inputs, open_secrets, write_without_rows
 from ftq_worker.agent.leases import ask_broker
-from ftq_worker.agent.outbox import Outbox
+from ftq_worker.agent.outbox import Outbox, send_rest_before
 from ftq_worker.agent.outcome import died, not_run, report_outcome, report_until_heard
 from ftq_worker.agent.phase_watch import PhaseWatch
 from ftq_worker.agent.requests import request_for
@@ -84,6 +84,7 @@ class PhaseRun:
                 self._requeue(f"events cannot be written: {error.strerror}")
                 return
             with outbox:
+                self._send_rest_before()
                 outcome = self._run(outbox)
                 self._end_children()  # nothing is reported before the process tree is gone
                 handle.ended_at = time.monotonic()
@@ -120,6 +121,18 @@ class PhaseRun:
             phase=record.phase,
             on_stale=self.handle.abandon,
         )
+
+    def _send_rest_before(self) -> None:
+        """Send what the claim before could not: the same steps would never be told of."""
+        try:
+            with translated():
+                count = send_rest_before(self._services.store, self.record, self.paths)
+            if count:
+                extra = {"action": "rest_sent", **self._ids}
+                log.info("sent %d events that the claim before had left", count, extra=extra)
+        except (BrokerUnreachable, RedisError, OSError) as error:
+            extra = {"action": "last_events_lost", **self._ids}
+            log.warning("the last events of %s: %r", self.record.id, error, extra=extra)
 
     def _run(self, outbox: Outbox) -> Outcome:
         """Run the phase; whatever keeps it from running is its outcome."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -16,6 +17,8 @@ from ftq_worker.dispatch.policy import Waiting, free_room, has_gpus, plan
 log = logging.getLogger(__name__)
 
 WINDOW = 500  # queued jobs that are read at a time
+PAUSES = 3.0  # times what a pass took, before the next
+LONGEST_PAUSE_S = 2.0
 
 
 class TellHost(Protocol):
@@ -55,9 +58,28 @@ def _behind(record: JobRecord, owner: str) -> Waiting:
 
 
 def dispatch(store: JobStore, hosts: HostStore, tell_host: TellHost) -> int:
+    """Make dispatch passes until none is asked for; return how many phases were placed.
+
+    One worker of the fleet makes them at a time: who comes meanwhile leaves its request to it. They
+    take a fixed share of the time, or of a large fleet they would fill the broker.
+    """
+    placed = 0
+    while store.begin_pass():
+        try:
+            began = time.monotonic()
+            placed += _pass(store, hosts, tell_host)
+            time.sleep(min(LONGEST_PAUSE_S, PAUSES * (time.monotonic() - began)))
+        finally:
+            store.end_pass()
+        if not store.is_requested():
+            break
+    return placed
+
+
+def _pass(store: JobStore, hosts: HostStore, tell_host: TellHost) -> int:
     """Place what fits now; return how many phases were placed.
 
-    The dirty flag is cleared first: a change that comes while we read asks for another pass.
+    The request is taken first: a change that comes while we read asks for another pass.
     """
     store.take_request()
     known = hosts.all()
@@ -68,7 +90,7 @@ def dispatch(store: JobStore, hosts: HostStore, tell_host: TellHost) -> int:
         return 0
     rooms = free_room(known, store.leases())
     placed, start = 0, 0
-    while ids := store.queued(start, start + WINDOW - 1):
+    while store.keep_pass() and (ids := store.queued(start, start + WINDOW - 1)):
         free = [record for record in store.get_many(ids) if not record.is_held_by(running)]
         blocked = store.awaited(free)
         ready = [record for record in free if record.id not in blocked]
