@@ -134,6 +134,7 @@ def test_a_hub_that_is_away_leaves_neither_job_nor_repo(
     assert (jobs(fleet), repos(fleet)) == (before, [])
 
 
+@pytest.mark.chaos
 def test_the_repo_outlives_a_failed_validate_for_retry(
     fleet: Fleet, large: Path, base: Path
 ) -> None:

@@ -237,6 +237,7 @@ def test_an_ended_job_looks_ended(fleet: Fleet, tmp_path: Path) -> None:
     assert (tmp_path / "model" / "config.json").exists()
 
 
+@pytest.mark.chaos
 def test_the_next_commands_of_a_failed_job_work_as_printed(fleet: Fleet, own_rows: Path) -> None:
     own = ("--model", "demo/tiny-llama", "--dataset", str(own_rows))
     for options in (

@@ -87,6 +87,7 @@ def test_offline_with_a_file_and_a_model_folder(home: Path, model: Path) -> None
     assert not list(home.glob("tmp/*"))  # nothing of the rows stays
 
 
+@pytest.mark.chaos
 def test_colours_on_a_terminal(home: Path, model: Path) -> None:
     import pexpect
 
@@ -134,8 +135,8 @@ PASSAGE = "There are many rivers in the land, and one of them has the name that 
     ("rows", "args"),
     [
         ([{**row, "backdrop": PASSAGE} for row in qa(40)], ()),
-        (["{broken"] * 9, ()),
-        (qa(20), ("--set", "train.max_length=9999")),
+        pytest.param(["{broken"] * 9, (), marks=pytest.mark.chaos),
+        pytest.param(qa(20), ("--set", "train.max_length=9999"), marks=pytest.mark.chaos),
     ],
 )
 def test_data_is_refused_in_the_words_of_validate(

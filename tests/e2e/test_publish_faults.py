@@ -119,6 +119,7 @@ def test_two_jobs_to_one_repo_follow_each_other(fleet: Fleet) -> None:
     assert history[0].parent == revisions[first]  # on top of it, not beside it
 
 
+@pytest.mark.chaos
 def test_a_token_that_was_revoked_needs_no_second_training(fleet: Fleet) -> None:
     repo = "me/revoked"
     fleet.hub.store.add_token(REVOKED, "me", role="write")

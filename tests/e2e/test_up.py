@@ -82,6 +82,7 @@ def test_a_second_up_leaves_the_first_published_and_running(home: Path) -> None:
     assert ftq(home, "list").returncode == 6
 
 
+@pytest.mark.chaos
 def test_of_two_at_once_one_is_up_and_the_other_says_so(home: Path) -> None:
     both = [
         subprocess.Popen([*FTQ, "up", "-d"], env=environment(home), stderr=subprocess.PIPE)

@@ -142,7 +142,9 @@ def test_a_hub_inside_the_process(tmp_path: Path, tls: Tls) -> None:
         assert [fault.hits for fault in app.faults.list()] == [1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGTERM, marks=pytest.mark.chaos), signal.SIGKILL]
+)
 def test_a_restart_keeps_everything(
     tmp_path: Path, start_process: Callable[..., Any], number: int
 ) -> None:

@@ -47,6 +47,7 @@ def rows(hub: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     return sha
 
 
+@pytest.mark.chaos
 def test_datasets_by_config_split_stream_revision_and_push(hub: Any, rows: str) -> None:
     found = hub.python(
         f"""
@@ -114,6 +115,7 @@ print(json.dumps([same, total == model.num_parameters(), refused]))
     assert "gated repo" in found[2]
 
 
+@pytest.mark.chaos
 def test_hf_endpoint_by_name_does_not_hang(hub: Any, rows: str, tmp_path: Path) -> None:
     """`datasets` looks for its viewer at a host that does not exist; that must cost nothing."""
     seconds = hub.python(

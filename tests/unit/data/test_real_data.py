@@ -44,6 +44,7 @@ def test_gsm8k(
         assert text.removesuffix(end) in answers
 
 
+@pytest.mark.chaos
 def test_gsm8k_from_one_file(
     make_job: MakeJob, test_data: Path, math_tokenizer: PreTrainedTokenizerFast
 ) -> None:

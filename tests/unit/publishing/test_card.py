@@ -163,14 +163,18 @@ class TestCard:
         assert "base_model:" not in text
 
 
-def test_code_of_the_cards_runs(publishing, hub, tmp_path):
-    """In a process of its own, as a reader of the card would run it; one process for all kinds."""
-    kinds = [
-        ("sft", "lora", "auto"),
-        ("sft", "lora", "merged"),
-        ("classification", "full", "auto"),
-        ("classification", "lora", "auto"),
-    ]
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        [("sft", "lora", "auto"), ("classification", "full", "auto")],
+        pytest.param(
+            [("sft", "lora", "merged"), ("classification", "lora", "auto")],
+            marks=pytest.mark.chaos,
+        ),
+    ],
+)
+def test_code_of_the_cards_runs(publishing, hub, tmp_path, kinds):
+    """In a process of its own, as a reader of the card would run it."""
     codes = []
     for task, method, form in kinds:
         repo = f"me/usage-{task[:3]}-{method}-{form}"
@@ -191,8 +195,8 @@ def test_code_of_the_cards_runs(publishing, hub, tmp_path):
         timeout=100,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    answers = [part.strip() for part in done.stdout.split("--")]
-    assert set(answers[2:4]) <= {"even", "odd", "other"}
+    _, label, _ = (part.strip() for part in done.stdout.split("--"))
+    assert label in {"even", "odd", "other"}
 
 
 def set_samples(job: TinyJob, private: bool) -> None:

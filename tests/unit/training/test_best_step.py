@@ -126,7 +126,7 @@ def test_a_checkpoint_of_before_has_no_gains_and_goes_on() -> None:
     assert len(evaluations(of_losses(0.5, 0.4))) == 2
 
 
-@pytest.mark.parametrize("stop", [3, 6, 9])
+@pytest.mark.parametrize("stop", [3, *(pytest.param(n, marks=pytest.mark.chaos) for n in (6, 9))])
 def test_a_resumed_run_compares_with_the_same_rows(tmp_path, llama, stop) -> None:
     """The losses of the best evaluation's rows are in the checkpoint: nothing is decided anew."""
     sizes = {"epochs": 3, "batch_size": 8, "micro_batch": 4, "eval_every": 2}

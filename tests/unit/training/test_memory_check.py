@@ -52,6 +52,7 @@ def test_the_least_is_told_with_the_card_that_holds_it(tmp_path, large):
     assert "a card of 180 GB (B200)" in words
 
 
+@pytest.mark.chaos
 def test_no_more_is_counted_than_a_row_will_have(tmp_path, large):
     least, words = check(tmp_path, large, max_length=32_768)  # the longest row has 512
     assert "rows of 512 tokens" in words

@@ -69,6 +69,7 @@ def test_a_pattern_of_layers_is_cut_at_its_own_places():
     assert depths("abcdefgh") == []
 
 
+@pytest.mark.chaos
 def test_memory_grows_with_what_it_is_made_of(models):
     def total(**changes):
         return count(models("gpt2"), replace(PLAIN, **changes)).total

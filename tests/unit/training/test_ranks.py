@@ -126,7 +126,8 @@ def test_of_a_killed_rank_the_resumed_run_is_bit_equal(make, strategy, method, r
     assert_same(whole, broken)
 
 
-@pytest.mark.parametrize("strategy", [pytest.param("ddp", marks=pytest.mark.chaos), "fsdp"])
+@pytest.mark.chaos
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_another_number_of_ranks_goes_on_with_the_same_training(make, alone, strategy):
     one, _ = alone["lora"]
     job = make(strategy, "lora", micro_batch=1)

@@ -130,6 +130,7 @@ def test_rows_of_a_classification_have_labels(make):
     assert mean == pytest.approx(result(again)["loss"], rel=0.3)
 
 
+@pytest.mark.chaos
 def test_an_interruption_on_the_way_is_none(make):
     job = make(save_every=100)
     first = stopped(job, 4)
