@@ -9,10 +9,12 @@ for event in client.tail(job):
 print(client.get(job).state)
 """
 
+import itertools
 import json
 import logging
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,9 +161,8 @@ class Client:
             if prefix:
                 return self.store.find(prefix)
             me = self.identity.me
-            for record in self.store.newest_first(page=50):
-                if me.owns(record.owner):
-                    return record.id
+            for record in self.store.newest_first(owners=me.names):
+                return record.id
             others = next(self.store.newest_first(page=1), None)
         if others is None:
             raise NoSuchJob(f"{me.name} has no job yet", hint="`ftq submit` makes one")
@@ -222,22 +223,15 @@ class Client:
 
         `ended` are those that have, without `active` it is both; a `state` overrides these two.
         """
-        me, found = self.identity.me if mine else None, []
-
-        def is_wanted(record: JobRecord) -> bool:
-            if me and not me.owns(record.owner):
-                return False
-            if state or ended:
-                return record.state == state if state else record.state.terminal
-            return not (active and record.state.terminal)
-
+        states: Collection[JobState] = ()
+        if state:
+            states = [JobState(state)]
+        elif ended or active:
+            states = [it for it in JobState if it.terminal is ended]
+        owners = self.identity.me.names if mine else ()
         with translated(self.settings.redis_url):
-            for record in self.store.newest_first():
-                if is_wanted(record):
-                    found.append(record)
-                if len(found) >= limit:
-                    break
-        return found
+            found = self.store.newest_first(owners=owners, states=states)
+            return list(itertools.islice(found, max(0, min(limit, sys.maxsize))))
 
     def tail(
         self,

@@ -70,8 +70,7 @@ def missing_gpus(resources: "Resources", hosts: Sequence[HostRecord]) -> str:
     least = resources.min_vram_gb or 0.0
 
     def fitting(host: HostRecord) -> int:
-        kind = wanted.kind or ""
-        return sum(kind in gpu.name.lower() and gpu.memory_gb >= least for gpu in host.gpus)
+        return sum(gpu.fits(wanted.kind, least) for gpu in host.gpus)
 
     if any(fitting(host) >= wanted.count for host in online):
         return ""

@@ -34,8 +34,12 @@ class Person:
 
     def owns(self, owner: str) -> bool:
         """Return whether a record's owner is this person; ftq 0.1.0 wrote user@machine."""
-        names = {self.name, *self.also}
-        return owner in names or ("@" in owner and owner.partition("@")[0] in names)
+        return owner in self.names or ("@" in owner and owner.partition("@")[0] in self.names)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All names of this person."""
+        return self.also | {self.name}
 
 
 class Identity:

@@ -1,9 +1,12 @@
 """Host records: what each worker offers, refreshed by its heartbeat."""
 
 import contextlib
+import functools
+import itertools
 import json
 import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,6 +32,25 @@ class Gpu:
     uuid: str
     name: str  # for example NVIDIA H100 80GB HBM3
     memory_gb: float  # total, in GB of 10^9 bytes
+
+    def fits(self, kind: str | None, least_gb: float) -> bool:
+        """Return whether it is of a kind and has so much memory.
+
+        A kind is words of its name, which may be written as one: `a100-80gb` and `rtx4090` are, and
+        an A100 is no `a10`.
+        """
+        return self.memory_gb >= least_gb and set(_WORD.findall(kind or "")) <= _names(self.name)
+
+
+_WORD = re.compile(r"[a-z0-9]+")
+
+
+@functools.cache
+def _names(card: str) -> frozenset[str]:
+    """Return what a card is called: words of its name, and several in a row as one."""
+    words = _WORD.findall(card.lower())
+    spans = itertools.combinations(range(len(words) + 1), 2)
+    return frozenset("".join(words[start:end]) for start, end in spans)
 
 
 @dataclass(frozen=True)

@@ -201,6 +201,12 @@ class JobRecord:
         return Rest(token, nonce, int(stored)) if good else None
 
     @property
+    def died_on(self) -> frozenset[str]:
+        """Names of the hosts on which its attempts have died since it was submitted or retried."""
+        told = _readable(list, self.summary.get("deaths")) or []
+        return frozenset(str(it.get("host")) for it in told if isinstance(it, dict))
+
+    @property
     def awaits(self) -> str:
         """The key of the lock that it waits for in the queue; '' when it waits for none."""
         key = self.summary.get("awaits", "")

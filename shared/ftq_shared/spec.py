@@ -285,7 +285,7 @@ class GpuRequest(Section):
     """`resources.gpus` taken apart."""
 
     count: int
-    kind: str | None = None  # lower-case part of the card's name, for example h100
+    kind: str | None = None  # lower-case words of the card's name, for example h100
 
     @classmethod
     def parse(cls, value: int | str) -> "GpuRequest":

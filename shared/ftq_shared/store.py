@@ -8,7 +8,7 @@ import contextlib
 import json
 import logging
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -33,9 +33,11 @@ from ftq_shared.lifetimes import (
     SPEC_MAX_BYTES,
     SUBMIT_TTL_S,
 )
-from ftq_shared.states import Phase
+from ftq_shared.states import JobState, Phase
 
 log = logging.getLogger(__name__)
+
+PAGE = 200  # jobs of a list that are read at a time
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -171,21 +173,42 @@ class JobStore:
         known = {str(name) for name, _ in scan}
         return only_one(prefix, sorted(filter(keys.is_job_id, known)))
 
-    def newest_first(self, *, page: int = 200) -> Iterator[JobRecord]:
-        """Yield all jobs, newest first, reading a page at a time."""
-        start = 0
+    def newest_first(
+        self,
+        *,
+        owners: Collection[str] = (),
+        states: Collection[JobState] = (),
+        page: int = PAGE,
+    ) -> Iterator[JobRecord]:
+        """Yield jobs, newest first: of these owners and in these states, or of all and in any.
+
+        The broker chooses them, a part of its list at a time: the first of `page` jobs, the others
+        ten times as large.
+        """
+        wanted = json.dumps(sorted(owners)), json.dumps(sorted(states))
+        start, part = 0, page
         while True:
-            ids: Any = self.redis.zrevrange(keys.JOBS, start, start + page - 1)
-            found = self.get_many(ids)
-            yield from found
-            unread = sorted(set(ids) - {record.id for record in found})
-            # What cannot be read may be damaged, or newer than we are: it stays in the list.
-            expired = [job for job in unread if not self.redis.exists(keys.job(job))]
-            if expired:
-                self.redis.zrem(keys.JOBS, *expired)
-            if len(ids) < page:
+            call = self._scripts["select"]
+            looked_at, ids = call(keys=[keys.JOBS], args=[start, start + part - 1, *wanted])
+            expired = 0
+            for first in range(0, len(ids), page):
+                some = ids[first : first + page]
+                found = self.get_many(some)
+                yield from found
+                expired += self._forget(sorted(set(some) - {record.id for record in found}))
+            if looked_at < part:
                 return
-            start += len(ids) - len(expired)
+            start, part = start + looked_at - expired, page * 10
+
+    def _forget(self, unread: Sequence[str]) -> int:
+        """Strike those that have expired from the list of all jobs; return how many.
+
+        What else cannot be read may be damaged, or newer than we are: it stays in the list.
+        """
+        expired = [job for job in unread if not self.redis.exists(keys.job(job))]
+        if expired:
+            self.redis.zrem(keys.JOBS, *expired)
+        return len(expired)
 
     def get_many(self, jobs: Sequence[str]) -> list[JobRecord]:
         """Return the records that exist, in the order of `jobs`, in one round trip."""
@@ -199,9 +222,7 @@ class JobStore:
         """Strike jobs from the list of all whose record has expired."""
         oldest = (self.now_s() - JOB_TTL_S) * 1000
         old: Any = self.redis.zrangebyscore(keys.JOBS, "-inf", oldest, start=0, num=1000)
-        gone = [job for job in old if not self.redis.exists(keys.job(job))]
-        if gone:
-            self.redis.zrem(keys.JOBS, *gone)
+        self._forget(old)
 
     def queued(self, start: int, stop: int) -> list[str]:
         """Return ids from the queue, front first, both ends included."""

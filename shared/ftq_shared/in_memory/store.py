@@ -1,7 +1,7 @@
 """Jobs in memory: what `store.py` and the scripts on a job do."""
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -23,6 +23,7 @@ from ftq_shared.lease import Lease
 from ftq_shared.lifetimes import HOST_LOST_S, SPEC_MAX_BYTES
 from ftq_shared.states import JobState, Phase
 from ftq_shared.store import (
+    PAGE,
     Interruption,
     JobStore,
     Outcome,
@@ -158,8 +159,19 @@ class MemoryStore(JobStore):
         return only_one(prefix, sorted(j for j in self.broker.held.jobs if j.startswith(wanted)))
 
     @atomic
-    def newest_first(self, *, page: int = 200) -> Iterator[JobRecord]:
-        found = [it.seen() for it in self.broker.held.jobs.values()]
+    def newest_first(
+        self,
+        *,
+        owners: Collection[str] = (),
+        states: Collection[JobState] = (),
+        page: int = PAGE,
+    ) -> Iterator[JobRecord]:
+        found = [
+            it.seen()
+            for it in self.broker.held.jobs.values()
+            if not states or it.record.state in states
+            if not owners or {it.record.owner, it.record.owner.partition("@")[0]} & set(owners)
+        ]
         return iter(sorted(found, key=lambda record: (record.created_ms, record.id), reverse=True))
 
     @atomic

@@ -21,11 +21,12 @@ NAMES = (
     "renew",
     "requeue",
     "retry",
+    "select",
     "submit",
     "wait",
 )
 
-ALONE = frozenset({"beat", "drain", "renew"})  # begin with nothing
+ALONE = frozenset({"beat", "drain", "renew", "select"})  # begin with nothing
 OF_PLACES = frozenset({"leases"})  # begin with places.lua; the others work on one job
 # What keeps a lease or ends a job may go on when the broker is full: it adds next to nothing, and
 # without it nothing could be freed. The others are refused as a whole, before their first write.
@@ -42,6 +43,7 @@ WHEN_FULL = frozenset(
         "reap",
         "renew",
         "requeue",
+        "select",
     }
 )
 

@@ -1,16 +1,19 @@
 """The placement policy: a pure function, so every case is a few records."""
 
 import dataclasses
+import random
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ftq_shared.hosts import Gpu, HostRecord, SickGpu
 from ftq_shared.job_record import JobRecord
 from ftq_shared.lease import Lease
 from ftq_shared.states import JobState, Phase
-from ftq_worker.dispatch.policy import free_room, has_gpus, plan
+from ftq_worker.dispatch.policy import KEPT_AFTER_S, free_room, has_gpus, plan
 
 H100 = "NVIDIA H100 80GB HBM3"
 T4 = "Tesla T4"
@@ -42,9 +45,10 @@ def running(name: str, on: HostRecord, gpus: int = 0) -> Lease:
 
 
 def places(
-    queue: list[JobRecord], hosts: list[HostRecord], leases: Sequence[Lease] = ()
+    queue: list[JobRecord], hosts: list[HostRecord], leases: Sequence[Lease] = (), now_s: float = 0
 ) -> dict[str, object]:
-    placed, waiting = plan(queue, free_room(hosts, leases), fleet_has_gpus=has_gpus(hosts))
+    rooms = free_room(hosts, leases)
+    placed, waiting = plan(queue, rooms, fleet_has_gpus=has_gpus(hosts), now_ms=now_s * 1000)
     return {p.job: (p.host, len(p.gpus)) for p in placed} | {w.job: w.reason for w in waiting}
 
 
@@ -175,3 +179,100 @@ def test_a_damaged_record_keeps_no_other_from_its_place() -> None:
     found = places([broken, job("good")], [host("a", 1)])
     assert found["good"] == ("a", 1)
     assert "damaged" in str(found["bad"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "card", "fits"),
+    [
+        ("a10", "NVIDIA A100-SXM4-80GB", False),
+        ("a10", "NVIDIA A10G", False),
+        ("a10", "NVIDIA A10", True),
+        ("l4", "NVIDIA L40S", False),
+        ("l4", "NVIDIA L4", True),
+        ("h100", H100, True),
+        ("a100-80gb", "NVIDIA A100-SXM4-80GB", True),
+        ("a100-80gb", "NVIDIA A100-SXM4-40GB", False),
+        ("rtx4090", "NVIDIA GeForce RTX 4090", True),
+        ("rtx-4090", "NVIDIA GeForce RTX 4090", True),
+        ("4090", "NVIDIA GeForce RTX 4090", True),
+        ("rtx6000ada", "NVIDIA RTX 6000 Ada Generation", True),
+        ("rtx6000", "NVIDIA RTX A6000", False),
+        ("v100", "Tesla V100-SXM2-16GB", True),
+        ("mi300x", "AMD Instinct MI300X OAM", True),
+        ("gtx1080", "NVIDIA GeForce GTX 1080 Ti", True),
+    ],
+)
+def test_a_kind_is_words_of_the_cards_name(kind: str, card: str, fits: bool) -> None:
+    assert Gpu("GPU-1", card, 80).fits(kind, 0) is fits
+
+
+WAITED = KEPT_AFTER_S + 1
+
+
+def test_a_job_that_has_waited_for_several_cards_gets_one_hosts() -> None:
+    """Those that become free go to nobody else; other hosts are as before."""
+    one, two = host("a", gpus=4), host("b", gpus=4)
+    leases = [running("x", one, 3), running("y", two, 4)]
+    queue = [job("large", gpus="4"), job("small"), job("other", Phase.PREPARE)]
+    for it in queue[:1]:
+        it.summary["queued_ms"] = "0"
+    assert places(queue, [one, two], leases, now_s=1)["small"] == ("a", 1)
+    assert places(queue, [one, two], leases, now_s=WAITED) == {
+        "large": "waits for 4 GPUs on one host; those of a are kept for it as they become free",
+        "small": "the cards of a are kept for large, which waits longer",
+        "other": ("a", 0),
+    }
+    three = host("c", gpus=1)
+    assert places(queue, [one, two, three], leases, now_s=WAITED)["small"] == ("c", 1)
+    assert places(queue, [one, two], [], now_s=WAITED)["large"] == ("a", 4)
+
+
+def test_cards_are_kept_for_one_job_and_only_where_it_can_run() -> None:
+    one, two = host("a", gpus=2, card=T4), host("b", gpus=2)
+    leases = [running("x", one, 1), running("y", two, 1)]
+    queue = [job("first", gpus="h100:2"), job("second", gpus="2"), job("small", gpus="t4")]
+    for it in queue:
+        it.summary["queued_ms"] = "0"
+    found = places(queue, [one, two], leases, now_s=WAITED)
+    assert str(found["first"]).endswith("those of b are kept for it as they become free")
+    assert found["second"] == "waits for 2 GPUs on one host"
+    assert found["small"] == ("a", 1)
+    nowhere = [job("huge", gpus="8")]
+    nowhere[0].summary["queued_ms"] = "0"
+    assert places(nowhere, [two], [], now_s=WAITED) == {"huge": "no host online has 8 GPUs"}
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 5), st.integers(2, 8), st.integers(0, 2**32))
+def test_a_large_job_starts_behind_endless_small_ones(count: int, size: int, seed: int) -> None:
+    """After KEPT_AFTER_S it waits for no more than the jobs that run on one host by then."""
+    chance = random.Random(seed)
+    fleet = [host(f"h{n}", gpus=chance.randint(size, 8)) for n in range(count)]
+    cards = {gpu.uuid: it for it in fleet for gpu in it.gpus}
+    ends = {uuid: chance.randint(1, 900) for uuid in cards}  # small jobs, seconds
+    large = job("large", gpus=str(size))
+    large.summary["queued_ms"] = "0"
+    longest = 900
+    for now in range(0, int(KEPT_AFTER_S) + longest + 60, 30):
+        ends = {uuid: end for uuid, end in ends.items() if end > now}
+        leases = [
+            Lease(u, 1, JobState.RUNNING, "1:a", 0, cards[u].name, "i", "gpu", (u,), "s1")
+            for u in ends
+        ]
+        queue = [large, *(job(f"small-{n}") for n in range(50))]
+        rooms = free_room(fleet, leases)
+        placed, _ = plan(queue, rooms, fleet_has_gpus=True, now_ms=now * 1000)
+        if any(it.job == "large" for it in placed):
+            return
+        ends |= {it.gpus[0]: now + chance.randint(1, longest) for it in placed}
+    raise AssertionError(f"{size} cards of {count} hosts: still waits")
+
+
+def test_a_job_goes_elsewhere_than_where_it_died_if_it_can() -> None:
+    hosts = [host("a", gpus=1), host("b", gpus=2)]
+    for phase, tight in ((Phase.TRAIN, "a"), (Phase.PREPARE, "a")):
+        it = job("x", phase)
+        assert places([it], hosts) == {"x": (tight, int(phase is Phase.TRAIN))}
+        it.summary["deaths"] = '[{"host": "a", "attempt": 1, "reason": "killed"}, 3]'
+        assert places([it], hosts) == {"x": ("b", int(phase is Phase.TRAIN))}
+        assert places([it], hosts[:1]) == {"x": ("a", int(phase is Phase.TRAIN))}

@@ -88,13 +88,13 @@ def _pass(store: JobStore, hosts: HostStore, tell_host: TellHost) -> int:
         extra = {"action": "broker_restarted"}
         log.info("the broker has just started: its hosts must say first what they run", extra=extra)
         return 0
-    rooms = free_room(known, store.leases())
+    rooms, now_ms = free_room(known, store.leases()), store.now_s() * 1000
     placed, start = 0, 0
     while store.keep_pass() and (ids := store.queued(start, start + WINDOW - 1)):
         free = [record for record in store.get_many(ids) if not record.is_held_by(running)]
         blocked = store.awaited(free)
         ready = [record for record in free if record.id not in blocked]
-        plans, waiting = plan(ready, rooms, fleet_has_gpus=has_gpus(known))
+        plans, waiting = plan(ready, rooms, fleet_has_gpus=has_gpus(known), now_ms=now_ms)
         waiting += [_behind(it, blocked[it.id]) for it in free if it.id in blocked]
         for one in plans:
             if token := _place(store, one):

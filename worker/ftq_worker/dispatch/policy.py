@@ -1,8 +1,10 @@
 """Which waiting phase goes to which host: a pure function of what was read.
 
 Order: priority, then first come (the queue's own order). A phase that does not fit does not hold
-up those behind it. Among the hosts that fit, a GPU phase takes the tightest one, so that large
-requests find room; a CPU phase the one with most free slots.
+up those behind it, until it has waited for long: then the cards of one host are kept for the first
+that waits for several: of the host that has most of them free, so that they only become more. Among
+the hosts that fit, a GPU phase takes the tightest one, so that large requests find room; a CPU
+phase the one with most free slots; either one where the job has not died, if there is one.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,6 +17,8 @@ from ftq_shared.spec import GpuRequest
 from ftq_shared.states import Phase
 from ftq_shared.store import Placement
 
+KEPT_AFTER_S = 600.0  # of waiting, from which on cards are kept for a job that needs several
+
 
 @dataclass
 class HostRoom:
@@ -23,6 +27,7 @@ class HostRoom:
     host: HostRecord
     slots: int
     gpus: list[Gpu] = field(default_factory=list)
+    kept_for: str = ""  # the job that alone may take its cards
 
 
 @dataclass(frozen=True)
@@ -57,9 +62,12 @@ def has_gpus(hosts: Iterable[HostRecord]) -> bool:
 
 
 def plan(
-    queue: Iterable[JobRecord], rooms: list[HostRoom], *, fleet_has_gpus: bool
+    queue: Iterable[JobRecord], rooms: list[HostRoom], *, fleet_has_gpus: bool, now_ms: float
 ) -> tuple[list[Placement], list[Waiting]]:
-    """Place what fits, in order; say of the rest what it waits for. Changes `rooms`."""
+    """Place what fits, in order; say of the rest what it waits for. Changes `rooms`.
+
+    `now_ms` is the broker's time, in Unix milliseconds.
+    """
     placed: list[Placement] = []
     waiting: list[Waiting] = []
     for job in queue:
@@ -67,6 +75,8 @@ def plan(
             continue  # a newer worker will know what to do with it
         try:
             found = _place(job, rooms, fleet_has_gpus=fleet_has_gpus)
+            if isinstance(found, Waiting) and now_ms - _queued_ms(job) >= KEPT_AFTER_S * 1000:
+                found = _keep_cards(job, rooms, found, fleet_has_gpus=fleet_has_gpus)
         except ValueError as error:  # it keeps no other job from its place
             found = Waiting(job.id, f"its record is damaged: {error}", "cancel it and submit again")
         if isinstance(found, Placement):
@@ -93,14 +103,44 @@ def _least_memory_gb(job: JobRecord) -> float:
     return float(job.summary.get("min_vram_gb") or 0)
 
 
-def _place(job: JobRecord, rooms: list[HostRoom], *, fleet_has_gpus: bool) -> Placement | Waiting:
-    """Take a place for one job, or say why there is none."""
-    usable = [
+def _queued_ms(job: JobRecord) -> float:
+    return float(job.summary.get("queued_ms") or "inf")
+
+
+def _keep_cards(
+    job: JobRecord, rooms: Sequence[HostRoom], waiting: Waiting, *, fleet_has_gpus: bool
+) -> Waiting:
+    """Keep the cards of one host for a job that needs several, if they are kept for no other."""
+    request = wanted_gpus(job, fleet_has_gpus=fleet_has_gpus)
+    if request.count < 2 or any(room.kept_for for room in rooms):
+        return waiting
+    able = [
+        room
+        for room in _usable(job, rooms)
+        if not job.storage_id or room.host.storage_id == job.storage_id
+        if len(_matching(room.host.gpus, request, job)) >= request.count
+    ]
+    if not able:
+        return waiting
+    room = min(able, key=lambda it: (-len(_matching(it.gpus, request, job)), it.host.name))
+    room.kept_for = job.id
+    kept = f"{waiting.reason}; those of {room.host.name} are kept for it as they become free"
+    return replace(waiting, reason=kept)
+
+
+def _usable(job: JobRecord, rooms: Iterable[HostRoom]) -> list[HostRoom]:
+    """Return the rooms of the workers that can take the job at all."""
+    return [
         r
         for r in rooms
         if r.host.record_version >= job.record_version
         and (not job.endpoint or r.host.endpoint == job.endpoint)
     ]
+
+
+def _place(job: JobRecord, rooms: list[HostRoom], *, fleet_has_gpus: bool) -> Placement | Waiting:
+    """Take a place for one job, or say why there is none."""
+    usable = _usable(job, rooms)
     if not usable:
         return _nobody(job, rooms)
     request = wanted_gpus(job, fleet_has_gpus=fleet_has_gpus)
@@ -154,7 +194,11 @@ def _nobody(job: JobRecord, rooms: Sequence[HostRoom]) -> Waiting:
 
 def _on_slot(job: JobRecord, rooms: list[HostRoom]) -> Placement | Waiting:
     """Place a phase that needs a CPU slot."""
-    best = max(rooms, key=lambda room: (room.slots > 0, room.host.warm, room.slots))
+    died = job.died_on
+    best = max(
+        rooms,
+        key=lambda room: (room.slots > 0, room.host.name not in died, room.host.warm, room.slots),
+    )
     if best.slots < 1:
         return Waiting(job.id, "all CPU slots are taken", "a running phase has to end")
     best.slots -= 1
@@ -163,12 +207,21 @@ def _on_slot(job: JobRecord, rooms: list[HostRoom]) -> Placement | Waiting:
 
 def _on_gpus(job: JobRecord, request: GpuRequest, rooms: list[HostRoom]) -> Placement | Waiting:
     """Place a phase that needs GPUs, all on one host."""
-    fits = [(room, _matching(room.gpus, request, job)) for room in rooms]
+    died = job.died_on
+    fits = [
+        (room, gpus)
+        for room in rooms
+        if len(gpus := _matching(room.gpus, request, job)) >= request.count
+    ]
     best = min(
-        ((room, gpus) for room, gpus in fits if len(gpus) >= request.count),
-        key=lambda pair: (not pair[0].host.warm, len(pair[0].gpus)),
+        ((room, gpus) for room, gpus in fits if room.kept_for in ("", job.id)),
+        key=lambda pair: (pair[0].host.name in died, not pair[0].host.warm, len(pair[0].gpus)),
         default=None,
     )
+    if best is None and fits:
+        room, _ = fits[0]
+        reason = f"the cards of {room.host.name} are kept for {room.kept_for}, which waits longer"
+        return Waiting(job.id, reason, "it starts first, or a job on another host has to end")
     if best is None:
         return _no_gpus(job, request, rooms)
     room, gpus = best
@@ -203,8 +256,4 @@ def _no_gpus(job: JobRecord, request: GpuRequest, rooms: Sequence[HostRoom]) -> 
 def _matching(gpus: Iterable[Gpu], request: GpuRequest, job: JobRecord) -> list[Gpu]:
     """Return the cards that are of the kind and size that was asked for."""
     least = _least_memory_gb(job)
-    return [
-        gpu
-        for gpu in gpus
-        if (not request.kind or request.kind in gpu.name.lower()) and gpu.memory_gb >= least
-    ]
+    return [gpu for gpu in gpus if gpu.fits(request.kind, least)]
