@@ -15,6 +15,7 @@ from ftq_worker.training.end_of_turn import IGNORED, eos_ids, trained_ends
 from ftq_worker.training.scoring import device_of
 
 PROMPTS = 4  # golden rows that are answered
+PROMPTS_OF_LONG = 2  # where golden answers are so long that running on says nothing
 LOOKED_AT = 200  # golden rows whose answers' lengths are known
 MOST_TOKENS = 256  # of an answer; where golden answers are longer, running on says nothing
 SLACK = 1.5  # an answer may be that much longer than the longest golden one
@@ -80,6 +81,8 @@ def check_answers(
         if answers and left <= 0:
             break
         answers.append(_answer(model, tokenizer, one.prompt, limit, set(stops), set(ends), left))
+        if 2 * sum(answer.cut for answer in answers) > len(asked):
+            break  # whatever the others do
     words = _shown(tokenizer, answers, time.monotonic() - start)
     ran_on = [answer for answer in answers if answer.cut]
     counted = f"{len(ran_on)} of {len(answers)} answers ran on to {limit} tokens"
@@ -119,7 +122,7 @@ def _questions(model: Any, golden: Dataset | None) -> tuple[list[Asked], int]:
     room = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31
     fitting = [row for row in rows if len(row.prompt) + limit <= room]
     if fitting:
-        return fitting[:PROMPTS], limit
+        return fitting[: PROMPTS if limit < MOST_TOKENS else PROMPTS_OF_LONG], limit
     shortest = min(rows, key=lambda row: len(row.prompt))
     # Too little room to see it run on: as at the limit of MOST_TOKENS, that is no fault then.
     return [shortest], max(1, min(SMOKE_TOKENS, room - len(shortest.prompt)))
