@@ -222,9 +222,14 @@ class Client:
         """Return jobs, newest first: by default yours that have not ended.
 
         `ended` are those that have, without `active` it is both; a `state` overrides these two.
+        Raises UsageError for a state that there is not.
         """
         states: Collection[JobState] = ()
         if state:
+            if state not in list(JobState):
+                raise UsageError(
+                    f"there is no state {state!r}", hint=f"one of {', '.join(JobState)}"
+                )
             states = [JobState(state)]
         elif ended or active:
             states = [it for it in JobState if it.terminal is ended]

@@ -201,9 +201,9 @@ class HostStore:
         pipe.time()
         pipe.zrange(keys.QUEUES, 0, -1, withscores=True)
         (seconds, _), queues = pipe.execute()
-        alive_ms = (seconds - HOST_LOST_S) * 1000
         beats = [(keys.host_of(queue), beat_ms) for queue, beat_ms in queues]
-        online = {name for name, beat_ms in beats if beat_ms > alive_ms}
+        # A beat of a time to come is one from before the server's clock was set back.
+        online = {n for n, beat_ms in beats if abs(seconds - beat_ms / 1000) < HOST_LOST_S}
         return HostNames(frozenset(dict(beats)) - {""}, frozenset(online) - {""})
 
     def all(self) -> list[HostRecord]:

@@ -197,7 +197,7 @@ class JobRecord:
         """The claim before this one, whose last events may be in its file alone."""
         token, _, more = self.summary.get("rest", "").partition(" ")
         nonce, _, stored = more.partition(" ")
-        good = keys.is_token(token) and keys.is_name(nonce) and stored.isdecimal()
+        good = keys.is_token(token) and keys.is_name(nonce) and re.fullmatch("[0-9]{1,15}", stored)
         return Rest(token, nonce, int(stored)) if good else None
 
     @property

@@ -194,7 +194,7 @@ class JobStore:
             for first in range(0, len(ids), page):
                 some = ids[first : first + page]
                 found = self.get_many(some)
-                yield from found
+                yield from (it for it in found if not states or it.state in states)
                 expired += self._forget(sorted(set(some) - {record.id for record in found}))
             if looked_at < part:
                 return
@@ -257,18 +257,13 @@ class JobStore:
         """Return the names of all hosts that hold a lease, also of those that are gone."""
         return set(self.redis.hvals(keys.PLACES))  # type: ignore[arg-type]
 
-    def check_places(self) -> None:
-        """Have the index of the places made anew where it is not that of the leases.
+    def renew_places(self) -> None:
+        """Have the index of the places made anew by the next script that looks at it.
 
-        Scripts notice a wrong number by themselves; workers of an older version, which do not
-        write it, can leave a right number of wrong ones.
+        Scripts notice a wrong number by themselves. Workers of an older version, which do not
+        write it, can leave a right number of wrong ones, and a key of it may be lost.
         """
-        pipe = self.redis.pipeline()
-        pipe.smembers(keys.LEASES)
-        pipe.hkeys(keys.PLACES)
-        leases, indexed = pipe.execute()
-        if set(leases) != set(indexed):
-            self.redis.hset(keys.PLACES, "", "")  # a number that the next script notices
+        self.redis.hset(keys.PLACES, "", "")  # a number that is noticed
 
     # -- the dispatcher's calls
 
@@ -296,8 +291,11 @@ class JobStore:
         """Return whether a dispatch pass has been asked for since the last one began."""
         return bool(self.redis.exists(keys.DISPATCH_REQUESTED))
 
-    def place(self, plan: Placement, random: str = "") -> tuple[str, str]:
-        """Carry out a placement; return (token, '') or ('', why it no longer holds)."""
+    def place(self, plan: Placement, random: str = "", *, mixed: bool = False) -> tuple[str, str]:
+        """Carry out a placement; return (token, '') or ('', why it no longer holds).
+
+        `mixed`: workers of an older version place as well, and do not write the index of places.
+        """
         token, why = self._run(
             "place",
             plan.job,
@@ -308,6 +306,7 @@ class JobStore:
             json.dumps(plan.gpus),
             random or secrets.token_hex(8),
             HOST_LOST_S,
+            int(mixed),
             extra_keys=[keys.host(plan.host)],
         )
         return str(token), str(why)

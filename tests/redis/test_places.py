@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from redis.exceptions import ResponseError
 from tests.support.store_jobs import HOST, place, run, submit, try_to_place
 
 from ftq_shared import keys
@@ -80,11 +81,36 @@ def test_a_right_number_of_wrong_places_is_found_by_the_sweep(
     store.redis.srem(keys.places("h1"), first)
     store.redis.sadd(keys.places("h1"), gone)
     assert of(store, "h1") == []
-    store.check_places()
+    store.renew_places()
     assert of(store, "h1") == [first]
     assert store.redis.smembers(keys.places("h1")) == {first}
-    store.check_places()
     assert store.redis.hgetall(keys.PLACES) == {first: "h1"}
+
+
+def test_beside_workers_without_the_index_it_is_made_anew_at_each_placement(
+    store: JobStore, hosts: HostStore
+) -> None:
+    """One of them has ended a phase and placed another meanwhile: the number is right."""
+    first, second, third = (submitted(store, letter) for letter in "abc")
+    place(store, first)
+    on_card(store, second)
+    store.redis.hdel(keys.CARDS, CARD)
+    store.redis.hset(keys.PLACES, second, "h2")
+    plan = Placement(third, store.get(third).version, "h2", "i2", "gpu", (CARD,))
+    assert store.place(plan, mixed=True) == ("", "a GPU was taken")
+    assert of(store, "h1") == [first, second]
+
+
+def test_a_damaged_record_keeps_its_lease(store: JobStore, hosts: HostStore) -> None:
+    job = submitted(store, "a")
+    token = run(store, job)
+    store.redis.hset(keys.job(job), "trained_ms", "soon")
+    store.redis.hset(keys.job(job), "phase", "train")
+    with pytest.raises(ResponseError):
+        store.requeue(job, token, "interrupted", counts_attempt=False)
+    assert of(store, "h1") == [job], "whoever watches it sees that it is not renewed"
+    store.redis.hdel(keys.job(job), "trained_ms", "ordinal")
+    assert store.requeue(job, token, "interrupted", counts_attempt=False) == "queued"
 
 
 def test_slots_are_counted_on_the_host_alone(store: JobStore, hosts: HostStore) -> None:

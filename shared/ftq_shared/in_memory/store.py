@@ -209,7 +209,7 @@ class MemoryStore(JobStore):
         return {it.record.host for it in self.broker.held.leased()}
 
     @atomic
-    def check_places(self) -> None:
+    def renew_places(self) -> None:
         """Do nothing: there is no index."""
 
     # -- the dispatcher's calls
@@ -232,7 +232,7 @@ class MemoryStore(JobStore):
         return self.broker.held.dispatch_requested
 
     @atomic
-    def place(self, plan: Placement, random: str = "") -> tuple[str, str]:
+    def place(self, plan: Placement, random: str = "", *, mixed: bool = False) -> tuple[str, str]:
         random, it = random or secrets.token_hex(8), self._job(plan.job)
         if it and it.record.token.endswith(f":{random}"):
             return it.record.token, ""

@@ -32,6 +32,7 @@ OF_PLACES = frozenset({"leases"})  # begin with places.lua; the others work on o
 # without it nothing could be freed. The others are refused as a whole, before their first write.
 WHEN_FULL = frozenset(
     {
+        "append_rest",
         "append_when_full",
         "beat",
         "cancel",

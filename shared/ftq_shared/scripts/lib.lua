@@ -130,8 +130,7 @@ end
 
 -- Give back the place; the token that ends here is remembered, so that a repeated call is known.
 local function release(id, token, answer)
-  leave_place(id, job('gpus'))
-  redis.call('SREM', LEASES, id)
+  local gpus = job('gpus')
   if job('phase') == 'train' and job('state') == 'running' then -- what max_runtime counts
     redis.call('HINCRBY', JOB, 'trained_ms', math.max(0, now_ms() - (tonumber(job('claimed_ms') or '') or now_ms())))
   end
@@ -140,10 +139,13 @@ local function release(id, token, answer)
     set('last_host', job('host'))
   end
   if (job('nonce') or '') ~= '' then -- how much of its claim's events is here: see append_rest
-    set('rest', token .. ' ' .. job('nonce') .. ' ' .. job('ordinal'))
+    set('rest', token .. ' ' .. job('nonce') .. ' ' .. (job('ordinal') or '0'))
   end
   set('token', '', 'host', '', 'instance', '', 'gpus', '[]', 'nonce', '', 'beat', 0,
     'last_token', token, 'last_answer', answer)
+  -- Last: a script that a damaged field ends before leaves a lease that is watched.
+  leave_place(id, gpus)
+  redis.call('SREM', LEASES, id)
 end
 
 local function to_queue(id, phase, reason)

@@ -1,6 +1,7 @@
 -- place: give a queued job a place on a host, if everything that the plan assumed still holds.
 -- KEYS[6] the host's record. ARGV: id, record version, instance, host name, slot (cpu or gpu),
--- GPU ids as JSON, 64 random bits as hex, seconds after which a silent host is lost.
+-- GPU ids as JSON, 64 random bits as hex, seconds after which a silent host is lost, 1 when workers
+-- place that do not write the index.
 -- Returns {token, ''} or {'', why not}.
 local id, version, instance, name, slot = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local wanted, random = cjson.decode(ARGV[6]), ARGV[7]
@@ -22,7 +23,7 @@ end
 if h[2] == '1' or h[5] == '1' or now_ms() - tonumber(h[4]) > tonumber(ARGV[8]) * 1000 then
   return {'', 'the host takes no work'}
 end
-check_places()
+check_places(ARGV[9] == '1')
 local used = 0
 for _, other in ipairs(redis.call('SMEMBERS', PLACES .. ':' .. name)) do
   local o = redis.pcall('HMGET', 'ftq:job:' .. other, 'host', 'slot')

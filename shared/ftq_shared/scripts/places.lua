@@ -49,9 +49,9 @@ local function leave_place(id, gpus)
 end
 
 -- Enter all places anew where the index cannot be that of the leases: a worker of an older version
--- enters none, and a broker that went back may have lost a part.
-local function check_places()
-  if redis.call('SCARD', LEASES) == redis.call('HLEN', PLACES) then
+-- enters none, and a broker that went back may have lost a part. `surely`: also where it could be.
+local function check_places(surely)
+  if not surely and redis.call('SCARD', LEASES) == redis.call('HLEN', PLACES) then
     return
   end
   for _, host in ipairs(redis.call('HVALS', PLACES)) do

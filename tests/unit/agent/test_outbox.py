@@ -162,7 +162,9 @@ def test_of_a_place_that_nobody_claimed_the_claim_before_is_remembered(store: Me
     assert store.get(job).rest == Rest(claimed, "n", 1)
 
 
-@pytest.mark.parametrize("text", ["", "1:a", "1:a ../x 3", "1:a n -1", "x n 1", "1:a n 1 2"])
+@pytest.mark.parametrize(
+    "text", ["", "1:a", "1:a ../x 3", "1:a n -1", "1:a n " + "9" * 5000, "x n 1", "1:a n 1 2"]
+)
 def test_a_hostile_rest_is_none(store: MemoryStore, text: str) -> None:
     record = store.get(submit(store, job=JOB))
     assert replace(record, summary={"rest": text}).rest is None

@@ -147,8 +147,7 @@ class Agent:
         What that agent wrote down but could not send any more is sent first.
         """
         mine = {self.config.instance, self.config.replaces} - {""}
-        leases = self._store.leases_of([self.config.name])
-        for record in self._store.get_many([lease.id for lease in leases]):
+        for record in self._store.leased():  # not by the index: it is asked once
             if record.host == self.config.name and record.instance in mine:
                 self._release(record)
         self._request_dispatch()
@@ -313,11 +312,12 @@ class Agent:
 
     def _sweep(self) -> None:
         """Remove what is old in our storage, if we are the first of the hosts that share it."""
+        if HOUSE in self._watched:
+            self._store.renew_places()
         mine = self.config.storage_id
         same = [h.name for h in self._hosts.all() if h.online and h.storage_id == mine]
         if self.config.name == min(same, default=self.config.name):
             self._store.forget_expired()
-            self._store.check_places()
             self._retention.sweep()
 
     def _request_dispatch(self) -> None:

@@ -123,16 +123,14 @@ class PhaseRun:
         )
 
     def _send_rest_before(self) -> None:
-        """Send what the claim before could not: the same steps would never be told of."""
+        """Send what the claim before could not: the same steps would never be told of again."""
+        record, paths, store = self.record, self.paths, self._services.store
         try:
-            with translated():
-                count = send_rest_before(self._services.store, self.record, self.paths)
-            if count:
-                extra = {"action": "rest_sent", **self._ids}
-                log.info("sent %d events that the claim before had left", count, extra=extra)
-        except (BrokerUnreachable, RedisError, OSError) as error:
+            report = partial(send_rest_before, store, record, paths)
+            report_until_heard(record.id, report, self._is_lost)
+        except (FtqError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             extra = {"action": "last_events_lost", **self._ids}
-            log.warning("the last events of %s: %r", self.record.id, error, extra=extra)
+            log.warning("the last events of %s: %r", record.id, error, extra=extra)
 
     def _run(self, outbox: Outbox) -> Outcome:
         """Run the phase; whatever keeps it from running is its outcome."""

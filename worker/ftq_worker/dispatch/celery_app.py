@@ -2,7 +2,7 @@
 
     python -m ftq_worker.dispatch.celery_app PARENT_PID        (started by the supervisor)
 
-Threads pool, early acknowledgement, no prefetch. No task lasts longer than a dispatch pass; a
+Threads pool, early acknowledgement, no prefetch. No task lasts longer than a few dispatch passes; a
 Celery that dies or hangs stops no training. No torch in this process.
 """
 
@@ -23,7 +23,7 @@ from ftq_shared.celery_messages import DISPATCH, RUN_PHASE, celery_settings, req
 from ftq_shared.hosts import HostStore
 from ftq_shared.settings import Settings
 from ftq_shared.store import JobStore
-from ftq_worker.dispatch.dispatcher import dispatch
+from ftq_worker.dispatch.dispatcher import LONGEST_S, dispatch
 from ftq_worker.host.config import HostConfig
 from ftq_worker.host.heartbeat import touch
 from ftq_worker.host.linux import end_with_parent
@@ -51,7 +51,11 @@ def make_app(config: HostConfig, settings: Settings) -> Celery:
     @app.task(name=DISPATCH)  # type: ignore[untyped-decorator]
     def dispatch_pass() -> None:
         with translated():
+            began = time.monotonic()
             dispatch(store, hosts, tell_host)
+            if time.monotonic() - began >= LONGEST_S and store.is_requested():
+                store.take_request()
+                request_dispatch(store, app)
 
     @app.task(name=RUN_PHASE)  # type: ignore[untyped-decorator]
     def run_phase(job: str, token: str) -> None:

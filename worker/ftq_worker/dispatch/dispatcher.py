@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from ftq_shared.broker import is_damage
 from ftq_shared.hosts import HostStore, running_after_restart
-from ftq_shared.job_record import JobRecord
+from ftq_shared.job_record import RECORD_VERSION, JobRecord
 from ftq_shared.store import JobStore, Placement
 from ftq_worker.dispatch.policy import Waiting, free_room, has_gpus, plan
 
@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 WINDOW = 500  # queued jobs that are read at a time
 PAUSES = 3.0  # times what a pass took, before the next
 LONGEST_PAUSE_S = 2.0
+LONGEST_S = 10.0  # that one worker goes on with them
 
 
 class TellHost(Protocol):
@@ -40,11 +41,11 @@ def _damage_of_one(job: str) -> Iterator[None]:
         log.warning("record %s is damaged: %s", job, error, extra=extra)
 
 
-def _place(store: JobStore, one: Placement) -> str:
+def _place(store: JobStore, one: Placement, *, mixed: bool) -> str:
     """Carry out one placement; return its token, '' when it no longer holds."""
     token, why = "", "its record is damaged"
     with _damage_of_one(one.job):
-        token, why = store.place(one)
+        token, why = store.place(one, mixed=mixed)
     if not token:
         extra = {"action": "place_refused", "job": one.job, "host": one.host}
         log.info("place %s on %s: %s", one.job, one.host, why, extra=extra)
@@ -61,10 +62,11 @@ def dispatch(store: JobStore, hosts: HostStore, tell_host: TellHost) -> int:
     """Make dispatch passes until none is asked for; return how many phases were placed.
 
     One worker of the fleet makes them at a time: who comes meanwhile leaves its request to it. They
-    take a fixed share of the time, or of a large fleet they would fill the broker.
+    take a fixed share of the time, or in a large fleet they would fill the broker. After LONGEST_S
+    a request is left to whoever takes the next message.
     """
-    placed = 0
-    while store.begin_pass():
+    placed, until = 0, time.monotonic() + LONGEST_S
+    while time.monotonic() < until and store.begin_pass():
         try:
             began = time.monotonic()
             placed += _pass(store, hosts, tell_host)
@@ -88,6 +90,7 @@ def _pass(store: JobStore, hosts: HostStore, tell_host: TellHost) -> int:
         extra = {"action": "broker_restarted"}
         log.info("the broker has just started: its hosts must say first what they run", extra=extra)
         return 0
+    mixed = any(host.online and host.record_version < RECORD_VERSION for host in known)
     rooms, now_ms = free_room(known, store.leases()), store.now_s() * 1000
     placed, start = 0, 0
     while store.keep_pass() and (ids := store.queued(start, start + WINDOW - 1)):
@@ -97,7 +100,7 @@ def _pass(store: JobStore, hosts: HostStore, tell_host: TellHost) -> int:
         plans, waiting = plan(ready, rooms, fleet_has_gpus=has_gpus(known), now_ms=now_ms)
         waiting += [_behind(it, blocked[it.id]) for it in free if it.id in blocked]
         for one in plans:
-            if token := _place(store, one):
+            if token := _place(store, one, mixed=mixed):
                 queue = next(h.queue for h in known if h.name == one.host)
                 tell_host(queue, one.job, token)
                 placed += 1

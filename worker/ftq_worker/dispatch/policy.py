@@ -123,7 +123,10 @@ def _keep_cards(
     if not able:
         return waiting
     room = min(able, key=lambda it: (-len(_matching(it.gpus, request, job)), it.host.name))
-    room.kept_for = job.id
+    cards = {gpu.uuid for gpu in room.host.gpus}
+    for it in rooms:  # another worker may offer the same cards
+        if it is room or cards & {gpu.uuid for gpu in it.host.gpus}:
+            it.kept_for = job.id
     kept = f"{waiting.reason}; those of {room.host.name} are kept for it as they become free"
     return replace(waiting, reason=kept)
 
