@@ -45,9 +45,15 @@ def terminal_signals(view: View) -> Iterator[None]:
 
 @contextlib.contextmanager
 def interrupt_held() -> Iterator[None]:
-    """Hold Ctrl-C back while something is made whose name has to be known; it is raised after."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Hold Ctrl-C back while something is made whose name has to be known; it is raised after.
+
+    By a handler: a blocked signal would be taken by another thread, and raised here all the same.
+    """
+    pressed = []
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, before)
+        if pressed:
+            signal.raise_signal(signal.SIGINT)
