@@ -8,7 +8,8 @@ SECONDS are its share of a core. Not counted: the events of the phases, and Cele
 (1.5 commands a second and host, docs/decisions/0003-celery-settings.md).
 
 Beside it, of the same fleet, what the looks cost where every host looked at all leases and hosts
-every 5 seconds, as before ftq 0.2: measured on a few and multiplied. And what a placement takes
+every 5 seconds, as before
+docs/decisions/0017: measured on a few and multiplied. And what a placement takes
 in the server, with the fleet's leases.
 """
 

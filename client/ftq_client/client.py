@@ -161,8 +161,8 @@ class Client:
             if prefix:
                 return self.store.find(prefix)
             me = self.identity.me
-            for record in self.store.newest_first(owners=me.names):
-                return record.id
+            if mine := next(self.store.newest_first(owners=me.names), None):
+                return mine.id
             others = next(self.store.newest_first(page=1), None)
         if others is None:
             raise NoSuchJob(f"{me.name} has no job yet", hint="`ftq submit` makes one")

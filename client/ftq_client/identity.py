@@ -27,14 +27,10 @@ _AGAIN_S = 600.0  # after so long a Hub that did not say is asked again
 
 @dataclass(frozen=True)
 class Person:
-    """Who submits, and which owners in job records are the same person."""
+    """Who submits, and under which other names; `JobStore.newest_first` finds the jobs of all."""
 
     name: str
     also: frozenset[str] = frozenset()
-
-    def owns(self, owner: str) -> bool:
-        """Return whether a record's owner is this person; ftq 0.1.0 wrote user@machine."""
-        return owner in self.names or ("@" in owner and owner.partition("@")[0] in self.names)
 
     @property
     def names(self) -> frozenset[str]:

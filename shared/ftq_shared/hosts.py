@@ -25,6 +25,26 @@ if TYPE_CHECKING:
     from ftq_shared.store import Server
 
 
+_WORD = re.compile(r"[a-z0-9]+")
+
+
+def is_called(card: str, kind: str) -> bool:
+    """Return whether `kind` is words of a card's name, which may be written as one.
+
+    >>> is_called("NVIDIA A100-SXM4-80GB", "a100-80gb"), is_called("NVIDIA A100-SXM4-80GB", "a10")
+    (True, False)
+    """
+    return set(_WORD.findall(kind.lower())) <= _names(card)
+
+
+@functools.cache
+def _names(card: str) -> frozenset[str]:
+    """Return what a card is called: words of its name, and several in a row as one."""
+    words = _WORD.findall(card.lower())
+    spans = itertools.combinations(range(len(words) + 1), 2)
+    return frozenset("".join(words[start:end]) for start, end in spans)
+
+
 @dataclass(frozen=True)
 class Gpu:
     """One card."""
@@ -34,23 +54,8 @@ class Gpu:
     memory_gb: float  # total, in GB of 10^9 bytes
 
     def fits(self, kind: str | None, least_gb: float) -> bool:
-        """Return whether it is of a kind and has so much memory.
-
-        A kind is words of its name, which may be written as one: `a100-80gb` and `rtx4090` are, and
-        an A100 is no `a10`.
-        """
-        return self.memory_gb >= least_gb and set(_WORD.findall(kind or "")) <= _names(self.name)
-
-
-_WORD = re.compile(r"[a-z0-9]+")
-
-
-@functools.cache
-def _names(card: str) -> frozenset[str]:
-    """Return what a card is called: words of its name, and several in a row as one."""
-    words = _WORD.findall(card.lower())
-    spans = itertools.combinations(range(len(words) + 1), 2)
-    return frozenset("".join(words[start:end]) for start, end in spans)
+        """Return whether it is of a kind, None for any, and has so much memory, in GB."""
+        return self.memory_gb >= least_gb and is_called(self.name, kind or "")
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,9 @@ def _put_demo(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> None:
     with (shared / "demo-hub.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
-            assets.put_on_hub(made)
+            part = shared / "demo-hub.part"
+            assets.put_on_hub(part)
+            part.rename(made)
     shutil.copytree(made, folder, dirs_exist_ok=True, symlinks=True)
 
 

@@ -1,11 +1,15 @@
 """The index of the places: what a placement and an observer look at instead of all leases."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from redis.exceptions import ResponseError
+from tests.support.agents import make_agent
 from tests.support.store_jobs import HOST, place, run, submit, try_to_place
 
+from ftq_client.local.valkey import EmbeddedBroker
 from ftq_shared import keys
 from ftq_shared.hosts import HostStore
 from ftq_shared.store import JobStore, Placement
@@ -150,3 +154,16 @@ def test_one_makes_dispatch_passes(store: JobStore, redis) -> None:
     assert not store.begin_pass()
     other.end_pass()
     assert store.begin_pass()
+
+
+def test_leases_of_a_host_that_is_gone_are_watched(
+    store: JobStore, hosts: HostStore, broker: EmbeddedBroker, tmp_path: Path
+) -> None:
+    job = submitted(store, "a")
+    run(store, job)
+    hosts.leave("h1", "i1")
+    store.redis.delete(keys.QUEUES)  # nobody has heard of it for a day
+    agent, config, _ = make_agent(broker.url, tmp_path)
+    agent.config = replace(config, name="h3")
+    agent._choose_watched()
+    assert {"h1", "h3"} <= agent._watched

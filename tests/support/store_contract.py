@@ -1,7 +1,7 @@
 """What every store of jobs and hosts does: one class of tests, run on each of them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from redis.exceptions import ResponseError
@@ -449,6 +449,26 @@ class StoreContract:
         assert [record.id for record in found] == [jobs[3], jobs[0]]
         with pytest.raises(NoSuchJob, match="no job ft-zzzzzzzz"):
             store.get("ft-zzzzzzzz")
+
+    def test_lists_are_of_owners_and_states(self, store: JobStore, hosts: HostStore) -> None:
+        """ftq 0.1.0 wrote user@machine."""
+        owners = ("me", "root@laptop", "root@desk", "rooty@laptop", "other")
+        ids = [f"ft-{letter * 8}" for letter in "abcde"]
+        for job, owner in zip(ids, owners, strict=True):
+            store.submit(job, SPEC, client_key=job, owner=owner, endpoint="")
+        run(store, ids[1])
+        store.cancel(ids[2])
+
+        def found(*owners: str, states: Sequence[JobState] = (), page: int = 2) -> set[str]:
+            listed = store.newest_first(owners=owners, states=states, page=page)
+            return {record.id for record in listed}
+
+        assert found("me", "root") == {*ids[:3]}
+        assert found("root", page=200) == {*ids[1:3]}
+        assert found("nobody", "") == set()
+        assert found(states=[JobState.QUEUED]) == {ids[0], *ids[3:]}
+        assert found("root", states=[JobState.QUEUED, JobState.RUNNING]) == {ids[1]}
+        assert found() == set(ids)
 
     def test_a_lease_is_what_the_record_says_of_it(self, store: JobStore, hosts: HostStore) -> None:
         job = submit(store)

@@ -16,7 +16,8 @@ for _, id in ipairs(ids) do
   local it = redis.pcall('HMGET', 'ftq:job:' .. id, 'state', 'owner')
   local owner = it[2] or ''
   local unread = it.err or not it[1]
-  local of = not owners or owners[owner] or owners[string.match(owner, '^(.-)@') or '']
+  local before = string.match(owner, '^(.-)@')
+  local of = not owners or owners[owner] or (before and owners[before])
   if unread or (of and (not states or states[it[1]])) then
     found[#found + 1] = id
   end

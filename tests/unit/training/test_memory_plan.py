@@ -4,7 +4,7 @@ import pytest
 
 from ftq_shared.errors import Refused
 from ftq_shared.spec import Lora, Task, Train
-from ftq_worker.training.memory_need import CARDS, USABLE, Need, Setup, Uncountable
+from ftq_worker.training.memory_need import CARDS, USABLE, Need, Setup, Uncountable, named_card
 from ftq_worker.training.memory_plan import make_plan
 
 START = Setup(Task.SFT, "full", "bf16", 1, 2_048, Lora())
@@ -99,3 +99,22 @@ def test_a_model_without_checkpointing_gets_smaller_passes():
 
 def test_cards_are_told_from_small_to_large():
     assert [size for size, _ in CARDS] == sorted(size for size, _ in CARDS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [
+        ("l4", 24),
+        ("a10", 24),
+        ("rtx4090", 24),
+        ("h100", 80),
+        ("a100-80gb", 80),
+        ("a100-40gb", 40),
+        ("v100", 32),
+        ("l40s", 48),
+        ("x", None),
+        (None, None),
+    ],
+)
+def test_a_kind_that_was_asked_for_has_a_size(kind: str | None, size: int | None) -> None:
+    assert named_card(kind) == size

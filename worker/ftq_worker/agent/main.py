@@ -311,7 +311,10 @@ class Agent:
         return self._celery.silent_s() < CELERY_LOST_S
 
     def _sweep(self) -> None:
-        """Remove what is old in our storage, if we are the first of the hosts that share it."""
+        """Remove what is old in our storage, if we are the first of the hosts that share it.
+
+        The observers of what is nobody's own have the index of the places made anew.
+        """
         if HOUSE in self._watched:
             self._store.renew_places()
         mine = self.config.storage_id

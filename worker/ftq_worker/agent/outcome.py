@@ -107,10 +107,10 @@ def report_until_heard(job: str, report: Callable[[], object], lost: Callable[[]
         except (BrokerUnreachable, RedisError) as error:  # away, or full
             if is_damage(error):  # the lease runs out
                 extra = {"action": "report_failed", "job": job}
-                log.exception("the end of %s cannot be reported", job, extra=extra)
+                log.exception("a report on %s cannot be sent", job, extra=extra)
                 return
             extra = {"action": "report_waits", "job": job}
-            log.warning("the end of %s is reported again: %s", job, error, extra=extra)
+            log.warning("a report on %s is sent again: %s", job, error, extra=extra)
             time.sleep(AGAIN_S)
 
 

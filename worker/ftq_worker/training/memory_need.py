@@ -3,9 +3,11 @@
 The parts of tensors are counted (`memory_count`); what is no tensor is allowed for here.
 """
 
+import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from ftq_shared.hosts import is_called
 from ftq_shared.spec import Lora, Task
 
 Checkpointing = Literal["none", "all"] | int  # every so many layers
@@ -110,13 +112,14 @@ def smallest_card(need: Need) -> str:
 
 
 def named_card(kind: str | None) -> int | None:
-    """Return the GB of the largest card whose name holds `kind` as a word, None if none is known.
+    """Return the GB of the largest card of a kind, None if none is known; a kind may say them.
 
-    >>> named_card("l4"), named_card("h100"), named_card("a100"), named_card("x")
-    (24, 80, 80, None)
+    >>> [named_card(kind) for kind in ("l4", "rtx4090", "h100", "a100-40gb", "v100", "x", None)]
+    [24, 24, 80, 40, 32, None, None]
     """
-    found = [size for size, names in CARDS if kind and kind in names.lower().split()]
-    return max(found, default=None)
+    if said := re.search(r"\b([0-9]+)gb\b", kind or ""):
+        return int(said[1])
+    return max((size for size, names in CARDS if kind and is_called(names, kind)), default=None)
 
 
 def gb(size: float) -> str:
